@@ -1,0 +1,63 @@
+"""Every error a person can meet, each with one sentence: what happened, to which file or setting, what to do next.
+
+ImageSearchError
+├── SettingsError          a setting is missing, malformed or contradicts another
+├── UnreadableImage        a file is not a picture, is broken, or is too large to open safely
+├── EncoderError           the embedding model cannot be used
+│   ├── ModelUnavailable   it is missing, gated, incomplete or cannot be reached
+│   └── TextNotSupported   words were given to a model that embeds pictures only
+└── StoreError             the database refused or cannot do what was asked
+    ├── StoreUnavailable   it cannot be reached just now; the same call may succeed later
+    ├── SchemaError        its tables are missing or have another shape than this program needs
+    ├── StoreFull          no room is left for more
+    ├── ImageNotFound      no image has this id
+    └── EmbeddingRefused   an embedding has the wrong dimension, is not finite or has no length
+"""
+
+
+class ImageSearchError(Exception):
+    """Base of all errors this package raises on purpose; str(error) is ready to be shown to a person."""
+
+
+class SettingsError(ImageSearchError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class UnreadableImage(ImageSearchError):
+    """A file is not a picture, is broken, or is too large to open safely."""
+
+
+class EncoderError(ImageSearchError):
+    """The embedding model cannot be used."""
+
+
+class ModelUnavailable(EncoderError):
+    """The embedding model is missing, gated, incomplete or cannot be reached."""
+
+
+class TextNotSupported(EncoderError):
+    """Words were given to a model that embeds pictures only."""
+
+
+class StoreError(ImageSearchError):
+    """The database refused or cannot do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached just now; the same call may succeed later."""
+
+
+class SchemaError(StoreError):
+    """The tables are missing or have another shape than this program needs."""
+
+
+class StoreFull(StoreError):
+    """No room is left for more images."""
+
+
+class ImageNotFound(StoreError):
+    """No image has this id."""
+
+
+class EmbeddingRefused(StoreError):
+    """An embedding has the wrong dimension, is not finite or has no length."""

@@ -1,0 +1,164 @@
+"""Where the original files live: a folder, each file under the SHA-256 of its content.
+
+A name that is the content can never hold the wrong picture, and writing it twice is writing it once. Whoever calls
+write or delete holds the write lock of the database the folder belongs to; one folder belongs to one database.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
+
+_WRITERS = 8
+
+
+class Originals(Protocol):
+    """Keeps files by the 64 hexadecimal digits of their SHA-256."""
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Keep these files; when this returns they survive a power failure. What is there already stays."""
+
+    def read(self, sha256: str) -> bytes:
+        """One file, byte for byte. Raises StoreError naming it when it is not there."""
+
+    def delete(self, hashes: Iterable[str]) -> None:
+        """Remove these files; one that is not there is no error."""
+
+
+def open_originals(url: str, default_folder: Path, s3_endpoint_url: str = "") -> Originals:
+    """The place ORIGINALS_URL names: a folder (a path or file:// URL) or a bucket; default_folder if empty.
+
+    s3_endpoint_url: the server of the bucket, when neither Amazon's nor the one the environment names.
+    """
+    if not url:
+        return FolderOriginals(default_folder)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FolderOriginals(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        return _open_bucket(url, s3_endpoint_url)
+    if parts.scheme and len(parts.scheme) > 1:  # one letter is a Windows drive
+        raise SettingsError(f"ORIGINALS_URL begins with {parts.scheme!r}. It may be a folder, or s3://bucket/prefix.")
+    return FolderOriginals(Path(url))
+
+
+def open_separate_originals(url: str, engine: str, s3_endpoint_url: str = "") -> Originals:
+    """The place ORIGINALS_URL names, for an engine that cannot keep large files itself."""
+    if not url:
+        raise SettingsError(
+            f"{engine} cannot keep the original files itself. Set ORIGINALS_URL to a folder of this library only, "
+            "for example data/originals, or to s3://bucket/prefix."
+        )
+    return open_originals(url, Path(url), s3_endpoint_url)
+
+
+def _open_bucket(url: str, endpoint_url: str) -> Originals:
+    try:
+        from image_search.originals_s3 import S3Originals
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"s3:// in ORIGINALS_URL needs the Python package {error.name}: pip install -r requirements-s3.txt"
+        ) from error
+    return S3Originals(url, endpoint_url)
+
+
+class FolderOriginals:
+    """Originals in a folder, spread over 256 subfolders: ab/abcdef..."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        missing = {self._find_path(sha256): data for sha256, data in contents.items()}
+        missing = {path: data for path, data in missing.items() if not _has_size(path, len(data))}
+        folders = {path.parent for path in missing}
+        try:
+            for folder in folders:
+                _make_folder(folder)
+            # Several at once: waiting for the disk takes longer than writing, and disks gather what waits.
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                list(pool.map(_write_file, missing.keys(), missing.values()))
+            for folder in folders:
+                _sync_folder(folder)
+        except OSError as error:
+            for path in missing:
+                with suppress(OSError):
+                    _find_partial(path).unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
+            raise _explain_error(error, self.folder) from error
+
+    def read(self, sha256: str) -> bytes:
+        path = self._find_path(sha256)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"The original {path} is missing. Register the picture again, or correct ORIGINALS_URL."
+            ) from error
+        except OSError as error:
+            raise _explain_error(error, path) from error
+
+    def delete(self, hashes: Iterable[str]) -> None:
+        try:
+            for sha256 in hashes:
+                self._find_path(sha256).unlink(missing_ok=True)
+        except OSError as error:
+            raise _explain_error(error, self.folder) from error
+
+    def _find_path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Write under another name first: the final name appears whole or not at all."""
+    partial = _find_partial(path)  # the same for every attempt, so that an interrupted one is written over
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _find_partial(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:  # not there, or not readable: writing it will tell
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder; its file system orders renames itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain_error(error: OSError, path: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"The disk of {path} is full. Nothing of this batch was kept; free some space and run again.")
+    return StoreUnavailable(f"{path} cannot be read or written ({error.strerror}). Check the disk and the rights.")

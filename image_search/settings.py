@@ -1,0 +1,165 @@
+"""Every setting, read once from the environment and from .env; the only reader of os.environ.
+
+The environment wins over .env. .env.example lists every setting with its meaning; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from image_search.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_DATABASE_URL = "sqlite:///data/image_search.db"
+DATABASE_SCHEMES = ("sqlite", "postgresql", "milvus", "redis", "rediss", "elasticsearch", "elasticsearch+https")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. Secrets are left out of repr."""
+
+    db_user: str = ""
+    db_password: str = field(default="", repr=False)
+    db_dsn: str = ""
+    db_config_dir: str = ""
+    db_wallet_location: str = ""
+    db_wallet_password: str = field(default="", repr=False)
+    database_url: str = field(default="", repr=False)  # may hold a password
+    originals_url: str = field(default="", repr=False)  # likewise; "": where the engine keeps them by itself
+    s3_endpoint_url: str = ""
+    embedding_model: str = "demo/model"
+    embedding_model_revision: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    hf_token: str = field(default="", repr=False)
+    trust_remote_code: bool = False
+    max_image_pixels: int = 100_000_000
+    read_gps: bool = False
+    app_host: str = "127.0.0.1"
+    app_port: int = 8899
+    app_password: str = field(default="", repr=False)
+    app_insecure: bool = False
+    app_allowed_hosts: str = ""
+    app_rate_limit: int = 600
+    app_mcp: bool = False
+
+    @property
+    def uses_oracle(self) -> bool:
+        """Whether DB_USER, DB_PASSWORD and DB_DSN choose Oracle Database."""
+        return bool(self.db_dsn)
+
+    @classmethod
+    def load(cls, env_file: Path | None = ROOT / ".env", environ: Mapping[str, str] | None = None) -> Settings:
+        """Read and check all settings. Raises SettingsError naming the setting and what it may be."""
+        from_file = _read_env_file(env_file)
+        _refuse_misspelt(from_file, env_file)
+        given = {**from_file, **(os.environ if environ is None else environ)}
+        values: dict[str, object] = {}
+        for item in fields(cls):
+            text = given.get(item.name.upper(), "").strip()
+            if text:
+                parse = _PARSERS.get(item.name)
+                values[item.name] = parse(text) if parse else text
+        settings = cls(**values)  # type: ignore[arg-type]
+        _check_database(settings)
+        if not settings.uses_oracle and not settings.database_url:
+            return replace(settings, database_url=DEFAULT_DATABASE_URL)
+        return settings
+
+
+def list_setting_names() -> list[str]:
+    """Names of all settings as they are written in .env."""
+    return [item.name.upper() for item in fields(Settings)]
+
+
+def mask_url(url: str) -> str:
+    """The same URL without its password, fit for a message."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+
+
+def _read_env_file(env_file: Path | None) -> dict[str, str]:
+    if env_file is None or not env_file.is_file():
+        return {}
+    try:
+        return {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{env_file} cannot be read ({error}). Save it as UTF-8 text, see .env.example.") from error
+
+
+def _refuse_misspelt(from_file: Mapping[str, str], env_file: Path | None) -> None:
+    # Other programs may share the file (compose's passwords), so only a near miss of one of our names is an error.
+    known = list_setting_names()
+    for name in from_file:
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        if near and name not in known:
+            raise SettingsError(f"{env_file} has a setting {name} that is not known. Did you mean {near[0]}?")
+
+
+def _check_database(settings: Settings) -> None:
+    oracle = {name: getattr(settings, name.lower()) for name in ("DB_USER", "DB_PASSWORD", "DB_DSN")}
+    missing = [name for name, value in oracle.items() if not value]
+    if len(missing) < len(oracle):
+        if missing:
+            raise SettingsError(f"Oracle Database needs DB_USER, DB_PASSWORD and DB_DSN; set {', '.join(missing)} too.")
+        if settings.database_url:
+            raise SettingsError(
+                "DATABASE_URL and DB_USER, DB_PASSWORD, DB_DSN are both set. Keep DB_* for Oracle Database, "
+                "or DATABASE_URL for another engine, and remove the other."
+            )
+    if settings.database_url:
+        scheme = urlsplit(settings.database_url).scheme
+        if scheme not in DATABASE_SCHEMES:
+            raise SettingsError(
+                f"DATABASE_URL begins with {scheme!r}, an engine that is not known. "
+                f"It may begin with: {', '.join(name + '://' for name in DATABASE_SCHEMES)}."
+            )
+
+
+def _parse_flag(name: str, text: str) -> bool:
+    flags = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in flags:
+        raise SettingsError(f"{name} is {text!r}. It may be 1 or 0.")
+    return flags[text.lower()]
+
+
+def _parse_number(name: str, text: str, low: int, high: int) -> int:
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or not low <= int(text) <= high:
+        raise SettingsError(f"{name} is {text!r}. It may be a whole number from {low} to {high}.")
+    return int(text)
+
+
+def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    if text.lower() not in choices:
+        raise SettingsError(f"{name} is {text!r}. It may be: {', '.join(choices)}.")
+    return text.lower()
+
+
+def _parse_address(name: str, text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
+        raise SettingsError(f"{name} is not the address of a server. Write http://localhost:9000 for example.")
+    return text.rstrip("/")
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "originals_url": lambda text: "" if text.lower() == "database" else text,
+    "s3_endpoint_url": lambda text: _parse_address("S3_ENDPOINT_URL", text),
+    "device": lambda text: _parse_choice("DEVICE", text, DEVICES),
+    "precision": lambda text: _parse_choice("PRECISION", text, PRECISIONS),
+    "trust_remote_code": lambda text: _parse_flag("TRUST_REMOTE_CODE", text),
+    "read_gps": lambda text: _parse_flag("READ_GPS", text),
+    "max_image_pixels": lambda text: _parse_number("MAX_IMAGE_PIXELS", text, 1, 10**10),
+    "app_port": lambda text: _parse_number("APP_PORT", text, 1, 65535),
+    "app_insecure": lambda text: _parse_flag("APP_INSECURE", text),
+    "app_rate_limit": lambda text: _parse_number("APP_RATE_LIMIT", text, 0, 10**9),
+    "app_mcp": lambda text: _parse_flag("APP_MCP", text),
+}
