@@ -1,0 +1,157 @@
+"""A picture to the numbers a model was trained on, with Pillow alone.
+
+The processors of transformers give other pixels with torchvision than without, refuse grey or palette pictures, and
+unroll a 1 x 5000 strip to gigabytes. These forty lines of arithmetic give what their Pillow versions give for RGB
+pictures, whatever is installed, and something sensible for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.float32]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# A strip longer than this is cut around its middle before it is enlarged; centre crops see only the middle anyhow.
+LONGEST_ASPECT = 20
+
+# Written before 2022: one number for the size, which these kinds take as both sides and all others as the shorter one.
+_SQUARE_BY_DEFAULT = ("ViT", "DeiT", "Siglip", "EfficientNet", "Blip", "Beit")
+_CROPPED_BY_DEFAULT = ("CLIP", "ChineseCLIP", "Bit", "DeiT")
+
+
+class UnknownPreprocessing(ValueError):
+    """The configuration asks for steps that are not known here."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, cut, scale and shift.
+
+    short_side:    length in pixels that the shorter side is brought to, keeping proportions; None otherwise.
+    size:          (height, width) that the picture is stretched to; None keeps it.
+    crop:          (height, width) cut from the middle, with black where the picture is smaller; None keeps all.
+    table:         (3, 256) float32, the number for every value of every channel.
+    """
+
+    short_side: int | None
+    size: tuple[int, int] | None
+    crop: tuple[int, int] | None
+    resample: int
+    table: npt.NDArray[np.float32]
+
+    @classmethod
+    def standard(
+        cls, size: int, resample: int, mean: Sequence[float], std: Sequence[float], short_side: int | None = None
+    ) -> Preprocessing:
+        """Shorter side to short_side (or size), the middle size x size, values to (x / 255 - mean) / std."""
+        return cls(short_side or size, None, (size, size), resample, _tabulate(1 / 255, 0, mean, std))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Read preprocessor_config.json, or processor_config.json where it holds the image processor.
+
+        Raises UnknownPreprocessing for steps that are not known here.
+        """
+        config = config.get("image_processor", config)
+        kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+        for step in ("do_pad", "do_flip_channel_order", "do_image_splitting"):
+            if config.get(step):
+                raise UnknownPreprocessing(f"{kind or 'its image processor'} uses {step}")
+        short_side, size, crop = None, None, None
+        if config.get("do_resize", True):
+            short_side, size = _read_size(config.get("size"), kind)
+        if config.get("do_center_crop", kind.startswith(_CROPPED_BY_DEFAULT)):
+            crop = _read_pair(config.get("crop_size", 224))
+        if kind.startswith("ConvNext") and short_side is not None:
+            # From 384 up the picture is squeezed; below, a margin of 1 - crop_pct is cut away.
+            if short_side >= 384:
+                size, short_side = (short_side, short_side), None
+            else:
+                crop = (short_side, short_side)
+                short_side = int(short_side / (config.get("crop_pct") or 224 / 256))
+        resample = int(config.get("resample", Image.Resampling.BICUBIC))
+        return cls(short_side, size, crop, resample, _read_table(config, kind))
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """The picture as float32 of shape (3, height, width)."""
+        image = to_rgb(image)
+        if self.short_side is not None:
+            image = _cut_strip(image)
+            wanted, short = self.short_side, min(image.size)
+            width, height = (wanted if side == short else int(wanted * side / short) for side in image.size)
+            image = image.resize((width, height), self.resample)
+        elif self.size is not None:
+            image = image.resize(self.size[::-1], self.resample)
+        if self.crop is not None:
+            height, width = self.crop
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        values = np.asarray(image)
+        return np.stack([self.table[channel][values[..., channel]] for channel in range(3)])
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Three channels of eight bits: transparency on white, sixteen bits scaled down instead of clipped."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = values.max(initial=0)
+        scale = 255.0 if 0 < top <= 1 else 1.0 if top <= 255 else 1 / 257
+        return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _cut_strip(image: Image.Image) -> Image.Image:
+    longest = min(image.size) * LONGEST_ASPECT
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _read_size(size: Any, kind: str) -> tuple[int | None, tuple[int, int] | None]:
+    if isinstance(size, int):
+        return (None, (size, size)) if kind.startswith(_SQUARE_BY_DEFAULT) else (size, None)
+    if isinstance(size, Mapping) and size.get("height") and size.get("width"):
+        return None, (int(size["height"]), int(size["width"]))
+    if isinstance(size, Mapping) and size.get("shortest_edge") and not size.get("longest_edge"):
+        return int(size["shortest_edge"]), None
+    raise UnknownPreprocessing(f"{kind or 'its image processor'} resizes to {size}")
+
+
+def _read_pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size["height"]), int(size["width"]))
+
+
+def _read_table(config: Mapping[str, Any], kind: str) -> npt.NDArray[np.float32]:
+    factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+    mean, std = config.get("image_mean", (0.5,) * 3), config.get("image_std", (0.5,) * 3)
+    is_efficient_net = kind.startswith("EfficientNet")
+    shift = 1.0 if is_efficient_net and config.get("rescale_offset") else 0.0
+    if not config.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    table = _tabulate(factor, shift, mean, std)
+    if is_efficient_net and config.get("include_top", True):
+        # Its classifier was trained on values divided by the standard deviation twice.
+        table = table / np.asarray(config.get("image_std", (0.5,) * 3), dtype=np.float32)[:, None]
+    return table
+
+
+def _tabulate(factor: float, shift: float, mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
+    # A channel has only 256 values, so all arithmetic is done once, in float64.
+    values = np.arange(256) * factor - shift
+    return np.stack([(values - m) / s for m, s in zip(mean, std, strict=True)]).astype(np.float32)

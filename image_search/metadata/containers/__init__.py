@@ -1,0 +1,40 @@
+"""Where a picture's text is: one module for each kind of file, one for each kind of block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from image_search.metadata.bounds import decode_text
+from image_search.metadata.containers.found import Found
+from image_search.metadata.containers.gif import read_gif
+from image_search.metadata.containers.heif import read_heif
+from image_search.metadata.containers.jpeg import read_jpeg
+from image_search.metadata.containers.png import read_png
+from image_search.metadata.containers.tiff import read_tiff
+from image_search.metadata.containers.webp import read_webp
+
+# (where the signature is, the signature, who reads the rest)
+_READERS: tuple[tuple[int, bytes, Callable[[bytes, Found], None]], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", read_png),
+    (0, b"\xff\xd8\xff", read_jpeg),
+    (8, b"WEBP", read_webp),
+    (0, b"GIF8", read_gif),
+    (0, b"II*\x00", read_tiff),
+    (0, b"MM\x00*", read_tiff),
+    (4, b"ftyp", read_heif),
+)
+
+
+def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = False) -> Found:
+    """What a file and the files beside it (name to content) say. Pixels are not decoded; damage is passed over."""
+    found = Found(read_gps=read_gps)
+    for position, signature, read in _READERS:
+        if data[position : position + len(signature)] == signature:
+            read(data, found)
+            break
+    for name, content in sidecars.items():
+        if name.lower().endswith(".xmp"):
+            found.add_xmp(content)
+        else:
+            found.add_text(f"sidecar:{name}", decode_text(content))
+    return found
