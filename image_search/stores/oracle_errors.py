@@ -1,0 +1,193 @@
+"""What Oracle Database and its driver say, as sentences for people. Source of the codes: python-oracledb, errors.py."""
+
+from __future__ import annotations
+
+import re
+
+import oracledb
+
+from image_search.errors import EmbeddingRefused, SchemaError, StoreError, StoreFull, StoreUnavailable
+
+OracleError = (oracledb.Error, OSError)  # an unknown host is an OSError and not the driver's
+
+_CREATE = "Run: python register_images.py --create-schema"
+_CHECK = "python ImageSearch.py --check says more."
+_INDEX = "Searching goes on without it."
+_POOL_FULL = "All connections to Oracle Database are busy. Try again in a moment."
+_REFUSED = "Oracle Database refuses DB_USER with this DB_PASSWORD. Correct the two settings."
+_NO_SERVICE = (
+    "The database server does not know the service in DB_DSN, or is still starting. Check the name after the port "
+    "(FREEPDB1 on Oracle Free), or try again in a minute."
+)
+_BUSY_ROWS = "Another program is changing the same rows. Try again."
+_FULL = "The tablespace of DB_USER is full. Ask the administrator for more room, or delete images."
+_WALLET = (
+    "The encrypted connection to DB_DSN could not be made. For a wallet check DB_WALLET_LOCATION (the folder of "
+    "ewallet.pem) and DB_WALLET_PASSWORD; for TLS without a wallet leave both empty."
+)
+_LOST = "The connection to Oracle Database was lost. Try again when it is back."
+
+_SENTENCES: dict[str, tuple[type[StoreError], str]] = {
+    # reaching the database
+    "DPY-6005": (
+        StoreUnavailable,
+        "Oracle Database does not answer at DB_DSN. Check host and port, and that the database and its listener run.",
+    ),
+    "DPY-6000": (
+        StoreUnavailable,
+        "The listener at DB_DSN refuses connections: the database is starting, closed or full. Try again in a minute.",
+    ),
+    "DPY-6001": (StoreUnavailable, _NO_SERVICE),
+    "DPY-6003": (StoreUnavailable, "The database server does not know the SID in DB_DSN. Correct it."),
+    "ORA-12514": (StoreUnavailable, _NO_SERVICE),
+    "ORA-01033": (StoreUnavailable, "Oracle Database is starting or stopping. Try again in a minute."),
+    "ORA-01034": (StoreUnavailable, "Oracle Database is not started. Ask the administrator to start it."),
+    "ORA-01109": (StoreUnavailable, "The pluggable database is not open. Ask the administrator to open it."),
+    "DPY-4027": (StoreUnavailable, "DB_DSN is an alias of tnsnames.ora. Set DB_CONFIG_DIR to the folder of that file."),
+    "DPY-4026": (StoreUnavailable, "DB_CONFIG_DIR holds no tnsnames.ora. Correct it, or write host:port/service."),
+    "DPY-4000": (StoreUnavailable, "The alias in DB_DSN is not in tnsnames.ora of DB_CONFIG_DIR. Correct one of them."),
+    "DPY-4017": (StoreUnavailable, "DB_DSN is not a connect descriptor. Write host:1521/FREEPDB1 for example."),
+    "DPY-4018": (StoreUnavailable, "DB_DSN cannot be read. Write host:1521/FREEPDB1 for example, without user."),
+    "DPY-3001": (StoreUnavailable, "DB_USER, DB_PASSWORD or DB_DSN asks for something that needs Oracle's client."),
+    "DPY-4001": (StoreUnavailable, "DB_USER or DB_PASSWORD is missing. Set both."),
+    "DPY-3010": (StoreUnavailable, "The database is older than 12.1. Oracle Database 23ai or 26ai is needed."),
+    "DPY-3015": (StoreUnavailable, "The password of DB_USER is stored in an old form. Set the password again."),
+    # the user
+    "ORA-01017": (StoreUnavailable, _REFUSED),
+    "ORA-28000": (StoreUnavailable, "The account of DB_USER is locked. Ask the administrator to unlock it."),
+    "ORA-28001": (StoreUnavailable, "The password of DB_USER has expired. Change it in the database and DB_PASSWORD."),
+    "ORA-01045": (StoreUnavailable, "DB_USER may not log in. Ask the administrator for GRANT CREATE SESSION."),
+    "ORA-01031": (
+        SchemaError,
+        "DB_USER lacks a privilege for this. create_user.sql lists what is needed. " + _CHECK,
+    ),
+    # time and load
+    "DPY-4005": (StoreUnavailable, _POOL_FULL),
+    "ORA-00018": (StoreUnavailable, _POOL_FULL),
+    "ORA-00020": (StoreUnavailable, _POOL_FULL),
+    "ORA-02391": (StoreUnavailable, "DB_USER has as many connections as its profile allows. " + _CHECK),
+    "DPY-4024": (StoreUnavailable, "Oracle Database took too long to answer. Try again; if it stays, " + _CHECK),
+    "DPY-4011": (StoreUnavailable, _LOST),
+    "DPY-1001": (StoreUnavailable, _LOST),
+    "ORA-00060": (StoreUnavailable, _BUSY_ROWS),
+    "ORA-00054": (StoreUnavailable, _BUSY_ROWS),
+    # the schema
+    "ORA-00942": (SchemaError, "A table is missing in the schema of DB_USER. " + _CREATE),
+    "ORA-00904": (SchemaError, "A table in the schema of DB_USER lacks a column. " + _CHECK),
+    "ORA-00902": (SchemaError, "The database has no VECTOR type. Oracle Database 23ai (23.4) or later is needed."),
+    "ORA-43853": (
+        SchemaError,
+        "VECTOR columns cannot live in the default tablespace of DB_USER. Use one with automatic segment space "
+        "management, as create_user.sql does.",
+    ),
+    "ORA-20001": (
+        SchemaError,
+        "The tables in the schema of DB_USER have another shape. Run: python register_images.py --migrate --dry-run",
+    ),
+    "ORA-00001": (StoreError, "Another program stored the same at the same time. Run again: nothing is stored twice."),
+    "ORA-02291": (StoreError, "An image or a model was removed meanwhile. Run again."),
+    "ORA-02292": (StoreError, "Another program added embeddings of this model meanwhile. Run again."),
+    "ORA-02290": (StoreError, "A value is outside of what the schema allows. " + _CHECK),
+    "ORA-01400": (StoreError, "A value that the schema demands is missing. " + _CHECK),
+    "ORA-12899": (StoreError, "A text is longer than its column. " + _CHECK),
+    # room
+    "ORA-01536": (StoreFull, _FULL),
+    "ORA-01652": (StoreFull, "The temporary tablespace is full. Ask the administrator for more room, and try again."),
+    "ORA-01653": (StoreFull, _FULL),
+    "ORA-01654": (StoreFull, _FULL),
+    "ORA-01658": (StoreFull, _FULL),
+    "ORA-01691": (StoreFull, _FULL),
+    "ORA-01950": (
+        StoreFull,
+        "DB_USER has no quota on its tablespace. Ask the administrator: ALTER USER ... QUOTA UNLIMITED ON USERS",
+    ),
+    "ORA-12954": (
+        StoreFull,
+        "Oracle Free holds 12 GB at most, and they are used up. Delete images, or keep originals in ORIGINALS_URL.",
+    ),
+    "ORA-12953": (StoreFull, "Oracle Free holds 12 GB at most, and they are used up. Delete images."),
+    # vectors
+    "ORA-51803": (EmbeddingRefused, "The column EMBEDDING wants another dimension than this model has. " + _CHECK),
+    "ORA-51808": (EmbeddingRefused, "Embeddings of different dimensions were compared. " + _CHECK),
+    "ORA-51805": (EmbeddingRefused, "An embedding is not a list of finite numbers: the model's output is damaged."),
+    "ORA-51807": (EmbeddingRefused, "An embedding is not a list of finite numbers: the model's output is damaged."),
+    "ORA-51902": (
+        SchemaError,
+        "A vector index needs embeddings of one dimension. Remove the other models: register_images.py --remove-model",
+    ),
+    "ORA-51932": (
+        EmbeddingRefused,
+        "The vector index holds embeddings of another dimension. Run: python register_images.py --vector-index none",
+    ),
+    "ORA-51934": (SchemaError, "A vector index needs one number format in all rows. Embed the images again."),
+    "ORA-51935": (EmbeddingRefused, "The vector index holds another number format. Embed the images again."),
+    "ORA-51908": (StoreFull, "There is no room to build the vector index. " + _INDEX),
+    "ORA-51950": (
+        StoreError,
+        "VECTOR_MEMORY_SIZE can only be set in the server parameter file of the root. Ask the administrator.",
+    ),
+    "ORA-51961": (StoreFull, "The vector memory is too small for an HNSW index. Use ivf. " + _INDEX),
+    "ORA-51962": (StoreFull, "The vector memory is too small for an HNSW index. Use ivf. " + _INDEX),
+    "ORA-51996": (StoreFull, "The vector memory cannot grow any more. Use an ivf index. " + _INDEX),
+    "ORA-51815": (StoreUnavailable, "The vector index is being changed. Try again."),
+    "ORA-51928": (
+        StoreError,
+        "This release allows no changes while there is an HNSW index (23.6 does). "
+        "Run: python register_images.py --vector-index ivf",
+    ),
+    # Oracle Text
+    "ORA-29855": (SchemaError, "The word index could not be built. " + _CHECK),
+    "ORA-29861": (SchemaError, "The word index is marked as broken. " + _CREATE),
+    "ORA-29902": (SchemaError, "The word index cannot answer. " + _CHECK),
+    "ORA-20000": (SchemaError, "Oracle Text cannot answer. " + _CHECK),
+}
+
+# The transaction was rolled back, and doing all of it again meets another state: somebody stored the same (unique key),
+# waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what we remove.
+_CLASHES = {"ORA-00001", "ORA-00060", "ORA-02291", "ORA-02292"}
+_TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833"}
+
+
+def describe(error: Exception, doing: str = "") -> StoreError:
+    """The error as one sentence. doing: what was tried, put before a sentence that would not say it."""
+    if not isinstance(error, oracledb.Error):
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return StoreUnavailable(f"The host in DB_DSN cannot be reached ({reason}). Check its name and the network.")
+    code = get_code(error)
+    if code == "DPY-6005":  # the driver puts the reason it knows into the lines below
+        inner = re.findall(r"^(?!DPY-6005|DPY-4011)[A-Z]{3}-\d+", str(error), re.MULTILINE)
+        code = next((reason for reason in inner if reason in _SENTENCES), code)
+    kind: type[StoreError]
+    if code == "DPY-6005" and re.search(r"ssl|certificate|wallet", str(error), re.IGNORECASE):
+        kind, sentence = StoreUnavailable, _WALLET
+    elif code in _SENTENCES:
+        kind, sentence = _SENTENCES[code]
+    elif is_lost(error):
+        kind, sentence = StoreUnavailable, _LOST
+    else:
+        first_line = str(error).splitlines()[0] if str(error) else "no message"
+        kind, sentence = StoreError, f"Oracle Database refused: {first_line}. {_CHECK}"
+    numbers = [code, *re.findall(r"DRG-\d{5}", str(error))[:1]]
+    return kind(f"{doing}{': ' if doing else ''}{sentence} ({', '.join(filter(None, numbers))})")
+
+
+def get_code(error: BaseException) -> str:
+    """ORA-00942, DPY-6005, ...; "" when the error has none."""
+    detail = error.args[0] if error.args else None
+    return str(getattr(detail, "full_code", "") or "")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, so that a new one may succeed."""
+    detail = error.args[0] if error.args else None
+    return get_code(error) in ("DPY-4011", "DPY-1001") or bool(getattr(detail, "isrecoverable", False))
+
+
+def is_clash(error: BaseException) -> bool:
+    """Whether another writer came first, so that the whole transaction may be done again."""
+    return get_code(error) in _CLASHES
+
+
+def is_text_failure(error: BaseException) -> bool:
+    """Whether Oracle Text could not answer, so that words must be found without it."""
+    return get_code(error) in _TEXT or "DRG-" in str(error)

@@ -1,0 +1,128 @@
+"""Connections to one SQLite file for many threads, and what its refusals mean to a person."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from image_search.errors import ImageNotFound, SchemaError, StoreError, StoreFull, StoreUnavailable
+from image_search.stores.sqlite_schema import prepare_database
+
+BUSY_SECONDS = 60  # another process writes a batch in well under a second; a person's script may take longer
+_IDLE_CONNECTIONS = 8
+
+
+class Connections:
+    """Lends connections to one database file. The file is opened, and made if it is new, when first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._prepared = False
+        self._closed = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside a read transaction: all its queries see one state of the library."""
+        with self._borrowed("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside a write transaction, the only one anywhere; committed when the block ends well."""
+        with self._borrowed("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _borrowed(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._take()
+            try:
+                connection.execute(begin)
+                yield connection
+                connection.commit()
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                raise
+            finally:
+                self._give_back(connection)
+        except sqlite3.Error as error:
+            raise explain_error(error, self.path) from error
+        except OverflowError as error:
+            raise ImageNotFound(f"No image has a number that large ({error}).") from error
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.path} was closed by this program.")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _IDLE_CONNECTIONS and not connection.in_transaction:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        self._make_folder()
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            # FULL: an original is deleted after its record, so a commit must not be undone by a power failure.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # The system's page cache instead of one for each connection: single embeddings are read thrice as fast.
+            connection.execute(f"PRAGMA mmap_size = {1 << 40}")
+            if not self._prepared:
+                prepare_database(connection, str(self.path))
+                self._prepared = True
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_folder(self) -> None:
+        # One level only: data/ of a fresh clone is made, a mistyped or unmounted path is not.
+        folder = self.path.parent
+        try:
+            if folder.parent.is_dir():
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The folder {folder} cannot be made ({error.strerror}). See DATABASE_URL."
+            ) from error
+        if not folder.is_dir():
+            raise StoreUnavailable(f"The folder {folder} is not there. Make it, or correct DATABASE_URL.")
+
+
+def explain_error(error: sqlite3.Error, path: Path) -> StoreError:
+    """What went wrong in one sentence, with the file and what to do."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreUnavailable(f"{path} is held by another program. Try again when it has finished.")
+    if primary == sqlite3.SQLITE_FULL:
+        return StoreFull(f"The disk of {path} is full. Nothing of this batch was kept; free some space and run again.")
+    if primary == sqlite3.SQLITE_NOTADB:
+        return SchemaError(f"{path} is not a SQLite database. Name another file in DATABASE_URL.")
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return StoreError(f"{path} is damaged ({error}). Restore it from a copy, or register into a new file.")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return StoreUnavailable(f"{path} cannot be written. Check the rights of the file and of its folder.")
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+        return StoreUnavailable(f"{path} cannot be read or written just now ({error}). Check the disk and the rights.")
+    return StoreError(f"{path} refused: {error}.")
