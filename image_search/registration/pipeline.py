@@ -1,0 +1,91 @@
+"""Stages that work at the same time, each a bounded number of steps ahead of the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def open_workers(count: int, name: str) -> Iterator[Executor]:
+    """Threads for one stage. On the way out, also by an error, what has not begun is forgotten."""
+    workers = ThreadPoolExecutor(count, thread_name_prefix=name)
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def run_ahead(
+    workers: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    count: int,
+    weigh: Callable[[Item], int] | None = None,
+    most: int = 0,
+) -> Iterator[Result]:
+    """The results of work for all items, in order, with up to count items under way at any time.
+
+    weigh, most: what is under way together weighs no more than most, unless one item alone does.
+    """
+    under_way: deque[tuple[Future[Result], int]] = deque()
+    load = 0
+    for item in items:
+        weight = weigh(item) if weigh else 0
+        while under_way and (len(under_way) >= count or load + weight > most):
+            future, lighter = under_way.popleft()
+            load -= lighter
+            yield future.result()
+        under_way.append((workers.submit(work, item), weight))
+        load += weight
+    while under_way:
+        yield under_way.popleft()[0].result()
+
+
+def run_gathered(
+    workers: Executor,
+    work: Callable[[list[Item]], Result],
+    items: Iterable[Item],
+    weigh: Callable[[Item], int],
+    most: int,
+) -> Iterator[Result]:
+    """The results of work for lists of items, in order: what comes while one list is worked on is the next list.
+
+    So work that costs as much for many as for one keeps up with whatever comes. A list that weighs most waits its turn.
+    """
+    under_way: Future[Result] | None = None
+    gathered: list[Item] = []
+    load = 0
+    for item in items:
+        gathered.append(item)
+        load += weigh(item)
+        if under_way is not None and (under_way.done() or load >= most):
+            yield under_way.result()
+            under_way = None
+        if under_way is None:
+            under_way = workers.submit(work, gathered)
+            gathered, load = [], 0
+    if under_way is not None:
+        yield under_way.result()
+    if gathered:
+        yield workers.submit(work, gathered).result()
+
+
+def cut(items: Iterable[Item], size: int, weigh: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Batches of size items, the last one shorter; shorter also where their weight together reaches most."""
+    batch: list[Item] = []
+    load = 0
+    for item in items:
+        batch.append(item)
+        load += weigh(item)
+        if len(batch) >= size or load >= most:
+            yield batch
+            batch, load = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,256 @@
+"""Files to the store: what is known is skipped, the rest is read, embedded and written in overlapping batches.
+
+    files -> read (a thread for each core) -> cut into batches -> encode (two threads) -> write (one thread)
+
+Every arrow is a bounded queue, so memory does not depend on the number of files. The store decides what is new by the
+content's hash and takes a batch whole or not at all; that is why a run may be killed and started again at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from typing import Literal, TypeVar
+
+from image_search.encoders.base import Embeddings, Encoder
+from image_search.errors import ImageNotFound, StoreError, StoreUnavailable, UnreadableImage
+from image_search.image_files import hash_bytes, read_file
+from image_search.records import EmbeddingModel, KnownFile
+from image_search.registration.encoding import EncodedBatch, Prepared, encode_batch, join_batches
+from image_search.registration.files import FileList, FoundFile
+from image_search.registration.patience import PAUSES, Patience
+from image_search.registration.pipeline import cut, open_workers, run_ahead, run_gathered
+from image_search.registration.reading import ImageReader, ReadFile, ReadOriginal
+from image_search.registration.report import RegistrationReport
+from image_search.stores.base import ImageStore
+
+ASKED_AT_ONCE = 500  # files in one query to the store
+BYTES_AHEAD = 256 * 2**20  # of files that are read and wait for the model
+BYTES_IN_BATCH = 128 * 2**20
+# While the encoder computes one batch a second thread prepares the next one, and a third batch waits.
+ENCODING_THREADS, BATCHES_AT_MODEL = 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a picture is not in. Not the error itself: that would hold on to all it was working on."""
+
+    sentence: str
+
+
+Source = TypeVar("Source")
+Item = TypeVar("Item", bound=Prepared)
+Outcome = Literal["known", "moved", "stopped"] | Refused
+Candidate = tuple[FoundFile, KnownFile | None]  # the store's last knowledge of the path
+
+
+class Registrar:
+    """Registers files, and embeds what is registered, with one model. report grows while it runs.
+
+    batch_size:  pictures given to the model at once; a function is called when the first picture is there
+    on_progress: called often with the report, from the thread that runs register
+    on_message:  called with one sentence for everything a person should know at once, from any thread
+    stop:        set it to end early; the batches that the model and the store have in hand are finished
+    pauses:      seconds to wait, one after the other, for a store that is away; two minutes together when left out
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        encoder: Encoder,
+        *,
+        batch_size: int | Callable[[], int] = 8,
+        reader: ImageReader | None = None,
+        on_progress: Callable[[RegistrationReport], None] | None = None,
+        on_message: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
+        pauses: Sequence[float] | None = None,
+    ) -> None:
+        self.report = RegistrationReport()
+        self._store = store
+        self._encoder = encoder
+        self._batch_size = batch_size
+        self._reader = reader or ImageReader()
+        self._on_progress = on_progress or _ignore
+        self._on_message = on_message or _ignore
+        self._stop = stop or threading.Event()
+        self._patience = Patience(self._on_message, self._stop, PAUSES if pauses is None else pauses)
+
+    @cached_property
+    def model(self) -> EmbeddingModel:
+        """The store's entry of the encoder's model; made when it is new. Raises StoreError, ModelUnavailable."""
+        encoder = self._encoder
+        return self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
+
+    def register(self, found: FileList) -> RegistrationReport:
+        """Register these files. One that cannot be read is counted and told, and the run goes on.
+
+        Raises StoreError or EncoderError when going on makes no sense; report tells what was done until then.
+        """
+        model_id = self.model.model_id
+        self.report.total += len(found.files) + len(found.failures)
+        for sentence in found.failures:
+            self._fail(sentence)
+
+        def write(items: list[ReadFile], embeddings: Embeddings) -> None:
+            self._store.add_images(model_id, [item.image for item in items], embeddings)
+
+        for count in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
+            self.report.registered += count
+            self._on_progress(self.report)
+        return self.report
+
+    def embed_missing(self, shard: tuple[int, int] = (1, 1)) -> RegistrationReport:
+        """Give every registered image that lacks an embedding of this model one, from its stored original.
+
+        shard: (number, count); only this machine's share, by image_id. Raises as register does.
+        """
+        model_id = self.model.model_id
+        status = self._store.get_status()
+        embedded = sum(count for model, count in status.models if model.model_id == model_id)
+        self.report.total += max(0, status.image_count - embedded) // shard[1]
+
+        def write(items: list[ReadOriginal], embeddings: Embeddings) -> None:
+            self._store.add_embeddings(model_id, [item.image_id for item in items], embeddings)
+
+        for count in self._run(self._list_missing(shard), self._read_original, write):
+            self.report.embedded += count
+            self._on_progress(self.report)
+        return self.report
+
+    def _run(
+        self,
+        sources: Iterator[Source],
+        read: Callable[[Source], Item | Outcome],
+        write: Callable[[list[Item], Embeddings], None],
+        weigh: Callable[[Source], int] | None = None,
+    ) -> Iterator[int]:
+        """Take sources through all stages; the number of images written, batch by batch."""
+
+        def read_unless_stopped(source: Source) -> Item | Outcome:
+            return "stopped" if self._stop.is_set() else read(source)
+
+        def encode(items: list[Item]) -> EncodedBatch[Item] | None:
+            return None if self._stop.is_set() else encode_batch(self._encoder, items)
+
+        def write_batches(batches: list[EncodedBatch[Item]]) -> EncodedBatch[Item]:
+            batch = join_batches(batches)
+            self._patience.call(write, batch.items, batch.embeddings)
+            return batch
+
+        with (
+            open_workers(_count_cores(), "read") as readers,
+            open_workers(ENCODING_THREADS, "encode") as encoders,
+            open_workers(1, "write") as writer,
+        ):
+            for first in islice(sources, 1):  # without anything new, the model is not even loaded
+                size = self._batch_size if isinstance(self._batch_size, int) else self._batch_size()
+                ahead = _count_cores() + 2 * size
+                outcomes = run_ahead(readers, read_unless_stopped, chain([first], sources), ahead, weigh, BYTES_AHEAD)
+                batches = cut(self._sort_out(outcomes), size, lambda item: item.weight, BYTES_IN_BATCH)
+                encoded = (batch for batch in run_ahead(encoders, encode, batches, BATCHES_AT_MODEL) if batch)
+                # A transaction waits for the disk, so a quick model's batches are written several at once.
+                for batch in run_gathered(writer, write_batches, encoded, lambda batch: batch.weight, BYTES_IN_BATCH):
+                    for sentence in batch.failures:
+                        self._fail(sentence)
+                    yield len(batch.items)
+
+    def _sort_out(self, outcomes: Iterable[Item | Outcome]) -> Iterator[Item]:
+        """Count what needs no model, and let every other image through once."""
+        seen: set[object] = set()
+        for outcome in outcomes:
+            if isinstance(outcome, Refused):
+                self._fail(outcome.sentence)
+            elif outcome == "moved":
+                self.report.moved += 1
+            elif outcome == "known":
+                self.report.known += 1
+            elif isinstance(outcome, str):
+                continue
+            elif outcome.key in seen:
+                self.report.known += 1
+            else:
+                seen.add(outcome.key)
+                yield outcome
+            self._on_progress(self.report)
+
+    def _skip_known(self, files: Sequence[FoundFile]) -> Iterator[Candidate]:
+        """Files that are new or have changed since the store saw them, by size and time of modification."""
+        for start in range(0, len(files), ASKED_AT_ONCE):
+            chunk = files[start : start + ASKED_AT_ONCE]
+            known = self._patience.call(self._store.find_known_files, [file.path for file in chunk])
+            for file in chunk:
+                if self._stop.is_set():
+                    return
+                former = known.get(file.path)
+                if former and (former.byte_size, former.modified_ns) == (file.byte_size, file.modified_ns):
+                    self.report.known += 1
+                else:
+                    yield file, former
+            self._on_progress(self.report)
+
+    def _read_file(self, candidate: Candidate) -> ReadFile | Outcome:
+        file, former = candidate
+        try:
+            data = read_file(file.path)
+            content_sha256 = hash_bytes(data)
+            known = self._patience.call(self._store.find_known_hashes, [content_sha256])
+            if content_sha256 in known:
+                return self._recognise(file, former, known[content_sha256])
+            return self._reader.read_file(file, data, content_sha256)
+        except UnreadableImage as error:
+            return Refused(str(error))
+
+    def _recognise(self, file: FoundFile, former: KnownFile | None, image_id: int) -> Outcome:
+        """A file whose content is registered: the same file touched, the file moved here, or a copy."""
+        try:
+            same_path = former is not None and former.image_id == image_id
+            old_path = self._patience.call(self._store.get_image, image_id).file_path
+            if same_path or old_path is None or not os.path.exists(old_path):
+                self._patience.call(self._store.set_file, image_id, file.path, file.modified_ns)
+                return "known" if same_path or old_path is None else "moved"
+        except ImageNotFound:  # deleted by somebody a moment ago
+            pass
+        return "known"
+
+    def _list_missing(self, shard: tuple[int, int]) -> Iterator[int]:
+        number, count = shard
+        last = 0
+        while not self._stop.is_set():
+            image_ids = self._patience.call(self._store.find_images_without_embedding, self.model.model_id, last)
+            if not image_ids:
+                return
+            yield from (image_id for image_id in image_ids if image_id % count == number - 1)
+            last = image_ids[-1]
+
+    def _read_original(self, image_id: int) -> ReadOriginal | Outcome:
+        try:
+            return self._reader.read_original(image_id, self._patience.call(self._store.read_original, image_id))
+        except ImageNotFound:
+            return "stopped"
+        except StoreUnavailable:
+            raise
+        except (UnreadableImage, StoreError) as error:  # its original is lost or damaged; the others may be whole
+            return Refused(str(error))
+
+    def _fail(self, sentence: str) -> None:
+        self.report.add_failure(sentence)
+        self._on_message(sentence)
+
+
+def _weigh_file(candidate: Candidate) -> int:
+    return candidate[0].byte_size
+
+
+def _ignore(news: object) -> None:
+    """Whoever gave no callback wants to hear nothing."""
+
+
+def _count_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

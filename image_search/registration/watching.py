@@ -1,0 +1,53 @@
+"""Keep a library in step with its folders."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from image_search.image_files import make_printable
+from image_search.registration.files import FileList, FoundFile, find_files
+from image_search.registration.registrar import Registrar
+
+_TOLD_AT_ONCE = 10  # a disk that is taken away takes a hundred thousand files with it
+
+
+def watch_folders(
+    paths: Sequence[str | os.PathLike[str]],
+    registrar: Registrar,
+    stop: threading.Event,
+    on_message: Callable[[str], None],
+    *,
+    shard: tuple[int, int] = (1, 1),
+    interval: float = 5.0,
+) -> None:
+    """Register what is in these paths, then every interval seconds what is new or changed, until stop is set.
+
+    A file that was still growing between two looks is left for the next one. A file that vanished is told; its image
+    stays in the library. Raises as Registrar.register does.
+    """
+    taken: dict[str, FoundFile] = {}
+    before: dict[str, FoundFile] | None = None
+    told: set[str] = set()
+    while not stop.is_set():
+        found = find_files(paths, shard)
+        now = {file.path: file for file in found.files}
+        if before is not None:
+            _tell_vanished(sorted(before.keys() - now.keys()), on_message)
+        settled = [file for file in found.files if before is None or before.get(file.path) == file]
+        fresh = [file for file in settled if taken.get(file.path) != file]
+        failures = [sentence for sentence in found.failures if sentence not in told]
+        if fresh or failures:
+            registrar.register(FileList(fresh, failures))
+        taken.update((file.path, file) for file in fresh)
+        told.update(failures)
+        before = now
+        stop.wait(interval)
+
+
+def _tell_vanished(paths: Sequence[str], on_message: Callable[[str], None]) -> None:
+    for path in paths[:_TOLD_AT_ONCE]:
+        on_message(f"{make_printable(path)} has vanished. Its image stays in the library.")
+    if len(paths) > _TOLD_AT_ONCE:
+        on_message(f"So have {len(paths) - _TOLD_AT_ONCE} other files.")

@@ -1,0 +1,88 @@
+"""Serve the web application."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from image_search.errors import SettingsError
+from image_search.settings import ROOT, Settings
+from image_search.terminal.following import make_follower
+from image_search.terminal.searching import open_searcher
+
+if TYPE_CHECKING:
+    from image_search.search import Searcher
+    from image_search.ui.preparation import ReportProgress
+
+MOST_CONNECTIONS = 1000  # an open page holds one; more are answered 503
+SAMPLES = ROOT / "images"
+EMBEDDED_UNASKED = 1000  # images; more take long enough that somebody should decide it
+
+
+def serve_page(settings: Settings) -> None:
+    """Serve the web application until Ctrl-C. Raises SettingsError when strangers could come in."""
+    from image_search.api.protection import check_exposure
+
+    warning = check_exposure(settings)
+    if warning:
+        print(warning, file=sys.stderr)
+    listener = open_port(settings.app_host, settings.app_port)
+    import uvicorn
+
+    from image_search.terminal.application import build_application
+    from image_search.ui.preparation import Preparation
+
+    searcher = open_searcher(settings)
+    preparation = Preparation(searcher, lambda report: complete_library(searcher, settings, report))
+    follower = make_follower(searcher, settings, lambda sentence: print(sentence, file=sys.stderr, flush=True))
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"類似画像検索: http://{settings.app_host}:{settings.app_port} (Ctrl-C ends it)", flush=True)
+            preparation.start()  # behind the page: loading the model takes longer than the page may
+            follower.start()
+
+    app = build_application(settings, searcher, preparation)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=2, limit_concurrency=MOST_CONNECTIONS, server_header=False
+    )
+    try:
+        Server(config).run(sockets=[listener])
+    finally:
+        follower.stop()
+        searcher.store.close()
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """Listen before anything slow is loaded, so that a port that is taken is said at once."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
+    except OSError as error:
+        raise SettingsError(
+            f"The page cannot be served at {host}:{port} ({error.strerror}). "
+            "End the program that uses the port, or set another APP_PORT or APP_HOST."
+        ) from error
+
+
+def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress) -> None:
+    """Give a first start something to show, and a small library the embeddings of a model it has not met yet."""
+    from image_search.registration import ImageReader, Registrar, find_files
+
+    registrar = Registrar(
+        searcher.store,
+        searcher.encoder,
+        reader=ImageReader(settings.max_image_pixels, settings.read_gps),
+        on_progress=lambda done: report(done.done, done.total),
+        on_message=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    count = searcher.store.count_images()
+    if not count and SAMPLES.is_dir():
+        registrar.register(find_files([SAMPLES]))
+    elif count <= EMBEDDED_UNASKED:
+        registrar.embed_missing()

@@ -1,0 +1,119 @@
+"""Register pictures: every file below the folders named becomes searchable, each picture once.
+
+    python register_images.py                         the samples in images/
+    python register_images.py ~/Pictures scan.tif     folders and files
+    python register_images.py --model MODEL           embed what is registered with another model, too
+    python register_images.py --copy-from URL         take over a whole library of another engine, without any model
+
+Exit code: 0 every file is in, 1 some could not be read, 2 it could not run, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from image_search.errors import ImageSearchError
+from image_search.settings import ROOT, Settings
+from image_search.terminal import Exit
+
+SAMPLES = ROOT / "images"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Returns the exit code."""
+    options = parse_arguments(arguments)
+    try:
+        settings = Settings.load()
+        if options.model:
+            settings = replace(settings, embedding_model=options.model, embedding_model_revision="")
+        return run_command(settings, options)
+    except ImageSearchError as error:
+        print(f"register_images.py: {error}", file=sys.stderr)
+        return Exit.COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def run_command(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Do what the options ask for. Drivers and models are imported by the commands that need them."""
+    if options.create_schema or options.migrate or options.vector_index:
+        from image_search.terminal.oracle import change_oracle
+
+        return change_oracle(settings, options)
+
+    from image_search.stores import open_store
+    from image_search.terminal import library
+    from image_search.terminal.registering import register
+
+    with open_store(settings) as store:
+        if options.list_models:
+            return library.list_models(store)
+        if options.remove_model:
+            return library.remove_model(store, options.remove_model)
+        if options.prune:
+            return library.prune(store, options.paths or [SAMPLES], options.yes)
+        if options.copy_from:
+            return library.copy(store, settings, options.copy_from, options.originals_from)
+        # With another model the registered images are what is asked for; their folder need not be there.
+        return register(store, settings, options.paths or ([] if options.model else [SAMPLES]), options)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Register pictures, each once; run it again as often as you like.")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders and files (default: images/)")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    parser.add_argument("--batch-size", type=_parse_batch_size, metavar="N", help="pictures given to the model at once")
+    parser.add_argument("--watch", action="store_true", help="go on, and register what is new, until Ctrl-C")
+    parser.add_argument(
+        "--shard",
+        type=_parse_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="of N machines that share the work this is number I",
+    )
+    models = parser.add_argument_group("models")
+    models.add_argument("--model", metavar="MODEL", help="instead of EMBEDDING_MODEL: a folder or a model id")
+    models.add_argument("--make-current", action="store_true", help="search with this model from now on")
+    models.add_argument("--list-models", action="store_true", help="list the models of the library")
+    models.add_argument("--remove-model", metavar="ID", type=int, help="remove a model's embeddings, see --list-models")
+    pruning = parser.add_argument_group("clearing up")
+    pruning.add_argument("--prune", action="store_true", help="list the images below PATH whose file is gone")
+    pruning.add_argument("--yes", action="store_true", help="with --prune: remove them from the library")
+    moving = parser.add_argument_group("moving")
+    moving.add_argument("--copy-from", metavar="URL", help="copy the library of this DATABASE_URL into the one set")
+    moving.add_argument("--originals-from", metavar="URL", default="", help="its ORIGINALS_URL, where it had one")
+    oracle = parser.add_argument_group("Oracle Database")
+    oracle.add_argument("--create-schema", action="store_true", help="make the tables, or add what they lack")
+    oracle.add_argument("--print", action="store_true", help="with --create-schema: print the SQL and run nothing")
+    oracle.add_argument("--migrate", action="store_true", help="turn the original application's tables into ours")
+    oracle.add_argument("--dry-run", action="store_true", help="with --migrate: say what would be done")
+    oracle.add_argument(
+        "--adopt", action="store_true", help="with --migrate: the embeddings that are there are EMBEDDING_MODEL's"
+    )
+    oracle.add_argument(
+        "--vector-index", choices=("auto", "ivf", "hnsw", "none"), help="make, rebuild or drop the vector index"
+    )
+    return parser.parse_args(arguments)
+
+
+def _parse_batch_size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 4096")
+    return int(text)
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isascii() and number.isdigit() and count.isascii() and count.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2/3")
+    if not 1 <= int(number) <= int(count):
+        raise argparse.ArgumentTypeError(f"{text!r}: the first number is from 1 to the second")
+    return int(number), int(count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
