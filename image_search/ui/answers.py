@@ -1,0 +1,228 @@
+"""What the page answers to what a person does, as HTML in the person's language."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.image_files import open_picture
+from image_search.records import ImageRecord
+from image_search.registration import ImageReader
+from image_search.search import PAGE_SIZE, Plan, Query, Searcher, SearchResult
+from image_search.search_tags import Tag
+from image_search.ui import render
+from image_search.ui.asked import NOTHING_ASKED, Asked, write_address
+from image_search.ui.details import parse_keywords, render_details
+from image_search.ui.preparation import Preparation
+from image_search.ui.words import Language, name_error, say
+
+
+@dataclass(frozen=True)
+class View:
+    """What one browser tab shows. away: the database could not be asked; the page tries again by itself."""
+
+    asked: Asked = NOTHING_ASKED
+    plan: Plan | None = None
+    tiles: tuple[render.Tile, ...] = ()
+    has_match: bool | None = None  # whether anything stood out on the first page
+    away: bool = False
+    groups: tuple[tuple[ImageRecord, ...], ...] = ()  # of the same picture, when copies are looked at
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether it shows the newest pictures, as far as one page goes."""
+        return self.plan is not None and self.plan.is_newest and len(self.tiles) <= PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """New contents of the page."""
+
+    view: View
+    summary: str
+    results: str
+    has_more: bool
+
+
+class Answers:
+    """One for all tabs: what a tab shows is in its View."""
+
+    def __init__(self, searcher: Searcher, preparation: Preparation, reader: ImageReader) -> None:
+        self.searcher = searcher
+        self.preparation = preparation
+        self.reader = reader
+        self._previews = tempfile.TemporaryDirectory(prefix="image_search_")
+
+    def search(self, asked: Asked, language: Language) -> Outcome:
+        view = View(asked)
+
+        def find() -> Outcome:
+            plan = self.searcher.plan(self._make_query(asked))
+            return self._show(self.searcher.rank(plan), replace(view, plan=plan), language)
+
+        return self._try(find, view, language)
+
+    def show_more(self, view: View, language: Language) -> Outcome:
+        def find() -> Outcome:
+            plan = view.plan or self.searcher.plan(Query())
+            result = self.searcher.rank(plan, PAGE_SIZE, len(view.tiles))
+            return self._show(result, replace(view, plan=plan), language)
+
+        return self._try(find, view, language)
+
+    def fetch_picture(self, asked: Asked) -> Asked:
+        """A result to find similar ones to is shown in the picture box, as its preview."""
+        if asked.like is None:
+            return asked
+        try:
+            image = self.searcher.store.get_image(asked.like)
+            file = Path(self._previews.name, f"{image.image_id}-{render.get_version(image)}.webp")
+            if not file.exists():
+                file.write_bytes(self.searcher.store.read_preview(image.image_id))
+            return replace(asked, picture=str(file))
+        except ImageSearchError:
+            return asked  # the search itself says what is wrong
+
+    def recognise(self, asked: Asked, shown: View) -> Asked:
+        """What the fields ask: the picture in the box may still be the result it was taken from."""
+        former = shown.asked
+        is_same = asked.picture and former.picture and Path(asked.picture).name == Path(former.picture).name
+        return replace(asked, picture=former.picture, like=former.like) if is_same and former.like else asked
+
+    def describe(self, image_id: int, view: View, language: Language) -> str:
+        """The inside of the dialog for one picture."""
+        try:
+            image = self.searcher.store.get_image(image_id)
+        except ImageSearchError as error:
+            return render_problem(error, language)
+        return render_details(image, _find_tile(view, image_id), self._find_tags(image_id), language)
+
+    def save_text(self, image_id: int, description: str, keywords: str, view: View, language: Language) -> str:
+        """Keep the caption and the keywords a person typed. The dialog with what the store holds now."""
+        store = self.searcher.store
+        try:
+            former = store.get_image(image_id).text
+            text = replace(former, description=description.strip() or None, keywords=parse_keywords(keywords))
+            store.set_text(image_id, text)
+            image = store.get_image(image_id)
+        except ImageSearchError as error:
+            return render_problem(error, language)
+        said = say(language, "saved")
+        return render_details(image, _find_tile(view, image_id), self._find_tags(image_id), language, said)
+
+    def delete(self, image_ids: Sequence[int], view: View, language: Language) -> Outcome:
+        """Remove images; the others stay where they are."""
+
+        def remove() -> Outcome:
+            self.searcher.store.delete_images(image_ids)
+            plan = view.plan or Plan()
+            result = self.searcher.rank(plan, max(PAGE_SIZE, len(view.tiles)))
+            return self._show(result, replace(view, plan=plan, tiles=()), language)
+
+        return self._try(remove, view, language)
+
+    def describe_preparation(self, language: Language) -> str:
+        progress = self.preparation.progress
+        match progress.phase:
+            case "loading":
+                return render.render_message(say(language, "model_loading"), kind="notice")
+            case "registering":
+                title = say(language, "registering", done=progress.done, count=progress.count)
+                return render.render_progress(title, progress.done, progress.count)
+            case "model_failed":
+                return render.render_message(say(language, "model_unavailable"), progress.error, "problem")
+            case "registration_failed":
+                return render.render_message(say(language, "registration_failed"), progress.error, "problem")
+        return ""
+
+    def needs_pulse(self, view: View) -> bool:
+        """Whether the page should look again by itself in a moment."""
+        return view.away or not self.preparation.progress.is_over
+
+    def _find_tags(self, image_id: int) -> list[Tag]:
+        model = self.searcher.model
+        if not model.tagger.is_ready:
+            return []  # a picture is not kept waiting for its tags
+        try:
+            model_id = model.get_entry().model_id
+            return model.tagger.name_picture(self.searcher.store.get_embedding(image_id, model_id))
+        except ImageSearchError:
+            return []
+
+    def _make_query(self, asked: Asked) -> Query:
+        return Query(
+            text=asked.text,
+            image=self._open_upload(asked.picture) if asked.picture and asked.like is None else None,
+            excluded_text=asked.excluded_text,
+            excluded_image=self._open_upload(asked.excluded_picture) if asked.excluded_picture else None,
+            like=asked.like,
+            image_weight=asked.image_weight,
+            filter=asked.filter,
+        )
+
+    def _open_upload(self, path: str) -> Image.Image:
+        try:
+            return open_picture(path, self.reader.max_pixels)
+        except UnreadableImage as error:
+            # Where this computer keeps uploads means nothing to the person, and is nobody's business.
+            raise UnreadableImage(str(error).replace(path, Path(path).name)) from error
+
+    def _try(self, find: Callable[[], Outcome], view: View, language: Language) -> Outcome:
+        try:
+            return find()
+        except ImageSearchError as error:
+            away = name_error(error) == "store_away"
+            return Outcome(View(view.asked, away=away), "", render_problem(error, language), False)
+
+    def _show(self, result: SearchResult, view: View, language: Language) -> Outcome:
+        shown = {tile.image_id for tile in view.tiles}
+        fresh = (render.Tile.of(hit) for hit in result.hits if hit.image_id not in shown)
+        has_match = view.has_match if view.tiles else result.has_match
+        view = replace(view, tiles=(*view.tiles, *fresh), has_match=has_match)
+        plan = view.plan or Plan()
+        if view.tiles:
+            results = render.render_tiles(view.tiles, language)
+            if has_match is False:
+                title, hint = say(language, "no_match"), say(language, "no_match_hint")
+                results = render.render_message(title, hint, "notice") + results
+        elif result.total and not plan.is_newest and plan.filter.is_empty:
+            results = render.render_message(say(language, "not_embedded"), say(language, "not_embedded_hint"))
+        elif plan.filter.is_empty and self.preparation.fills_library:
+            results = render.render_message(say(language, "library_in_preparation"))
+        elif plan.filter.is_empty:
+            results = render.render_message(say(language, "empty_library"), say(language, "empty_library_hint"))
+        else:
+            results = render.render_message(say(language, "no_hit"), say(language, "no_hit_hint"))
+        return Outcome(view, _summarise(result, view, language), results, result.has_more)
+
+
+def _find_tile(view: View, image_id: int) -> render.Tile | None:
+    return next((tile for tile in view.tiles if tile.image_id == image_id), None)
+
+
+def render_problem(error: ImageSearchError, language: Language) -> str:
+    """An error in the person's language, with the sentence that says what to do."""
+    return render.render_message(say(language, name_error(error)), str(error), "problem")
+
+
+def _summarise(result: SearchResult, view: View, language: Language) -> str:
+    plan = view.plan or Plan()
+    title = say(language, "latest" if plan.is_newest else "similar" if plan.left_out else "results")
+    if plan.is_newest:
+        detail = say(language, "library", total=result.total)
+    else:
+        detail = say(
+            language,
+            "timing",
+            total=result.total,
+            ms=round(result.encode_ms + result.search_ms),
+            encode=round(result.encode_ms),
+            search=round(result.search_ms),
+        )
+    filtered = say(language, "filtered") if view.asked.is_filtered else ""
+    return render.render_summary(title, detail, filtered, write_address(view.asked))

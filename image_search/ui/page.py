@@ -1,0 +1,235 @@
+"""The page: its components, and what happens on every click. Nothing here asks the database while it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+
+from image_search.ui import render
+from image_search.ui.answers import Answers, Outcome, View
+from image_search.ui.asked import Asked, read_address
+from image_search.ui.choices import FieldChoices, build_picture_box
+from image_search.ui.tab import Tab
+from image_search.ui.upkeep import Upkeep, UpkeepPanel
+from image_search.ui.uploads import UploadedFile
+from image_search.ui.words import Language, choose_language, collect_translations
+
+HERE = Path(__file__).parent
+TRANSLATIONS = gr.I18n(**collect_translations())
+# A search holds a thread while it waits for the encoder or the database; more at once would only wait inside.
+SEARCHES_AT_ONCE = 8
+
+Updates = list[Any]
+
+
+def build_page(answers: Answers) -> gr.Blocks:
+    """The Blocks of the page, to be mounted by build_app."""
+    upkeep = Upkeep(answers, answers.reader)
+    with gr.Blocks(title="類似画像検索", analytics_enabled=False, fill_width=True) as blocks:
+        tab = gr.State(Tab())
+        number = gr.Number(0, precision=0, visible=False)  # of a question: counted in the browser when it is asked
+        heading = gr.HTML(elem_id="heading", apply_default_css=False, js_on_load=_read("page.js"))
+        notice = gr.HTML(elem_id="notice", apply_default_css=False)
+        with gr.Row(elem_id="query"):
+            with gr.Column(scale=3, elem_id="words"):
+                text = _build_text_box()
+                with gr.Row(elem_id="buttons"):
+                    search = gr.Button(TRANSLATIONS("search"), variant="primary", elem_id="search")
+                    clear = gr.Button(TRANSLATIONS("clear"), elem_id="clear")
+            with gr.Column(scale=1, min_width=220):
+                picture = build_picture_box(TRANSLATIONS("image_label"), 176, "picture")
+        with gr.Accordion(TRANSLATIONS("details"), open=False, elem_id="details") as details:
+            choices = FieldChoices(TRANSLATIONS)
+        summary = gr.HTML(elem_id="summary", apply_default_css=False, js_on_load=_read("address.js"))
+        results = gr.HTML(elem_id="results", apply_default_css=False, js_on_load=_read("results.js"))
+        more = gr.Button(TRANSLATIONS("more"), visible=False, elem_id="more")
+        with gr.Accordion(TRANSLATIONS("upkeep"), open=False, elem_id="upkeep"):
+            panel = UpkeepPanel(TRANSLATIONS)
+        viewer = gr.HTML(elem_id="viewer", apply_default_css=False, html_template="", js_on_load=_read("viewer.js"))
+        pulse = gr.Timer(1.5)
+
+        asked_fields = [text, picture, *choices.components]  # in the order of Asked
+        outputs = [summary, results, more, pulse]
+
+        def update(outcome: Outcome | None) -> Updates:
+            if outcome is None:
+                return [gr.skip()] * len(outputs)
+            active = answers.needs_pulse(outcome.view)
+            return [outcome.summary, outcome.results, gr.update(visible=outcome.has_more), gr.Timer(active=active)]
+
+        def search_for(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
+            return update(tab.ask(number, asked, lambda: answers.search(asked, get_language(request))))
+
+        def fill_and_search(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
+            outcome = tab.ask(number, asked, lambda: answers.search(asked, get_language(request)))
+            fields = fill_fields(asked) if outcome else [gr.skip()] * len(asked_fields)
+            return [*fields, *update(outcome)]
+
+        def fill_fields(asked: Asked) -> Updates:
+            return [asked.text, asked.picture, *choices.fill(asked)]
+
+        def open_heading(request: gr.Request) -> Updates:
+            language = get_language(request)
+            return [
+                render.render_heading(language, answers.searcher.encoder.name),
+                answers.describe_preparation(language),
+            ]
+
+        def open_fields(request: gr.Request) -> Updates:
+            return fill_fields(answers.fetch_picture(read_address(dict(request.query_params))))
+
+        def open_page(request: gr.Request, tab: Tab, number: int) -> Updates:
+            asked = answers.fetch_picture(read_address(dict(request.query_params)))
+            return search_for(tab, number, asked, request)
+
+        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+            asked = answers.fetch_picture(read_address(dict(parse_qsl(str(event.address)))))
+            return fill_and_search(tab, number, asked, request)
+
+        def run_search(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+            return search_for(tab, number, answers.recognise(Asked.of(*values), tab.view), request)
+
+        def run_changed(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+            asked = answers.recognise(Asked.of(*values), tab.view)
+            return update(None) if asked == tab.asked else search_for(tab, number, asked, request)
+
+        def run_clear(request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, Asked(), request)
+
+        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, answers.fetch_picture(Asked(like=int(event.image_id))), request)
+
+        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, Asked(str(event.words)), request)
+
+        def run_more(request: gr.Request, tab: Tab) -> Updates:
+            return update(tab.go_on(lambda shown: answers.show_more(shown, get_language(request))))
+
+        def run_open(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Any:
+            opened = tab.open(number, lambda: answers.describe(int(event.image_id), tab.view, get_language(request)))
+            return gr.skip() if opened is None else opened
+
+        def run_save(event: gr.EventData, request: gr.Request, tab: Tab) -> str:
+            typed = (str(event.description), str(event.keywords))
+            return answers.save_text(int(event.image_id), *typed, tab.view, get_language(request))
+
+        def run_delete(event: gr.EventData, request: gr.Request, tab: Tab) -> Updates:
+            return delete(tab, [int(event.image_id)], get_language(request))
+
+        def run_delete_marked(event: gr.EventData, request: gr.Request, tab: Tab) -> Updates:
+            return delete(tab, [int(image_id) for image_id in event.image_ids], get_language(request))
+
+        def delete(tab: Tab, image_ids: Sequence[int], language: Language) -> Updates:
+            def act(shown: View) -> Outcome:
+                return (upkeep if shown.groups else answers).delete(image_ids, shown, language)
+
+            return update(tab.change(act))
+
+        def open_details(request: gr.Request, tab: Tab) -> Updates:
+            tab.counts_values = True
+            return run_count(request, tab)
+
+        def leave_details(tab: Tab) -> None:
+            tab.counts_values = False
+
+        def run_count(request: gr.Request, tab: Tab) -> Updates:
+            if not tab.counts_values:
+                return [gr.skip()] * len(choices.components)
+            return choices.count(answers, tab.view, get_language(request))
+
+        def run_pulse(request: gr.Request, tab: Tab) -> Updates:
+            language = get_language(request)
+            progress = answers.describe_preparation(language)
+            if tab.view.away or tab.view.is_newest:
+                return [progress, *update(tab.go_on(lambda shown: answers.search(shown.asked, language)))]
+            return [progress, *[gr.skip()] * 3, gr.Timer(active=answers.needs_pulse(tab.view))]
+
+        def run_upload(files: list[UploadedFile], request: gr.Request, tab: Tab) -> Iterator[Updates]:
+            language = get_language(request)
+            before = tab.view
+            for progress, is_over in upkeep.register(files, language):
+                shown = [gr.skip()] * (len(asked_fields) + len(outputs))
+                # A person who searched meanwhile wants to go on looking at what was found.
+                if is_over and tab.view is before:
+                    outcome = tab.go_on(lambda _: answers.search(Asked(), language))
+                    shown = [*fill_fields(Asked()), *update(outcome)] if outcome else shown
+                yield [progress, None if is_over else gr.skip(), *shown]
+
+        def run_find_duplicates(request: gr.Request, tab: Tab, number: int) -> Iterator[Updates]:
+            for progress, found in upkeep.find_duplicates(get_language(request)):
+                if tab.is_outdated(number):
+                    yield ["", *update(None)]
+                    return
+                yield [progress, *update(tab.show(number, found) if found else None)]
+
+        quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": SEARCHES_AT_ONCE}
+        # Several at once: Gradio would repeat the first event instead of the last. A tab knows which answer counts.
+        asking = quiet | {"trigger_mode": "multiple", "js": _count_questions()}
+        busy = {"show_progress": "minimal", "show_progress_on": [summary]}
+        question = [tab, number]
+        # Two events: a search in the address waits for the model, the heading and the news of the model do not.
+        blocks.load(open_heading, None, [heading, notice], **quiet)
+        blocks.load(open_fields, None, asked_fields, **quiet)
+        blocks.load(open_page, question, outputs, **asking)
+        asks = [text.submit, search.click, picture.upload, *choices.events]
+        gr.on(asks, run_search, [*question, *asked_fields], outputs, **asking | busy)
+        gr.on(choices.blurs, run_changed, [*question, *asked_fields], outputs, **asking | busy)
+        # When a picture is taken out, its box still holds it.
+        for box in (picture, choices.excluded_picture):
+            emptied = asking | {"js": _count_questions(without=asked_fields.index(box))}
+            box.clear(run_search, [*question, *asked_fields], outputs, **emptied | busy)
+        clear.click(run_clear, question, [*asked_fields, *outputs], **asking)
+        for component in (results, viewer):
+            component.show_similar(run_similar, question, [*asked_fields, *outputs], **asking | busy)
+        viewer.search_words(run_words, question, [*asked_fields, *outputs], **asking | busy)
+        summary.open_address(open_address, question, [*asked_fields, *outputs], **asking)
+        more.click(run_more, [tab], outputs, **quiet | busy)
+        results.open_image(run_open, question, [viewer], **asking)
+        viewer.save_text(run_save, [tab], [viewer], **quiet | {"trigger_mode": "multiple"})
+        viewer.delete_image(run_delete, [tab], outputs, **quiet | {"trigger_mode": "multiple"})
+        panel.files.upload(
+            run_upload, [panel.files, tab], [panel.progress, panel.files, *asked_fields, *outputs], **quiet
+        )
+        panel.find.click(
+            run_find_duplicates, question, [panel.progress, *outputs], **quiet | {"js": _count_questions()}
+        )
+        results.delete_marked(run_delete_marked, [tab], outputs, **quiet)
+        counting = quiet | {"trigger_mode": "always_last"}
+        details.expand(open_details, [tab], choices.components, **counting)
+        summary.change(run_count, [tab], choices.components, **counting)
+        details.collapse(leave_details, [tab], None, **quiet)
+        pulse.tick(run_pulse, [tab], [notice, *outputs], **quiet)
+    return blocks
+
+
+def get_language(request: gr.Request) -> Language:
+    return choose_language(request.headers.get("accept-language", ""))
+
+
+def _build_text_box() -> gr.Textbox:
+    return gr.Textbox(
+        label=TRANSLATIONS("text_label"),
+        placeholder=TRANSLATIONS("text_placeholder"),
+        lines=1,
+        max_lines=1,
+        autofocus=True,
+        elem_id="text",
+        html_attributes=gr.InputHTMLAttributes(enterkeyhint="search", autocomplete="off"),
+    )
+
+
+def _count_questions(without: int | None = None) -> str:
+    """Script that puts the number of the question behind the tab; without: place of a field to leave empty."""
+    emptied = "" if without is None else f"values[{without}] = null;"
+    return (
+        "(tab, _, ...values) => {"
+        f"{emptied} window.questions = (window.questions ?? 0) + 1; return [tab, window.questions, ...values]; }}"
+    )
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
