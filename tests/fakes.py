@@ -1,0 +1,106 @@
+"""Stand-ins that are quick, deterministic and easy to reason about: an encoder that knows colours, and small images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from image_search.encoders.base import Embeddings
+from image_search.errors import TextNotSupported
+from image_search.records import ImageText, NewImage
+
+COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black", "orange", "purple")
+
+
+class FakeEncoder:
+    """Sees the mean colour of a picture; "red" lies where a red picture lies, other words lie anywhere but fixed."""
+
+    def __init__(self, name: str = "fake", version: str = "1", dimension: int = 16, supports_text: bool = True) -> None:
+        self.name = name
+        self.version = version
+        self.dimension = dimension
+        self.supports_text = supports_text
+        self.calls: list[int] = []  # the number of pictures or texts of every call
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        self.calls.append(len(images))
+        colours = [np.asarray(image.convert("RGB"), np.float64).reshape(-1, 3).mean(axis=0) for image in images]
+        return self._embed(colours)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        if not self.supports_text:
+            raise TextNotSupported(f"{self.name} embeds pictures only. Search with a picture.")
+        self.calls.append(len(texts))
+        colours = [np.array(ImageColor.getrgb(text)[:3]) if text in COLOURS else None for text in texts]
+        known = iter(self._embed([colour for colour in colours if colour is not None]))
+        rows = [
+            make_embeddings(1, self.dimension, seed=_make_seed(text))[0] if colour is None else next(known)
+            for text, colour in zip(texts, colours, strict=True)
+        ]
+        return np.array(rows, np.float32).reshape(len(rows), self.dimension)
+
+    def _embed(self, colours: Sequence[np.ndarray]) -> Embeddings:
+        # Each channel becomes two coordinates (cosine and sine), so that every colour has its own direction.
+        rows = np.zeros((len(colours), self.dimension))
+        for row, colour in zip(rows, colours, strict=True):
+            angle = np.asarray(colour) / 255 * np.pi / 2
+            row[:6] = np.concatenate([np.cos(angle), np.sin(angle)]) / np.sqrt(3)
+        return rows.astype(np.float32)
+
+
+def make_embeddings(count: int, dimension: int = 16, seed: int = 0) -> Embeddings:
+    """Random unit vectors, float32 (count, dimension), the same for the same seed."""
+    rows = np.random.default_rng(seed).standard_normal((count, dimension))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_picture(colour: str = "red", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
+    """A picture of one colour."""
+    return Image.new("RGB", size, colour).convert(mode)
+
+
+def make_picture_bytes(colour: str = "red", size: tuple[int, int] = (64, 48), format: str = "PNG") -> bytes:
+    """The same as the bytes of a file."""
+    file = io.BytesIO()
+    make_picture(colour, size).save(file, format)
+    return file.getvalue()
+
+
+def make_image(
+    name: str = "a.png",
+    text: ImageText | None = None,
+    *,
+    data: bytes | None = None,
+    width: int = 64,
+    height: int = 48,
+    file_type: str = "image/png",
+    file_path: str | None = None,
+    modified_ns: int | None = None,
+) -> NewImage:
+    """An image ready for a store. Its content follows from its name unless data is given; no real picture inside."""
+    data = f"original of {name}".encode("utf-8", "replace") if data is None else data
+    return NewImage(
+        content_sha256=hashlib.sha256(data).hexdigest(),
+        file_name=name,
+        file_type=file_type,
+        width=width,
+        height=height,
+        data=data,
+        preview=b"preview of " + data[:100],
+        file_path=file_path,
+        modified_ns=modified_ns,
+        text=text or ImageText(),
+    )
+
+
+def make_images(count: int) -> list[NewImage]:
+    """count different images."""
+    return [make_image(f"image{number:04d}.png") for number in range(count)]
+
+
+def _make_seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:4], "big")

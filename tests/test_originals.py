@@ -1,0 +1,122 @@
+"""Original files in a folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from image_search import originals
+from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
+from image_search.originals import FolderOriginals, open_originals, open_separate_originals
+from image_search.settings import Settings
+
+DATA = b"the bytes of a picture"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FolderOriginals:
+    return FolderOriginals(tmp_path / "deep" / "originals")
+
+
+def test_what_was_written_is_read_back(folder):
+    folder.write({SHA256: DATA})
+    assert folder.read(SHA256) == DATA
+    assert (folder.folder / SHA256[:2] / SHA256).read_bytes() == DATA
+
+
+def test_writing_again_leaves_the_file_alone(folder):
+    folder.write({SHA256: DATA})
+    path = folder.folder / SHA256[:2] / SHA256
+    before = path.stat()
+    folder.write({SHA256: DATA})
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_file_that_was_cut_off_is_written_again(folder):
+    path = folder.folder / SHA256[:2] / SHA256
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA[:5])
+    folder.write({SHA256: DATA})
+    assert folder.read(SHA256) == DATA
+
+
+def test_a_write_that_was_interrupted_is_finished_by_the_next_and_leaves_nothing_else(folder):
+    path = folder.folder / SHA256[:2] / SHA256
+    path.parent.mkdir(parents=True)
+    path.with_name(SHA256 + ".part").write_bytes(DATA[:5])
+    folder.write({SHA256: DATA})
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
+    folder.write({SHA256: DATA})
+    folder.delete([SHA256, "0" * 64])
+    folder.delete([SHA256])
+    with pytest.raises(StoreError, match=SHA256):
+        folder.read(SHA256)
+
+
+def test_a_missing_original_says_which_file_and_what_to_do(folder):
+    with pytest.raises(StoreError, match=rf"{SHA256[:2]}.{SHA256}.*ORIGINALS_URL"):
+        folder.read(SHA256)
+
+
+def test_many_files_are_all_on_disk_before_write_returns(folder, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(originals.os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    contents = {hashlib.sha256(bytes([n])).hexdigest(): bytes([n]) for n in range(64)}
+    folder.write(contents)
+    for sha256, data in contents.items():
+        path = folder.folder / sha256[:2] / sha256
+        assert folder.read(sha256) == data
+        assert path.stat().st_ino in synced
+        assert sys.platform == "win32" or path.parent.stat().st_ino in synced
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreUnavailable)])
+def test_a_write_that_fails_leaves_nothing(folder, monkeypatch, code, error):
+    other = hashlib.sha256(b"other").hexdigest()
+
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    folder.write({other: b"other"})
+    monkeypatch.setattr(originals.os, "fsync", fail)
+    with pytest.raises(error, match="originals"):
+        folder.write({SHA256: DATA, other: b"other"})
+    assert [path.name for path in folder.folder.rglob("*") if path.is_file()] == [other]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match="file"):
+        FolderOriginals(tmp_path / "file" / "originals").write({SHA256: DATA})
+
+
+def test_the_url_may_name_a_folder(tmp_path):
+    assert open_originals("", tmp_path).folder == tmp_path
+    assert open_originals("/photos/originals", tmp_path).folder == Path("/photos/originals")
+    assert open_originals("relative/folder", tmp_path).folder == Path("relative/folder")
+    assert open_originals("file:///photos/my%20originals", tmp_path).folder == Path("/photos/my originals")
+
+
+def test_a_url_nobody_serves_is_refused_by_its_setting(tmp_path):
+    with pytest.raises(SettingsError, match="ORIGINALS_URL"):
+        open_originals("gopher://somewhere/originals", tmp_path)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///data/a.db", "postgresql://host/a", "redis://host", "elasticsearch://host"])
+def test_database_as_the_place_means_what_the_engine_does_by_itself(url):
+    assert Settings.load(None, {"DATABASE_URL": url, "ORIGINALS_URL": "Database"}).originals_url == ""
+
+
+def test_an_engine_without_room_for_originals_asks_for_a_place(tmp_path):
+    with pytest.raises(SettingsError, match=r"Redis.*ORIGINALS_URL.*folder.*s3://"):
+        open_separate_originals("", "Redis")
+    assert open_separate_originals(str(tmp_path), "Redis").folder == tmp_path

@@ -1,0 +1,108 @@
+"""Settings are read once, checked, and never leak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from image_search.errors import SettingsError
+from image_search.settings import ROOT, Settings, list_setting_names, mask_url
+
+
+def load(tmp_path: Path, text: str = "", **environ: str) -> Settings:
+    env_file = tmp_path / ".env"
+    env_file.write_text(text, encoding="utf-8")
+    return Settings.load(env_file, environ)
+
+
+def test_without_any_setting_the_embedded_store_and_the_demo_model_are_used(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    assert not settings.uses_oracle
+    assert settings.database_url == "sqlite:///data/image_search.db"
+    assert settings.embedding_model == "demo/model"
+    assert settings.app_host == "127.0.0.1"
+    assert settings.app_port == 8899
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert Settings.load(None, {}) == Settings.load(Path("no such file"), {})
+
+
+def test_oracle_is_chosen_by_user_password_and_dsn(tmp_path: Path) -> None:
+    settings = load(tmp_path, "DB_USER=scott\nDB_PASSWORD=tiger\nDB_DSN=localhost/FREEPDB1\n")
+    assert settings.uses_oracle
+    assert settings.database_url == ""
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "APP_PORT=9000\n", APP_PORT="9001").app_port == 9001
+
+
+def test_an_empty_value_means_the_default(tmp_path: Path) -> None:
+    assert load(tmp_path, "EMBEDDING_MODEL=\n").embedding_model == "demo/model"
+
+
+def test_a_value_may_hold_any_character(tmp_path: Path) -> None:
+    text = "DB_USER=u\nDB_PASSWORD='p@$s ${HOME} #1'\nDB_DSN=h/s\n"
+    assert load(tmp_path, text).db_password == "p@$s ${HOME} #1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("DEVICE=gpu\n", ["DEVICE", "auto, cpu, cuda"]),
+        ("PRECISION=int4\n", ["PRECISION", "auto, float32, bfloat16, float16"]),
+        ("APP_PORT=http\n", ["APP_PORT", "1 to 65535"]),
+        ("APP_PORT=70000\n", ["APP_PORT", "1 to 65535"]),
+        ("READ_GPS=maybe\n", ["READ_GPS", "1 or 0"]),
+        ("MAX_IMAGE_PIXELS=-1\n", ["MAX_IMAGE_PIXELS"]),
+        ("DATABASE_URL=mysql://localhost/x\n", ["DATABASE_URL", "mysql", "sqlite://"]),
+        ("DATABASE_URL=pictures.db\n", ["DATABASE_URL", "sqlite://"]),
+        ("DB_USER=scott\n", ["DB_PASSWORD", "DB_DSN"]),
+        ("DB_USER=u\nDB_PASSWORD=p\nDB_DSN=d\nDATABASE_URL=sqlite:///x.db\n", ["DATABASE_URL", "DB_DSN", "both"]),
+        ("EMBEDING_MODEL=x\n", ["EMBEDING_MODEL", "EMBEDDING_MODEL"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_may_be(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"APP_PORT=\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        Settings.load(tmp_path / ".env", {})
+
+
+def test_settings_of_other_programs_may_share_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "ORACLE_PASSWORD=x\nCOMPOSE_PROJECT_NAME=y\n").app_port == 8899
+
+
+def test_secrets_are_not_in_repr(tmp_path: Path) -> None:
+    settings = load(tmp_path, "DB_USER=u\nDB_PASSWORD=p4ss\nDB_DSN=d\nHF_TOKEN=hf_x1\nDB_WALLET_PASSWORD=w4l\n")
+    for secret in ("p4ss", "hf_x1", "w4l"):
+        assert secret not in repr(settings)
+
+
+def test_a_wrong_url_is_not_shown_with_its_password(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, "DATABASE_URL=mysql://scott:tiger@localhost/x\n")
+    assert "tiger" not in str(caught.value)
+
+
+def test_a_password_is_masked_in_a_url() -> None:
+    assert mask_url("postgresql://scott:ti@ger@db/x") == "postgresql://scott:***@db/x"
+    assert mask_url("sqlite:///data/x.db") == "sqlite:///data/x.db"
+
+
+def test_env_example_lists_every_setting_and_nothing_else() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    named = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert sorted(named) == sorted(list_setting_names())
+
+
+def test_env_example_is_a_valid_env_file_with_the_defaults() -> None:
+    assert Settings.load(ROOT / ".env.example", {}) == Settings.load(None, {})
