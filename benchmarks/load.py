@@ -1,0 +1,165 @@
+"""What 50 impatient clients get, and what they cost: answers a second, how long they take, errors by kind, memory.
+
+Each client sends the next request as soon as the last one is answered: half of them words (never the same twice, so
+that each is embedded), a fifth the newest images, a fifth previews, a tenth pictures. The program is started in a
+process of its own with the demo model and the samples; --address takes one that runs, and then tells no memory.
+
+newest and previews need no model: they show what is left for the others while the model is busy. Compare p50 of words
+with clients / (words a second the model embeds): the queue in front of the model costs nothing more.
+
+    python benchmarks/load.py [--clients 50] [--seconds 60] [--address http://127.0.0.1:8899]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = {"words": 5, "newest": 2, "preview": 2, "picture": 1}
+THINGS = ("sunset", "mountain", "cat", "house", "boat", "tree", "夕焼け", "海", "猫", "雪", "花", "船")
+COLOURS = ("red", "blue", "green", "golden", "dark", "bright", "赤い", "青い", "白い", "明るい")
+
+
+class Tally:
+    """What happened, by kind of request."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.errors: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def print_table(self, duration: float) -> None:
+        print(f"{'':10}{'answers/s':>10}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}  errors")
+        for kind in (*KINDS, "all"):
+            kinds = KINDS if kind == "all" else (kind,)
+            times = [second for name in kinds for second in self.seconds[name]]
+            errors = sum((self.errors[name] for name in kinds), Counter[str]())
+            told = ", ".join(f"{name}: {count}" for name, count in sorted(errors.items())) or "none"
+            points = np.percentile(times, [50, 95, 99]) * 1000 if times else [float("nan")] * 3
+            figures = "".join(f"{value:10.0f}" for value in points)
+            print(f"{kind:10}{len(times) / duration:10.1f}{figures}  {told}")
+
+
+def main() -> None:
+    options = parse_options()
+    if options.address:
+        asyncio.run(press(options.address, options.clients, options.seconds)).print_table(options.seconds)
+        return
+    with serve() as (address, process):
+        asyncio.run(press(address, options.clients, 5))  # the model is loaded, every connection and buffer made
+        before = read_memory(process)
+        tally = asyncio.run(press(address, options.clients, options.seconds))
+        after = read_memory(process)
+        print(f"{options.clients} clients, {options.seconds} s, {os.cpu_count()} cores shared with the clients")
+        tally.print_table(options.seconds)
+        print(f"memory before {before:.0f} MiB, after {after:.0f} MiB")
+        asyncio.run(check_is_alive(address))
+
+
+async def press(address: str, clients: int, seconds: float) -> Tally:
+    tally = Tally()
+    end = time.perf_counter() + seconds
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as http:
+        image_ids = await list_images(http)
+        await asyncio.gather(*(ask_until(end, http, image_ids, random.Random(n), tally) for n in range(clients)))
+    return tally
+
+
+async def ask_until(end: float, http: httpx.AsyncClient, image_ids: list[int], chance: random.Random, t: Tally) -> None:
+    picture = next((ROOT / "images").glob("*.*")).read_bytes()
+    while time.perf_counter() < end:
+        [kind] = chance.choices(list(KINDS), list(KINDS.values()))
+        started = time.perf_counter()
+        try:
+            match kind:
+                case "words":
+                    text = f"{chance.choice(COLOURS)} {chance.choice(THINGS)} {chance.randrange(10**9)}"
+                    answer = await http.post("/api/search", json={"text": text})
+                case "newest":
+                    answer = await http.post("/api/search")
+                case "preview":
+                    answer = await http.get(f"/api/images/{chance.choice(image_ids)}/preview")
+                case _:
+                    answer = await http.post("/api/search", files={"picture": ("query", picture)})
+        except httpx.HTTPError as error:
+            t.errors[kind][type(error).__name__] += 1
+            continue
+        if answer.is_success:
+            t.seconds[kind].append(time.perf_counter() - started)
+        else:
+            t.errors[kind][f"{answer.status_code} {answer.json()['code']}"] += 1
+            await asyncio.sleep(0.5)  # a client that was told to come back later
+
+
+async def list_images(http: httpx.AsyncClient) -> list[int]:
+    answer = await http.post("/api/search", json={"page_size": 100})
+    return [hit["image"]["image_id"] for hit in answer.raise_for_status().json()["hits"]]
+
+
+async def check_is_alive(address: str) -> None:
+    async with httpx.AsyncClient(base_url=address, timeout=30) as http:
+        started = time.perf_counter()
+        (await http.post("/api/search", json={"text": "afterwards"})).raise_for_status()
+        print(f"one search afterwards: {(time.perf_counter() - started) * 1000:.0f} ms")
+
+
+@contextmanager
+def serve() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """ImageSearch.py with the samples, in an empty folder; yields its address once the samples are registered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"DATABASE_URL": f"sqlite:///{folder}/library.db", "APP_PORT": str(port), "APP_HOST": "127.0.0.1"}
+        command = [sys.executable, str(ROOT / "ImageSearch.py")]
+        process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
+        try:
+            wait_for_samples(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_for_samples(address: str) -> None:
+    expected = sum(1 for path in (ROOT / "images").rglob("*.*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp"))
+    while True:
+        try:
+            if httpx.get(f"{address}/api/status", timeout=30).json()["image_count"] >= expected:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+
+
+def read_memory(process: subprocess.Popen[bytes]) -> float:
+    """What the process keeps in memory, in MiB (Linux)."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--address", help="of a program that runs already")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

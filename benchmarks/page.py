@@ -1,0 +1,193 @@
+"""How long from a click to sixteen painted pictures, in a real browser, for one person and for several at once?
+
+    python benchmarks/page.py --sizes 10k,1m --people 1,8
+
+Each person clicks on "more like this" of a random picture, ten times, and looks at every answer for a second:
+a search with a stored embedding, so that no model has a part in it. Beside it the way that a simple page goes: Gradio's
+Gallery, given sixteen originals as PIL images. That page does not search at all; it only shows pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks._search_engines import Ours
+from benchmarks._vectors import DIMENSION, make_vectors
+from benchmarks.search import parse_sizes
+from image_search.image_files import decode_picture, make_preview
+from tests import checkpoints
+from tests.browsing import find_free_port, open_browser, serve_page
+
+PICTURES = 200  # different ones; a library of any size shows them again and again
+SIDE = 1024, 768  # pixels of an original
+CLICKS = 10
+VIEW = {"width": 1600, "height": 2400}  # all sixteen are in sight, or they would be loaded later
+COLUMNS = ("page", "images", "people", "p50 ms", "p95 ms")
+
+# Clicks, and waits until the browser has drawn sixteen other pictures. Times in ms.
+CLICK = """async ([buttons, pictures, clicks]) => {
+  const list = () => [...document.querySelectorAll(pictures)];
+  const name = () => list().map((image) => image.src).join();
+  const frame = () => new Promise(requestAnimationFrame);
+  const times = [];
+  for (let click = 0; click < clicks; click++) {
+    await new Promise((go) => setTimeout(go, 1000));
+    const former = name(), found = document.querySelectorAll(buttons), started = performance.now();
+    found[Math.floor(Math.random() * found.length)].click();
+    const isNew = () => list().length === 16 && name() !== former;
+    while (!isNew() || !list().every((image) => image.complete && image.naturalWidth)) await frame();
+    await Promise.all(list().map((image) => image.decode()));
+    await frame();
+    times.push(performance.now() - started);
+  }
+  return times;
+}"""
+
+
+def main() -> None:
+    """Measure what the arguments name and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="10k", help="how many images, for example 10k,1m")
+    parser.add_argument("--people", default="1,8", help="how many click at once")
+    parser.add_argument("--folder", help="where libraries are made (default: a temporary folder)")
+    arguments = parser.parse_args()
+    people = parse_sizes(arguments.people)
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name, open_browser() as browser:
+        folder = Path(name)
+        pictures = write_pictures(folder / "pictures.db")
+        with serve_gallery(pictures) as address:
+            for count in people:
+                print_times(
+                    "Gallery of PIL images", None, count, click(browser, address, "button.ask", ".grid-wrap img", count)
+                )
+        for size in parse_sizes(arguments.sizes):
+            with serve_library(folder, size, Path(arguments.folder or folder), pictures) as address:
+                for count in people:
+                    print_times("this page", size, count, click(browser, address, ".similar", ".tile img", count))
+
+
+def write_pictures(path: Path) -> Path:
+    """A database of originals (JPEG, as a camera's: soft colours and a little noise) and their previews."""
+    random = np.random.default_rng(0)
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE pictures (number INTEGER PRIMARY KEY, original BLOB, preview BLOB)")
+        for number in range(PICTURES):
+            soft = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize(SIDE, Image.Resampling.BICUBIC)
+            noisy = np.asarray(soft) + random.normal(0, 4, (SIDE[1], SIDE[0], 3))
+            file = io.BytesIO()
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+            preview = make_preview(decode_picture(file.getvalue(), "picture"))
+            connection.execute("INSERT INTO pictures VALUES (?, ?, ?)", (number, file.getvalue(), preview))
+    connection.close()
+    return path
+
+
+@contextmanager
+def serve_library(folder: Path, size: int, vectors_folder: Path, pictures: Path) -> Iterator[str]:
+    """The program itself on a library of this size; yields its address when the model and the index are ready."""
+    from image_search.encoders import open_encoder
+    from image_search.settings import Settings
+
+    place = folder / str(size)
+    place.mkdir()
+    checkpoints.DIMENSION = DIMENSION
+    settings = Settings(
+        database_url=f"sqlite:///{place}/library.db", embedding_model=str(checkpoints.get_checkpoint("clip"))
+    )
+    vectors, _ = make_vectors("clustered", size, vectors_folder)
+    Ours().build(place, vectors, np.zeros(size, np.bool_))
+    encoder = open_encoder(settings)
+    connection = sqlite3.connect(place / "library.db", isolation_level=None)
+    connection.execute("UPDATE embedding_models SET model_name = ?, model_version = ?", (encoder.name, encoder.version))
+    # A million previews would fill the disk: every image shows one of a few.
+    connection.execute("ATTACH ? AS given", (str(pictures),))
+    connection.execute("CREATE TABLE pictures AS SELECT number, preview FROM given.pictures")
+    connection.execute("CREATE UNIQUE INDEX pictures_by_number ON pictures (number)")
+    connection.execute("DROP TABLE image_previews")
+    connection.execute(
+        "CREATE VIEW image_previews AS SELECT image_id, preview FROM images "
+        f"JOIN pictures ON number = image_id * 7919 % {PICTURES}"
+    )
+    connection.close()
+    with serve_page(settings.database_url, EMBEDDING_MODEL=settings.embedding_model) as address:
+        yield address
+
+
+@contextmanager
+def serve_gallery(pictures: Path) -> Iterator[str]:
+    """A page with a button that shows sixteen random originals in a gallery."""
+    port = find_free_port()
+    server = get_context("spawn").Process(target=run_gallery, args=(pictures, port), daemon=True)
+    server.start()
+    try:
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.kill()
+        server.join()
+
+
+def run_gallery(pictures: Path, port: int) -> None:
+    import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI
+
+    def show() -> list[Image.Image]:
+        connection = sqlite3.connect(pictures)
+        numbers = random.sample(range(PICTURES), 16)
+        marks = ", ".join("?" * len(numbers))
+        rows = connection.execute(f"SELECT original FROM pictures WHERE number IN ({marks})", numbers).fetchall()
+        connection.close()
+        return [Image.open(io.BytesIO(original)) for (original,) in rows]
+
+    with gr.Blocks() as blocks:
+        ask = gr.Button(elem_classes="ask")
+        gallery = gr.Gallery(columns=4, height="auto")
+        ask.click(show, None, gallery, show_progress="hidden")
+        blocks.load(show, None, gallery)
+    uvicorn.run(gr.mount_gradio_app(FastAPI(), blocks, path="/"), port=port, log_level="warning")
+
+
+def click(browser: Browser, address: str, buttons: str, pictures: str, people: int) -> list[float]:
+    """Times of all clicks in ms. Each person has a browser profile of its own, with nothing in its cache at first."""
+    with ExitStack() as contexts:
+        pages = []
+        for _ in range(people):
+            page = contexts.enter_context(browser.new_context(viewport=VIEW)).new_page()
+            page.goto(address, wait_until="commit")  # the gallery's page asks for fonts far away
+            page.locator(pictures).nth(15).wait_for(timeout=60_000)
+            page.evaluate(CLICK, [buttons, pictures, 1])  # the first search opens the index
+            pages.append(page)
+        for page in pages:
+            page.evaluate(f"given => {{ window.times = ({CLICK})(given); }}", [buttons, pictures, CLICKS])
+        return [time for page in pages for time in page.evaluate("window.times")]
+
+
+def print_times(page: str, images: int | None, people: int, times: list[float]) -> None:
+    p50, p95 = np.percentile(times, [50, 95])
+    print(f"| {page} | {'' if images is None else f'{images:,}'} | {people} | {p50:,.0f} | {p95:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
