@@ -21,6 +21,7 @@ from image_search.ui import build_app, render
 from image_search.ui.answers import Answers, View
 from image_search.ui.asked import Asked
 from image_search.ui.details import parse_keywords, render_details
+from image_search.ui.page import build_page
 from image_search.ui.preparation import Preparation, Progress, ReportProgress
 from image_search.ui.words import WORDS, choose_language, name_error, say
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
@@ -55,6 +56,13 @@ def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]
     images = [make_image(f"{colour}.png", data=make_picture_bytes(colour)) for colour in colours]
     embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in colours])
     return searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
+
+
+def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
+    """Gradio's queue can lose the answer to a click in the moment in which it shuts its connection."""
+    page = build_page(Answers(searcher, Preparation(searcher), READER))
+    queued = {function.name for function in page.fns.values() if function.queue is not False}
+    assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
 
 
 class AwayStore:

@@ -20,7 +20,7 @@ from image_search.ui.routes import build_routes
 
 LARGEST_UPLOAD = "200mb"
 CLEANING = (3600, 24 * 3600)  # seconds: how often uploads are looked at, and how old they are when they are deleted
-LONGEST_QUEUE = 200  # clicks that wait; more are told that there are too many
+LONGEST_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 
 
 def build_app(

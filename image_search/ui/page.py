@@ -20,8 +20,8 @@ from image_search.ui.words import Language, choose_language, collect_translation
 
 HERE = Path(__file__).parent
 TRANSLATIONS = gr.I18n(**collect_translations())
-# A search holds a thread while it waits for the encoder or the database; more at once would only wait inside.
-SEARCHES_AT_ONCE = 8
+# Uploads and looks for copies that may run at the same time, of all people together.
+TASKS_AT_ONCE = 4
 
 Updates = list[Any]
 
@@ -64,13 +64,18 @@ def build_page(answers: Answers) -> gr.Blocks:
         def search_for(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
             return update(tab.ask(number, asked, lambda: answers.search(asked, get_language(request))))
 
-        def fill_and_search(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
+        def fill_and_search(tab: Tab, number: int, asked: Asked, values: Sequence[Any], request: gr.Request) -> Updates:
             outcome = tab.ask(number, asked, lambda: answers.search(asked, get_language(request)))
-            fields = fill_fields(asked) if outcome else [gr.skip()] * len(asked_fields)
+            fields = fill_fields(asked, values) if outcome else [gr.skip()] * len(asked_fields)
             return [*fields, *update(outcome)]
 
-        def fill_fields(asked: Asked) -> Updates:
-            return [asked.text, asked.picture, *choices.fill(asked)]
+        def fill_fields(asked: Asked, values: Sequence[Any] = ()) -> Updates:
+            """The fields as the question has them. values: what they hold; those that hold it already stay."""
+            filled = [asked.text, asked.picture, *choices.fill(asked)]
+            if not values:
+                return filled
+            wanted, there = asked.values, Asked.of(*values).values
+            return [gr.skip() if a == b else fill for fill, a, b in zip(filled, wanted, there, strict=True)]
 
         def open_heading(request: gr.Request) -> Updates:
             language = get_language(request)
@@ -86,9 +91,9 @@ def build_page(answers: Answers) -> gr.Blocks:
             asked = answers.fetch_picture(read_address(dict(request.query_params)))
             return search_for(tab, number, asked, request)
 
-        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
             asked = answers.fetch_picture(read_address(dict(parse_qsl(str(event.address)))))
-            return fill_and_search(tab, number, asked, request)
+            return fill_and_search(tab, number, asked, values, request)
 
         def run_search(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
             return search_for(tab, number, answers.recognise(Asked.of(*values), tab.view), request)
@@ -97,14 +102,15 @@ def build_page(answers: Answers) -> gr.Blocks:
             asked = answers.recognise(Asked.of(*values), tab.view)
             return update(None) if asked == tab.asked else search_for(tab, number, asked, request)
 
-        def run_clear(request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, Asked(), request)
+        def run_clear(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+            return fill_and_search(tab, number, Asked(), values, request)
 
-        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, answers.fetch_picture(Asked(like=int(event.image_id))), request)
+        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+            asked = answers.fetch_picture(Asked(like=int(event.image_id)))
+            return fill_and_search(tab, number, asked, values, request)
 
-        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, Asked(str(event.words)), request)
+        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+            return fill_and_search(tab, number, Asked(str(event.words)), values, request)
 
         def run_more(request: gr.Request, tab: Tab) -> Updates:
             return update(tab.go_on(lambda shown: answers.show_more(shown, get_language(request))))
@@ -129,16 +135,7 @@ def build_page(answers: Answers) -> gr.Blocks:
 
             return update(tab.change(act))
 
-        def open_details(request: gr.Request, tab: Tab) -> Updates:
-            tab.counts_values = True
-            return run_count(request, tab)
-
-        def leave_details(tab: Tab) -> None:
-            tab.counts_values = False
-
         def run_count(request: gr.Request, tab: Tab) -> Updates:
-            if not tab.counts_values:
-                return [gr.skip()] * len(choices.components)
             return choices.count(answers, tab.view, get_language(request))
 
         def run_pulse(request: gr.Request, tab: Tab) -> Updates:
@@ -166,43 +163,45 @@ def build_page(answers: Answers) -> gr.Blocks:
                     return
                 yield [progress, *update(tab.show(number, found) if found else None)]
 
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": SEARCHES_AT_ONCE}
+        private = {"show_progress": "hidden", "api_visibility": "private"}
+        # Answered in the request that asks. Gradio's queue answers over a second connection that it shuts when nothing
+        # waits; a click in that moment gets no answer (a page cannot tell), and every click pays for opening it.
+        quiet = private | {"queue": False}
         # Several at once: Gradio would repeat the first event instead of the last. A tab knows which answer counts.
         asking = quiet | {"trigger_mode": "multiple", "js": _count_questions()}
         busy = {"show_progress": "minimal", "show_progress_on": [summary]}
-        question = [tab, number]
+        question = [tab, number, *asked_fields]
+        filled = [*asked_fields, *outputs]
         # Two events: a search in the address waits for the model, the heading and the news of the model do not.
         blocks.load(open_heading, None, [heading, notice], **quiet)
         blocks.load(open_fields, None, asked_fields, **quiet)
-        blocks.load(open_page, question, outputs, **asking)
+        blocks.load(open_page, [tab, number], outputs, **asking)
         asks = [text.submit, search.click, picture.upload, *choices.events]
-        gr.on(asks, run_search, [*question, *asked_fields], outputs, **asking | busy)
-        gr.on(choices.blurs, run_changed, [*question, *asked_fields], outputs, **asking | busy)
+        gr.on(asks, run_search, question, outputs, **asking | busy)
+        gr.on(choices.blurs, run_changed, question, outputs, **asking | busy)
         # When a picture is taken out, its box still holds it.
         for box in (picture, choices.excluded_picture):
             emptied = asking | {"js": _count_questions(without=asked_fields.index(box))}
-            box.clear(run_search, [*question, *asked_fields], outputs, **emptied | busy)
-        clear.click(run_clear, question, [*asked_fields, *outputs], **asking)
+            box.clear(run_search, question, outputs, **emptied | busy)
+        clear.click(run_clear, question, filled, **asking)
         for component in (results, viewer):
-            component.show_similar(run_similar, question, [*asked_fields, *outputs], **asking | busy)
-        viewer.search_words(run_words, question, [*asked_fields, *outputs], **asking | busy)
-        summary.open_address(open_address, question, [*asked_fields, *outputs], **asking)
+            component.show_similar(run_similar, question, filled, **asking | busy)
+        viewer.search_words(run_words, question, filled, **asking | busy)
+        summary.open_address(open_address, question, filled, **asking)
         more.click(run_more, [tab], outputs, **quiet | busy)
-        results.open_image(run_open, question, [viewer], **asking)
+        results.open_image(run_open, [tab, number], [viewer], **asking)
         viewer.save_text(run_save, [tab], [viewer], **quiet | {"trigger_mode": "multiple"})
         viewer.delete_image(run_delete, [tab], outputs, **quiet | {"trigger_mode": "multiple"})
-        panel.files.upload(
-            run_upload, [panel.files, tab], [panel.progress, panel.files, *asked_fields, *outputs], **quiet
-        )
-        panel.find.click(
-            run_find_duplicates, question, [panel.progress, *outputs], **quiet | {"js": _count_questions()}
-        )
         results.delete_marked(run_delete_marked, [tab], outputs, **quiet)
         counting = quiet | {"trigger_mode": "always_last"}
-        details.expand(open_details, [tab], choices.components, **counting)
-        summary.change(run_count, [tab], choices.components, **counting)
-        details.collapse(leave_details, [tab], None, **quiet)
+        details.expand(run_count, [tab], choices.components, **counting)
+        summary.count_values(run_count, [tab], choices.components, **counting)
         pulse.tick(run_pulse, [tab], [notice, *outputs], **quiet)
+        # What tells its progress needs the queue: one connection for many answers.
+        task = private | {"concurrency_limit": TASKS_AT_ONCE}
+        panel.files.upload(run_upload, [panel.files, tab], [panel.progress, panel.files, *filled], **task)
+        numbered = task | {"js": _count_questions()}
+        panel.find.click(run_find_duplicates, [tab, number], [panel.progress, *outputs], **numbered)
     return blocks
 
 

@@ -19,7 +19,6 @@ class Tab:
 
     def __init__(self) -> None:
         self.view = View()
-        self.counts_values = False  # whether the person looks at the conditions
         self.asked: Asked = NOTHING_ASKED  # the newest question, answered or not
         self._lock = threading.Lock()
         self._newest = 0
