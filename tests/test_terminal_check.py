@@ -25,6 +25,7 @@ from image_search.terminal import checking_program
 from image_search.terminal.checking import check_library, print_findings
 from image_search.terminal.checking_model import check_model
 from image_search.terminal.checking_program import check_page, check_program
+from image_search.terminal.serving import open_port
 from ImageSearch import main
 from tests.checkpoints import get_checkpoint
 from tests.fakes import FakeEncoder, make_embeddings, make_image, make_images
@@ -199,6 +200,12 @@ def test_a_port_that_is_taken_is_a_fault_unless_the_page_has_it(
     assert "APP_PORT" in finding.remedy
     monkeypatch.setattr(checking_program, "_serves_page", lambda _: True)
     assert check_page(Settings(app_port=taken_port)).ok
+
+
+def test_no_part_of_an_answer_waits_for_the_part_before_it() -> None:
+    listener = open_port("127.0.0.1", 0)
+    assert listener.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
+    listener.close()
 
 
 def test_the_running_page_is_recognised_and_another_program_is_not() -> None:

@@ -48,11 +48,6 @@ class Asked:
         return cls(**dict(zip(names, values, strict=False)), like=like)._fill_gaps()  # type: ignore[arg-type]
 
     @property
-    def values(self) -> list[object]:
-        """What the components hold when they ask this."""
-        return [getattr(self, field.name) for field in fields(self) if field.name != "like"]
-
-    @property
     def filter(self) -> SearchFilter:
         """What the images must be. A date that is none is no condition."""
         since, until = parse_date(self.since), parse_date(self.until, last=True)

@@ -105,7 +105,10 @@ class FieldChoices:
         return self.excluded, self.since, self.until, self.folder
 
     def fill(self, asked: Asked) -> list[Any]:
-        """Values for the components. A value that came in an address is offered even before it was counted."""
+        """Values for the components. A value that came in an address is offered even before it was counted.
+
+        A plain value where it will do: Gradio builds a component again, which takes it 1 ms, to change anything else.
+        """
         return [
             asked.excluded_text, asked.excluded_picture, asked.image_weight, asked.date_of, asked.since, asked.until,
             self._offer(asked.file_type), asked.orientation, asked.min_pixels, self._offer(asked.generator),
@@ -135,7 +138,7 @@ class FieldChoices:
         return [updates[id(component)] for component in self.components]
 
     def _offer(self, value: str) -> Any:
-        return gr.Dropdown([(self._anything, ""), *([(value, value)] if value else [])], value=value)
+        return gr.Dropdown([(self._anything, ""), (value, value)], value=value) if value else ""
 
 
 def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:

@@ -64,18 +64,13 @@ def build_page(answers: Answers) -> gr.Blocks:
         def search_for(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
             return update(tab.ask(number, asked, lambda: answers.search(asked, get_language(request))))
 
-        def fill_and_search(tab: Tab, number: int, asked: Asked, values: Sequence[Any], request: gr.Request) -> Updates:
+        def fill_and_search(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
             outcome = tab.ask(number, asked, lambda: answers.search(asked, get_language(request)))
-            fields = fill_fields(asked, values) if outcome else [gr.skip()] * len(asked_fields)
+            fields = fill_fields(asked) if outcome else [gr.skip()] * len(asked_fields)
             return [*fields, *update(outcome)]
 
-        def fill_fields(asked: Asked, values: Sequence[Any] = ()) -> Updates:
-            """The fields as the question has them. values: what they hold; those that hold it already stay."""
-            filled = [asked.text, asked.picture, *choices.fill(asked)]
-            if not values:
-                return filled
-            wanted, there = asked.values, Asked.of(*values).values
-            return [gr.skip() if a == b else fill for fill, a, b in zip(filled, wanted, there, strict=True)]
+        def fill_fields(asked: Asked) -> Updates:
+            return [asked.text, asked.picture, *choices.fill(asked)]
 
         def open_heading(request: gr.Request) -> Updates:
             language = get_language(request)
@@ -91,9 +86,9 @@ def build_page(answers: Answers) -> gr.Blocks:
             asked = answers.fetch_picture(read_address(dict(request.query_params)))
             return search_for(tab, number, asked, request)
 
-        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
+        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
             asked = answers.fetch_picture(read_address(dict(parse_qsl(str(event.address)))))
-            return fill_and_search(tab, number, asked, values, request)
+            return fill_and_search(tab, number, asked, request)
 
         def run_search(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
             return search_for(tab, number, answers.recognise(Asked.of(*values), tab.view), request)
@@ -102,15 +97,14 @@ def build_page(answers: Answers) -> gr.Blocks:
             asked = answers.recognise(Asked.of(*values), tab.view)
             return update(None) if asked == tab.asked else search_for(tab, number, asked, request)
 
-        def run_clear(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
-            return fill_and_search(tab, number, Asked(), values, request)
+        def run_clear(request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, Asked(), request)
 
-        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
-            asked = answers.fetch_picture(Asked(like=int(event.image_id)))
-            return fill_and_search(tab, number, asked, values, request)
+        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, answers.fetch_picture(Asked(like=int(event.image_id))), request)
 
-        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
-            return fill_and_search(tab, number, Asked(str(event.words)), values, request)
+        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
+            return fill_and_search(tab, number, Asked(str(event.words)), request)
 
         def run_more(request: gr.Request, tab: Tab) -> Updates:
             return update(tab.go_on(lambda shown: answers.show_more(shown, get_language(request))))
@@ -170,26 +164,26 @@ def build_page(answers: Answers) -> gr.Blocks:
         # Several at once: Gradio would repeat the first event instead of the last. A tab knows which answer counts.
         asking = quiet | {"trigger_mode": "multiple", "js": _count_questions()}
         busy = {"show_progress": "minimal", "show_progress_on": [summary]}
-        question = [tab, number, *asked_fields]
+        question = [tab, number]
         filled = [*asked_fields, *outputs]
         # Two events: a search in the address waits for the model, the heading and the news of the model do not.
         blocks.load(open_heading, None, [heading, notice], **quiet)
         blocks.load(open_fields, None, asked_fields, **quiet)
-        blocks.load(open_page, [tab, number], outputs, **asking)
+        blocks.load(open_page, question, outputs, **asking)
         asks = [text.submit, search.click, picture.upload, *choices.events]
-        gr.on(asks, run_search, question, outputs, **asking | busy)
-        gr.on(choices.blurs, run_changed, question, outputs, **asking | busy)
+        gr.on(asks, run_search, [*question, *asked_fields], outputs, **asking | busy)
+        gr.on(choices.blurs, run_changed, [*question, *asked_fields], outputs, **asking | busy)
         # When a picture is taken out, its box still holds it.
         for box in (picture, choices.excluded_picture):
             emptied = asking | {"js": _count_questions(without=asked_fields.index(box))}
-            box.clear(run_search, question, outputs, **emptied | busy)
+            box.clear(run_search, [*question, *asked_fields], outputs, **emptied | busy)
         clear.click(run_clear, question, filled, **asking)
         for component in (results, viewer):
             component.show_similar(run_similar, question, filled, **asking | busy)
         viewer.search_words(run_words, question, filled, **asking | busy)
         summary.open_address(open_address, question, filled, **asking)
         more.click(run_more, [tab], outputs, **quiet | busy)
-        results.open_image(run_open, [tab, number], [viewer], **asking)
+        results.open_image(run_open, question, [viewer], **asking)
         viewer.save_text(run_save, [tab], [viewer], **quiet | {"trigger_mode": "multiple"})
         viewer.delete_image(run_delete, [tab], outputs, **quiet | {"trigger_mode": "multiple"})
         results.delete_marked(run_delete_marked, [tab], outputs, **quiet)
@@ -201,7 +195,7 @@ def build_page(answers: Answers) -> gr.Blocks:
         task = private | {"concurrency_limit": TASKS_AT_ONCE}
         panel.files.upload(run_upload, [panel.files, tab], [panel.progress, panel.files, *filled], **task)
         numbered = task | {"js": _count_questions()}
-        panel.find.click(run_find_duplicates, [tab, number], [panel.progress, *outputs], **numbered)
+        panel.find.click(run_find_duplicates, question, [panel.progress, *outputs], **numbered)
     return blocks
 
 
