@@ -4,21 +4,21 @@
 
 Each person clicks on "more like this" of a random picture, ten times, and looks at every answer for a second:
 a search with a stored embedding, so that no model has a part in it. Beside it the way that a simple page goes: Gradio's
-Gallery, given sixteen originals as PIL images. That page does not search at all; it only shows pictures.
+Gallery, given sixteen originals as PIL images, once generated pictures and once photographs of 12 megapixels. And the
+limit: a page of sixteen <img>, whose button shows sixteen random previews. Neither of the two searches at all.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import random
 import socket
 import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -36,7 +36,8 @@ from tests import checkpoints
 from tests.browsing import find_free_port, open_browser, serve_page
 
 PICTURES = 200  # different ones; a library of any size shows them again and again
-SIDE = 1024, 768  # pixels of an original
+GENERATED, PHOTOGRAPH = (1024, 768), (4000, 3000)  # pixels of an original
+PHOTOGRAPHS = 32
 CLICKS = 10
 VIEW = {"width": 1600, "height": 2400}  # all sixteen are in sight, or they would be loaded later
 COLUMNS = ("page", "images", "people", "p50 ms", "p95 ms")
@@ -52,8 +53,8 @@ CLICK = """async ([buttons, pictures, clicks]) => {
     const former = name(), found = document.querySelectorAll(buttons), started = performance.now();
     found[Math.floor(Math.random() * found.length)].click();
     const isNew = () => list().length === 16 && name() !== former;
-    while (!isNew() || !list().every((image) => image.complete && image.naturalWidth)) await frame();
-    await Promise.all(list().map((image) => image.decode()));
+    while (!isNew() || !list().every((image) => image.complete)) await frame();
+    await Promise.allSettled(list().map((image) => image.decode()));  // Gallery breaks one now and then
     await frame();
     times.push(performance.now() - started);
   }
@@ -72,26 +73,32 @@ def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name, open_browser() as browser:
         folder = Path(name)
-        pictures = write_pictures(folder / "pictures.db")
-        with serve_gallery(pictures) as address:
+        pictures = write_pictures(folder / "pictures.db", PICTURES, GENERATED)
+        photographs = write_pictures(folder / "photographs.db", PHOTOGRAPHS, PHOTOGRAPH)
+        with serve(run_limit, pictures) as address:
             for count in people:
-                print_times(
-                    "Gallery of PIL images", None, count, click(browser, address, "button.ask", ".grid-wrap img", count)
-                )
+                print_times("sixteen <img>", None, count, click(browser, address, ".ask", "img", count))
+        with serve(run_gallery, pictures) as address:
+            for count in people:
+                times = click(browser, address, "button.ask", ".grid-wrap img", count)
+                print_times("Gallery, 1024 x 768", None, count, times)
+        with serve(run_gallery, photographs) as address:  # one person's clicks say enough
+            times = click(browser, address, "button.ask", ".grid-wrap img", 1, clicks=3)
+            print_times("Gallery, 4000 x 3000", None, 1, times)
         for size in parse_sizes(arguments.sizes):
             with serve_library(folder, size, Path(arguments.folder or folder), pictures) as address:
                 for count in people:
                     print_times("this page", size, count, click(browser, address, ".similar", ".tile img", count))
 
 
-def write_pictures(path: Path) -> Path:
+def write_pictures(path: Path, count: int, side: tuple[int, int]) -> Path:
     """A database of originals (JPEG, as a camera's: soft colours and a little noise) and their previews."""
     random = np.random.default_rng(0)
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE pictures (number INTEGER PRIMARY KEY, original BLOB, preview BLOB)")
-        for number in range(PICTURES):
-            soft = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize(SIDE, Image.Resampling.BICUBIC)
-            noisy = np.asarray(soft) + random.normal(0, 4, (SIDE[1], SIDE[0], 3))
+        for number in range(count):
+            soft = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize(side, Image.Resampling.BICUBIC)
+            noisy = np.asarray(soft) + random.normal(0, 4, (side[1], side[0], 3)).astype(np.float32)
             file = io.BytesIO()
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
             preview = make_preview(decode_picture(file.getvalue(), "picture"))
@@ -132,10 +139,10 @@ def serve_library(folder: Path, size: int, vectors_folder: Path, pictures: Path)
 
 
 @contextmanager
-def serve_gallery(pictures: Path) -> Iterator[str]:
-    """A page with a button that shows sixteen random originals in a gallery."""
+def serve(run: Callable[[Path, int], None], pictures: Path) -> Iterator[str]:
+    """A page in a process of its own, which run serves at a port; yields its address."""
     port = find_free_port()
-    server = get_context("spawn").Process(target=run_gallery, args=(pictures, port), daemon=True)
+    server = get_context("spawn").Process(target=run, args=(pictures, port), daemon=True)
     server.start()
     try:
         while True:
@@ -149,38 +156,76 @@ def serve_gallery(pictures: Path) -> Iterator[str]:
 
 
 def run_gallery(pictures: Path, port: int) -> None:
+    """A page with a button that shows sixteen random originals in a gallery."""
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
 
     def show() -> list[Image.Image]:
-        connection = sqlite3.connect(pictures)
-        numbers = random.sample(range(PICTURES), 16)
-        marks = ", ".join("?" * len(numbers))
-        rows = connection.execute(f"SELECT original FROM pictures WHERE number IN ({marks})", numbers).fetchall()
-        connection.close()
-        return [Image.open(io.BytesIO(original)) for (original,) in rows]
+        return [Image.open(io.BytesIO(original)) for original in read_some(pictures, "original")]
 
     with gr.Blocks() as blocks:
         ask = gr.Button(elem_classes="ask")
         gallery = gr.Gallery(columns=4, height="auto")
         ask.click(show, None, gallery, show_progress="hidden")
         blocks.load(show, None, gallery)
-    uvicorn.run(gr.mount_gradio_app(FastAPI(), blocks, path="/"), port=port, log_level="warning")
+    uvicorn.run(gr.mount_gradio_app(FastAPI(), blocks, path="/"), port=port, log_level="critical")
 
 
-def click(browser: Browser, address: str, buttons: str, pictures: str, people: int) -> list[float]:
+def run_limit(pictures: Path, port: int) -> None:
+    """A page with a button that shows sixteen random previews, each kept by the browser once it was there."""
+    import uvicorn
+    from fastapi import FastAPI, Response
+    from fastapi.responses import HTMLResponse
+
+    previews = read_some(pictures, "preview", PICTURES)
+    app = FastAPI()
+
+    @app.get("/")
+    async def show() -> HTMLResponse:
+        return HTMLResponse(_SIXTEEN.replace("PICTURES", str(PICTURES)))
+
+    @app.get("/{number}.webp")
+    async def read_preview(number: int) -> Response:
+        return Response(previews[number], media_type="image/webp", headers={"Cache-Control": "max-age=31536000"})
+
+    uvicorn.run(app, port=port, log_level="warning")
+
+
+_SIXTEEN = """<!DOCTYPE html><style>
+main { display: grid; grid-template-columns: repeat(4, 1fr) } img { width: 100% }
+</style>
+<button class="ask" onclick="show()">&gt;</button><main></main><script>
+const show = () => {
+  const numbers = new Set();
+  while (numbers.size < 16) numbers.add(Math.floor(Math.random() * PICTURES));
+  document.querySelector('main').innerHTML = [...numbers].map((number) => `<img src="${number}.webp">`).join('');
+};
+show();
+</script>"""
+
+
+def read_some(pictures: Path, column: str, count: int = 16) -> list[bytes]:
+    """Random ones of the pictures, different each time."""
+    with closing(sqlite3.connect(pictures)) as connection:
+        rows = connection.execute(f"SELECT {column} FROM pictures ORDER BY random() LIMIT ?", (count,))
+        return [content for (content,) in rows]
+
+
+def click(
+    browser: Browser, address: str, buttons: str, pictures: str, people: int, clicks: int = CLICKS
+) -> list[float]:
     """Times of all clicks in ms. Each person has a browser profile of its own, with nothing in its cache at first."""
     with ExitStack() as contexts:
         pages = []
         for _ in range(people):
             page = contexts.enter_context(browser.new_context(viewport=VIEW)).new_page()
             page.goto(address, wait_until="commit")  # the gallery's page asks for fonts far away
-            page.locator(pictures).nth(15).wait_for(timeout=60_000)
+            page.locator(pictures).nth(15).wait_for(timeout=120_000)
             page.evaluate(CLICK, [buttons, pictures, 1])  # the first search opens the index
             pages.append(page)
         for page in pages:
-            page.evaluate(f"given => {{ window.times = ({CLICK})(given); }}", [buttons, pictures, CLICKS])
+            page.evaluate(f"given => {{ window.times = ({CLICK})(given); }}", [buttons, pictures, clicks])
         return [time for page in pages for time in page.evaluate("window.times")]
 
 
