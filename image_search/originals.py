@@ -54,8 +54,8 @@ def open_separate_originals(url: str, engine: str, s3_endpoint_url: str = "") ->
     """The place ORIGINALS_URL names, for an engine that cannot keep large files itself."""
     if not url:
         raise SettingsError(
-            f"{engine} cannot keep the original files itself. Set ORIGINALS_URL to a folder of this library only, "
-            "for example data/originals, or to s3://bucket/prefix."
+            f"{engine} cannot keep the original files itself. Set ORIGINALS_URL (of a library to copy: "
+            "--originals-from) to a folder of this library only, for example data/originals, or to s3://bucket/prefix."
         )
     return open_originals(url, Path(url), s3_endpoint_url)
 

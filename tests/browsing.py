@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -154,7 +155,8 @@ def search_words(page: Page, words: str) -> None:
     box = page.locator("#text textarea, #text input")
     box.fill(words)
     box.press("Enter")
-    page.locator("#summary .timing", has_text="ms").wait_for(timeout=120_000)  # the first waits for the model
+    answered = page.locator(f'#summary h2[data-address^="{urlencode({"q": words})}"]')
+    answered.wait_for(timeout=120_000)  # the first waits for the model
 
 
 def choose_picture(page: Page, files: str | Path | Sequence[Path]) -> None:

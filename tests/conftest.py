@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from image_search.stores import ENGINES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.browsing import OpenPage
 
 for _topic in ("filters", "registration", "search", "sharing", "words"):
     pytest.register_assert_rewrite(f"tests.contract_{_topic}")  # a failed assert shows its values there, too
@@ -55,3 +63,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _list_chosen(config: pytest.Config) -> list[str]:
     return [name.strip() for name in str(config.getoption("--store")).split(",") if name.strip()]
+
+
+# Below: what tests of the page share. For one file each, because Playwright's loop must not outlive its file.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from tests.browsing import open_browser
+
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the library lies that address serves."""
+    return tmp_path_factory.mktemp("library")
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    from tests.browsing import fill_library, serve_page
+
+    with serve_page(fill_library(folder).database_url) as address:
+        yield address
+
+
+@pytest.fixture
+def open_page(browser: Browser, address: str) -> Iterator[OpenPage]:
+    from tests.browsing import watch_pages
+
+    with watch_pages(browser, address) as open_page:
+        yield open_page

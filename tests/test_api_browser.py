@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, expect
 
 from image_search.settings import Settings
 from tests.api_library import open_colours, serve_in_thread
-from tests.browsing import open_browser
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         serve_in_thread(searcher, Settings(app_password="開けゴマ")) as address,
     ):
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 def test_a_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, address: str) -> None:

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browsing import (
     CAPTION,
     OpenPage,
     choose_picture,
-    fill_library,
     list_names,
-    open_browser,
     search_words,
     serve_page,
-    watch_pages,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("library")
-
-
-@pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    with serve_page(fill_library(folder).database_url) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_page(browser: Browser, address: str) -> Iterator[OpenPage]:
-    with watch_pages(browser, address) as open_page:
-        yield open_page
 
 
 def test_the_newest_sixteen_are_there_at_the_start(open_page: OpenPage) -> None:

@@ -6,37 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browsing import (
     OpenPage,
     fill_library,
     list_names,
-    open_browser,
     paste_files,
     search_words,
     serve_page,
-    watch_pages,
 )
 from tests.fakes import make_picture_bytes
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve_page(fill_library(tmp_path_factory.mktemp("library"), 6).database_url) as address:
+def address(folder: Path) -> Iterator[str]:
+    with serve_page(fill_library(folder, 6).database_url) as address:
         yield address
-
-
-@pytest.fixture
-def open_page(browser: Browser, address: str) -> Iterator[OpenPage]:
-    with watch_pages(browser, address) as open_page:
-        yield open_page
 
 
 def test_a_caption_and_keywords_are_saved_and_found(open_page: OpenPage) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from image_search.encoders.base import Embeddings
 from image_search.registration import ImageReader
@@ -21,7 +21,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui import build_app
 from image_search.ui.preparation import Preparation
-from tests.browsing import OpenPage, choose_picture, find_free_port, list_names, open_browser, watch_pages
+from tests.browsing import OpenPage, choose_picture, find_free_port, list_names
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
 
 HELD = ("red", "blue")  # words that are answered when let go
@@ -91,20 +91,9 @@ def address(searcher: WatchedSearcher) -> Iterator[str]:
     thread.join(20)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with watch_pages(browser, address) as open_page:
-        yield open_when_served(open_page, address)
-
-
-def open_when_served(open_page: OpenPage, address: str) -> Page:
-    return open_page(at=address)
+def page(open_page: OpenPage) -> Page:
+    return open_page()
 
 
 def type_words(page: Page, words: str) -> None:
@@ -203,16 +192,15 @@ def test_a_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, sear
 
 
 def test_what_is_typed_while_an_address_is_searched_stays(
-    browser: Browser, searcher: WatchedSearcher, address: str
+    open_page: OpenPage, searcher: WatchedSearcher, address: str
 ) -> None:
-    with watch_pages(browser, address) as open_page:
-        searcher.encoder.let_go["blue"].set()
-        page = open_page("?q=blue")
-        page.context.pages[0].goto(f"{address}?q=red")
-        assert searcher.encoder.arrived["red"].wait(15)
-        box = page.locator("#text textarea, #text input")
-        expect(box).to_have_value("red")
-        box.fill("green")
-        searcher.answer_now("red")
-        expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
-        expect(box).to_have_value("green")
+    searcher.encoder.let_go["blue"].set()
+    page = open_page("?q=blue")
+    page.goto(f"{address}?q=red")
+    assert searcher.encoder.arrived["red"].wait(15)
+    box = page.locator("#text textarea, #text input")
+    expect(box).to_have_value("red")
+    box.fill("green")
+    searcher.answer_now("red")
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
+    expect(box).to_have_value("green")

@@ -23,8 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from image_search.errors import SettingsError
-from image_search.originals import Originals, open_originals
+from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
     EmbeddingModel,
     ImageRecord,
@@ -35,7 +34,7 @@ from image_search.records import (
     SearchHit,
     StoreStatus,
 )
-from image_search.settings import ROOT, Settings
+from image_search.settings import Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.milvus_conditions import count_now, make_key, mark_keyword, match_ids
 from image_search.stores.milvus_connections import Connections, describe_engine
@@ -70,12 +69,7 @@ class MilvusStore(ImageStore):
     @classmethod
     def open(cls, settings: Settings) -> MilvusStore:
         """The store of DATABASE_URL and ORIGINALS_URL. Connects to nothing yet."""
-        if not settings.originals_url:
-            raise SettingsError(
-                "Milvus keeps no files. Set ORIGINALS_URL (of a library to copy: --originals-from) to the folder, "
-                "data/originals for example, or the bucket, s3://bucket/prefix, of the original pictures."
-            )
-        originals = open_originals(settings.originals_url, ROOT / "data" / "originals", settings.s3_endpoint_url)
+        originals = open_separate_originals(settings.originals_url, "Milvus", settings.s3_endpoint_url)
         return cls(settings.database_url, originals)
 
     def _prepare(self, client: object, is_lite: bool) -> None:
