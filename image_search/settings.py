@@ -52,6 +52,7 @@ class Settings:
     app_allowed_hosts: str = ""
     app_rate_limit: int = 600
     app_mcp: bool = False
+    app_extract_roots: tuple[Path, ...] = ()  # without links
 
     @property
     def uses_oracle(self) -> bool:
@@ -144,6 +145,16 @@ def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> str:
     return text.lower()
 
 
+def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
+    folders = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    for folder in folders:
+        if not folder.is_absolute() or not folder.is_dir():
+            raise SettingsError(
+                f"{name} has {str(folder)!r}, which is no folder. Write whole paths, with commas between."
+            )
+    return tuple(folder.resolve() for folder in folders)
+
+
 def _parse_address(name: str, text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
         raise SettingsError(f"{name} is not the address of a server. Write http://localhost:9000 for example.")
@@ -162,4 +173,5 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "app_insecure": lambda text: _parse_flag("APP_INSECURE", text),
     "app_rate_limit": lambda text: _parse_number("APP_RATE_LIMIT", text, 0, 10**9),
     "app_mcp": lambda text: _parse_flag("APP_MCP", text),
+    "app_extract_roots": lambda text: _parse_folders("APP_EXTRACT_ROOTS", text),
 }

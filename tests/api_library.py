@@ -48,8 +48,10 @@ def open_colours(folder: Path, count: int = len(COLOURS)) -> Iterator[Searcher]:
 
 def build_small(searcher: Searcher, settings: Settings | None = None, **gates: Any) -> ASGIApp:
     """The REST face behind everything that protects it."""
-    rest = build_rest(Library(searcher, READER, **gates), build_routes(searcher.store))
-    return protect(Starlette(routes=[Mount("/api", rest)]), settings or Settings())
+    settings = settings or Settings()
+    library = Library(searcher, READER, settings.app_extract_roots, **gates)
+    rest = build_rest(library, build_routes(searcher.store))
+    return protect(Starlette(routes=[Mount("/api", rest)]), settings)
 
 
 def open_client(app: ASGIApp, **options: Any) -> TestClient:

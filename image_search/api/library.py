@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from image_search.api.folders import extract_texts
 from image_search.api.gates import Gate
 from image_search.api.shapes import (
+    Extracted,
     Hit,
     ImageFacts,
     ModelFacts,
@@ -43,12 +46,15 @@ class Library:
     """Safe to use from many requests at once. Every method may raise an ImageSearchError, Busy among them.
 
     The model gains nothing from more at once than processors; the store's number fits every engine's connections.
+    roots: folders whose files a program may have read again, without links.
     """
 
     searcher: Searcher
     reader: ImageReader
+    roots: tuple[Path, ...] = ()
     encoder_gate: Gate = field(default_factory=lambda: Gate("model", at_once=2, waiting=64, patience=20))
     store_gate: Gate = field(default_factory=lambda: Gate("database", at_once=8, waiting=128, patience=20))
+    folder_gate: Gate = field(default_factory=lambda: Gate("disk", at_once=1, waiting=4, patience=20))
 
     async def search(self, asked: SearchRequest, picture: SentPicture | None = None) -> SearchAnswer:
         """One page of what is nearest. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
@@ -92,6 +98,11 @@ class Library:
         """Remove an image; the file it was registered from stays. Raises ImageNotFound."""
         if not await self.store_gate.run(lambda: self.searcher.store.delete_images([image_id])):
             raise ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
+
+    async def extract(self, folder: str) -> Extracted:
+        """Read again what the files of a folder say. Raises FolderRefused, FolderNotFound."""
+        store, read_gps = self.searcher.store, self.reader.read_gps
+        return await self.folder_gate.run(lambda: extract_texts(store, folder, self.roots, read_gps))
 
     async def read_preview(self, image_id: int) -> bytes:
         """The WebP preview. Raises ImageNotFound."""

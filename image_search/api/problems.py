@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
+from image_search.api.folders import FolderNotFound, FolderRefused
 from image_search.api.gates import Busy
 from image_search.api.shapes import Problem
 from image_search.errors import (
@@ -29,6 +30,8 @@ from image_search.errors import (
 _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (Busy, 503, "busy"),
     (ImageNotFound, 404, "image_not_found"),
+    (FolderRefused, 403, "folder_refused"),
+    (FolderNotFound, 404, "folder_not_found"),
     (UnreadableImage, 422, "unreadable_image"),
     (TextNotSupported, 422, "text_not_supported"),
     (ModelUnavailable, 503, "model_unavailable"),

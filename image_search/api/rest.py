@@ -17,7 +17,17 @@ from starlette.exceptions import HTTPException
 
 from image_search.api.library import Library, SentPicture
 from image_search.api.problems import answer_problem, install_problems, list_problems
-from image_search.api.shapes import LARGEST_ID, ImageFacts, Registered, SearchAnswer, SearchRequest, Status, TagFacts
+from image_search.api.shapes import (
+    LARGEST_ID,
+    Extracted,
+    ExtractRequest,
+    ImageFacts,
+    Registered,
+    SearchAnswer,
+    SearchRequest,
+    Status,
+    TagFacts,
+)
 from image_search.registration import clean_name
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -69,6 +79,15 @@ def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
     @app.delete("/images/{image_id}", status_code=204, responses=list_problems(404), summary="Delete an image")
     async def delete(image_id: ImageId) -> None:
         await library.delete(image_id)
+
+    @app.post(
+        "/extract",
+        responses=list_problems(404),
+        summary="Read again what the files of a folder say",
+        description="A folder of this computer, below APP_EXTRACT_ROOTS. Answers when all its files were read.",
+    )
+    async def extract(asked: ExtractRequest) -> Extracted:
+        return await library.extract(asked.folder)
 
     @app.get("/status", responses=list_problems(), summary="Database, counts and models")
     async def read_status() -> Status:

@@ -154,6 +154,23 @@ class Registered(BaseModel):
     image: ImageFacts
 
 
+class ExtractRequest(BaseModel):
+    """A folder of the computer the program runs on, with its whole path."""
+
+    model_config = ConfigDict(extra="forbid")
+    folder: Text
+
+
+class Extracted(BaseModel):
+    """How many files said what; warnings: a sentence each for the first 100 that need one."""
+
+    updated: int
+    unchanged: int
+    no_text: int
+    failed: int = Field(description="Files that could not be read, or are not registered.")
+    warnings: list[str]
+
+
 class ModelFacts(BaseModel):
     """An embedding model of the library."""
 

@@ -24,7 +24,7 @@ from image_search.ui.preparation import Preparation
 def build_application(settings: Settings, searcher: Searcher, preparation: Preparation) -> ASGIApp:
     """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError."""
     reader = ImageReader(settings.max_image_pixels, settings.read_gps)
-    library = Library(searcher, reader)
+    library = Library(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
     lifespan = _live_alone
     if settings.app_mcp:
