@@ -55,7 +55,7 @@ def take_picture(database: StandIn) -> dict[str, list[tuple[Any, ...]]]:
 # --- writes ---
 
 WRITES: dict[str, Callable[[OracleStore], object]] = {
-    "get_or_create_model": lambda store: store.get_or_create_model("third", "1", 8),
+    "add_model": lambda store: store._add_model("third", "1", 8),  # what get_or_create_model writes
     "set_current_model": lambda store: store.set_current_model(2),
     "remove_model": lambda store: store.remove_model(2),
     "add_images": lambda store: store.add_images(1, [make_image("new.png", TEXT)], make_embeddings(1, seed=9)),

@@ -30,8 +30,9 @@ from image_search.records import (
     SearchHit,
     StoreStatus,
 )
+from image_search.stores.model_lists import find_model
 from image_search.stores.place_check import check_originals
-from image_search.stores.refusals import no_model
+from image_search.stores.refusals import no_model, other_dimension
 from image_search.stores.storable_text import make_file_name, make_image_storable, make_storable, make_text_storable
 
 Embeddings = npt.NDArray[np.float32]
@@ -51,12 +52,24 @@ class ImageStore(ABC):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
         """The model of this name and version; made, and made current when none is, if it is new.
 
         Raises SchemaError when it exists with another dimension.
         """
+        model = find_model(self.list_models(), name, version)
+        if model is None:
+            self._add_model(name, version, dimension)
+            model = find_model(self.list_models(), name, version)
+        if model is None:
+            raise StoreError(f"The model {name} was removed by another program. Try again.")
+        if model.dimension != dimension:
+            raise other_dimension(model, dimension)
+        return model
+
+    @abstractmethod
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        """Current when no model is. Nothing is done if another program has added it meanwhile."""
 
     @abstractmethod
     def list_models(self) -> list[EmbeddingModel]:

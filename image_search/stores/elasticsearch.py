@@ -55,8 +55,8 @@ from image_search.stores.elasticsearch_documents import (
     write_query,
 )
 from image_search.stores.elasticsearch_lock import writing
-from image_search.stores.model_lists import add_model, drop_model, dump_models, find_model, load_models, switch_model
-from image_search.stores.refusals import no_embedding, no_image, other_dimension
+from image_search.stores.model_lists import add_model, drop_model, dump_models, load_models, switch_model
+from image_search.stores.refusals import no_embedding, no_image
 
 _NEWEST_FIRST = [{"upload_date": "desc"}, {"image_id": "desc"}]
 _OLDEST_FIRST = [{"image_id": "asc"}]
@@ -82,18 +82,10 @@ class ElasticsearchStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        model = find_model(self.list_models(), name, version)
-        if model is None:
-            model_id = self._cluster.change_state(lambda state: _count_up(state, "last_model_id", 1))
-            self._cluster.add_vector_field(model_id, dimension)  # first, so that no model is without its field
-            self._change_models(lambda models: add_model(models, model_id, name, version, dimension))
-            model = find_model(self.list_models(), name, version)
-        if model is None:
-            raise StoreError(f"The model {name} was removed by another program. Try again.")
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        model_id = self._cluster.change_state(lambda state: _count_up(state, "last_model_id", 1))
+        self._cluster.add_vector_field(model_id, dimension)  # first, so that no model is without its field
+        self._change_models(lambda models: add_model(models, model_id, name, version, dimension))
 
     def list_models(self) -> list[EmbeddingModel]:
         return load_models(self._cluster.read_state()["models"])

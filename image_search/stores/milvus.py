@@ -50,7 +50,8 @@ from image_search.stores.milvus_schema import (
 )
 from image_search.stores.milvus_view import View
 from image_search.stores.milvus_writing import Writer
-from image_search.stores.refusals import model_is_current, no_embedding, no_image, other_dimension
+from image_search.stores.model_lists import find_model
+from image_search.stores.refusals import model_is_current, no_embedding, no_image
 from image_search.stores.storable_text import make_storable
 
 _REMOVED_AT_ONCE = 1000
@@ -99,24 +100,14 @@ class MilvusStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        model = self._find_model(self.list_models(), name, version)
-        if model is None:
-            with self._writing() as writer:
-                state = writer.state
-                model = self._find_model(state.models, name, version)
-                if model is None:
-                    is_current = not any(known.is_current for known in state.models)
-                    model = EmbeddingModel(state.last_model_id + 1, name, version, dimension, is_current)
-                    make_embeddings_collection(writer.client, model.model_id, dimension, self._is_lite)
-                    writer.save(replace(state, last_model_id=model.model_id, models=(*state.models, model)))
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
-
-    @staticmethod
-    def _find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
-        return next((model for model in models if (model.name, model.version) == (name, version)), None)
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        with self._writing() as writer:
+            state = writer.state
+            if find_model(state.models, name, version) is None:
+                is_current = not any(known.is_current for known in state.models)
+                model = EmbeddingModel(state.last_model_id + 1, name, version, dimension, is_current)
+                make_embeddings_collection(writer.client, model.model_id, dimension, self._is_lite)
+                writer.save(replace(state, last_model_id=model.model_id, models=(*state.models, model)))
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._reading() as view:

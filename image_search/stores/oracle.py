@@ -28,6 +28,7 @@ from image_search.records import (
 from image_search.settings import ROOT, Settings
 from image_search.stores import oracle_sql as sql
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.model_lists import find_model
 from image_search.stores.oracle_check import check_oracle
 from image_search.stores.oracle_connection import Connections, Row, Session
 from image_search.stores.oracle_errors import OracleError, is_text_failure
@@ -46,7 +47,7 @@ from image_search.stores.oracle_rows import (
 from image_search.stores.oracle_schema import check_version
 from image_search.stores.oracle_words import make_search_text
 from image_search.stores.place_check import check_originals
-from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model, other_dimension
+from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model
 from image_search.stores.storable_text import make_storable
 
 # So many rows are asked of a vector index, and pages are cut out of them: then they do not overlap. Further down the
@@ -77,27 +78,20 @@ class OracleStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        def find_or_insert(session: Session) -> EmbeddingModel:
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        def insert_once(session: Session) -> None:
             models = _list_models(session)
-            for model in models:
-                if (model.name, model.version) == (name, version):
-                    return model
-            is_current = not any(model.is_current for model in models)
-            binds = {
-                "model_name": name,
-                "model_version": version,
-                "dimension": dimension,
-                "is_current": "Y" if is_current else "N",
-            }
-            model_id = session.insert(sql.INSERT_MODEL, binds, returning="model_id")
-            return EmbeddingModel(model_id, name, version, dimension, is_current)
+            if find_model(models, name, version) is None:
+                is_current = not any(model.is_current for model in models)
+                binds = {
+                    "model_name": name,
+                    "model_version": version,
+                    "dimension": dimension,
+                    "is_current": "Y" if is_current else "N",
+                }
+                session.insert(sql.INSERT_MODEL, binds, returning="model_id")
 
-        known = (model for model in self.list_models() if (model.name, model.version) == (name, version))
-        model = next(known, None) or self._write(find_or_insert)
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
+        self._write(insert_once)
 
     def list_models(self) -> list[EmbeddingModel]:
         return self._read(_list_models)

@@ -44,7 +44,7 @@ from image_search.stores.postgres_records import (
     replace_text,
 )
 from image_search.stores.postgres_words import match_word
-from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model, other_dimension
+from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model
 from image_search.stores.sql_conditions import Condition, list_conditions
 from image_search.stores.storable_text import make_storable
 
@@ -65,25 +65,14 @@ class PostgresStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        model = self._find_model(name, version)
-        if model is None:
-            with self._database.writing() as connection:
-                connection.execute(
-                    "INSERT INTO embedding_models (model_name, model_version, vector_dimension, is_current) "
-                    "SELECT %s, %s, %s, CASE WHEN EXISTS (SELECT 1 FROM current_embedding_model) THEN 'N' ELSE 'Y' END "
-                    "ON CONFLICT (model_name, model_version) DO NOTHING",
-                    [name, version, dimension],
-                )
-            model = self._find_model(name, version)
-        if model is None:
-            raise StoreError(f"The model {name} was removed by another program. Try again.")
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
-
-    def _find_model(self, name: str, version: str) -> EmbeddingModel | None:
-        return next((model for model in self.list_models() if (model.name, model.version) == (name, version)), None)
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO embedding_models (model_name, model_version, vector_dimension, is_current) "
+                "SELECT %s, %s, %s, CASE WHEN EXISTS (SELECT 1 FROM current_embedding_model) THEN 'N' ELSE 'Y' END "
+                "ON CONFLICT (model_name, model_version) DO NOTHING",
+                [name, version, dimension],
+            )
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._database.reading() as connection:

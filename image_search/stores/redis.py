@@ -35,7 +35,7 @@ from image_search.records import (
 from image_search.settings import Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.documents import load_known_file, load_record, make_record
-from image_search.stores.model_lists import add_model, drop_model, find_model, load_models, switch_model
+from image_search.stores.model_lists import add_model, drop_model, load_models, switch_model
 from image_search.stores.redis_changes import (
     change_images,
     change_models,
@@ -56,7 +56,7 @@ from image_search.stores.redis_query import (
     write_expression,
 )
 from image_search.stores.redis_records import NO_VALUES, Found, make_fields
-from image_search.stores.refusals import no_embedding, no_image, other_dimension
+from image_search.stores.refusals import no_embedding, no_image
 
 _NEWEST_FIRST = ("@upload_date", "DESC", "@image_id", "DESC")
 _OLDEST_FIRST = ("@image_id", "ASC")
@@ -79,19 +79,11 @@ class RedisStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        model = find_model(self.list_models(), name, version)
-        if model is None:
-            with self._server.speaking() as client:
-                model_id = int(client.incr(self._server.make_key("last_model_id")))
-            self._server.add_vector_field(model_id, dimension)  # first, so that no model is without its index
-            change_models(self._server, lambda models: add_model(models, model_id, name, version, dimension))
-            model = find_model(self.list_models(), name, version)
-        if model is None:
-            raise StoreError(f"The model {name} was removed by another program. Try again.")
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        with self._server.speaking() as client:
+            model_id = int(client.incr(self._server.make_key("last_model_id")))
+        self._server.add_vector_field(model_id, dimension)  # first, so that no model is without its index
+        change_models(self._server, lambda models: add_model(models, model_id, name, version, dimension))
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._server.speaking() as client:

@@ -28,7 +28,7 @@ from image_search.settings import DEFAULT_DATABASE_URL, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.faiss_index import FAISS_VERSION, Ids
 from image_search.stores.nearest import find_nearest
-from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model, other_dimension
+from image_search.stores.refusals import model_is_current, no_embedding, no_image, no_model
 from image_search.stores.sqlite_check import check_sqlite
 from image_search.stores.sqlite_connections import Connections
 from image_search.stores.sqlite_filters import write_where
@@ -73,25 +73,14 @@ class SqliteStore(ImageStore):
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
-        model = self._find_model(name, version)
-        if model is None:
-            with self._database.writing() as connection:
-                connection.execute(
-                    "INSERT INTO embedding_models (model_name, model_version, vector_dimension, is_current) "
-                    "SELECT ?, ?, ?, iif(EXISTS (SELECT 1 FROM current_embedding_model), 'N', 'Y') WHERE true "
-                    "ON CONFLICT (model_name, model_version) DO NOTHING",
-                    (name, version, dimension),
-                )
-            model = self._find_model(name, version)
-        if model is None:
-            raise StoreError(f"The model {name} was removed by another program. Try again.")
-        if model.dimension != dimension:
-            raise other_dimension(model, dimension)
-        return model
-
-    def _find_model(self, name: str, version: str) -> EmbeddingModel | None:
-        return next((model for model in self.list_models() if (model.name, model.version) == (name, version)), None)
+    def _add_model(self, name: str, version: str, dimension: int) -> None:
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO embedding_models (model_name, model_version, vector_dimension, is_current) "
+                "SELECT ?, ?, ?, iif(EXISTS (SELECT 1 FROM current_embedding_model), 'N', 'Y') WHERE true "
+                "ON CONFLICT (model_name, model_version) DO NOTHING",
+                (name, version, dimension),
+            )
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._database.reading() as connection:
