@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from gradio import Blocks
 
 from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
 from image_search.records import ImageText
@@ -17,7 +18,7 @@ from image_search.search_fusion import FoundHit
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui import build_app, render
+from image_search.ui import app, build_app, render
 from image_search.ui.answers import Answers, View
 from image_search.ui.asked import Asked
 from image_search.ui.details import parse_keywords, render_details
@@ -63,6 +64,14 @@ def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
     page = build_page(Answers(searcher, Preparation(searcher), READER))
     queued = {function.name for function in page.fns.values() if function.queue is not False}
     assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
+
+
+def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Blocks] = []
+    monkeypatch.setattr(app, "confine", pages.append)
+    with TestClient(build_app(searcher, Preparation(searcher), READER)):
+        assert pages[0].limiter is not None  # of its own, not the one that everything else shares
+        assert pages[0].limiter.total_tokens == app.CLICKS_AT_ONCE
 
 
 class AwayStore:

@@ -20,6 +20,7 @@ from image_search.ui.routes import build_routes
 
 LARGEST_UPLOAD = "200mb"
 CLEANING = (3600, 24 * 3600)  # seconds: how often uploads are looked at, and how old they are when they are deleted
+CLICKS_AT_ONCE = 16  # threads that wait for encoder and database; more would only keep those of other work waiting
 LONGEST_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 
 
@@ -43,6 +44,7 @@ def build_app(
         if add_endpoints:
             add_endpoints()
     page.queue(max_size=LONGEST_QUEUE)
+    page.max_threads = CLICKS_AT_ONCE
     page.delete_cache = CLEANING
     confine(page)
     gr.mount_gradio_app(
