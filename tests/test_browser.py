@@ -158,3 +158,10 @@ def test_a_model_that_is_missing_is_named_on_the_page(open_page: OpenPage, folde
         assert len(list_names(page)) == 16  # the library can still be looked at
         expect(page.locator("#notice")).to_contain_text("モデルを利用できません")
         expect(page.locator("#notice")).to_contain_text("/nowhere/model")
+
+
+def test_a_program_that_is_gone_is_said_in_the_persons_language(open_page: OpenPage) -> None:
+    page = open_page()
+    page.context.set_offline(True)
+    page.locator("#search").click()
+    expect(page.locator("[data-testid=toast-text]")).to_contain_text("プログラムとの接続が切れました")

@@ -46,3 +46,11 @@ document.addEventListener(
   },
   true,
 );
+
+// Gradio says this in English only.
+new MutationObserver(() => {
+  for (const text of document.querySelectorAll('[data-testid=toast-text]')) {
+    const said = element.querySelector('h1')?.dataset.lost;
+    if (said && text.textContent.trim().startsWith('Connection to the server was lost')) text.textContent = said;
+  }
+}).observe(document.body, { childList: true, subtree: true });

@@ -46,7 +46,8 @@ def render_heading(language: Language, model_name: str) -> str:
     """Title and tagline, and with the demo model what it cannot do."""
     lines = ["tagline", "demo_model"] if model_name == DEMO_MODEL else ["tagline"]
     paragraphs = "".join(f"<p>{escape(say(language, line))}</p>" for line in lines)
-    return f"<h1>{escape(say(language, 'title'))}</h1>{paragraphs}"
+    lost = escape(say(language, "connection_lost"))
+    return f'<h1 data-lost="{lost}">{escape(say(language, "title"))}</h1>{paragraphs}'
 
 
 def render_tiles(tiles: Sequence[Tile], language: Language) -> str:

@@ -19,6 +19,10 @@ Language = Literal["ja", "en"]
 WORDS: dict[str, tuple[str, str]] = {
     # key: (Japanese, English)
     "title": ("類似画像検索", "Image Search"),
+    "connection_lost": (
+        "プログラムとの接続が切れました。つながり次第、再開します。",
+        "The connection to the program is lost. The page goes on as soon as it is back.",
+    ),
     "tagline": ("言葉でも画像でも、近い画像が見つかります。", "Find the nearest pictures, by words or by a picture."),
     "demo_model": (
         "デモモデルは見本のような描かれた場面だけを知っています。写真には .env の EMBEDDING_MODEL を変えてください。",
