@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_search.settings import ROOT, list_setting_names
+from tests.fakes import make_picture_bytes
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "demo" / "README.md"])
 SCRIPTS = ("ImageSearch.py", "register_images.py", "update_description_by_extracted_text_chunk.py")
@@ -76,3 +77,13 @@ def test_the_changelog_has_no_empty_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for section in text.split("\n## ")[1:]:
         assert "\n- " in section, section.splitlines()[0]
+
+
+def test_the_benchmark_of_metadata_starts_by_its_path_and_reads_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(make_picture_bytes())
+    (tmp_path / "expected.json").write_text('{"a.png": {"contains": ""}}', encoding="utf-8")
+    program = [sys.executable, str(ROOT / "benchmarks" / "metadata_accuracy.py")]
+    done = subprocess.run([*program, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.search(r"^all +1 +1$", done.stdout, re.MULTILINE)
+    assert subprocess.run(program, cwd=tmp_path, capture_output=True, check=False).returncode == 0
