@@ -231,7 +231,7 @@ class Pgvector:
         with self.connection.cursor() as cursor, cursor.copy("COPY v FROM STDIN") as copy:
             for i, vector in enumerate(vectors):
                 copy.write_row((i, str(vector.tolist()), bool(flags[i])))
-        run("SET maintenance_work_mem = '2GB'")
+        run("SET maintenance_work_mem = '4GB'")
         run(f"CREATE INDEX ON v USING hnsw ((embedding::halfvec({DIMENSION})) halfvec_ip_ops)")
         run("ANALYZE v")
         self.close()

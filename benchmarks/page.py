@@ -5,7 +5,7 @@
 Each person clicks on "more like this" of a random picture, ten times, and looks at every answer for a second:
 a search with a stored embedding, so that no model has a part in it. Beside it the way that a simple page goes: Gradio's
 Gallery, given sixteen originals as PIL images, once generated pictures and once photographs of 12 megapixels. And the
-limit: a page of sixteen <img>, whose button shows sixteen random previews. Neither of the two searches at all.
+limit: a page of sixteen <img>, whose button shows sixteen random small previews. Neither of the two searches at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._search_engines import Ours
 from benchmarks._vectors import DIMENSION, make_vectors
 from benchmarks.search import parse_sizes
-from image_search.image_files import decode_picture, make_preview
+from image_search.image_files import decode_picture, make_preview, read_small_preview
 from tests import checkpoints
 from tests.browsing import find_free_port, open_browser, serve_page
 
@@ -178,7 +178,7 @@ def run_limit(pictures: Path, port: int) -> None:
     from fastapi import FastAPI, Response
     from fastapi.responses import HTMLResponse
 
-    previews = read_some(pictures, "preview", PICTURES)
+    previews = [read_small_preview(preview) for preview in read_some(pictures, "preview", PICTURES)]
     app = FastAPI()
 
     @app.get("/")

@@ -61,7 +61,7 @@ class Tagger:
         tags, embeddings = self._embed_list()
         if not tags:
             return []
-        logits = _SCALE * (embeddings @ embedding)
+        logits = _SCALE * np.vecdot(embeddings, embedding)
         weights = np.exp(logits - logits.max())
         probabilities = weights / weights.sum()
         best = np.argsort(-probabilities, kind="stable")[:limit]

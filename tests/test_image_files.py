@@ -27,6 +27,7 @@ from image_search.image_files import (
     make_printable,
     open_picture,
     read_file,
+    read_small_preview,
 )
 from tests.absent import leave_out
 
@@ -195,6 +196,29 @@ def test_a_preview_keeps_the_colour_profile() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     preview = Image.open(io.BytesIO(make_preview(decode_picture(write(make_quadrants(), icc_profile=profile), "a"))))
     assert preview.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("profile", [b"", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()])
+def test_a_preview_carries_a_small_one_for_the_grid(profile: bytes) -> None:
+    data = write(make_quadrants((1600, 1200)), "JPEG", icc_profile=profile)
+    preview = make_preview(decode_picture(data, "large"))
+    whole, small = (Image.open(io.BytesIO(file)) for file in (preview, read_small_preview(preview)))
+    assert whole.format == small.format == "WEBP"
+    assert (whole.size, small.size) == ((768, 576), (384, 288))
+    assert whole.info.get("icc_profile", b"") == small.info.get("icc_profile", b"") == profile
+    seen = [np.asarray(image.convert("RGB").resize((32, 24)), float) for image in (whole, small)]
+    assert np.abs(seen[0] - seen[1]).mean() < 4
+
+
+def test_a_preview_with_nothing_smaller_in_it_is_its_own_small_one() -> None:
+    for size in [(30, 20), (6000, 1000)]:
+        preview = make_preview(decode_picture(write(make_quadrants(size)), "picture"))
+        assert read_small_preview(preview) == preview
+
+
+@given(st.binary(max_size=64) | st.binary(max_size=64).map(lambda data: b"RIFF\x40\0\0\0WEBP" + data))
+def test_bytes_that_are_no_preview_do_no_harm(data: bytes) -> None:
+    assert read_small_preview(data) in data
 
 
 def test_more_pixels_than_allowed_are_refused_before_they_are_decoded() -> None:

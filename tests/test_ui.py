@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
 import string
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from gradio import Blocks
+from PIL import Image
 
 from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
+from image_search.image_files import decode_picture, make_preview
 from image_search.records import ImageText
 from image_search.registration import ImageReader
 from image_search.search import Searcher
@@ -304,6 +310,23 @@ def test_a_preview_with_its_version_is_kept_by_browsers_for_good(client: TestCli
     assert answer.content == searcher.store.read_preview(image_id)
     again = client.get(f"/images/{image_id}/preview?v={version}", headers={"If-None-Match": answer.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_the_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
+    client: TestClient, searcher: Searcher
+) -> None:
+    picture = decode_picture(make_picture_bytes("red", (1600, 1200)), "large.png")
+    image = replace(make_image("large.png"), preview=make_preview(picture))
+    [image_id] = searcher.store.add_images(
+        searcher.get_model().model_id, [image], searcher.encoder.encode_images([picture.image])
+    )
+    tile = render.Tile.of_image(searcher.store.get_image(image_id))
+    shown = render.render_tile(tile, False, "ja")
+    small, whole = (unescape(address) for address in re.findall(r'(images/[^ "]+)', shown))
+    assert Image.open(io.BytesIO(client.get(small).content)).size == (384, 288)
+    assert Image.open(io.BytesIO(client.get(whole).content)).size == (768, 576)
+    assert client.get(small).headers["content-type"] == "image/webp"
+    assert "immutable" in client.get(small).headers["cache-control"]
 
 
 def test_a_preview_without_or_with_a_wrong_version_is_asked_for_again(client: TestClient, searcher: Searcher) -> None:

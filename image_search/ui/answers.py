@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from image_search.errors import ImageSearchError, UnreadableImage
-from image_search.image_files import open_picture
+from image_search.image_files import open_picture, read_small_preview
 from image_search.records import ImageRecord
 from image_search.registration import ImageReader
 from image_search.search import PAGE_SIZE, Plan, Query, Searcher, SearchResult
@@ -83,7 +83,7 @@ class Answers:
             image = self.searcher.store.get_image(asked.like)
             file = Path(self._previews.name, f"{image.image_id}-{render.get_version(image)}.webp")
             if not file.exists():
-                file.write_bytes(self.searcher.store.read_preview(image.image_id))
+                file.write_bytes(read_small_preview(self.searcher.store.read_preview(image.image_id)))
             return replace(asked, picture=str(file))
         except ImageSearchError:
             return asked  # the search itself says what is wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from image_search.ui.routes import build_routes
 LARGEST_UPLOAD = "200mb"
 CLEANING = (3600, 24 * 3600)  # seconds: how often uploads are looked at, and how old they are when they are deleted
 CLICKS_AT_ONCE = 16  # threads that wait for encoder and database; more would only keep those of other work waiting
+QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a thousand times a second, all day
 LONGEST_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 
 
@@ -44,6 +46,8 @@ def build_app(
         if add_endpoints:
             add_endpoints()
     page.queue(max_size=LONGEST_QUEUE)
+    page._queue.sleep_when_free = QUEUE_PAUSE
+    page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     page.max_threads = CLICKS_AT_ONCE
     page.delete_cache = CLEANING
     confine(page)
@@ -54,7 +58,7 @@ def build_app(
         i18n=TRANSLATIONS,
         theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font="sans-serif", font_mono="monospace"),
         # In the head, not as Gradio's css: that is rewritten for inside its container, and the dialog is outside.
-        head=f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style>",
+        head=f"<style>{_read('page.css')}</style>{_make_icon()}",
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -63,3 +67,12 @@ def build_app(
         ssr_mode=False,
     )
     return app
+
+
+def _make_icon() -> str:
+    """In the page itself: browsers would ask for a file again with every search, because the address changes."""
+    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(_read("icon.svg").strip())}">'
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")

@@ -89,9 +89,10 @@ def render_tile(tile: Tile, named: bool, language: Language) -> str:
         facts += f'<span class="badge {tile.found_by}">{found_by}</span>'
     facts += "" if tile.relevance is None else render_bar(tile.relevance)
     similar = escape(say(language, "show_similar"))
+    preview = f"images/{tile.image_id}/preview?v={tile.version}"
     return (
         f'<button type="button" class="tile" data-image="{tile.image_id}" aria-label="{label}">'
-        f'<img src="images/{tile.image_id}/preview?v={tile.version}" alt="" loading="lazy" decoding="async">'
+        f'<img src="{preview}&amp;small=1" srcset="{preview} 2x" alt="" loading="lazy" decoding="async">'
         f'<span class="label"><span class="name">{name}</span>{facts}</span></button>'
         f'<button type="button" class="similar" tabindex="-1" title="{similar}" aria-label="{similar}">≈</button>'
     )

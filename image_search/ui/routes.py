@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from anyio import CapacityLimiter
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import JSONResponse
 
 from image_search.errors import ImageNotFound, ImageSearchError
+from image_search.image_files import read_small_preview
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
 from image_search.ui.render import DRAWABLE_TYPES, get_version
@@ -26,14 +27,16 @@ _ORIGINAL = _KEPT | {200: {"content": {"*/*": {}}, "description": "The file"}}
 _AT_ONCE = 16
 
 IfNoneMatch = Annotated[str | None, Header()]
+Kind = Literal["small", "preview", "original"]
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # what every engine can hold
 
 
 def build_routes(store: ImageStore) -> APIRouter:
     """Routes /images/{image_id}/preview and /original.
 
-    ?v= is the version of the content (Tile.version): with it an address always means the same bytes, so that browsers
-    keep them for a year and ask no more; without it they ask again each time and are told when nothing changed.
+    ?small=1 is the small preview, for grids. ?v= is the version of the content (Tile.version): with it an address
+    always means the same bytes, so that browsers keep them for a year and ask no more; without it they ask again each
+    time and are told when nothing changed.
     """
     router = APIRouter()
     limiter = CapacityLimiter(_AT_ONCE)
@@ -41,8 +44,11 @@ def build_routes(store: ImageStore) -> APIRouter:
     @router.get(
         "/images/{image_id}/preview", response_class=Response, responses=_PREVIEW, summary="A smaller picture, as WebP"
     )
-    async def read_preview(image_id: ImageId, v: str = "", if_none_match: IfNoneMatch = None) -> Response:
-        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, original=False), limiter=limiter)
+    async def read_preview(
+        image_id: ImageId, v: str = "", small: bool = False, if_none_match: IfNoneMatch = None
+    ) -> Response:
+        kind: Kind = "small" if small else "preview"
+        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, kind), limiter=limiter)
 
     @router.get(
         "/images/{image_id}/original",
@@ -51,12 +57,12 @@ def build_routes(store: ImageStore) -> APIRouter:
         summary="The file as it was registered",
     )
     async def read_original(image_id: ImageId, v: str = "", if_none_match: IfNoneMatch = None) -> Response:
-        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, original=True), limiter=limiter)
+        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, "original"), limiter=limiter)
 
     return router
 
 
-def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str | None, original: bool) -> Response:
+def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str | None, kind: Kind) -> Response:
     if version and if_none_match == f'"{version}"':
         return Response(status_code=304, headers=_describe_caching(version, immutable=True))
     try:
@@ -65,8 +71,10 @@ def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str |
         headers = _describe_caching(current, immutable=version == current) | _SAFETY
         if if_none_match == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        if not original:
-            return Response(store.read_preview(image_id), media_type="image/webp", headers=headers)
+        if kind != "original":
+            preview = store.read_preview(image_id)
+            content = read_small_preview(preview) if kind == "small" else preview
+            return Response(content, media_type="image/webp", headers=headers)
         headers["Content-Disposition"] = _describe_disposition(image)
         drawable = image.file_type in DRAWABLE_TYPES
         media_type = image.file_type if drawable else "application/octet-stream"
