@@ -222,6 +222,7 @@ def test_a_method_that_is_not_there_is_told_which_are(client: TestClient) -> Non
 
 def test_an_unknown_address_or_method_is_a_problem_too(client: TestClient) -> None:
     assert client.get("/api/nothing").json()["code"] == "not_found"
+    assert client.get("/api/images/1%0A/preview").json()["code"] == "not_found"
     assert client.put("/api/status").json()["code"] == "method_not_allowed"
     assert client.get("/api/images/x").json()["code"] == "invalid_request"
 

@@ -60,7 +60,8 @@ class Fence:
         elif scope["method"] in CHANGING and not self._is_same_site(headers, host):
             message = "The request comes from a page of another site, which may not change anything here."
             await answer_problem(403, "cross_site", message)(scope, receive, send)
-        elif path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
+        # No address has a line break, and a mounted application would not be asked about one that has.
+        elif "\n" in path or path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
             await answer_problem(404, "not_found", "There is nothing here.")(scope, receive, send)
         else:
             await self._app(scope, receive, _add_headers(send, path))
