@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from image_search.encoders import open_encoder
 from image_search.image_files import DecodedPicture, decode_picture, make_preview
@@ -94,7 +94,7 @@ def serve_page(database_url: str, **environment: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
     finally:
         program.terminate()
-        program.wait(20)
+        assert program.wait(20) == 0
 
 
 def find_free_port() -> int:
@@ -156,6 +156,17 @@ def search_words(page: Page, words: str) -> None:
     box.press("Enter")
     answered = page.locator(f'#summary h2[data-address^="{urlencode({"q": words})}"]')
     answered.wait_for(timeout=120_000)  # the first waits for the model
+
+
+@contextmanager
+def hold_answers(page: Page) -> Iterator[None]:
+    """Within it the page gets no answer to what it asks; all of them in the end."""
+    held: list[Route] = []
+    page.route("**/gradio_api/run/**", lambda route: held.append(route))
+    yield
+    for route in held:
+        route.continue_()
+    page.unroute("**/gradio_api/run/**")
 
 
 def choose_picture(page: Page, files: str | Path | Sequence[Path]) -> None:

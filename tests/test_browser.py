@@ -11,6 +11,7 @@ from tests.browsing import (
     CAPTION,
     OpenPage,
     choose_picture,
+    hold_answers,
     list_names,
     search_words,
     serve_page,
@@ -87,6 +88,25 @@ def test_clear_empties_words_and_picture_and_shows_the_newest(open_page: OpenPag
     expect(page.locator("#text textarea, #text input")).to_have_value("")
     expect(page.locator("#picture img")).to_have_count(0)
     assert list_names(page)[0] == "picture19.png"
+
+
+def test_what_is_typed_while_the_page_opens_or_is_cleared_stays(open_page: OpenPage) -> None:
+    page = open_page()
+    box = page.locator("#text textarea, #text input")
+    with hold_answers(page):
+        page.reload()
+        box.fill("green")
+    expect(page.locator(".tile")).to_have_count(16)
+    expect(box).to_have_value("green")
+    with hold_answers(page):
+        page.locator("#clear").click()
+        expect(box).to_have_value("")
+        box.fill("red")
+        page.wait_for_timeout(100)
+    search_words(page, "red")
+    page.wait_for_timeout(500)
+    expect(box).to_have_value("red")
+    expect(page.locator("#summary")).to_contain_text("検索結果")
 
 
 def test_a_file_that_is_no_picture_is_refused_in_words(open_page: OpenPage, tmp_path: Path) -> None:

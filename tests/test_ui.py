@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from gradio import Blocks
+from gradio.data_classes import ImageData
 from PIL import Image
 
 from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
@@ -27,6 +28,7 @@ from image_search.stores.base import ImageStore
 from image_search.ui import app, build_app, render
 from image_search.ui.answers import Answers, View
 from image_search.ui.asked import Asked
+from image_search.ui.choices import build_picture_box
 from image_search.ui.details import parse_keywords, render_details
 from image_search.ui.page import build_page
 from image_search.ui.preparation import Preparation, Progress, ReportProgress
@@ -78,6 +80,13 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
     with TestClient(build_app(searcher, Preparation(searcher), READER)):
         assert pages[0].limiter is not None  # of its own, not the one that everything else shares
         assert pages[0].limiter.total_tokens == app.CLICKS_AT_ONCE
+
+
+def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
+    box = build_picture_box("picture", 100, "picture")
+    again = box.__class__(**box.constructor_args)
+    assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
+    assert again.get_block_name() == "image"  # to the browser
 
 
 class AwayStore:

@@ -6,8 +6,9 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -59,9 +60,16 @@ def finishing_on_interrupt(stop: threading.Event) -> Iterator[None]:
         stop.set()
         print("\nFinishing the batch in hand; Ctrl-C again ends at once.", file=sys.stderr)
 
-    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    with handling_signals(interrupt):
+        yield
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM call the handler."""
+    former = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        for number, before in former.items():
+            signal.signal(number, before)

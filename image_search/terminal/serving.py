@@ -15,44 +15,37 @@ if TYPE_CHECKING:
     from image_search.search import Searcher
     from image_search.ui.preparation import ReportProgress
 
-MOST_CONNECTIONS = 1000  # an open page holds one; more are answered 503
 SAMPLES = ROOT / "images"
 EMBEDDED_UNASKED = 1000  # images; more take long enough that somebody should decide it
 
 
 def serve_page(settings: Settings) -> None:
-    """Serve the web application until Ctrl-C. Raises SettingsError when strangers could come in."""
+    """Serve the web application until Ctrl-C ends the program. Raises SettingsError when strangers could come in."""
     from image_search.api.protection import check_exposure
 
     warning = check_exposure(settings)
     if warning:
         print(warning, file=sys.stderr)
     listener = open_port(settings.app_host, settings.app_port)
-    import uvicorn
-
     from image_search.terminal.application import build_application
+    from image_search.terminal.server import PageServer, end_program
     from image_search.ui.preparation import Preparation
 
     searcher = open_searcher(settings)
     preparation = Preparation(searcher, lambda report: complete_library(searcher, settings, report))
     follower = make_follower(searcher, settings, lambda sentence: print(sentence, file=sys.stderr, flush=True))
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            print(f"類似画像検索: http://{settings.app_host}:{settings.app_port} (Ctrl-C ends it)", flush=True)
-            preparation.start()  # behind the page: loading the model takes longer than the page may
-            follower.start()
+    def start() -> None:
+        print(f"類似画像検索: http://{settings.app_host}:{settings.app_port} (Ctrl-C ends it)", flush=True)
+        preparation.start()  # behind the page: loading the model takes longer than the page may
+        follower.start()
 
-    app = build_application(settings, searcher, preparation)
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=2, limit_concurrency=MOST_CONNECTIONS, server_header=False
-    )
     try:
-        Server(config).run(sockets=[listener])
+        PageServer(build_application(settings, searcher, preparation), start).run(sockets=[listener])
     finally:
         follower.stop()
         searcher.store.close()
+    end_program()
 
 
 def open_port(host: str, port: int) -> socket.socket:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
 from image_search.errors import ImageSearchError
 from image_search.search_vectors import IMAGE_WEIGHT
@@ -141,14 +143,21 @@ class FieldChoices:
         return gr.Dropdown([(self._anything, ""), (value, value)], value=value) if value else ""
 
 
+def _take_file(_: gr.Image, payload: ImageData | None) -> str | None:
+    return payload.path if payload else None
+
+
+# Gives the uploaded file as it is: opening it safely is not left to gr.Image. A class, because Gradio builds components
+# again; made like this, because a class statement would have Gradio's metaclass write a .pyi file beside this one.
+_ATTRIBUTES = {"preprocess": _take_file, "is_template": True}  # a template is to the browser what it is made from
+_PictureBox = ABCMeta.__new__(type(gr.Image), "PictureBox", (gr.Image,), _ATTRIBUTES)
+
+
 def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
     """A box for a picture to search with."""
-    picture = gr.Image(
+    return _PictureBox(
         label=label, type="filepath", sources=["upload", "clipboard"], buttons=[], height=height, elem_id=elem_id
     )
-    # The uploaded file as it is: opening it safely is not left to gr.Image.
-    picture.preprocess = lambda payload: payload.path if payload else None
-    return picture
 
 
 def _replace(asked: Asked, field: str, value: str) -> Asked:

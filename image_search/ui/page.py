@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import gradio as gr
 
 from image_search.ui import render
 from image_search.ui.answers import Answers, Outcome, View
-from image_search.ui.asked import Asked, read_address
+from image_search.ui.asked import NOTHING_ASKED, Asked, read_address
 from image_search.ui.choices import FieldChoices, build_picture_box
 from image_search.ui.tab import Tab
 from image_search.ui.upkeep import Upkeep, UpkeepPanel
@@ -79,8 +80,10 @@ def build_page(answers: Answers) -> gr.Blocks:
                 answers.describe_preparation(language),
             ]
 
-        def open_fields(request: gr.Request) -> Updates:
-            return fill_fields(answers.fetch_picture(read_address(dict(request.query_params))))
+        def open_fields(request: gr.Request) -> Any:
+            asked = answers.fetch_picture(read_address(dict(request.query_params)))
+            # Empty ones are left alone: somebody may be typing already.
+            return gr.skip() if asked == NOTHING_ASKED else fill_fields(asked)
 
         def open_page(request: gr.Request, tab: Tab, number: int) -> Updates:
             asked = answers.fetch_picture(read_address(dict(request.query_params)))
@@ -98,7 +101,7 @@ def build_page(answers: Answers) -> gr.Blocks:
             return update(None) if asked == tab.asked else search_for(tab, number, asked, request)
 
         def run_clear(request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, Asked(), request)
+            return search_for(tab, number, NOTHING_ASKED, request)
 
         def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
             return fill_and_search(tab, number, answers.fetch_picture(Asked(like=int(event.image_id))), request)
@@ -166,10 +169,10 @@ def build_page(answers: Answers) -> gr.Blocks:
         busy = {"show_progress": "minimal", "show_progress_on": [summary]}
         question = [tab, number]
         filled = [*asked_fields, *outputs]
-        # Two events: a search in the address waits for the model, the heading and the news of the model do not.
+        # Several events: a search in the address waits for the model, the fields and the news of the model do not.
         blocks.load(open_heading, None, [heading, notice], **quiet)
-        blocks.load(open_fields, None, asked_fields, **quiet)
-        blocks.load(open_page, question, outputs, **asking)
+        # The fields come before the pictures: who sees those may change them.
+        blocks.load(open_fields, None, asked_fields, **quiet).then(open_page, question, outputs, **asking)
         asks = [text.submit, search.click, picture.upload, *choices.events]
         gr.on(asks, run_search, [*question, *asked_fields], outputs, **asking | busy)
         gr.on(choices.blurs, run_changed, [*question, *asked_fields], outputs, **asking | busy)
@@ -177,7 +180,9 @@ def build_page(answers: Answers) -> gr.Blocks:
         for box in (picture, choices.excluded_picture):
             emptied = asking | {"js": _count_questions(without=asked_fields.index(box))}
             box.clear(run_search, [*question, *asked_fields], outputs, **emptied | busy)
-        clear.click(run_clear, question, filled, **asking)
+        # Emptied in the browser, at once: what is typed while the answer is on its way stays.
+        clear.click(None, None, asked_fields, js=f"() => {json.dumps(fill_fields(NOTHING_ASKED))}", **quiet)
+        clear.click(run_clear, question, outputs, **asking)
         for component in (results, viewer):
             component.show_similar(run_similar, question, filled, **asking | busy)
         viewer.search_words(run_words, question, filled, **asking | busy)
