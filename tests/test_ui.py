@@ -82,6 +82,14 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
         assert pages[0].limiter.total_tokens == app.CLICKS_AT_ONCE
 
 
+def test_no_first_value_is_the_name_of_words(searcher: Searcher) -> None:
+    """Gradio translates those, too, if the page is translated by the time: the field then asks for a Japanese word."""
+    page = build_page(Answers(searcher, Preparation(searcher), READER))
+    values = {str(getattr(block, "value", "")) for block in page.blocks.values()}
+    assert "registered" in values
+    assert not values & WORDS.keys()
+
+
 def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
     box = build_picture_box("picture", 100, "picture")
     again = box.__class__(**box.constructor_args)

@@ -55,7 +55,7 @@ class FieldChoices:
             )
         with gr.Row():
             self.date_of = gr.Dropdown(
-                [(translate("registered"), "registered"), (translate("taken"), "taken")],
+                [(translate("registered_at"), "registered"), (translate("taken_at"), "taken")],
                 value="registered",
                 label=translate("date_of"),
                 filterable=False,

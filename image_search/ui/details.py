@@ -111,10 +111,10 @@ def _render_file(image: ImageRecord, language: Language) -> Iterator[str]:
     text = image.text
     yield _render_fact("size", describe_size(image), language)
     if text.taken_at:
-        yield _render_fact("taken", _describe_time(text.taken_at), language)
+        yield _render_fact("taken_at", _describe_time(text.taken_at), language)
     if text.camera or text.lens:
         yield _render_fact("camera", " · ".join(filter(None, (text.camera, text.lens))), language)
-    yield _render_fact("registered", f"{_describe_time(image.upload_date)} UTC", language)
+    yield _render_fact("registered_at", f"{_describe_time(image.upload_date)} UTC", language)
     if image.file_path:
         yield _render_fact("folder", str(PurePath(image.file_path).parent), language)
 
