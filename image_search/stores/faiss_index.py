@@ -31,7 +31,7 @@ _GROUP = 3  # dimensions that share four bits of the sketch
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
 _ADDED_AT_ONCE = 256  # so that a search waits for a few milliseconds at most
 _MEASURED = 1024  # embeddings whose products among themselves tell the errors
-_SCORED_AT_ONCE = 16_384  # whose codes are copied together, so that the copy stays small
+_SCORED_AT_ONCE = 512  # whose codes are copied together, so that the copy stays in the processor's cache
 _ONE_QUERY = 15  # of FAISS's scans the one that is quickest for a single query and thousands of results
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
 _OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
@@ -228,7 +228,7 @@ class EmbeddingIndex:
         for start in range(0, len(positions), _SCORED_AT_ONCE):
             part = positions[start : start + _SCORED_AT_ONCE]
             chosen.reset()
-            chosen.add_sa_codes(np.ascontiguousarray(codes[part]))
+            chosen.add_sa_codes(np.take(codes, part, axis=0))
             found, order = _search(chosen, query, len(part))
             scores[start + order] = found
         order = np.argsort(-scores)
