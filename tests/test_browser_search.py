@@ -18,8 +18,11 @@ from tests.browsing import (
 
 
 def open_details(page: Page) -> None:
-    page.locator("#details button").first.click()
+    # Fields that are still being put up when the values have been counted are filled once more by Gradio.
+    with page.expect_response("**/gradio_api/run/**"):
+        page.locator("#details button").first.click()
     page.locator("#excluded").wait_for()
+    page.wait_for_timeout(300)
 
 
 def test_words_and_a_picture_are_asked_together(open_page: OpenPage, folder: Path) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from gradio import Blocks
-from gradio.data_classes import ImageData
 from PIL import Image
 
 from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
@@ -25,12 +23,10 @@ from image_search.search_fusion import FoundHit
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui import app, build_app, render
+from image_search.ui import build_app, render
 from image_search.ui.answers import Answers, View
 from image_search.ui.asked import Asked
-from image_search.ui.choices import build_picture_box
 from image_search.ui.details import parse_keywords, render_details
-from image_search.ui.page import build_page
 from image_search.ui.preparation import Preparation, Progress, ReportProgress
 from image_search.ui.words import WORDS, choose_language, name_error, say
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
@@ -65,36 +61,6 @@ def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]
     images = [make_image(f"{colour}.png", data=make_picture_bytes(colour)) for colour in colours]
     embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in colours])
     return searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
-
-
-def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
-    """Gradio's queue can lose the answer to a click in the moment in which it shuts its connection."""
-    page = build_page(Answers(searcher, Preparation(searcher), READER))
-    queued = {function.name for function in page.fns.values() if function.queue is not False}
-    assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
-
-
-def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages: list[Blocks] = []
-    monkeypatch.setattr(app, "confine", pages.append)
-    with TestClient(build_app(searcher, Preparation(searcher), READER)):
-        assert pages[0].limiter is not None  # of its own, not the one that everything else shares
-        assert pages[0].limiter.total_tokens == app.CLICKS_AT_ONCE
-
-
-def test_no_first_value_is_the_name_of_words(searcher: Searcher) -> None:
-    """Gradio translates those, too, if the page is translated by the time: the field then asks for a Japanese word."""
-    page = build_page(Answers(searcher, Preparation(searcher), READER))
-    values = {str(getattr(block, "value", "")) for block in page.blocks.values()}
-    assert "registered" in values
-    assert not values & WORDS.keys()
-
-
-def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
-    box = build_picture_box("picture", 100, "picture")
-    again = box.__class__(**box.constructor_args)
-    assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
-    assert again.get_block_name() == "image"  # to the browser
 
 
 class AwayStore:

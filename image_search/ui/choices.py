@@ -23,6 +23,7 @@ _MEGAPIXELS = (1, 2, 4, 8, 16)
 # The word for a value, and the value in Asked.
 _ORIENTATIONS = (("landscape", "landscape"), ("portrait", "portrait"), ("square", "square"))
 _PROMPTS = (("has_prompt", "yes"), ("has_no_prompt", "no"))
+_NAMED = {"orientation": _ORIENTATIONS, "has_prompt": _PROMPTS}
 
 
 class FieldChoices:
@@ -117,27 +118,33 @@ class FieldChoices:
             self._offer(asked.generation_model), asked.has_prompt, self._offer(asked.keyword), asked.folder,
         ]  # fmt: skip
 
+    @property
+    def counted(self) -> list[Any]:
+        """Those whose choices count() counts."""
+        return [getattr(self, field) for field in (*get_args(CountedField), *_NAMED)]
+
     def count(self, answers: Answers, shown: View, language: Language) -> list[Any]:
-        """The values there are in the library under the other conditions, with how many images have each.
+        """For the counted components: the values there are in the library under the other conditions, with how many
+        images have each.
 
         The choices only, never a value: a person may have chosen another one since.
         """
         asked, store = shown.asked, answers.searcher.store
-        updates = dict.fromkeys(map(id, self.components), gr.skip())
+        updates = []
         try:
             for field in get_args(CountedField):
                 counts = store.count_values(field, _replace(asked, field, "").filter)
                 values = list(counts)[:_MOST_CHOICES]
                 chosen = getattr(asked, field)
                 values += [chosen] if chosen and chosen not in values else []
-                updates[id(getattr(self, field))] = _offer_counted([(v, v) for v in values], counts, language)
-            for field, kinds in (("orientation", _ORIENTATIONS), ("has_prompt", _PROMPTS)):
+                updates.append(_offer_counted([(v, v) for v in values], counts, language))
+            for field, kinds in _NAMED.items():
                 named = [(say(language, word), value) for word, value in kinds]
                 counts = {value: store.count_images(_replace(asked, field, value).filter) for _, value in kinds}
-                updates[id(getattr(self, field))] = _offer_counted(named, counts, language)
+                updates.append(_offer_counted(named, counts, language))
         except ImageSearchError:
-            pass  # the search beside it says what is wrong
-        return [updates[id(component)] for component in self.components]
+            return [gr.skip()] * len(self.counted)  # the search beside it says what is wrong
+        return updates
 
     def _offer(self, value: str) -> Any:
         return gr.Dropdown([(self._anything, ""), (value, value)], value=value) if value else ""

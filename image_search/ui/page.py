@@ -80,10 +80,11 @@ def build_page(answers: Answers) -> gr.Blocks:
                 answers.describe_preparation(language),
             ]
 
-        def open_fields(request: gr.Request) -> Any:
+        def open_fields(request: gr.Request) -> Updates:
             asked = answers.fetch_picture(read_address(dict(request.query_params)))
-            # Empty ones are left alone: somebody may be typing already.
-            return gr.skip() if asked == NOTHING_ASKED else fill_fields(asked)
+            both = zip(fill_fields(asked), fill_fields(NOTHING_ASKED), strict=True)
+            # What is not asked is left alone: somebody may be typing already.
+            return [gr.skip() if value == unasked else value for value, unasked in both]
 
         def open_page(request: gr.Request, tab: Tab, number: int) -> Updates:
             asked = answers.fetch_picture(read_address(dict(request.query_params)))
@@ -193,8 +194,8 @@ def build_page(answers: Answers) -> gr.Blocks:
         viewer.delete_image(run_delete, [tab], outputs, **quiet | {"trigger_mode": "multiple"})
         results.delete_marked(run_delete_marked, [tab], outputs, **quiet)
         counting = quiet | {"trigger_mode": "always_last"}
-        details.expand(run_count, [tab], choices.components, **counting)
-        summary.count_values(run_count, [tab], choices.components, **counting)
+        details.expand(run_count, [tab], choices.counted, **counting)
+        summary.count_values(run_count, [tab], choices.counted, **counting)
         pulse.tick(run_pulse, [tab], [notice, *outputs], **quiet)
         # What tells its progress needs the queue: one connection for many answers.
         task = private | {"concurrency_limit": TASKS_AT_ONCE}

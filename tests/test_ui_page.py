@@ -1,0 +1,61 @@
+"""How the page is put together for Gradio, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from gradio import Blocks
+from gradio.data_classes import ImageData
+
+from image_search.registration import ImageReader
+from image_search.search import Searcher
+from image_search.settings import Settings
+from image_search.stores import open_store
+from image_search.ui import app, build_app
+from image_search.ui.answers import Answers
+from image_search.ui.choices import build_picture_box
+from image_search.ui.page import build_page
+from image_search.ui.preparation import Preparation
+from image_search.ui.words import WORDS
+from tests.fakes import FakeEncoder
+
+READER = ImageReader(max_pixels=10**6)
+
+
+@pytest.fixture
+def searcher(tmp_path: Path) -> Iterator[Searcher]:
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+        yield Searcher(store, FakeEncoder())
+
+
+def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
+    """Gradio's queue can lose the answer to a click in the moment in which it shuts its connection."""
+    page = build_page(Answers(searcher, Preparation(searcher), READER))
+    queued = {function.name for function in page.fns.values() if function.queue is not False}
+    assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
+
+
+def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Blocks] = []
+    monkeypatch.setattr(app, "confine", pages.append)
+    with TestClient(build_app(searcher, Preparation(searcher), READER)):
+        assert pages[0].limiter is not None  # of its own, not the one that everything else shares
+        assert pages[0].limiter.total_tokens == app.CLICKS_AT_ONCE
+
+
+def test_no_first_value_is_the_name_of_words(searcher: Searcher) -> None:
+    """Gradio translates those, too, if the page is translated by the time: the field then asks for a Japanese word."""
+    page = build_page(Answers(searcher, Preparation(searcher), READER))
+    values = {str(getattr(block, "value", "")) for block in page.blocks.values()}
+    assert "registered" in values
+    assert not values & WORDS.keys()
+
+
+def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
+    box = build_picture_box("picture", 100, "picture")
+    again = box.__class__(**box.constructor_args)
+    assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
+    assert again.get_block_name() == "image"  # to the browser
