@@ -75,6 +75,21 @@ def make_real_image(name: str, data: bytes, text: ImageText) -> tuple[NewImage, 
 @contextmanager
 def serve_page(database_url: str, **environment: str) -> Iterator[str]:
     """ImageSearch.py in a process of its own on a free port; yields its address once it answers."""
+    program, address = start_program(database_url, **environment)
+    try:
+        assert program.stdout is not None
+        line = program.stdout.readline()
+        assert address in line, f"ImageSearch.py said {line!r}"
+        yield f"{address}/"
+    finally:
+        program.terminate()
+        assert program.wait(20) == 0
+
+
+def start_program(
+    database_url: str, stderr: int | None = None, **environment: str
+) -> tuple[subprocess.Popen[str], str]:
+    """ImageSearch.py in a process of its own, and the address at which it can be reached once it has printed it."""
     port = find_free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DB_", "APP_"))}
     chosen = {
@@ -85,16 +100,14 @@ def serve_page(database_url: str, **environment: str) -> Iterator[str]:
         **environment,
     }
     program = subprocess.Popen(
-        [sys.executable, "ImageSearch.py"], cwd=ROOT, env={**inherited, **chosen}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "ImageSearch.py"],
+        cwd=ROOT,
+        env={**inherited, **chosen},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
-    try:
-        assert program.stdout is not None
-        line = program.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in line, f"ImageSearch.py said {line!r}"
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        program.terminate()
-        assert program.wait(20) == 0
+    return program, f"http://127.0.0.1:{port}"
 
 
 def find_free_port() -> int:

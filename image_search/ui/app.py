@@ -15,7 +15,7 @@ from image_search.registration import ImageReader
 from image_search.search import Searcher
 from image_search.ui.answers import Answers
 from image_search.ui.confinement import confine
-from image_search.ui.page import HERE, TRANSLATIONS, build_page
+from image_search.ui.page import TRANSLATIONS, build_page, read_asset
 from image_search.ui.preparation import Preparation
 from image_search.ui.routes import build_routes
 
@@ -58,7 +58,7 @@ def build_app(
         i18n=TRANSLATIONS,
         theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font="sans-serif", font_mono="monospace"),
         # In the head, not as Gradio's css: that is rewritten for inside its container, and the dialog is outside.
-        head=f"<style>{_read('page.css')}</style>{_make_icon()}",
+        head=f"<style>{read_asset('page.css')}</style>{_make_icon()}",
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -71,8 +71,4 @@ def build_app(
 
 def _make_icon() -> str:
     """In the page itself: browsers would ask for a file again with every search, because the address changes."""
-    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(_read("icon.svg").strip())}">'
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(read_asset("icon.svg").strip())}">'

@@ -33,7 +33,7 @@ def build_page(answers: Answers) -> gr.Blocks:
     with gr.Blocks(title="類似画像検索", analytics_enabled=False, fill_width=True) as blocks:
         tab = gr.State(Tab())
         number = gr.Number(0, precision=0, visible=False)  # of a question: counted in the browser when it is asked
-        heading = gr.HTML(elem_id="heading", apply_default_css=False, js_on_load=_read("page.js"))
+        heading = gr.HTML(elem_id="heading", apply_default_css=False, js_on_load=read_asset("page.js"))
         notice = gr.HTML(elem_id="notice", apply_default_css=False)
         with gr.Row(elem_id="query"):
             with gr.Column(scale=3, elem_id="words"):
@@ -45,12 +45,14 @@ def build_page(answers: Answers) -> gr.Blocks:
                 picture = build_picture_box(TRANSLATIONS("image_label"), 176, "picture")
         with gr.Accordion(TRANSLATIONS("details"), open=False, elem_id="details") as details:
             choices = FieldChoices(TRANSLATIONS)
-        summary = gr.HTML(elem_id="summary", apply_default_css=False, js_on_load=_read("address.js"))
-        results = gr.HTML(elem_id="results", apply_default_css=False, js_on_load=_read("results.js"))
+        summary = gr.HTML(elem_id="summary", apply_default_css=False, js_on_load=read_asset("address.js"))
+        results = gr.HTML(elem_id="results", apply_default_css=False, js_on_load=read_asset("results.js"))
         more = gr.Button(TRANSLATIONS("more"), visible=False, elem_id="more")
         with gr.Accordion(TRANSLATIONS("upkeep"), open=False, elem_id="upkeep"):
             panel = UpkeepPanel(TRANSLATIONS)
-        viewer = gr.HTML(elem_id="viewer", apply_default_css=False, html_template="", js_on_load=_read("viewer.js"))
+        viewer = gr.HTML(
+            elem_id="viewer", apply_default_css=False, html_template="", js_on_load=read_asset("viewer.js")
+        )
         pulse = gr.Timer(1.5)
 
         asked_fields = [text, picture, *choices.components]  # in the order of Asked
@@ -230,5 +232,6 @@ def _count_questions(without: int | None = None) -> str:
     )
 
 
-def _read(name: str) -> str:
+def read_asset(name: str) -> str:
+    """A file beside this one: script, style or picture of the page."""
     return (HERE / name).read_text(encoding="utf-8")
