@@ -67,6 +67,17 @@ def test_files_dropped_on_the_page_are_registered_and_found(open_page: OpenPage,
     expect(page.locator(".tile .name").first).to_have_text("夕焼け.png")
 
 
+def test_one_tab_registers_one_file_after_the_other(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.locator("#upkeep button").first.click()
+    for number, colour in enumerate(("plum", "peru", "teal")):
+        (tmp_path / f"{colour}.png").write_bytes(make_picture_bytes(colour, (70 + number, 50)))
+        page.set_input_files("#add input[type=file]", tmp_path / f"{colour}.png")
+        expect(page.locator(".tile .name").first).to_have_text(f"{colour}.png")
+        expect(page.locator("#progress")).to_contain_text("1枚を登録しました")
+        expect(page.locator("[data-testid=toast-text]")).to_have_count(0)
+
+
 def test_files_pasted_over_the_panel_are_registered(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#upkeep button").first.click()

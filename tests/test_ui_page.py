@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from gradio import Blocks
-from gradio.data_classes import ImageData
+from gradio.data_classes import FileData, ImageData, ListFiles
 
 from image_search.registration import ImageReader
 from image_search.search import Searcher
@@ -16,9 +16,10 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui import app, build_app
 from image_search.ui.answers import Answers
-from image_search.ui.choices import build_picture_box
+from image_search.ui.components import build_picture_box, build_upload_box
 from image_search.ui.page import build_page
 from image_search.ui.preparation import Preparation
+from image_search.ui.uploads import UploadedFile
 from image_search.ui.words import WORDS
 from tests.fakes import FakeEncoder
 
@@ -59,3 +60,25 @@ def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp
     again = box.__class__(**box.constructor_args)
     assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
     assert again.get_block_name() == "image"  # to the browser
+
+
+def test_a_field_for_files_that_gradio_built_again_still_gives_their_names(tmp_path: Path) -> None:
+    box = build_upload_box("files", 100, "add")
+    again = box.__class__(**box.constructor_args)
+    payload = ListFiles([FileData(path=str(tmp_path / "x.png"), orig_name="夕焼け.png")])
+    assert again.preprocess(payload) == [UploadedFile(str(tmp_path / "x.png"), "夕焼け.png")]
+    assert again.preprocess(None) == []
+    assert again.get_block_name() == "file"  # to the browser
+
+
+def test_no_component_is_changed_in_place(searcher: Searcher) -> None:
+    """Gradio builds components again from their classes, and what was set on one is lost by then."""
+    with TestClient(build_app(searcher, Preparation(searcher), READER)) as client:
+        blocks = client.app.routes[-1].app.get_blocks()  # type: ignore[attr-defined]
+        changed = {
+            (block.get_block_name(), name)
+            for block in blocks.blocks.values()
+            for name, value in vars(block).items()
+            if callable(value) and name in dir(type(block))
+        }
+    assert changed == set()

@@ -14,16 +14,15 @@ from starlette.routing import BaseRoute
 from image_search.registration import ImageReader
 from image_search.search import Searcher
 from image_search.ui.answers import Answers
-from image_search.ui.confinement import confine
+from image_search.ui.components import confine
 from image_search.ui.page import TRANSLATIONS, build_page, read_asset
 from image_search.ui.preparation import Preparation
 from image_search.ui.routes import build_routes
+from image_search.ui.sessions import bound_queue, bound_sessions
 
 LARGEST_UPLOAD = "200mb"
 CLEANING = (3600, 24 * 3600)  # seconds: how often uploads are looked at, and how old they are when they are deleted
 CLICKS_AT_ONCE = 16  # threads that wait for encoder and database; more would only keep those of other work waiting
-QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a thousand times a second, all day
-LONGEST_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 
 
 def build_app(
@@ -45,9 +44,7 @@ def build_app(
     with page:
         if add_endpoints:
             add_endpoints()
-    page.queue(max_size=LONGEST_QUEUE)
-    page._queue.sleep_when_free = QUEUE_PAUSE
-    page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
+    bound_queue(page)
     page.max_threads = CLICKS_AT_ONCE
     page.delete_cache = CLEANING
     confine(page)
@@ -66,6 +63,7 @@ def build_app(
         max_file_size=LARGEST_UPLOAD,
         ssr_mode=False,
     )
+    bound_sessions(app, page)
     return app
 
 

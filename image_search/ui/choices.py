@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABCMeta
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 import gradio as gr
-from gradio.data_classes import ImageData
 
 from image_search.errors import ImageSearchError
 from image_search.search_vectors import IMAGE_WEIGHT
 from image_search.stores.base import CountedField
 from image_search.ui.answers import Answers, View
 from image_search.ui.asked import Asked
+from image_search.ui.components import build_picture_box
 from image_search.ui.words import Language, say
 
 # Most frequent values offered; any other can be typed where the field takes typing.
@@ -148,23 +147,6 @@ class FieldChoices:
 
     def _offer(self, value: str) -> Any:
         return gr.Dropdown([(self._anything, ""), (value, value)], value=value) if value else ""
-
-
-def _take_file(_: gr.Image, payload: ImageData | None) -> str | None:
-    return payload.path if payload else None
-
-
-# Gives the uploaded file as it is: opening it safely is not left to gr.Image. A class, because Gradio builds components
-# again; made like this, because a class statement would have Gradio's metaclass write a .pyi file beside this one.
-_ATTRIBUTES = {"preprocess": _take_file, "is_template": True}  # a template is to the browser what it is made from
-_PictureBox = ABCMeta.__new__(type(gr.Image), "PictureBox", (gr.Image,), _ATTRIBUTES)
-
-
-def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
-    """A box for a picture to search with."""
-    return _PictureBox(
-        label=label, type="filepath", sources=["upload", "clipboard"], buttons=[], height=height, elem_id=elem_id
-    )
 
 
 def _replace(asked: Asked, field: str, value: str) -> Asked:

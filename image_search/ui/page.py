@@ -13,7 +13,8 @@ import gradio as gr
 from image_search.ui import render
 from image_search.ui.answers import Answers, Outcome, View
 from image_search.ui.asked import NOTHING_ASKED, Asked, read_address
-from image_search.ui.choices import FieldChoices, build_picture_box
+from image_search.ui.choices import FieldChoices
+from image_search.ui.components import build_picture_box
 from image_search.ui.tab import Tab
 from image_search.ui.upkeep import Upkeep, UpkeepPanel
 from image_search.ui.uploads import UploadedFile

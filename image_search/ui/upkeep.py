@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +13,7 @@ from image_search.registration import ImageReader
 from image_search.search_duplicates import DuplicateSearch, find_duplicates
 from image_search.ui import render
 from image_search.ui.answers import Answers, Outcome, View, render_problem
+from image_search.ui.components import build_upload_box
 from image_search.ui.duplicates import render_duplicates
 from image_search.ui.uploads import UploadedFile, UploadReport, register_uploads
 from image_search.ui.words import Language, say
@@ -25,11 +25,7 @@ class UpkeepPanel:
     """Built inside a Blocks context: a field for files, a button for copies, and a line that says how far it is."""
 
     def __init__(self, translate: Callable[[str], Any]) -> None:
-        self.files = gr.File(
-            label=translate("add_pictures"), file_count="multiple", type="filepath", height=150, elem_id="add"
-        )
-        # With the names the files had: those on this computer's disk are shortened.
-        self.files.preprocess = lambda payload: [_name_upload(file) for file in payload.root] if payload else []
+        self.files = build_upload_box(translate("add_pictures"), 150, "add")
         self.find = gr.Button(translate("find_duplicates"), elem_id="find-duplicates")
         self.progress = gr.HTML(elem_id="progress", apply_default_css=False)
 
@@ -91,7 +87,3 @@ def _render_report(report: UploadReport, language: Language) -> str:
         return render.render_message(title, kind="notice")
     refused = say(language, "refused_count", count=len(report.refusals))
     return render.render_message(title, "\n".join((refused, *report.refusals)), "problem")
-
-
-def _name_upload(file: Any) -> UploadedFile:
-    return UploadedFile(file.path, file.orig_name or Path(file.path).name)

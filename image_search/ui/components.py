@@ -1,0 +1,88 @@
+"""Every hook of this program into Gradio's components: how they take files, and which files they take.
+
+Gradio builds a component again, from its class, for every page whose component an event updates. What is set on an
+instance is lost by then, so each hook is on a class or on a function.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gradio as gr
+import gradio.processing_utils
+from gradio.blocks import Block
+from gradio.data_classes import ImageData
+from gradio.processing_utils import sh as safehttpx
+
+from image_search.ui.uploads import UploadedFile
+
+_REFUSAL = "A picture is not taken from an address. Save it, and send the file."
+
+
+def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
+    """A box for a picture to search with. Its value is the path of the uploaded file: opening it safely is not left to
+    gr.Image."""
+    return _PictureBox(
+        label=label, type="filepath", sources=["upload", "clipboard"], buttons=[], height=height, elem_id=elem_id
+    )
+
+
+def build_upload_box(label: Any, height: int, elem_id: str) -> gr.File:
+    """A field for files to register. Its value is a list of UploadedFile."""
+    return _UploadBox(label=label, file_count="multiple", type="filepath", height=height, elem_id=elem_id)
+
+
+def _take_file(_: gr.Image, payload: ImageData | None) -> str | None:
+    return payload.path if payload else None
+
+
+def _take_files(_: gr.File, payload: Any) -> Sequence[UploadedFile]:
+    # With the names the files had: those on this computer's disk are shortened.
+    files = payload.root if payload else []
+    return [UploadedFile(file.path, file.orig_name or Path(file.path).name) for file in files]
+
+
+def _derive(base: type[Any], name: str, preprocess: Any) -> Any:
+    # Made like this, because a class statement would have Gradio's metaclass write a .pyi file beside this one.
+    # A template is to the browser what it is made from.
+    return ABCMeta.__new__(type(base), name, (base,), {"preprocess": preprocess, "is_template": True})
+
+
+_PictureBox = _derive(gr.Image, "PictureBox", _take_file)
+_UploadBox = _derive(gr.File, "UploadBox", _take_files)
+
+
+def confine(blocks: gr.Blocks) -> None:
+    """Let a page take no file but what was uploaded to it, and let no request make the server ask another computer.
+
+    Whoever calls an event names the file of a component as {"path": ...}. Gradio checks that it was uploaded only in
+    an application that was launched, which a mounted one never is; and it downloads a path that is an address.
+    """
+    blocks.has_launched = True
+    Block.async_move_resource_to_block_cache = _move_file
+    # What Gradio fetches with, wherever it does: all of it asks safehttpx, which asks a name service first.
+    safehttpx.get = _refuse_address
+    safehttpx.async_validate_url = _refuse_address
+    gradio.processing_utils.async_ssrf_protected_get = _refuse_address
+    gradio.processing_utils.unsafe_download = _refuse_address_at_once
+
+
+_move_to_cache = Block.async_move_resource_to_block_cache
+
+
+async def _move_file(block: Block, place: str | Path | None) -> str | None:
+    if place is not None and "://" in str(place):
+        raise gr.Error(_REFUSAL, print_exception=False)
+    moved: str | None = await _move_to_cache(block, place)
+    return moved
+
+
+async def _refuse_address(*_: Any, **__: Any) -> NoReturn:
+    raise gr.Error(_REFUSAL, print_exception=False)
+
+
+def _refuse_address_at_once(*_: Any, **__: Any) -> NoReturn:
+    raise gr.Error(_REFUSAL, print_exception=False)
