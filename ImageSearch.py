@@ -18,9 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from image_search.cli.search import add_query_options
 from image_search.errors import ImageSearchError
 from image_search.settings import Settings
-from image_search.terminal.asking import add_query_options
 
 FOUND, NOTHING_FOUND, COULD_NOT_RUN = 0, 1, 2
 
@@ -43,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(settings: Settings, options: argparse.Namespace) -> bool:
     """Do what the options ask for. Returns whether something was found, or all is well."""
     if options.check:
-        from image_search.terminal.checking import check_everything, print_findings
+        from image_search.cli.health import check_everything, print_findings
 
         return print_findings(check_everything(settings), as_json=options.json)
     if options == parse_arguments([]):
-        from image_search.terminal.serving import serve_page
+        from image_search.cli.serve import serve_page
 
         serve_page(settings)
         return True
 
-    from image_search.terminal.searching import print_tags, search
+    from image_search.cli.search import print_tags, search
 
     return bool(print_tags(settings, options.tags)) if options.tags else search(settings, options)
 

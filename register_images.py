@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from image_search.cli import Exit
 from image_search.errors import ImageSearchError
 from image_search.settings import ROOT, Settings
-from image_search.terminal import Exit
 
 SAMPLES = ROOT / "images"
 
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(settings: Settings, options: argparse.Namespace) -> Exit:
     """Do what the options ask for. Drivers and models are imported by the commands that need them."""
     if options.create_schema or options.migrate or options.vector_index:
-        from image_search.terminal.oracle import change_oracle
+        from image_search.cli.register import change_oracle
 
         return change_oracle(settings, options)
 
+    from image_search.cli import register as library
+    from image_search.cli.register import register
     from image_search.stores import open_store
-    from image_search.terminal import library
-    from image_search.terminal.registering import register
 
     with open_store(settings) as store:
         if options.list_models:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from image_search.errors import ImageSearchError
-from image_search.image_files import make_printable
+from image_search.images import make_printable
 from image_search.registration.files import find_files
-from image_search.registration.texts import update_texts
+from image_search.registration.metadata_refresh import update_texts
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 

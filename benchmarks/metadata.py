@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from image_search.metadata import read_image_text  # noqa: E402
-from tests import pictures_with_text as pictures  # noqa: E402
-from tests.test_metadata_comfyui import GRAPH  # noqa: E402
+from tests.fakes import images_with_text as pictures  # noqa: E402
+from tests.metadata.test_comfyui import GRAPH  # noqa: E402
 
 
 def make_files(folder: Path, count: int) -> None:

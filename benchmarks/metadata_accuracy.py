@@ -47,7 +47,7 @@ def as_number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def name_model(value: Any) -> str:
+def canonical_name(value: Any) -> str:
     return as_text(value.get("name") if isinstance(value, dict) else value)
 
 
@@ -60,7 +60,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], Callable[[Any], Any], Callable[[ImageTe
     ),
     "prompt": (("prompt", "positivePrompt"), as_text, lambda text: as_text(text.prompt)),
     "negative_prompt": (("negativePrompt", "negative_prompt"), as_text, lambda text: as_text(text.negative_prompt)),
-    "model": (("model",), name_model, lambda text: as_text(text.generation_model)),
+    "model": (("model",), canonical_name, lambda text: as_text(text.generation_model)),
     "seed": (("sampling.seed", "seed"), as_text, lambda text: as_text(text.seed)),
     "steps": (("sampling.steps", "steps"), as_number, lambda text: as_number(text.steps)),
     "sampler": (("sampling.sampler", "sampler"), as_text, lambda text: as_text(text.sampler)),

@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks._search_engines import Ours
 from benchmarks._vectors import DIMENSION, make_vectors
 from benchmarks.search import parse_sizes
-from image_search.image_files import decode_picture, make_preview, read_small_preview
-from tests import checkpoints
-from tests.browsing import find_free_port, open_browser, serve_page
+from image_search.images import decode_image, make_preview, read_small_preview
+from tests.fakes import checkpoints
+from tests.fakes.browsing import find_free_port, open_browser, serve_page
 
 PICTURES = 200  # different ones; a library of any size shows them again and again
 GENERATED, PHOTOGRAPH = (1024, 768), (4000, 3000)  # pixels of an original
@@ -101,7 +101,7 @@ def write_pictures(path: Path, count: int, side: tuple[int, int]) -> Path:
             noisy = np.asarray(soft) + random.normal(0, 4, (side[1], side[0], 3)).astype(np.float32)
             file = io.BytesIO()
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-            preview = make_preview(decode_picture(file.getvalue(), "picture"))
+            preview = make_preview(decode_image(file.getvalue(), "picture"))
             connection.execute("INSERT INTO pictures VALUES (?, ?, ?)", (number, file.getvalue(), preview))
     connection.close()
     return path

@@ -43,10 +43,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from image_search.encoders.base import Encoder
-from image_search.image_files import hash_bytes, read_file
+from image_search.images import hash_bytes, read_file
 from image_search.records import NewImage
-from image_search.registration import FoundFile, ImageReader, Registrar, find_files
-from image_search.registration.reading import ReadFile
+from image_search.registration.files import FoundFile, find_files
+from image_search.registration.reader import ImageReader, ReadFile
+from image_search.registration.registrar import Registrar
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -160,7 +161,7 @@ class BareEncoder:
 
     def __init__(self, shape: str) -> None:
         from benchmarks.encoders import build_runner
-        from image_search.encoders.devices import choose_device, choose_dtype
+        from image_search.encoders.runner import choose_device, choose_dtype
 
         device = choose_device("auto")
         self.runner = build_runner(shape, device)

@@ -32,15 +32,15 @@ from demo.evaluate import draw_picture  # noqa: E402
 from demo.scenes import PLACES, Scene, compose_scene  # noqa: E402
 from image_search.encoders import open_encoder  # noqa: E402
 from image_search.encoders.base import Embeddings, Encoder  # noqa: E402
-from image_search.search_relevance import (  # noqa: E402
+from image_search.search.query import QueryVector, blend_embeddings  # noqa: E402
+from image_search.search.relevance import (  # noqa: E402
     SAMPLE_SIZE,
-    expect_line,
-    expect_match,
-    judge_scores,
-    measure_background,
+    compute_match_threshold,
+    compute_relevance,
+    compute_relevance_threshold,
+    measure_reference_scores,
 )
-from image_search.search_tags import Tagger  # noqa: E402
-from image_search.search_vectors import Blend, blend_embeddings  # noqa: E402
+from image_search.search.tagging import Tagger  # noqa: E402
 from image_search.settings import Settings  # noqa: E402
 
 LISTED = 48  # hits of each query that are judged: three pages
@@ -55,7 +55,7 @@ class Labelled:
     """A query, its kind, and what must be true of a right hit."""
 
     kind: str
-    blend: Blend
+    blend: QueryVector
     facts: frozenset[str]
 
 
@@ -83,10 +83,10 @@ def compare_methods(library: Embeddings, queries: Sequence[Labelled], right: Fla
     blends = [query.blend for query in queries]
     scores = np.stack([blend.embedding for blend in blends]) @ library.T
     sample = library[np.random.default_rng(0).permutation(len(library))[:SAMPLE_SIZE]]
-    background = measure_background(sample, tags)
+    background = measure_reference_scores(sample, tags)
     assert background is not None
     own = np.stack([blend.embedding for blend in blends]) @ sample.T
-    evidence = np.stack([judge_scores(background, blend, row) for blend, row in zip(blends, scores, strict=True)])
+    evidence = np.stack([compute_relevance(background, blend, row) for blend, row in zip(blends, scores, strict=True)])
     rivals = {
         "fixed cut-off, best": scores.astype(np.float64),
         "z-score, best": (scores - own.mean(axis=1, keepdims=True)) / own.std(axis=1, keepdims=True),
@@ -96,8 +96,8 @@ def compare_methods(library: Embeddings, queries: Sequence[Labelled], right: Fla
     count = len(library)
     print(f"{count} scenes; queries: " + ", ".join(f"{(kinds == kind).sum()} by {kind}" for kind in KINDS))
     print(f"{answered.mean():.0%} of them have a right answer\n")
-    matches = evidence / np.array([[expect_match(blend, count)] for blend in blends])
-    lines = evidence / np.array([[expect_line(blend, count)] for blend in blends])
+    matches = evidence / np.array([[compute_match_threshold(blend, count)] for blend in blends])
+    lines = evidence / np.array([[compute_relevance_threshold(blend, count)] for blend in blends])
     print_table("There is a match", rivals | {OURS: matches}, None, kinds, answered, right)
     print_table("The line", rivals | {OURS: lines}, matches, kinds, answered, right)
 
@@ -196,7 +196,7 @@ def measure(said: Flags, true: Flags, line: bool) -> tuple[float, float, float]:
     return precision, recall, (recall + refused) / 2
 
 
-def _blend(words: list[Embeddings], pictures: list[Embeddings]) -> Blend:
+def _blend(words: list[Embeddings], pictures: list[Embeddings]) -> QueryVector:
     blend = blend_embeddings(words, pictures, [])
     assert blend is not None
     return blend

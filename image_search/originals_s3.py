@@ -18,7 +18,7 @@ from image_search.errors import SettingsError, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
-_REQUESTS_AT_ONCE = 8
+_REQUEST_CONCURRENCY = 8
 
 
 class S3Originals:
@@ -62,7 +62,7 @@ class S3Originals:
 
     def _request(self, ask: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         try:
-            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            with ThreadPoolExecutor(_REQUEST_CONCURRENCY) as pool:
                 return list(pool.map(ask, items))
         except FileNotFoundError as error:
             raise StoreError(f"{self.url} has no {error}. Check the bucket and ORIGINALS_URL.") from error

@@ -16,7 +16,7 @@ from image_search.stores import ENGINES
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from tests.browsing import OpenPage
+    from tests.fakes.browsing import OpenPage
 
 for _topic in ("filters", "registration", "search", "sharing", "words"):
     pytest.register_assert_rewrite(f"tests.contract_{_topic}")  # a failed assert shows its values there, too
@@ -70,7 +70,7 @@ def _list_chosen(config: pytest.Config) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from tests.browsing import open_browser
+    from tests.fakes.browsing import open_browser
 
     with open_browser() as browser:
         yield browser
@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    from tests.browsing import fill_library, serve_page
+    from tests.fakes.browsing import fill_library, serve_page
 
     with serve_page(fill_library(folder).database_url) as address:
         yield address
@@ -92,7 +92,7 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def open_page(browser: Browser, address: str) -> Iterator[OpenPage]:
-    from tests.browsing import watch_pages
+    from tests.fakes.browsing import watch_pages
 
     with watch_pages(browser, address) as open_page:
         yield open_page

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from image_search.settings import ROOT
-from tests.browsing import OpenPage, open_browser, serve_page, watch_pages
+from tests.fakes.browsing import OpenPage, open_browser, serve_page, watch_pages
 
 IMG = ROOT / "img"
 WIDE = {"width": 1440, "height": 900}

@@ -15,28 +15,28 @@ from starlette.datastructures import FormData
 from starlette.datastructures import UploadFile as StarletteUpload
 from starlette.exceptions import HTTPException
 
-from image_search.api.library import Library, SentPicture
-from image_search.api.problems import answer_problem, install_problems, list_problems
-from image_search.api.shapes import (
-    LARGEST_ID,
+from image_search.api.errors import error_response, error_responses, install_error_handlers
+from image_search.api.schemas import (
+    MAX_ID,
     Extracted,
     ExtractRequest,
-    ImageFacts,
+    ImageOut,
     Registered,
     SearchAnswer,
     SearchRequest,
     Status,
-    TagFacts,
+    TagOut,
 )
-from image_search.registration import clean_name
+from image_search.api.service import LibraryService, Upload
+from image_search.registration.registrar import clean_name
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")
 
-ImageId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+ImageId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
+def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
     """The application. pictures: routes /images/{image_id}/preview and /original."""
     app = FastAPI(
         title="類似画像検索 / Image Search",
@@ -45,11 +45,11 @@ def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    install_problems(app)
+    install_error_handlers(app)
 
     @app.post(
         "/search",
-        responses=list_problems(404, 415),
+        responses=error_responses(404, 415),
         openapi_extra={"requestBody": _describe_search_body()},
         summary="Search by words, a picture, an image of the library, or nothing for the newest",
     )
@@ -57,17 +57,17 @@ def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
         async with _open_search(request) as (asked, picture):
             return await library.search(asked, picture)
 
-    @app.get("/images/{image_id}", responses=list_problems(404), summary="An image and its texts")
-    async def read_image(image_id: ImageId) -> ImageFacts:
+    @app.get("/images/{image_id}", responses=error_responses(404), summary="An image and its texts")
+    async def read_image(image_id: ImageId) -> ImageOut:
         return await library.describe(image_id)
 
-    @app.get("/images/{image_id}/tags", responses=list_problems(404), summary="The likeliest words for an image")
-    async def read_tags(image_id: ImageId) -> list[TagFacts]:
+    @app.get("/images/{image_id}/tags", responses=error_responses(404), summary="The likeliest words for an image")
+    async def read_tags(image_id: ImageId) -> list[TagOut]:
         return await library.find_tags(image_id)
 
     @app.post(
         "/images",
-        responses=list_problems(415, 507) | {201: {"model": Registered}},
+        responses=error_responses(415, 507) | {201: {"model": Registered}},
         summary="Register a picture; it can be found at once",
         description="201 for a new picture, 200 when the very same file is in the library already.",
     )
@@ -76,20 +76,20 @@ def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
         response.status_code = 201 if registered.is_new else 200
         return registered
 
-    @app.delete("/images/{image_id}", status_code=204, responses=list_problems(404), summary="Delete an image")
+    @app.delete("/images/{image_id}", status_code=204, responses=error_responses(404), summary="Delete an image")
     async def delete(image_id: ImageId) -> None:
         await library.delete(image_id)
 
     @app.post(
         "/extract",
-        responses=list_problems(404),
+        responses=error_responses(404),
         summary="Read again what the files of a folder say",
         description="A folder of this computer, below APP_EXTRACT_ROOTS. Answers when all its files were read.",
     )
     async def extract(asked: ExtractRequest) -> Extracted:
         return await library.extract(asked.folder)
 
-    @app.get("/status", responses=list_problems(), summary="Database, counts and models")
+    @app.get("/status", responses=error_responses(), summary="Database, counts and models")
     async def read_status() -> Status:
         return await library.read_status()
 
@@ -97,17 +97,17 @@ def build_rest(library: Library, pictures: APIRouter) -> FastAPI:
     async def read_documentation() -> HTMLResponse:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
 
-    app.include_router(pictures, responses=list_problems(404))
+    app.include_router(pictures, responses=error_responses(404))
 
     @app.exception_handler(500)
     async def answer_unforeseen(_: Request, __: Exception) -> Response:
-        return answer_problem(500, "failed", "Something unforeseen went wrong. The program's own output says more.")
+        return error_response(500, "failed", "Something unforeseen went wrong. The program's own output says more.")
 
     return app
 
 
 @asynccontextmanager
-async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, SentPicture | None]]:
+async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, Upload | None]]:
     """What is asked, from JSON or from a form, and the picture of the form while it is there to be read."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _FORM_TYPES:
@@ -144,8 +144,8 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
 _LISTS = {name for name, field in SearchRequest.model_fields.items() if get_origin(field.annotation) is tuple}
 
 
-def _open_picture(upload: StarletteUpload) -> SentPicture:
-    return SentPicture(clean_name(upload.filename or ""), upload.file.read)
+def _open_picture(upload: StarletteUpload) -> Upload:
+    return Upload(clean_name(upload.filename or ""), upload.file.read)
 
 
 def _describe_search_body() -> dict[str, Any]:

@@ -9,9 +9,83 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from image_search.encoders.registry import FAMILIES, KNOWN_MODELS, RECOMMENDED, Family
 from image_search.errors import ModelUnavailable
 from image_search.settings import ROOT, Settings
+
+# Models people are likely to choose, one line each. Any other model that AutoModel knows works without a line here.
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of model is driven.
+
+    loader: "module:function" of this package that loads its network.
+    recipe: number of the preprocessing recipe; raise it when embeddings of the family change.
+    """
+
+    loader: str
+    preprocessing_version: int
+    supports_text: bool
+
+
+FAMILIES = {
+    "clip": Family("two_tower:load_clip", 1, supports_text=True),
+    "japanese_stable_clip": Family("two_tower:load_japanese_stable_clip", 1, supports_text=True),
+    "vision": Family("vision:load_vision", 1, supports_text=False),
+    "vgg": Family("vision:load_vgg", 1, supports_text=False),
+}
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """What can be said of a model before any of its files is here.
+
+    revision:    commit that a download is pinned to; a model that brings its own code runs only when it has one.
+    gated:       its licence has to be accepted at the model's page first.
+    remote_code: its repository holds Python code that must be run.
+    """
+
+    repo: str
+    dimension: int
+    licence: str
+    family: str = "clip"
+    gated: bool = False
+    remote_code: bool = False
+    revision: str = ""
+
+
+RECOMMENDED = "llm-jp/waon-siglip2-base-patch16-256"
+
+_MODELS = (
+    KnownModel(RECOMMENDED, 768, "Apache-2.0"),
+    KnownModel(
+        "stabilityai/japanese-stable-clip-vit-l-16", 768, "Stability AI Community",
+        family="japanese_stable_clip", gated=True, remote_code=True,
+    ),
+    KnownModel("google/siglip2-base-patch16-256", 768, "Apache-2.0"),
+    KnownModel("google/siglip2-large-patch16-256", 1024, "Apache-2.0"),
+    KnownModel("google/siglip2-so400m-patch14-384", 1152, "Apache-2.0"),
+    KnownModel("google/siglip-base-patch16-256-multilingual", 768, "Apache-2.0"),
+    KnownModel("openai/clip-vit-base-patch32", 512, "MIT"),
+    KnownModel("openai/clip-vit-base-patch16", 512, "MIT"),
+    KnownModel("openai/clip-vit-large-patch14", 768, "MIT"),
+    KnownModel("openai/clip-vit-large-patch14-336", 768, "MIT"),
+    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 512, "MIT"),
+    KnownModel("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024, "MIT"),
+    KnownModel("OFA-Sys/chinese-clip-vit-base-patch16", 512, "Apache-2.0"),
+    KnownModel("OFA-Sys/chinese-clip-vit-large-patch14", 768, "Apache-2.0"),
+    KnownModel("OFA-Sys/chinese-clip-vit-huge-patch14", 1024, "Apache-2.0"),
+    KnownModel("kakaobrain/align-base", 640, "not stated"),
+    KnownModel("facebook/dinov2-small", 384, "Apache-2.0", family="vision"),
+    KnownModel("facebook/dinov2-base", 768, "Apache-2.0", family="vision"),
+    KnownModel("facebook/dinov2-large", 1024, "Apache-2.0", family="vision"),
+    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", 768, "DINOv3", family="vision", gated=True),
+    KnownModel("microsoft/resnet-50", 2048, "Apache-2.0", family="vision"),
+    KnownModel("timm/vgg19.tv_in1k", 512, "BSD-3-Clause", family="vgg"),
+)  # fmt: skip
+
+KNOWN_MODELS = {model.repo: model for model in _MODELS}
+
 
 # float32, bfloat16 and float16 embeddings of one model agree to a cosine of 0.9999 and may be searched together.
 PRECISION_CLASS = "float"
@@ -45,10 +119,10 @@ class Checkpoint:
     @property
     def version(self) -> str:
         """Weights, preprocessing recipe and precision class."""
-        return f"{self.content}/p{FAMILIES[self.family].recipe}/{PRECISION_CLASS}"
+        return f"{self.content}/p{FAMILIES[self.family].preprocessing_version}/{PRECISION_CLASS}"
 
 
-def name_model(model: str) -> str:
+def canonical_name(model: str) -> str:
     """What EMBEDDING_MODEL is called: a hub id, or a folder below the project, or else the folder's own name."""
     folder = find_folder(model)
     if folder is None:
@@ -107,7 +181,7 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
         is_pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
         content = folder.name[:12]
     else:
-        content = _sign_folder(folder)
+        content = _fingerprint(folder)
     config = _read_json(folder / "config.json", model)
     may_run = settings.trust_remote_code or (known is not None and known.remote_code and is_pinned)
     if "auto_map" in config and not may_run:
@@ -117,7 +191,7 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
             + (", or EMBEDDING_MODEL_REVISION to the full commit you looked at" if known and known.remote_code else "")
             + f"; or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
         )
-    return Checkpoint(name_model(model), folder, config, content, _name_family(config), may_run)
+    return Checkpoint(canonical_name(model), folder, config, content, _name_family(config), may_run)
 
 
 def _name_family(config: dict[str, Any]) -> str:
@@ -156,7 +230,7 @@ def _read_json(path: Path, model: str) -> dict[str, Any]:
     return config
 
 
-def _sign_folder(folder: Path) -> str:
+def _fingerprint(folder: Path) -> str:
     """Hash names, sizes and contents of what shapes an embedding.
 
     Of files over 64 MiB one sixteenth is read, spread evenly: training touches every large tensor, so no new weights

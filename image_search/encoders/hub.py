@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from image_search.encoders.registry import RECOMMENDED
+from image_search.encoders.checkpoint import RECOMMENDED
 from image_search.errors import ModelUnavailable
 
 _TIMEOUT_SECONDS = 10

@@ -36,7 +36,7 @@ def load_network(checkpoint: Checkpoint, optional_part: str = "") -> torch.nn.Mo
     """
     transformers = import_transformers()
     if "auto_map" in checkpoint.config:
-        keep_names_of_2023(transformers)
+        patch_legacy_transformers(transformers)
     _refuse_pointer_files(checkpoint)
     network, report = transformers.AutoModel.from_pretrained(
         checkpoint.folder, trust_remote_code=checkpoint.remote_code, output_loading_info=True
@@ -123,7 +123,7 @@ def _refuse_pointer_files(checkpoint: Checkpoint) -> None:
                 )
 
 
-def keep_names_of_2023(transformers: Any) -> None:
+def patch_legacy_transformers(transformers: Any) -> None:
     """Put back two names that code on the hub still leans on; harmless for everybody else."""
     from transformers import modeling_utils
     from transformers.utils import generic

@@ -21,7 +21,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # A strip longer than this is cut around its middle before it is enlarged; centre crops see only the middle anyhow.
-LONGEST_ASPECT = 20
+MAX_ASPECT = 20
 
 # Written before 2022: one number for the size, which these kinds take as both sides and all others as the shorter one.
 _SQUARE_BY_DEFAULT = ("ViT", "DeiT", "Siglip", "EfficientNet", "Blip", "Beit")
@@ -115,7 +115,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _cut_strip(image: Image.Image) -> Image.Image:
-    longest = min(image.size) * LONGEST_ASPECT
+    longest = min(image.size) * MAX_ASPECT
     if max(image.size) <= longest:
         return image
     width, height = (min(side, longest) for side in image.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 import numpy as np
@@ -11,12 +12,84 @@ import torch
 from PIL import Image
 
 from image_search.encoders.base import Embeddings
-from image_search.encoders.checkpoint import Checkpoint, find_dimension
-from image_search.encoders.devices import LEAST_COSINE, choose_device, choose_dtype, suggest_batch_size
-from image_search.encoders.lanes import Lanes
-from image_search.encoders.registry import FAMILIES, RECOMMENDED
-from image_search.encoders.towers import Towers
+from image_search.encoders.checkpoint import FAMILIES, RECOMMENDED, Checkpoint, find_dimension
+from image_search.encoders.two_tower import Towers
 from image_search.errors import EncoderError, ImageSearchError, ModelUnavailable
+
+# Which processor, and with how many bits.
+
+# Below this a network is so quick that converting it, and its rounding, buys nothing.
+WORTH_HALF_PRECISION = 50_000_000
+MIN_COSINE = 0.999
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(setting: str) -> torch.device:
+    """The device for DEVICE auto, cpu or cuda. Raises ModelUnavailable when cuda is asked for and not there."""
+    if setting == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if setting == "cuda":
+        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no NVIDIA GPU"
+        raise ModelUnavailable(f"DEVICE is cuda, but {why}. Set DEVICE to auto or cpu, or mend the installation.")
+    return torch.device("cpu")
+
+
+def choose_dtype(setting: str, device: torch.device, parameters: int) -> torch.dtype:
+    """The number format for PRECISION auto, float32, bfloat16 or float16.
+
+    Raises ModelUnavailable for float16 on a CPU, where it is five times slower than float32.
+    """
+    if setting == "float16" and device.type == "cpu":
+        raise ModelUnavailable("PRECISION float16 needs a GPU. Set PRECISION to auto, float32 or bfloat16.")
+    if setting != "auto":
+        return DTYPES[setting]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if parameters >= WORTH_HALF_PRECISION and _cpu_computes_bfloat16() else torch.float32
+
+
+def _cpu_computes_bfloat16() -> bool:
+    # Emulated, bfloat16 is two to four times slower than float32.
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+def suggest_batch_size(device: torch.device) -> int:
+    """Pictures in a batch: on a CPU more than eight only fall out of the cache."""
+    return 8 if device.type == "cpu" else 128
+
+
+# Parts of a batch side by side on the cores of a CPU, each computed by a thread of its own.
+#
+# PyTorch alone lets all cores work on one layer and wait for the slowest before the next, hundreds of times a batch.
+# When anything else needs a core for a moment (files being read, another program) they all wait for it; lanes wait
+# once.
+
+_MAX_PARTS = 4  # every lane holds intermediate results of its own in memory
+
+
+class CpuParallel:
+    """As many as the threads PyTorch would use, up to four; these threads are shared out among them."""
+
+    def __init__(self, threads: int) -> None:
+        self.count = min(threads, _MAX_PARTS)
+        self._threads_each = threads // self.count
+        self._arrived = threading.Barrier(self.count)
+        self._workers = ThreadPoolExecutor(self.count, thread_name_prefix="embed")
+        list(self._workers.map(lambda _: self._enter(), range(self.count)))
+        # What a thread sets for itself becomes the default of threads that are still to come.
+        torch.set_num_threads(threads)
+
+    def compute(self, embed: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+        """embed for the whole batch, part by part. Several threads may call it at once; their parts take turns."""
+        return torch.cat(list(self._workers.map(embed, batch.tensor_split(min(self.count, len(batch))))))
+
+    def _enter(self) -> None:
+        torch.get_num_threads()  # a thread takes the default when it first looks, even over what was set before
+        torch.set_num_threads(self._threads_each)
+        self._arrived.wait()  # so that every lane does this once
 
 
 class Runner:
@@ -29,7 +102,7 @@ class Runner:
         self.dtype = torch.float32
         self.batch_size = suggest_batch_size(device)
         self._computing = threading.Lock()
-        self._lanes: Lanes | None = None
+        self._lanes: CpuParallel | None = None
         towers.network.to(device)
 
     def convert(self, dtype: torch.dtype) -> None:
@@ -66,10 +139,10 @@ class Runner:
         with self._computing:
             return embed()
 
-    def _open_lanes(self) -> Lanes:
+    def _open_lanes(self) -> CpuParallel:
         with self._computing:
             if self._lanes is None:
-                self._lanes = Lanes(torch.get_num_threads())
+                self._lanes = CpuParallel(torch.get_num_threads())
             return self._lanes
 
     def _check(self, embed: Callable[[], torch.Tensor], count: int) -> Embeddings:
@@ -114,7 +187,7 @@ def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting:
         if precision_setting != "auto":
             raise
         nearest = 0.0
-    if precision_setting == "auto" and nearest < LEAST_COSINE:
+    if precision_setting == "auto" and nearest < MIN_COSINE:
         # The rounding cannot be undone, so the weights are read once more.
         runner = _load(checkpoint, device)
     return runner
@@ -122,9 +195,9 @@ def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting:
 
 def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
     name, folder = checkpoint.name, checkpoint.folder
-    module = import_module(f"image_search.encoders.{FAMILIES[checkpoint.family].module}")
+    module, load = FAMILIES[checkpoint.family].loader.split(":")
     try:
-        return Runner(name, module.load_towers(checkpoint), device)
+        return Runner(name, getattr(import_module(f"image_search.encoders.{module}"), load)(checkpoint), device)
     except ImageSearchError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

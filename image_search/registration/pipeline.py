@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from image_search.errors import StoreUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,12 +26,12 @@ def open_workers(count: int, name: str) -> Iterator[Executor]:
         workers.shutdown(cancel_futures=True)
 
 
-def run_ahead(
+def bounded_map(
     workers: Executor,
     work: Callable[[Item], Result],
     items: Iterable[Item],
     count: int,
-    weigh: Callable[[Item], int] | None = None,
+    size_of: Callable[[Item], int] | None = None,
     most: int = 0,
 ) -> Iterator[Result]:
     """The results of work for all items, in order, with up to count items under way at any time.
@@ -37,7 +41,7 @@ def run_ahead(
     under_way: deque[tuple[Future[Result], int]] = deque()
     load = 0
     for item in items:
-        weight = weigh(item) if weigh else 0
+        weight = size_of(item) if size_of else 0
         while under_way and (len(under_way) >= count or load + weight > most):
             future, lighter = under_way.popleft()
             load -= lighter
@@ -48,11 +52,11 @@ def run_ahead(
         yield under_way.popleft()[0].result()
 
 
-def run_gathered(
+def coalescing_map(
     workers: Executor,
     work: Callable[[list[Item]], Result],
     items: Iterable[Item],
-    weigh: Callable[[Item], int],
+    size_of: Callable[[Item], int],
     most: int,
 ) -> Iterator[Result]:
     """The results of work for lists of items, in order: what comes while one list is worked on is the next list.
@@ -64,7 +68,7 @@ def run_gathered(
     load = 0
     for item in items:
         gathered.append(item)
-        load += weigh(item)
+        load += size_of(item)
         if under_way is not None and (under_way.done() or load >= most):
             yield under_way.result()
             under_way = None
@@ -77,15 +81,49 @@ def run_gathered(
         yield workers.submit(work, gathered).result()
 
 
-def cut(items: Iterable[Item], size: int, weigh: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+def batched(items: Iterable[Item], size: int, size_of: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
     """Batches of size items, the last one shorter; shorter also where their weight together reaches most."""
     batch: list[Item] = []
     load = 0
     for item in items:
         batch.append(item)
-        load += weigh(item)
+        load += size_of(item)
         if len(batch) >= size or load >= most:
             yield batch
             batch, load = [], 0
     if batch:
         yield batch
+
+
+# Wait for a database that is away, but not for ever.
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds; two minutes together
+
+
+@dataclass
+class Patience:
+    """Repeats what failed because the database was away, with longer and longer pauses.
+
+    say: told once for every pause. stop: set to end a pause at once.
+    """
+
+    say: Callable[[str], None]
+    stop: threading.Event
+    pauses: Sequence[float] = RETRY_DELAYS
+
+    def call(
+        self, action: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Returned:
+        """The result of an action that may be repeated without harm. Raises StoreUnavailable after the last pause."""
+        for pause in self.pauses:
+            try:
+                return action(*args, **kwargs)
+            except StoreUnavailable as error:
+                if self.stop.is_set():
+                    raise
+                self.say(f"{error} Trying again in {pause:g} seconds.")
+                self.stop.wait(pause)
+        return action(*args, **kwargs)

@@ -9,26 +9,171 @@ content's hash and takes a batch whole or not at all; that is why a run may be k
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
+from unicodedata import normalize
+
+import numpy as np
+from PIL import Image
 
 from image_search.encoders.base import Embeddings, Encoder
-from image_search.errors import ImageNotFound, StoreError, StoreUnavailable, UnreadableImage
-from image_search.image_files import hash_bytes, read_file
+from image_search.errors import (
+    EncoderError,
+    ImageNotFound,
+    ModelUnavailable,
+    StoreError,
+    StoreUnavailable,
+    UnreadableImage,
+)
+from image_search.images import hash_bytes, read_file
 from image_search.records import EmbeddingModel, KnownFile
-from image_search.registration.encoding import EncodedBatch, Prepared, encode_batch, join_batches
 from image_search.registration.files import FileList, FoundFile
-from image_search.registration.patience import PAUSES, Patience
-from image_search.registration.pipeline import cut, open_workers, run_ahead, run_gathered
-from image_search.registration.reading import ImageReader, ReadFile, ReadOriginal
-from image_search.registration.report import RegistrationReport
+from image_search.registration.pipeline import (
+    RETRY_DELAYS,
+    Patience,
+    batched,
+    bounded_map,
+    coalescing_map,
+    open_workers,
+)
+from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal
 from image_search.stores.base import ImageStore
 
-ASKED_AT_ONCE = 500  # files in one query to the store
+# What a registration did so far.
+
+
+@dataclass
+class RegistrationReport:
+    """Counts of files; they grow while the registration runs.
+
+    registered: new in the store
+    known:      in the store already, whether under this path or as a copy elsewhere
+    moved:      in the store already, but its file had moved or been renamed; the store knows the new path now
+    failed:     could not be read, each with a sentence in failures
+    embedded:   images of the store that lacked an embedding of the model and got one from their original
+    total:      files to look at and images to embed, as far as known
+    """
+
+    registered: int = 0
+    known: int = 0
+    moved: int = 0
+    failed: int = 0
+    embedded: int = 0
+    total: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return self.registered + self.known + self.moved + self.failed + self.embedded
+
+    def add_failure(self, sentence: str) -> None:
+        self.failed += 1
+        self.failures.append(sentence)
+
+
+# A picture that somebody sends, into the library at once: read, embedded and stored.
+
+
+def register_upload(
+    store: ImageStore,
+    encoder: Encoder,
+    find_model_id: Callable[[], int],
+    reader: ImageReader,
+    data: bytes,
+    file_name: str,
+) -> tuple[int, bool]:
+    """image_id, and whether the picture is new. Raises UnreadableImage, EncoderError or StoreError."""
+    known = store.find_known_hashes([hash_bytes(data)])
+    if known:
+        return next(iter(known.values())), False
+    read = reader.read_upload(data, clean_name(file_name))
+    image = replace(read.image, file_path=None, modified_ns=None)
+    embeddings = encoder.encode_images([read.picture])
+    [image_id] = store.add_images(find_model_id(), [image], embeddings)
+    return image_id, True
+
+
+def clean_name(name: str) -> str:
+    """A file name as programs send it, without folders and without what no file name has."""
+    last = re.split(r"[/\\]", normalize("NFC", name))[-1]
+    return "".join(letter for letter in last if letter.isprintable()).strip()[:200] or "image"
+
+
+# A batch of pictures to embeddings, such that one picture a model chokes on is not the end of the others.
+
+
+class Encodable(Protocol):
+    """A picture on its way to the model."""
+
+    @property
+    def picture(self) -> Image.Image:
+        """RGB, upright."""
+
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+
+    @property
+    def key(self) -> object:
+        """Equal keys are the same image."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes it holds in memory, roughly."""
+
+
+EncodedItem = TypeVar("EncodedItem", bound=Encodable)
+
+
+@dataclass(frozen=True)
+class EncodedBatch(Generic[EncodedItem]):
+    """items with their embeddings, row by row; failures: a sentence for each that the model gave no embedding for."""
+
+    items: list[EncodedItem]
+    embeddings: Embeddings
+    failures: list[str]
+
+    @property
+    def weight(self) -> int:
+        return sum(item.weight for item in self.items)
+
+
+def concat_batches(batches: Sequence[EncodedBatch[EncodedItem]]) -> EncodedBatch[EncodedItem]:
+    """Several batches, at least one, as one."""
+    return EncodedBatch(
+        [item for batch in batches for item in batch.items],
+        np.concatenate([batch.embeddings for batch in batches]),
+        [sentence for batch in batches for sentence in batch.failures],
+    )
+
+
+def encode_batch(encoder: Encoder, items: Sequence[EncodedItem]) -> EncodedBatch[EncodedItem]:
+    """Embed a batch at once, or one by one when that fails. Raises EncoderError when it fails for all of them."""
+    try:
+        return EncodedBatch(list(items), encoder.encode_images([item.picture for item in items]), [])
+    except ModelUnavailable:
+        raise
+    except EncoderError:
+        encoded: list[EncodedItem] = []
+        rows: list[Embeddings] = []
+        failures: list[str] = []
+        for item in items:
+            try:
+                rows.append(encoder.encode_images([item.picture]))
+                encoded.append(item)
+            except EncoderError as error:
+                failures.append(f"{item.name} was not embedded. {error}")
+        if not encoded:
+            raise
+        return EncodedBatch(encoded, np.concatenate(rows), failures)
+
+
+KNOWN_BATCH = 500  # files in one query to the store
 BYTES_AHEAD = 256 * 2**20  # of files that are read and wait for the model
 BYTES_IN_BATCH = 128 * 2**20
 # While the encoder computes one batch a second thread prepares the next one, and a third batch waits.
@@ -36,15 +181,15 @@ ENCODING_THREADS, BATCHES_AT_MODEL = 2, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """Why a picture is not in. Not the error itself: that would hold on to all it was working on."""
 
     sentence: str
 
 
 Source = TypeVar("Source")
-Item = TypeVar("Item", bound=Prepared)
-Outcome = Literal["known", "moved", "stopped"] | Refused
+Item = TypeVar("Item", bound=Encodable)
+Outcome = Literal["known", "moved", "stopped"] | Rejected
 Candidate = tuple[FoundFile, KnownFile | None]  # the store's last knowledge of the path
 
 
@@ -78,7 +223,7 @@ class Registrar:
         self._on_progress = on_progress or _ignore
         self._on_message = on_message or _ignore
         self._stop = stop or threading.Event()
-        self._patience = Patience(self._on_message, self._stop, PAUSES if pauses is None else pauses)
+        self._patience = Patience(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
 
     @cached_property
     def model(self) -> EmbeddingModel:
@@ -127,7 +272,7 @@ class Registrar:
         sources: Iterator[Source],
         read: Callable[[Source], Item | Outcome],
         write: Callable[[list[Item], Embeddings], None],
-        weigh: Callable[[Source], int] | None = None,
+        size_of: Callable[[Source], int] | None = None,
     ) -> Iterator[int]:
         """Take sources through all stages; the number of images written, batch by batch."""
 
@@ -138,7 +283,7 @@ class Registrar:
             return None if self._stop.is_set() else encode_batch(self._encoder, items)
 
         def write_batches(batches: list[EncodedBatch[Item]]) -> EncodedBatch[Item]:
-            batch = join_batches(batches)
+            batch = concat_batches(batches)
             self._patience.call(write, batch.items, batch.embeddings)
             return batch
 
@@ -150,20 +295,22 @@ class Registrar:
             for first in islice(sources, 1):  # without anything new, the model is not even loaded
                 size = self._batch_size if isinstance(self._batch_size, int) else self._batch_size()
                 ahead = _count_cores() + 2 * size
-                outcomes = run_ahead(readers, read_unless_stopped, chain([first], sources), ahead, weigh, BYTES_AHEAD)
-                batches = cut(self._sort_out(outcomes), size, lambda item: item.weight, BYTES_IN_BATCH)
-                encoded = (batch for batch in run_ahead(encoders, encode, batches, BATCHES_AT_MODEL) if batch)
+                outcomes = bounded_map(
+                    readers, read_unless_stopped, chain([first], sources), ahead, size_of, BYTES_AHEAD
+                )
+                batches = batched(self._dedupe(outcomes), size, lambda item: item.weight, BYTES_IN_BATCH)
+                encoded = (batch for batch in bounded_map(encoders, encode, batches, BATCHES_AT_MODEL) if batch)
                 # A transaction waits for the disk, so a quick model's batches are written several at once.
-                for batch in run_gathered(writer, write_batches, encoded, lambda batch: batch.weight, BYTES_IN_BATCH):
+                for batch in coalescing_map(writer, write_batches, encoded, lambda batch: batch.weight, BYTES_IN_BATCH):
                     for sentence in batch.failures:
                         self._fail(sentence)
                     yield len(batch.items)
 
-    def _sort_out(self, outcomes: Iterable[Item | Outcome]) -> Iterator[Item]:
+    def _dedupe(self, outcomes: Iterable[Item | Outcome]) -> Iterator[Item]:
         """Count what needs no model, and let every other image through once."""
         seen: set[object] = set()
         for outcome in outcomes:
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, Rejected):
                 self._fail(outcome.sentence)
             elif outcome == "moved":
                 self.report.moved += 1
@@ -180,8 +327,8 @@ class Registrar:
 
     def _skip_known(self, files: Sequence[FoundFile]) -> Iterator[Candidate]:
         """Files that are new or have changed since the store saw them, by size and time of modification."""
-        for start in range(0, len(files), ASKED_AT_ONCE):
-            chunk = files[start : start + ASKED_AT_ONCE]
+        for start in range(0, len(files), KNOWN_BATCH):
+            chunk = files[start : start + KNOWN_BATCH]
             known = self._patience.call(self._store.find_known_files, [file.path for file in chunk])
             for file in chunk:
                 if self._stop.is_set():
@@ -203,7 +350,7 @@ class Registrar:
                 return self._recognise(file, former, known[content_sha256])
             return self._reader.read_file(file, data, content_sha256)
         except UnreadableImage as error:
-            return Refused(str(error))
+            return Rejected(str(error))
 
     def _recognise(self, file: FoundFile, former: KnownFile | None, image_id: int) -> Outcome:
         """A file whose content is registered: the same file touched, the file moved here, or a copy."""
@@ -235,7 +382,7 @@ class Registrar:
         except StoreUnavailable:
             raise
         except (UnreadableImage, StoreError) as error:  # its original is lost or damaged; the others may be whole
-            return Refused(str(error))
+            return Rejected(str(error))
 
     def _fail(self, sentence: str) -> None:
         self.report.add_failure(sentence)

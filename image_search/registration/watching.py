@@ -6,11 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from image_search.image_files import make_printable
+from image_search.images import make_printable
 from image_search.registration.files import FileList, FoundFile, find_files
 from image_search.registration.registrar import Registrar
 
-_TOLD_AT_ONCE = 10  # a disk that is taken away takes a hundred thousand files with it
+_REPORT_LIMIT = 10  # a disk that is taken away takes a hundred thousand files with it
 
 
 def watch_folders(
@@ -47,7 +47,7 @@ def watch_folders(
 
 
 def _tell_vanished(paths: Sequence[str], on_message: Callable[[str], None]) -> None:
-    for path in paths[:_TOLD_AT_ONCE]:
+    for path in paths[:_REPORT_LIMIT]:
         on_message(f"{make_printable(path)} has vanished. Its image stays in the library.")
-    if len(paths) > _TOLD_AT_ONCE:
-        on_message(f"So have {len(paths) - _TOLD_AT_ONCE} other files.")
+    if len(paths) > _REPORT_LIMIT:
+        on_message(f"So have {len(paths) - _REPORT_LIMIT} other files.")

@@ -18,7 +18,8 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from image_search.errors import EmbeddingRefused, StoreError
+from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
+from image_search.originals import check_originals
 from image_search.records import (
     EmbeddingModel,
     Finding,
@@ -30,10 +31,38 @@ from image_search.records import (
     SearchHit,
     StoreStatus,
 )
-from image_search.stores.model_lists import find_model
-from image_search.stores.place_check import check_originals
-from image_search.stores.refusals import no_model, other_dimension
-from image_search.stores.storable_text import make_file_name, make_image_storable, make_storable, make_text_storable
+from image_search.stores.text import make_file_name, make_image_storable, make_text_storable, sanitize
+
+# What every engine answers when it must refuse: the same sentence, whichever engine it is.
+
+
+def image_not_found(image_id: int) -> ImageNotFound:
+    """The error for an image_id that is not there."""
+    return ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
+
+
+def embedding_not_found(image_id: int, model_id: int) -> ImageNotFound:
+    """The error for an image without an embedding of a model."""
+    return ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
+
+
+def model_not_found(model_id: int) -> StoreError:
+    """The error for a model_id that is not there."""
+    return StoreError(f"There is no model {model_id} in this library. Register images with it first.")
+
+
+def model_is_current(model_id: int) -> StoreError:
+    """The error for removing the model that searches use."""
+    return StoreError(f"Model {model_id} is the current one. Make another model current, then remove it.")
+
+
+def dimension_mismatch(model: EmbeddingModel, dimension: int) -> SchemaError:
+    """The error for a model the library knows with another dimension."""
+    return SchemaError(
+        f"The library knows the model {model.name} ({model.version}) with {model.dimension} dimensions, "
+        f"not {dimension}. Check EMBEDDING_MODEL, or name a new library in DATABASE_URL."
+    )
+
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -64,7 +93,7 @@ class ImageStore(ABC):
         if model is None:
             raise StoreError(f"The model {name} was removed by another program. Try again.")
         if model.dimension != dimension:
-            raise other_dimension(model, dimension)
+            raise dimension_mismatch(model, dimension)
         return model
 
     @abstractmethod
@@ -98,7 +127,7 @@ class ImageStore(ABC):
 
     def find_known_files(self, paths: Sequence[str]) -> dict[str, KnownFile]:
         """Those of these absolute paths an image was read from, with size and time of the file then."""
-        stored = {make_storable(path): path for path in paths}
+        stored = {sanitize(path): path for path in paths}
         known = self._find_known_files(list(stored)) if stored else {}
         return {stored[path]: file for path, file in known.items()}
 
@@ -110,7 +139,7 @@ class ImageStore(ABC):
 
         Raises ImageNotFound.
         """
-        self._set_file(image_id, make_storable(file_path), make_file_name(file_path), modified_ns)
+        self._set_file(image_id, sanitize(file_path), make_file_name(file_path), modified_ns)
 
     @abstractmethod
     def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None: ...
@@ -203,7 +232,7 @@ class ImageStore(ABC):
         affair. Ordered as find_latest, so that engines agree. [] for no words.
         """
         _check_page(limit, offset)
-        wanted = [stripped for word in words if (stripped := make_storable(word).strip())]
+        wanted = [stripped for word in words if (stripped := sanitize(word).strip())]
         return self._search_words(wanted, limit, offset, filter) if wanted else []
 
     @abstractmethod
@@ -290,7 +319,7 @@ class ImageStore(ABC):
         if model_id not in self._dimensions:
             self._dimensions = {model.model_id: model.dimension for model in self.list_models()}
         if model_id not in self._dimensions:
-            raise no_model(model_id)
+            raise model_not_found(model_id)
         return self._dimensions[model_id]
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
@@ -311,3 +340,8 @@ class ImageStore(ABC):
 def _check_page(limit: int, offset: int) -> None:
     if limit < 1 or offset < 0:
         raise StoreError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")
+
+
+def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
+    """The model of this name and version, or None."""
+    return next((model for model in models if (model.name, model.version) == (name, version)), None)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from image_search.records import ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
-from image_search.stores.phrases import make_stream
-from image_search.stores.storable_text import dump_details, load_text, make_storable
+from image_search.records import EmbeddingModel, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
+from image_search.stores.base import find_model, model_is_current, model_not_found
+from image_search.stores.text import dump_details, load_text, sanitize, tokenize_document
 
 WITH_PROMPT = "prompt"
 
@@ -85,7 +85,7 @@ def list_searchable(record: ImageRecord) -> dict[str, Any]:
     text = record.text
     return {
         "tags": list(_list_tags(record)),
-        "words": make_stream([text.generation_prompt, text.description, *text.keywords, record.file_name]),
+        "words": tokenize_document([text.generation_prompt, text.description, *text.keywords, record.file_name]),
         "image_id": record.image_id,
         "upload_date": count_microseconds(record.upload_date),
         "taken_at": count_microseconds(text.taken_at) if text.taken_at else None,
@@ -97,17 +97,17 @@ def list_searchable(record: ImageRecord) -> dict[str, Any]:
 def list_filter_tags(filter: SearchFilter) -> Iterator[list[str]]:
     """For each condition on an exact value the tags of which an image must have one."""
     if filter.folder is not None:
-        yield [make_tag("f", filter.folder.rstrip("/\\"))]
+        yield [exact_key("f", filter.folder.rstrip("/\\"))]
     if filter.file_types:
-        yield [make_tag("t", file_type) for file_type in filter.file_types]
+        yield [exact_key("t", file_type) for file_type in filter.file_types]
     if filter.orientation is not None:
         yield [filter.orientation]
     if filter.generator is not None:
-        yield [make_tag("g", filter.generator)]
+        yield [exact_key("g", filter.generator)]
     if filter.generation_model is not None:
-        yield [make_tag("m", filter.generation_model)]
+        yield [exact_key("m", filter.generation_model)]
     if filter.keyword is not None:
-        yield [make_tag("k", filter.keyword)]
+        yield [exact_key("k", filter.keyword)]
 
 
 def count_microseconds(moment: datetime) -> int:
@@ -115,28 +115,68 @@ def count_microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def make_tag(kind: str, value: str) -> str:
+def exact_key(kind: str, value: str) -> str:
     """An exact value of any length and any characters, as a tag without a special one."""
-    return kind + hashlib.sha256(make_storable(value).encode()).hexdigest()[:24]
+    return kind + hashlib.sha256(sanitize(value).encode()).hexdigest()[:24]
 
 
 def _list_tags(record: ImageRecord) -> Iterator[str]:
     text = record.text
-    yield make_tag("n", record.file_name)
-    yield make_tag("t", record.file_type)
+    yield exact_key("n", record.file_name)
+    yield exact_key("t", record.file_type)
     yield "square" if record.width == record.height else "landscape" if record.width > record.height else "portrait"
     if text.generation_prompt is not None:
         yield WITH_PROMPT
     if text.generator is not None:
-        yield make_tag("g", text.generator)
+        yield exact_key("g", text.generator)
     if text.generation_model is not None:
-        yield make_tag("m", text.generation_model)
+        yield exact_key("m", text.generation_model)
     for keyword in text.keywords:
-        yield make_tag("k", keyword)
+        yield exact_key("k", keyword)
     if record.file_path is not None:
-        yield make_tag("p", record.file_path)
+        yield exact_key("p", record.file_path)
         yield from {
-            make_tag("f", record.file_path[:end])
+            exact_key("f", record.file_path[:end])
             for end, character in enumerate(record.file_path)
             if character in "/\\"
         }
+
+
+# The models of a library as one list, for engines that keep it in one document and change it at once.
+
+
+def load_models(document: str | bytes | None) -> list[EmbeddingModel]:
+    """The models dump_models was given; [] where nothing is stored."""
+    return [EmbeddingModel(**values) for values in json.loads(document or "[]")]
+
+
+def dump_models(models: Iterable[EmbeddingModel]) -> str:
+    """All models as one document, so that exactly one of them is the current one at any moment."""
+    return json.dumps([asdict(model) for model in models], ensure_ascii=False)
+
+
+def add_model(
+    models: list[EmbeddingModel], model_id: int, name: str, version: str, dimension: int
+) -> list[EmbeddingModel]:
+    """With this model, current if none is; the same list if name and version are in it already."""
+    if find_model(models, name, version):
+        return models
+    is_current = not any(model.is_current for model in models)
+    return [*models, EmbeddingModel(model_id, name, version, dimension, is_current)]
+
+
+def switch_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
+    """With this model as the current one. Raises StoreError when it is not there."""
+    if all(model.model_id != model_id for model in models):
+        raise model_not_found(model_id)
+    return [replace(model, is_current=model.model_id == model_id) for model in models]
+
+
+def drop_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
+    """Without this model. Raises StoreError when it is the current one or not there."""
+    model = next((model for model in models if model.model_id == model_id), None)
+    if model is None:
+        raise model_not_found(model_id)
+    if model.is_current:
+        raise model_is_current(model_id)
+    return [other for other in models if other != model]

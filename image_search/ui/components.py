@@ -17,7 +17,7 @@ from gradio.blocks import Block
 from gradio.data_classes import ImageData
 from gradio.processing_utils import sh as safehttpx
 
-from image_search.ui.uploads import UploadedFile
+from image_search.ui.maintenance import UploadedFile
 
 _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
 
@@ -55,7 +55,7 @@ _PictureBox = _derive(gr.Image, "PictureBox", _take_file)
 _UploadBox = _derive(gr.File, "UploadBox", _take_files)
 
 
-def confine(blocks: gr.Blocks) -> None:
+def harden_gradio(blocks: gr.Blocks) -> None:
     """Let a page take no file but what was uploaded to it, and let no request make the server ask another computer.
 
     Whoever calls an event names the file of a component as {"path": ...}. Gradio checks that it was uploaded only in

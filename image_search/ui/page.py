@@ -10,29 +10,28 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from image_search.ui import render
-from image_search.ui.answers import Answers, Outcome, View
-from image_search.ui.asked import NOTHING_ASKED, Asked, read_address
-from image_search.ui.choices import FieldChoices
+from image_search.ui import html as render
 from image_search.ui.components import build_picture_box
-from image_search.ui.tab import Tab
-from image_search.ui.upkeep import Upkeep, UpkeepPanel
-from image_search.ui.uploads import UploadedFile
-from image_search.ui.words import Language, choose_language, collect_translations
+from image_search.ui.filters import FilterPanel
+from image_search.ui.handlers import PageHandlers, PageUpdate, TabView
+from image_search.ui.maintenance import MaintenancePanel, UpkeepPanel, UploadedFile
+from image_search.ui.messages import Language, collect_translations, negotiate_language
+from image_search.ui.search_form import NOTHING_ASKED, SearchForm, from_query_string
+from image_search.ui.tab_state import TabState
 
-HERE = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 TRANSLATIONS = gr.I18n(**collect_translations())
 # Uploads and looks for copies that may run at the same time, of all people together.
-TASKS_AT_ONCE = 4
+TASK_CONCURRENCY = 4
 
 Updates = list[Any]
 
 
-def build_page(answers: Answers) -> gr.Blocks:
+def build_page(answers: PageHandlers) -> gr.Blocks:  # noqa: C901, PLR0915  one layout, read from top to bottom
     """The Blocks of the page, to be mounted by build_app."""
-    upkeep = Upkeep(answers, answers.reader)
+    upkeep = MaintenancePanel(answers, answers.reader)
     with gr.Blocks(title="類似画像検索", analytics_enabled=False, fill_width=True) as blocks:
-        tab = gr.State(Tab())
+        tab = gr.State(TabState())
         number = gr.Number(0, precision=0, visible=False)  # of a question: counted in the browser when it is asked
         heading = gr.HTML(elem_id="heading", apply_default_css=False, js_on_load=read_asset("page.js"))
         notice = gr.HTML(elem_id="notice", apply_default_css=False)
@@ -45,7 +44,7 @@ def build_page(answers: Answers) -> gr.Blocks:
             with gr.Column(scale=1, min_width=220):
                 picture = build_picture_box(TRANSLATIONS("image_label"), 176, "picture")
         with gr.Accordion(TRANSLATIONS("details"), open=False, elem_id="details") as details:
-            choices = FieldChoices(TRANSLATIONS)
+            choices = FilterPanel(TRANSLATIONS)
         summary = gr.HTML(elem_id="summary", apply_default_css=False, js_on_load=read_asset("address.js"))
         results = gr.HTML(elem_id="results", apply_default_css=False, js_on_load=read_asset("results.js"))
         more = gr.Button(TRANSLATIONS("more"), visible=False, elem_id="more")
@@ -59,21 +58,21 @@ def build_page(answers: Answers) -> gr.Blocks:
         asked_fields = [text, picture, *choices.components]  # in the order of Asked
         outputs = [summary, results, more, pulse]
 
-        def update(outcome: Outcome | None) -> Updates:
+        def update(outcome: PageUpdate | None) -> Updates:
             if outcome is None:
                 return [gr.skip()] * len(outputs)
-            active = answers.needs_pulse(outcome.view)
+            active = answers.needs_polling(outcome.view)
             return [outcome.summary, outcome.results, gr.update(visible=outcome.has_more), gr.Timer(active=active)]
 
-        def search_for(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
+        def search_for(tab: TabState, number: int, asked: SearchForm, request: gr.Request) -> Updates:
             return update(tab.ask(number, asked, lambda: answers.search(asked, get_language(request))))
 
-        def fill_and_search(tab: Tab, number: int, asked: Asked, request: gr.Request) -> Updates:
+        def fill_and_search(tab: TabState, number: int, asked: SearchForm, request: gr.Request) -> Updates:
             outcome = tab.ask(number, asked, lambda: answers.search(asked, get_language(request)))
             fields = fill_fields(asked) if outcome else [gr.skip()] * len(asked_fields)
             return [*fields, *update(outcome)]
 
-        def fill_fields(asked: Asked) -> Updates:
+        def fill_fields(asked: SearchForm) -> Updates:
             return [asked.text, asked.picture, *choices.fill(asked)]
 
         def open_heading(request: gr.Request) -> Updates:
@@ -84,80 +83,80 @@ def build_page(answers: Answers) -> gr.Blocks:
             ]
 
         def open_fields(request: gr.Request) -> Updates:
-            asked = answers.fetch_picture(read_address(dict(request.query_params)))
+            asked = answers.fetch_picture(from_query_string(dict(request.query_params)))
             both = zip(fill_fields(asked), fill_fields(NOTHING_ASKED), strict=True)
             # What is not asked is left alone: somebody may be typing already.
             return [gr.skip() if value == unasked else value for value, unasked in both]
 
-        def open_page(request: gr.Request, tab: Tab, number: int) -> Updates:
-            asked = answers.fetch_picture(read_address(dict(request.query_params)))
+        def open_page(request: gr.Request, tab: TabState, number: int) -> Updates:
+            asked = answers.fetch_picture(from_query_string(dict(request.query_params)))
             return search_for(tab, number, asked, request)
 
-        def open_address(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
-            asked = answers.fetch_picture(read_address(dict(parse_qsl(str(event.address)))))
+        def open_address(event: gr.EventData, request: gr.Request, tab: TabState, number: int) -> Updates:
+            asked = answers.fetch_picture(from_query_string(dict(parse_qsl(str(event.address)))))
             return fill_and_search(tab, number, asked, request)
 
-        def run_search(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
-            return search_for(tab, number, answers.recognise(Asked.of(*values), tab.view), request)
+        def run_search(request: gr.Request, tab: TabState, number: int, *values: Any) -> Updates:
+            return search_for(tab, number, answers.restore_source_image(SearchForm.of(*values), tab.view), request)
 
-        def run_changed(request: gr.Request, tab: Tab, number: int, *values: Any) -> Updates:
-            asked = answers.recognise(Asked.of(*values), tab.view)
+        def run_changed(request: gr.Request, tab: TabState, number: int, *values: Any) -> Updates:
+            asked = answers.restore_source_image(SearchForm.of(*values), tab.view)
             return update(None) if asked == tab.asked else search_for(tab, number, asked, request)
 
-        def run_clear(request: gr.Request, tab: Tab, number: int) -> Updates:
+        def run_clear(request: gr.Request, tab: TabState, number: int) -> Updates:
             return search_for(tab, number, NOTHING_ASKED, request)
 
-        def run_similar(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, answers.fetch_picture(Asked(like=int(event.image_id))), request)
+        def run_similar(event: gr.EventData, request: gr.Request, tab: TabState, number: int) -> Updates:
+            return fill_and_search(tab, number, answers.fetch_picture(SearchForm(like=int(event.image_id))), request)
 
-        def run_words(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Updates:
-            return fill_and_search(tab, number, Asked(str(event.words)), request)
+        def run_words(event: gr.EventData, request: gr.Request, tab: TabState, number: int) -> Updates:
+            return fill_and_search(tab, number, SearchForm(str(event.words)), request)
 
-        def run_more(request: gr.Request, tab: Tab) -> Updates:
+        def run_more(request: gr.Request, tab: TabState) -> Updates:
             return update(tab.go_on(lambda shown: answers.show_more(shown, get_language(request))))
 
-        def run_open(event: gr.EventData, request: gr.Request, tab: Tab, number: int) -> Any:
+        def run_open(event: gr.EventData, request: gr.Request, tab: TabState, number: int) -> Any:
             opened = tab.open(number, lambda: answers.describe(int(event.image_id), tab.view, get_language(request)))
             return gr.skip() if opened is None else opened
 
-        def run_save(event: gr.EventData, request: gr.Request, tab: Tab) -> str:
+        def run_save(event: gr.EventData, request: gr.Request, tab: TabState) -> str:
             typed = (str(event.description), str(event.keywords))
             return answers.save_text(int(event.image_id), *typed, tab.view, get_language(request))
 
-        def run_delete(event: gr.EventData, request: gr.Request, tab: Tab) -> Updates:
+        def run_delete(event: gr.EventData, request: gr.Request, tab: TabState) -> Updates:
             return delete(tab, [int(event.image_id)], get_language(request))
 
-        def run_delete_marked(event: gr.EventData, request: gr.Request, tab: Tab) -> Updates:
+        def run_delete_marked(event: gr.EventData, request: gr.Request, tab: TabState) -> Updates:
             return delete(tab, [int(image_id) for image_id in event.image_ids], get_language(request))
 
-        def delete(tab: Tab, image_ids: Sequence[int], language: Language) -> Updates:
-            def act(shown: View) -> Outcome:
+        def delete(tab: TabState, image_ids: Sequence[int], language: Language) -> Updates:
+            def act(shown: TabView) -> PageUpdate:
                 return (upkeep if shown.groups else answers).delete(image_ids, shown, language)
 
             return update(tab.change(act))
 
-        def run_count(request: gr.Request, tab: Tab) -> Updates:
+        def run_count(request: gr.Request, tab: TabState) -> Updates:
             return choices.count(answers, tab.view, get_language(request))
 
-        def run_pulse(request: gr.Request, tab: Tab) -> Updates:
+        def run_pulse(request: gr.Request, tab: TabState) -> Updates:
             language = get_language(request)
             progress = answers.describe_preparation(language)
             if tab.view.away or tab.view.is_newest:
                 return [progress, *update(tab.go_on(lambda shown: answers.search(shown.asked, language)))]
-            return [progress, *[gr.skip()] * 3, gr.Timer(active=answers.needs_pulse(tab.view))]
+            return [progress, *[gr.skip()] * 3, gr.Timer(active=answers.needs_polling(tab.view))]
 
-        def run_upload(files: list[UploadedFile], request: gr.Request, tab: Tab) -> Iterator[Updates]:
+        def run_upload(files: list[UploadedFile], request: gr.Request, tab: TabState) -> Iterator[Updates]:
             language = get_language(request)
             before = tab.view
             for progress, is_over in upkeep.register(files, language):
                 shown = [gr.skip()] * (len(asked_fields) + len(outputs))
                 # A person who searched meanwhile wants to go on looking at what was found.
                 if is_over and tab.view is before:
-                    outcome = tab.go_on(lambda _: answers.search(Asked(), language))
-                    shown = [*fill_fields(Asked()), *update(outcome)] if outcome else shown
+                    outcome = tab.go_on(lambda _: answers.search(SearchForm(), language))
+                    shown = [*fill_fields(SearchForm()), *update(outcome)] if outcome else shown
                 yield [progress, None if is_over else gr.skip(), *shown]
 
-        def run_find_duplicates(request: gr.Request, tab: Tab, number: int) -> Iterator[Updates]:
+        def run_find_duplicates(request: gr.Request, tab: TabState, number: int) -> Iterator[Updates]:
             for progress, found in upkeep.find_duplicates(get_language(request)):
                 if tab.is_outdated(number):
                     yield ["", *update(None)]
@@ -201,7 +200,7 @@ def build_page(answers: Answers) -> gr.Blocks:
         summary.count_values(run_count, [tab], choices.counted, **counting)
         pulse.tick(run_pulse, [tab], [notice, *outputs], **quiet)
         # What tells its progress needs the queue: one connection for many answers.
-        task = private | {"concurrency_limit": TASKS_AT_ONCE}
+        task = private | {"concurrency_limit": TASK_CONCURRENCY}
         panel.files.upload(run_upload, [panel.files, tab], [panel.progress, panel.files, *filled], **task)
         numbered = task | {"js": _count_questions()}
         panel.find.click(run_find_duplicates, question, [panel.progress, *outputs], **numbered)
@@ -209,7 +208,7 @@ def build_page(answers: Answers) -> gr.Blocks:
 
 
 def get_language(request: gr.Request) -> Language:
-    return choose_language(request.headers.get("accept-language", ""))
+    return negotiate_language(request.headers.get("accept-language", ""))
 
 
 def _build_text_box() -> gr.Textbox:
@@ -235,4 +234,4 @@ def _count_questions(without: int | None = None) -> str:
 
 def read_asset(name: str) -> str:
     """A file beside this one: script, style or picture of the page."""
-    return (HERE / name).read_text(encoding="utf-8")
+    return (STATIC / name).read_text(encoding="utf-8")

@@ -16,14 +16,14 @@ from starlette.routing import Mount
 
 MOST_PAGES = 500  # whose state is kept, some 70 KiB each: the latest used
 MOST_UNREAD = 200  # sessions whose answers wait to be read
-LONGEST_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
+MAX_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 _QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a thousand times a second, all day
 
 
 def bound_queue(page: gr.Blocks) -> None:
     """Give a page a queue that forgets answers nobody reads. To be called before it is mounted."""
     page._queue = AnswerQueue(
-        live_updates=True, concurrency_count=page.max_threads, update_intervals=1, max_size=LONGEST_QUEUE, blocks=page
+        live_updates=True, concurrency_count=page.max_threads, update_intervals=1, max_size=MAX_QUEUE, blocks=page
     )
 
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from image_search.metadata.bounds import decode_text
-from image_search.metadata.containers.found import Found
-from image_search.metadata.containers.gif import read_gif
+from image_search.metadata.containers.extracted import Extracted
+from image_search.metadata.containers.formats import read_gif, read_jpeg, read_png, read_tiff, read_webp
 from image_search.metadata.containers.heif import read_heif
-from image_search.metadata.containers.jpeg import read_jpeg
-from image_search.metadata.containers.png import read_png
-from image_search.metadata.containers.tiff import read_tiff
-from image_search.metadata.containers.webp import read_webp
+from image_search.metadata.text import decode_text
 
 # (where the signature is, the signature, who reads the rest)
-_READERS: tuple[tuple[int, bytes, Callable[[bytes, Found], None]], ...] = (
+_READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", read_png),
     (0, b"\xff\xd8\xff", read_jpeg),
     (8, b"WEBP", read_webp),
@@ -25,9 +21,9 @@ _READERS: tuple[tuple[int, bytes, Callable[[bytes, Found], None]], ...] = (
 )
 
 
-def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = False) -> Found:
+def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = False) -> Extracted:
     """What a file and the files beside it (name to content) say. Pixels are not decoded; damage is passed over."""
-    found = Found(read_gps=read_gps)
+    found = Extracted(read_gps=read_gps)
     for position, signature, read in _READERS:
         if data[position : position + len(signature)] == signature:
             read(data, found)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from image_search.metadata.bounds import MAX_BLOCK_BYTES
-from image_search.metadata.containers.found import Found
+from image_search.metadata.containers.extracted import Extracted
+from image_search.metadata.text import MAX_BLOCK_BYTES
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _MAX_BOXES = 2000
 _MAX_ITEMS = 2000
 
 
-def read_heif(data: bytes, found: Found) -> None:
+def read_heif(data: bytes, found: Extracted) -> None:
     """Add what the boxes of an AVIF or HEIF file say; a truncated file gives what it has."""
     for kind, start, end in _walk_boxes(data, 0, len(data)):
         if kind == b"uuid" and data[start : start + 16] == _C2PA:
@@ -22,7 +22,7 @@ def read_heif(data: bytes, found: Found) -> None:
             _read_meta(data, start + 4, end, found)
 
 
-def _read_meta(data: bytes, start: int, end: int, found: Found) -> None:
+def _read_meta(data: bytes, start: int, end: int, found: Extracted) -> None:
     kinds: dict[int, bytes] = {}
     places: dict[int, tuple[int, int]] = {}
     try:

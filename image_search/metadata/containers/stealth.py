@@ -17,9 +17,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from image_search.metadata.bounds import MAX_TEXT_BYTES, decompress
-from image_search.metadata.containers.png import SIGNATURE
-from image_search.metadata.containers.webp import walk_webp
+from image_search.metadata.containers.formats import PNG_SIGNATURE, walk_webp
+from image_search.metadata.text import MAX_TEXT_BYTES, decompress
 
 _MAGICS = {  # magic word: (bands, gzipped)
     b"stealth_pnginfo": ("A", False),
@@ -45,7 +44,7 @@ _ERRORS = (
 def read_stealth(data: bytes) -> str | None:
     """The hidden text of a PNG or lossless WebP, or None. Decodes the pixels only if the magic word may be there."""
     try:
-        if data.startswith(SIGNATURE):
+        if data.startswith(PNG_SIGNATURE):
             if not _may_be_in_png(data):
                 return None
         elif data[8:12] != b"WEBP" or not _may_be_in_webp(data):
@@ -121,7 +120,7 @@ def _inflate_rows(data: bytes, size: int) -> bytes:
     """The first bytes of the scanlines, from as many chunks of pixel data as that takes."""
     stream = zlib.decompressobj()
     out = b""
-    position = len(SIGNATURE)
+    position = len(PNG_SIGNATURE)
     while position + 8 <= len(data) and len(out) < size:
         length, kind = struct.unpack_from(">I4s", data, position)
         start = position + 8

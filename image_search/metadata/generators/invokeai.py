@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from image_search.metadata.fields import Fields, load_object
 from image_search.metadata.generators.generation import Generation, as_name, as_text, fill_gaps, read_settings
+from image_search.metadata.text import Fields, load_object
 
 _NAME = "InvokeAI"
 _NEGATIVE = re.compile(r"\[([^\[\]]*)\]")  # until version 2 the negative prompt stood in brackets inside the prompt

@@ -1,0 +1,103 @@
+"""Errors as programs get them: a status, a code and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
+
+from image_search.api.schemas import ErrorOut
+from image_search.api.service import FolderNotFound, FolderRefused, Overloaded
+from image_search.errors import (
+    EmbeddingRefused,
+    ImageNotFound,
+    ImageSearchError,
+    ModelUnavailable,
+    SchemaError,
+    StoreFull,
+    StoreUnavailable,
+    TextNotSupported,
+    UnreadableImage,
+)
+
+_KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
+    (Overloaded, 503, "busy"),
+    (ImageNotFound, 404, "image_not_found"),
+    (FolderRefused, 403, "folder_refused"),
+    (FolderNotFound, 404, "folder_not_found"),
+    (UnreadableImage, 422, "unreadable_image"),
+    (TextNotSupported, 422, "text_not_supported"),
+    (ModelUnavailable, 503, "model_unavailable"),
+    (StoreUnavailable, 503, "database_unavailable"),
+    (StoreFull, 507, "database_full"),
+    (SchemaError, 409, "model_mismatch"),
+    (EmbeddingRefused, 409, "model_mismatch"),
+    (ImageSearchError, 500, "failed"),
+)
+_RETRY_AFTER = "5"  # seconds; a database that was away is looked for again about as often
+
+
+def status_and_code(error: ImageSearchError) -> tuple[int, str]:
+    """Status and code of an error, by its nearest kind."""
+    return next((status, code) for kind, status, code in _KINDS if isinstance(error, kind))
+
+
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A problem as an answer."""
+    return JSONResponse({"code": code, "message": message}, status, {"Cache-Control": "no-store", **(headers or {})})
+
+
+def answer_error(error: ImageSearchError) -> JSONResponse:
+    """An error of this program as an answer."""
+    status, code = status_and_code(error)
+    retry = {"Retry-After": str(round(error.retry_after)) if isinstance(error, Overloaded) else _RETRY_AFTER}
+    return error_response(status, code, str(error), retry if status == 503 else None)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make an application answer every error of its own as a Problem."""
+
+    @app.exception_handler(ImageSearchError)
+    async def answer_own(_: Request, error: ImageSearchError) -> JSONResponse:
+        return answer_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(422, "invalid_request", describe_faults(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def answer_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of the first route of an address only
+            headers["Allow"] = ", ".join(sorted(_find_methods(app, request)))
+        return error_response(error.status_code, code, str(error.detail), headers)
+
+
+def _find_methods(app: FastAPI, request: Request) -> set[str]:
+    fitting = [r for r in app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
+    return {method for route in fitting for method in route.methods or ()}
+
+
+def describe_faults(faults: Any) -> str:
+    """One sentence for what does not fit, field by field."""
+    sentences = []
+    for fault in faults:
+        field = ".".join(str(part) for part in fault["loc"] if part != "body")
+        sentences.append(f"{field}: {fault['msg']}" if field else fault["msg"])
+    return f"The request does not fit: {'; '.join(sentences)[:1000]}. See /api/docs."
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: these statuses, and what any request may meet, are answered with a Problem."""
+    everywhere = (400, 401, 403, 413, 422, 429, 500, 503)
+    return {
+        status: {"model": ErrorOut, "description": HTTPStatus(status).phrase}
+        for status in sorted({*everywhere, *statuses})
+    }

@@ -1,0 +1,105 @@
+"""The named endpoints of Gradio's own API: what gradio_client shows with view_api() and calls with predict()."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from pydantic import BaseModel, ValidationError
+
+from image_search.api.errors import describe_faults
+from image_search.api.schemas import SearchRequest
+from image_search.api.service import LibraryService, Upload
+from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.images import read_file
+from image_search.registration.registrar import clean_name
+
+T = TypeVar("T")
+_CONCURRENCY = 32  # they wait at the library's gates, on the event loop, not in threads
+
+
+def add_endpoints(library: LibraryService) -> None:
+    """Add them to the Blocks whose context this is called in."""
+
+    async def search(
+        text: str = "",
+        picture: dict[str, Any] | None = None,
+        exclude: str = "",
+        min_relevance: float = 0,
+        page: int = 1,
+        page_size: int = 16,
+        filters: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Search by words, a picture (gradio_client.handle_file) or both; by nothing for the newest.
+
+        filters: any other field of the REST search, for example {"orientation": "landscape"}.
+        """
+        given = {**(filters or {}), "text": text, "exclude": exclude, "min_relevance": min_relevance}
+        return await _translate_errors(_search(library, {**given, "page": page, "page_size": page_size}, picture))
+
+    async def similar(image_id: int, page: int = 1, page_size: int = 16) -> dict[str, Any]:
+        """Images similar to one of the library, nearest first."""
+        given = {"like": image_id, "page": page, "page_size": page_size}
+        return await _translate_errors(_search(library, given, None))
+
+    async def image(image_id: int) -> dict[str, Any]:
+        """One image: its file, its texts and the addresses of its preview and its original."""
+        return _dump(await _translate_errors(library.describe(image_id)))
+
+    async def tags(image_id: int) -> list[dict[str, Any]]:
+        """The likeliest words for an image, in Japanese and in English."""
+        return [_dump(tag) for tag in await _translate_errors(library.find_tags(image_id))]
+
+    async def register(picture: dict[str, Any]) -> dict[str, Any]:
+        """Register a picture (gradio_client.handle_file); it can be found at once."""
+
+        async def add() -> dict[str, Any]:
+            return _dump(await library.register(_open_upload(picture)))
+
+        return await _translate_errors(add())
+
+    async def status() -> dict[str, Any]:
+        """Database, counts and models."""
+        return _dump(await _translate_errors(library.read_status()))
+
+    for endpoint in (search, similar, image, tags, register, status):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=_CONCURRENCY, concurrency_id="api")
+
+
+async def _search(library: LibraryService, given: dict[str, Any], picture: dict[str, Any] | None) -> dict[str, Any]:
+    asked = SearchRequest.model_validate(given)
+    return _dump(await library.search(asked, _open_upload(picture) if picture else None))
+
+
+def _open_upload(file: dict[str, Any]) -> Upload:
+    """What was uploaded. The path comes from the caller: one that is not in the folder of uploads is refused."""
+    path = Path(str(file.get("path", "")))
+    name = clean_name(str(file.get("orig_name") or path.name))
+    if "\0" in str(path) or not path.resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UnreadableImage(f"{name} was not uploaded. Send the file itself, with gradio_client.handle_file.")
+
+    def read() -> bytes:
+        try:
+            return read_file(path)
+        except UnreadableImage as error:
+            # Where this computer keeps uploads is nobody's business.
+            raise UnreadableImage(str(error).replace(str(path), name)) from error
+
+    return Upload(name, read)
+
+
+async def _translate_errors(work: Awaitable[T]) -> T:
+    """Gradio tells programs the message of a gr.Error, and of no other error."""
+    try:
+        return await work
+    except ValidationError as error:
+        raise gr.Error(describe_faults(error.errors()), print_exception=False) from error
+    except ImageSearchError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _dump(facts: BaseModel) -> dict[str, Any]:
+    return facts.model_dump(mode="json")

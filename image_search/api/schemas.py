@@ -1,0 +1,199 @@
+"""What goes in and comes out, the same for REST, Gradio endpoints and tools."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from image_search.records import ImageRecord, Orientation, SearchFilter
+from image_search.search.query import IMAGE_WEIGHT
+from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
+
+MAX_ID = 2**63 - 1  # what every engine can hold
+LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100
+_MAX_TEXT = 2000
+
+
+def _make_encodable(text: str) -> str:
+    # JSON may hold half a character, which no database and no tokenizer takes.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _drop_zone(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except OverflowError:
+        raise ValueError("the moment is outside of the calendar") from None
+
+
+Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
+Moment = Annotated[datetime, AfterValidator(_drop_zone)]
+ImageId = Annotated[int, Field(ge=1, le=MAX_ID)]
+Names = Annotated[
+    tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=50)
+]
+
+
+class SearchRequest(BaseModel):
+    """What is looked for. Everything left out asks for the newest images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Text = Field("", description='Words. "Quoted" ones must occur, -this is left out.')
+    exclude: Text = Field("", description="More words to leave out.")
+    like: ImageId | None = Field(None, description="image_id to find similar images to; itself is left out.")
+    image_weight: float = Field(IMAGE_WEIGHT, ge=0, le=1, description="0: only the words count, 1: only the picture.")
+    min_relevance: float = Field(
+        0, ge=0, le=1, description="Leaves out hits of less relevance; 0.5 is the line. Where it is null nothing is."
+    )
+    page: int = Field(1, ge=1, le=LARGEST_PAGE)
+    page_size: int = Field(PAGE_SIZE, ge=1, le=LARGEST_PAGE_SIZE)
+    taken_from: Moment | None = Field(None, description="Taken then or later, in the camera's local time.")
+    taken_to: Moment | None = Field(None, description="Taken before then.")
+    registered_from: Moment | None = Field(None, description="Registered then or later; UTC unless it names a zone.")
+    registered_to: Moment | None = Field(None, description="Registered before then.")
+    folder: Text | None = Field(None, description="Absolute folder the file was registered from, at any depth.")
+    file_types: Names = Field((), description="MIME types, any of them.")
+    orientation: Orientation | None = None
+    min_pixels: int | None = Field(None, ge=1, le=10**12, description="width * height at least.")
+    generator: Text | None = None
+    generation_model: Text | None = None
+    has_prompt: bool | None = Field(None, description="With a generation prompt, or without.")
+    keyword: Text | None = Field(None, description="One keyword, whole.")
+
+    @property
+    def filter(self) -> SearchFilter:
+        """The conditions, for the store."""
+        names = SearchFilter.__slots__
+        return SearchFilter(**{name: getattr(self, name) for name in names if name in type(self).model_fields})
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.page_size
+
+
+class ImageOut(BaseModel):
+    """An image and what it says about itself."""
+
+    image_id: int
+    file_name: str
+    file_type: str
+    byte_size: int
+    width: int
+    height: int
+    registered: datetime = Field(description="UTC")
+    file_path: str | None = Field(description="Where it was registered from; null for an upload.")
+    preview: str = Field(description="Address of the WebP preview, relative to the page.")
+    original: str = Field(description="Address of the file as it was registered.")
+    text: dict[str, Any] = Field(description="Prompt, caption, camera and other texts; only what is known.")
+
+    @classmethod
+    def of(cls, image: ImageRecord) -> ImageOut:
+        """From a record."""
+        text = {name: getattr(image.text, name) for name in image.text.__slots__ if name != "raw"}
+        return cls(
+            image_id=image.image_id,
+            file_name=image.file_name,
+            file_type=image.file_type,
+            byte_size=image.byte_size,
+            width=image.width,
+            height=image.height,
+            registered=image.upload_date.replace(tzinfo=UTC),
+            file_path=image.file_path,
+            preview=f"api/images/{image.image_id}/preview",
+            original=f"api/images/{image.image_id}/original",
+            text={name: value for name, value in text.items() if value not in (None, ())},
+        )
+
+
+class Hit(BaseModel):
+    """One result. distance: minus the inner product, smaller is nearer; null where nothing was compared."""
+
+    rank: int
+    distance: float | None
+    relevance: float | None = Field(description="0 to 1; 0.5 is the line between relevant and not. Null: not known.")
+    found_by: FoundBy | None = Field(description="By meaning, by words or by both; null for the newest.")
+    image: ImageOut
+
+    @classmethod
+    def of(cls, hit: FoundHit, rank: int) -> Hit:
+        """From a hit of a search."""
+        facts = ImageOut.of(hit.image)
+        return cls(rank=rank, distance=hit.distance, relevance=hit.relevance, found_by=hit.found_by, image=facts)
+
+
+class SearchAnswer(BaseModel):
+    """One page of a ranked list, best first."""
+
+    hits: list[Hit]
+    total: int = Field(description="Images that meet the conditions, on all pages; min_relevance is not counted.")
+    page: int
+    page_size: int
+    pages: int
+    has_more: bool = Field(description="Whether the next page has hits.")
+    has_match: bool | None = Field(description="Whether anything on this page stands out; null: not known.")
+    encode_ms: float
+    search_ms: float
+
+
+class TagOut(BaseModel):
+    """A word for a picture, in both languages."""
+
+    japanese: str
+    english: str
+    probability: float
+
+
+class Registered(BaseModel):
+    """is_new: false when the very same file was in the library already; its image is told."""
+
+    is_new: bool
+    image: ImageOut
+
+
+class ExtractRequest(BaseModel):
+    """A folder of the computer the program runs on, with its whole path."""
+
+    model_config = ConfigDict(extra="forbid")
+    folder: Text
+
+
+class Extracted(BaseModel):
+    """How many files said what; warnings: a sentence each for the first 100 that need one."""
+
+    updated: int
+    unchanged: int
+    no_text: int
+    failed: int = Field(description="Files that could not be read, or are not registered.")
+    warnings: list[str]
+
+
+class ModelOut(BaseModel):
+    """An embedding model of the library."""
+
+    model_id: int
+    name: str
+    version: str
+    dimension: int
+    is_current: bool
+    embeddings: int
+
+
+class Status(BaseModel):
+    """Where the library stands. location has no secrets."""
+
+    engine: str
+    location: str
+    image_count: int
+    model: str = Field(description="The model that answers searches.")
+    understands_text: bool
+    models: list[ModelOut]
+
+
+class ErrorOut(BaseModel):
+    """What went wrong: a code for programs, a sentence for people."""
+
+    code: str
+    message: str

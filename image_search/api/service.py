@@ -1,0 +1,282 @@
+"""What programs can ask of a library, whichever way they come. Scarce things stand behind gates."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from image_search.api.schemas import (
+    Extracted,
+    Hit,
+    ImageOut,
+    ModelOut,
+    Registered,
+    SearchAnswer,
+    SearchRequest,
+    Status,
+    TagOut,
+)
+from image_search.errors import ImageNotFound, ImageSearchError, UnreadableImage
+from image_search.images import decode_image
+from image_search.records import ImageRecord
+from image_search.registration.files import find_files
+from image_search.registration.metadata_refresh import update_texts
+from image_search.registration.reader import ImageReader
+from image_search.registration.registrar import register_upload
+from image_search.search.searcher import Plan, Query, Searcher, SearchResult
+from image_search.stores.base import ImageStore
+
+# Which folders of this computer a program may name: those below configured roots, wherever links lead.
+
+MAX_WARNINGS = 100
+
+
+class FolderRefused(ImageSearchError):
+    """A folder that no program may name."""
+
+
+class FolderNotFound(ImageSearchError):
+    """A folder below a root that is not there."""
+
+
+def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], read_gps: bool) -> Extracted:
+    """Read again what the files of a folder say, and store it with their images. roots: without links.
+
+    Raises FolderRefused, FolderNotFound, StoreError.
+    """
+    place = _find_folder(folder, roots)
+    found = find_files([place])
+    inside = [file for file in found.files if _is_below(Path(file.path).resolve(), roots)]
+    counts: Counter[str] = Counter(failed=len(found.failures))
+    warnings = list(found.failures)
+    for update in update_texts(store, inside, read_gps):
+        counts[update.outcome] += 1
+        warnings += [update.warning] if update.warning else []
+    return Extracted(
+        updated=counts["updated"],
+        unchanged=counts["unchanged"],
+        no_text=counts["no text"],
+        failed=counts["failed"],
+        warnings=warnings[:MAX_WARNINGS],
+    )
+
+
+def _find_folder(folder: str, roots: Sequence[Path]) -> Path:
+    if not roots:
+        raise FolderRefused("No folder of this computer is open to programs. Name some in APP_EXTRACT_ROOTS.")
+    try:
+        place = Path(folder).resolve()
+    except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
+        place = Path()
+    # What lies elsewhere is refused before it is looked at: whether it is there is nobody's business.
+    if not Path(folder).is_absolute() or not _is_below(place, roots):
+        raise FolderRefused("The folder is not below one of APP_EXTRACT_ROOTS. Give its whole path.")
+    if not os.path.isdir(place):  # Path.is_dir raises for a name that is too long
+        raise FolderNotFound("There is no such folder below APP_EXTRACT_ROOTS.")
+    return place
+
+
+def _is_below(place: Path, roots: Sequence[Path]) -> bool:
+    return any(place.is_relative_to(root) for root in roots)
+
+
+# How many at once may use what is scarce, and how long the others wait before they are told to come back.
+
+T = TypeVar("T")
+
+
+class Overloaded(ImageSearchError):
+    """More is asked than can be done just now. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: float = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConcurrencyLimiter:
+    """Lets some work run in threads at once; a bounded number waits, for a bounded time, on the event loop.
+
+    Waiting holds no thread: whoever needs something else is served meanwhile.
+    """
+
+    def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:
+        """name: of what is scarce, for the sentence. patience: seconds one waits at most."""
+        self._name = name
+        self._places = asyncio.Semaphore(at_once)
+        self._most_waiting = waiting
+        self._patience = max_wait
+        self.waiting = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread. Raises Busy when there are too many before it."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()
+        try:
+            return await anyio.to_thread.run_sync(work)
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
+        refusal = Overloaded(f"The {self._name} is busy with other requests. Try again in a few seconds.")
+        if self.waiting >= self._most_waiting:
+            raise refusal
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise refusal from None
+        finally:
+            self.waiting -= 1
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture as a program sent it. It is read in its turn, so that what waits is not held in memory."""
+
+    name: str
+    read: Callable[[], bytes]
+
+    def fetch(self) -> bytes:
+        """Its bytes. Raises UnreadableImage when there are none."""
+        data = self.read()
+        if not data:
+            raise UnreadableImage(f"{self.name} is empty.")
+        return data
+
+
+@dataclass(frozen=True)
+class LibraryService:
+    """Safe to use from many requests at once. Every method may raise an ImageSearchError, Busy among them.
+
+    The model gains nothing from more at once than processors; the store's number fits every engine's connections.
+    roots: folders whose files a program may have read again, without links.
+    """
+
+    searcher: Searcher
+    reader: ImageReader
+    roots: tuple[Path, ...] = ()
+    encoder_gate: ConcurrencyLimiter = field(
+        default_factory=lambda: ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
+    )
+    store_gate: ConcurrencyLimiter = field(
+        default_factory=lambda: ConcurrencyLimiter("database", at_once=8, waiting=128, max_wait=20)
+    )
+    folder_gate: ConcurrencyLimiter = field(
+        default_factory=lambda: ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
+    )
+
+    async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
+        """One page of what is nearest. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
+        if picture or asked.text.strip() or asked.exclude.strip():
+            plan = await self.encoder_gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
+        elif asked.like is not None:
+            plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
+        else:
+            plan = Plan(filter=asked.filter)
+        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset))
+        return _make_answer(asked, result)
+
+    async def describe(self, image_id: int) -> ImageOut:
+        """One image. Raises ImageNotFound."""
+        return ImageOut.of(await self._find(image_id))
+
+    async def find_tags(self, image_id: int) -> list[TagOut]:
+        """The likeliest words for an image. Raises ImageNotFound, TextNotSupported for an image-only model."""
+
+        def find() -> list[TagOut]:
+            model = self.searcher.model
+            embedding = self.searcher.store.get_embedding(image_id, model.get_row().model_id)
+            tags = model.tagger.classify_image(embedding)
+            return [TagOut(japanese=t.japanese, english=t.english, probability=t.probability) for t in tags]
+
+        return await self.encoder_gate.run(find)  # the first time embeds the whole list
+
+    async def register(self, picture: Upload) -> Registered:
+        """Into the library at once. Raises UnreadableImage, StoreFull."""
+
+        def register() -> Registered:
+            store, model = self.searcher.store, self.searcher.model
+            image_id, is_new = register_upload(
+                store, model.encoder, lambda: model.get_row().model_id, self.reader, picture.fetch(), picture.name
+            )
+            return Registered(is_new=is_new, image=ImageOut.of(store.get_image(image_id)))
+
+        return await self.encoder_gate.run(register)
+
+    async def delete(self, image_id: int) -> None:
+        """Remove an image; the file it was registered from stays. Raises ImageNotFound."""
+        if not await self.store_gate.run(lambda: self.searcher.store.delete_images([image_id])):
+            raise ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
+
+    async def extract(self, folder: str) -> Extracted:
+        """Read again what the files of a folder say. Raises FolderRefused, FolderNotFound."""
+        store, read_gps = self.searcher.store, self.reader.read_gps
+        return await self.folder_gate.run(lambda: extract_texts(store, folder, self.roots, read_gps))
+
+    async def read_preview(self, image_id: int) -> bytes:
+        """The WebP preview. Raises ImageNotFound."""
+        return await self.store_gate.run(lambda: self.searcher.store.read_preview(image_id))
+
+    async def read_status(self) -> Status:
+        """Engine, counts and models."""
+        status = await self.store_gate.run(self.searcher.store.get_status)
+        encoder = self.searcher.encoder
+        return Status(
+            engine=status.engine,
+            location=status.location,
+            image_count=status.image_count,
+            model=encoder.name,
+            understands_text=encoder.supports_text,
+            models=[
+                ModelOut(
+                    model_id=model.model_id,
+                    name=model.name,
+                    version=model.version,
+                    dimension=model.dimension,
+                    is_current=model.is_current,
+                    embeddings=count,
+                )
+                for model, count in status.models
+            ],
+        )
+
+    async def _find(self, image_id: int) -> ImageRecord:
+        return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
+
+    def _make_query(self, asked: SearchRequest, picture: Upload | None) -> Query:
+        image = decode_image(picture.fetch(), picture.name, self.reader.max_pixels).image if picture else None
+        return Query(
+            text=asked.text,
+            image=image,
+            excluded_text=asked.exclude,
+            like=asked.like,
+            image_weight=asked.image_weight,
+            filter=asked.filter,
+        )
+
+
+def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
+    ranked = enumerate(result.hits, start=asked.offset + 1)
+    hits = [Hit.of(hit, rank) for rank, hit in ranked if hit.relevance is None or hit.relevance >= asked.min_relevance]
+    return SearchAnswer(
+        hits=hits,
+        total=result.total,
+        page=asked.page,
+        page_size=asked.page_size,
+        pages=-(-result.total // asked.page_size),
+        # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
+        has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
+        has_match=result.has_match,
+        encode_ms=round(result.encode_ms, 3),
+        search_ms=round(result.search_ms, 3),
+    )

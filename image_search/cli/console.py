@@ -1,0 +1,63 @@
+"""Talk to a person while something long is running."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from image_search.registration.registrar import RegistrationReport
+from image_search.signals import handling_signals
+
+
+class Console:
+    """The progress bar and sentences on stderr, from any thread."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._is_terminal = sys.stderr.isatty()
+
+    def show_progress(self, report: RegistrationReport) -> None:
+        if self._bar is None:
+            file, pause = (sys.stderr, 0.1) if self._is_terminal else (LogLines(), 10)
+            self._bar = tqdm(total=report.total, unit=" images", mininterval=pause, dynamic_ncols=True, file=file)
+        self._bar.total = report.total
+        self._bar.update(report.done - self._bar.n)
+
+    def say(self, sentence: str) -> None:
+        if self._is_terminal:
+            tqdm.write(sentence, file=sys.stderr)  # above the bar
+        else:
+            print(sentence, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class LogLines(io.TextIOBase):
+    """For a progress bar in a file: one line for every state, instead of one that is overwritten."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            print(line, file=sys.stderr, flush=True)
+        return len(text)
+
+
+@contextmanager
+def finishing_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """Within it, Ctrl-C ends the work after the batch in hand; a second Ctrl-C ends it at once."""
+
+    def interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("\nFinishing the batch in hand; Ctrl-C again ends at once.", file=sys.stderr)
+
+    with handling_signals(interrupt):
+        yield

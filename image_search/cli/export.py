@@ -1,0 +1,168 @@
+"""--out: a dated folder with what was asked, what was found, the pictures themselves and a contact sheet of them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from image_search.errors import SettingsError, StoreError
+from image_search.settings import Settings
+
+if TYPE_CHECKING:
+    from image_search.search.searcher import FoundHit, Query, Searcher, SearchResult
+    from image_search.stores.base import ImageStore
+
+_MAX_NAME = 150  # bytes; with rank and suffix well below what file systems take
+_ON_SHEET = 200  # pictures; a larger sheet is neither looked at nor a valid JPEG
+_CELL, _CAPTION, _GAP = 240, 22, 8  # pixels
+
+
+def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
+    """A hit as JSON tells it. similarity: 1 is the same picture. relevance: 0.5 is the line; None: not known."""
+    distance = None if hit.distance is None else round(hit.distance, 6)
+    return {
+        "rank": rank,
+        "image_id": hit.image_id,
+        "file_name": hit.image.file_name,
+        "file_path": hit.image.file_path,
+        "distance": distance,
+        "similarity": None if distance is None else -distance,
+        "relevance": None if hit.relevance is None else round(hit.relevance, 4),
+        "found_by": hit.found_by,
+    }
+
+
+def export_result(
+    parent: Path,
+    result: SearchResult,
+    query: Query,
+    options: argparse.Namespace,
+    settings: Settings,
+    searcher: Searcher,
+) -> Path:
+    """Write a new folder below parent and return it. An original that cannot be read is one sentence on stderr.
+
+    Raises SettingsError when the folder cannot be written.
+    """
+    store = searcher.store
+    asked = _describe_query(result, query, options, settings, searcher)
+    try:
+        folder = _make_folder(parent)
+        _write_json(folder / "query.json", asked)
+        with (folder / "results.jsonl").open("x", encoding="utf-8") as file:
+            for rank, hit in enumerate(result.hits, start=options.offset + 1):
+                copy = _copy_original(store, folder, rank, hit)
+                file.write(json.dumps({**describe_hit(rank, hit), "copy": copy}, ensure_ascii=False) + "\n")
+        if result.hits:
+            sheet = _draw_sheet(store, result.hits[:_ON_SHEET], options.offset + 1)
+            sheet.save(folder / "contact_sheet.jpg", quality=88)
+        return folder
+    except OSError as error:
+        raise SettingsError(
+            f"The result cannot be written to {parent} ({error.strerror or error}). Name another folder for --out."
+        ) from error
+
+
+def _describe_query(
+    result: SearchResult, query: Query, options: argparse.Namespace, settings: Settings, searcher: Searcher
+) -> dict[str, Any]:
+    # Settings by name, never all of them: a new one may be a secret.
+    status = searcher.store.get_status()
+    given = {name: value for name, value in vars(options).items() if name not in ("words", "json", "out", "check")}
+    return {
+        "asked_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "query": {"text": query.text, **{name: value for name, value in given.items() if value not in (None, "", [])}},
+        "total": result.total,
+        "settings": {
+            "embedding_model": settings.embedding_model,
+            "embedding_model_revision": settings.embedding_model_revision,
+            "device": settings.device,
+            "precision": settings.precision,
+            "model": f"{searcher.encoder.name} ({searcher.encoder.version})",
+            "engine": status.engine,
+            "library": status.location,
+            "images": status.image_count,
+        },
+    }
+
+
+def _make_folder(parent: Path) -> Path:
+    name = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}_{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise SettingsError(f"{parent} holds too many results of this second. Name another folder for --out.")
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=2, default=_write_value)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_value(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _copy_original(store: ImageStore, folder: Path, rank: int, hit: FoundHit) -> str | None:
+    try:
+        data = store.read_original(hit.image_id)
+    except StoreError as error:
+        print(f"{hit.image.file_name} is not copied: {error}", file=sys.stderr)
+        return None
+    name = f"{rank:04d}_{make_safe_name(hit.image.file_name)}"
+    with (folder / name).open("xb") as file:
+        file.write(data)
+    return name
+
+
+def make_safe_name(file_name: str) -> str:
+    """A name of one file on every system, whatever a stored file name holds: no folder, no character with a meaning."""
+    kept = "".join(
+        letter if letter.isprintable() and letter not in '<>:"/\\|?*' else "_"
+        for letter in file_name.encode("utf-8", "replace").decode()
+    )
+    stem, dot, suffix = kept.rpartition(".")
+    if not dot or len(suffix) > 10:
+        stem, dot, suffix = kept, "", ""
+    while len(stem.encode()) > _MAX_NAME:
+        stem = stem[:-1]
+    return f"{stem}{dot}{suffix}".rstrip(". ") or "picture"
+
+
+def _draw_sheet(store: ImageStore, hits: Sequence[FoundHit], first_rank: int) -> Image.Image:
+    """Previews in rows, each with its rank and similarity below it."""
+    columns = min(6, math.ceil(math.sqrt(len(hits))))
+    rows = math.ceil(len(hits) / columns)
+    size = columns * (_CELL + _GAP) + _GAP, rows * (_CELL + _CAPTION + _GAP) + _GAP
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for place, hit in enumerate(hits):
+        left = _GAP + place % columns * (_CELL + _GAP)
+        top = _GAP + place // columns * (_CELL + _CAPTION + _GAP)
+        preview = _open_preview(store, hit.image_id)
+        sheet.paste(preview, (left + (_CELL - preview.width) // 2, top + (_CELL - preview.height) // 2))
+        caption = f"{first_rank + place}" + ("" if hit.distance is None else f"   {-hit.distance:.3f}")
+        draw.text((left + 2, top + _CELL + 2), caption, "black", font)
+    return sheet
+
+
+def _open_preview(store: ImageStore, image_id: int) -> Image.Image:
+    try:
+        preview = Image.open(io.BytesIO(store.read_preview(image_id))).convert("RGB")
+    except (StoreError, OSError):
+        return Image.new("RGB", (_CELL, _CELL), "lightgrey")
+    return ImageOps.contain(preview, (_CELL, _CELL))

@@ -1,0 +1,243 @@
+"""--check: what is installed, what the library holds, whether the model loads, and what to do where something is amiss.
+
+Every look is taken for itself, so that one fault does not hide the others. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+import numpy as np
+from PIL import Image
+
+import image_search
+from image_search.cli.serve import open_port
+from image_search.encoders import LazyEncoder, open_encoder
+from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
+from image_search.encoders.hub import find_cached
+from image_search.errors import EncoderError, SettingsError, StoreError
+from image_search.records import EmbeddingModel, Finding, StoreStatus
+from image_search.settings import ROOT, Settings
+from image_search.stores import open_store
+from image_search.stores.base import ImageStore
+from image_search.web.app import check_bind_address
+
+# --check: the model of the settings, and whether it is the one that the library was embedded with.
+
+
+def check_model(settings: Settings, status: StoreStatus | None) -> Iterator[Finding]:
+    """Load the model and embed with it, and compare it with the library. Downloads nothing."""
+    model = settings.embedding_model
+    encoder = open_encoder(settings)
+    try:
+        folder = find_folder(model)
+        if folder is None:
+            refuse_missing_folder(model)
+            folder = find_cached(model, _find_revision(settings))
+        if folder is None:
+            remedy = "The first search or registration downloads it. A gated model needs HF_TOKEN."
+            yield Finding("model", False, f"{model} is not on this machine yet", remedy)
+            return
+        yield Finding("model", True, f"{encoder.name} ({encoder.version}), {encoder.dimension} dimensions, {folder}")
+        yield _try_encoder(encoder, settings)
+    except EncoderError as error:
+        yield Finding("model", False, f"{model} does not load", str(error))
+        return
+    if status is not None:
+        yield _compare(encoder, settings, status)
+
+
+def _find_revision(settings: Settings) -> str:
+    known = KNOWN_MODELS.get(settings.embedding_model)
+    return settings.embedding_model_revision or (known.revision if known else "")
+
+
+def _try_encoder(encoder: LazyEncoder, settings: Settings) -> Finding:
+    embeddings = [encoder.encode_images([Image.new("RGB", (64, 64))])]
+    if encoder.supports_text:
+        embeddings.append(encoder.encode_texts(["猫"]))
+    what = (
+        f"{encoder.device} in {encoder.precision} (DEVICE {settings.device}, PRECISION {settings.precision}), "
+        f"pictures {'and words' if encoder.supports_text else 'only'}"
+    )
+    if any(embedding.shape != (1, encoder.dimension) or not np.isfinite(embedding).all() for embedding in embeddings):
+        return Finding("device", False, f"{what}, embeddings are damaged", "Set PRECISION to float32.")
+    return Finding("device", True, what)
+
+
+def _compare(encoder: LazyEncoder, settings: Settings, status: StoreStatus) -> Finding:
+    current = next((model for model, _ in status.models if model.is_current), None)
+    if current is None:
+        return Finding("model in use", True, "the library has none yet: the first one used becomes the current one")
+    if (current.name, current.version) == (encoder.name, encoder.version):
+        return Finding("model in use", True, "the library's current one")
+    count = next((n for model, n in status.models if (model.name, model.version) == (encoder.name, encoder.version)), 0)
+    has_changed = current.name == encoder.name
+    other = "another version of it" if has_changed else current.name
+    return Finding(
+        "model in use",
+        False,
+        f"{encoder.name} ({encoder.version}) has embedded {count:,} of {status.image_count:,} images; "
+        f"the library's current model is {other} ({current.version})",
+        f"Run: python register_images.py --model {settings.embedding_model} --make-current"
+        + ("" if has_changed else f"; or set EMBEDDING_MODEL to {current.name}"),
+    )
+
+
+# --check: the program itself, what is installed for it, and the address it serves the page at.
+
+_PIN = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+_TITLE = "類似画像検索".encode()
+_PAGE_BYTES = 200_000
+
+
+def check_program() -> Iterator[Finding]:
+    """Versions of the program, of Python and of every package of requirements.txt."""
+    what = f"image-search {image_search.__version__}, Python {platform.python_version()}, {ROOT}"
+    yield Finding("program", True, what)
+    pins = _PIN.findall((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    installed = {name: _find_version(name) for name, _ in pins}
+    missing = [name for name, found in installed.items() if found is None]
+    what = ", ".join(
+        f"{name} {found}" + ("" if found is None or found.partition("+")[0] == pin else f" (tested with {pin})")
+        for name, pin in pins
+        if (found := installed[name])
+    )
+    if missing:
+        remedy = "Run: pip install -r requirements.txt"
+        yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
+    else:
+        yield Finding("packages", True, what)
+
+
+def check_page(settings: Settings) -> Finding:
+    """Whether the page may and can be served, or is being served already."""
+    place = f"http://{settings.app_host}:{settings.app_port}"
+    gate = "behind a password" if settings.app_password else "without a password"
+    try:
+        warning = check_bind_address(settings)
+    except SettingsError as error:
+        return Finding("page", False, f"{place}, {gate}", str(error))
+    what = warning or f"{place}, {gate}"
+    try:
+        open_port(settings.app_host, settings.app_port).close()
+        return Finding("page", True, f"{what}, free to be served")
+    except SettingsError as error:
+        if _serves_page(settings):
+            return Finding("page", True, f"{what}, being served already")
+        return Finding("page", False, f"{place} is not free", str(error))
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _serves_page(settings: Settings) -> bool:
+    host = "127.0.0.1" if settings.app_host in ("0.0.0.0", "::") else settings.app_host
+    try:
+        # No proxy of the environment: this is our own machine.
+        with build_opener(ProxyHandler({})).open(f"http://{host}:{settings.app_port}", timeout=5) as answer:
+            page: bytes = answer.read(_PAGE_BYTES)
+    except HTTPError as error:  # as whoever has not logged in is answered
+        page = error.read(_PAGE_BYTES)
+    except OSError:
+        return False
+    return _TITLE in page
+
+
+def check_everything(settings: Settings) -> Iterator[Finding]:
+    """Look at everything a search needs. Raises SettingsError when the settings choose what is not installed."""
+    yield from check_program()
+    with open_store(settings) as store:
+        status = yield from check_library(store)
+        yield from check_model(settings, status)
+    yield check_page(settings)
+
+
+def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | None]:
+    """What the library holds, a search in it, and what its engine has to say. Returns the status if there is one."""
+    status = None
+    try:
+        status = store.get_status()
+        contents = list(_check_contents(store, status))
+    except StoreError as error:
+        contents = [Finding("library", False, "cannot be used", str(error))]
+    details = list(_ask_engine(store, is_reachable=status is not None))
+    # An engine that knows better why it cannot be used says so itself.
+    if status is not None or all(finding.ok for finding in details):
+        yield from contents
+    yield from details
+    return status
+
+
+def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
+    """A line for each finding as it is made, its remedy below it. Returns whether all is well."""
+    faults = 0
+    for finding in findings:
+        faults += not finding.ok
+        if as_json:
+            print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
+            continue
+        print(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}", flush=True)
+        if finding.remedy:
+            print(f"{'':<5}  {'':<14}  -> {finding.remedy}", flush=True)
+    print("All is well." if not faults else f"{faults} to look after, see FAULT above.", file=sys.stderr)
+    return not faults
+
+
+def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
+    what = f"{status.image_count:,} images in {status.engine}, {status.location}"
+    yield Finding("library", True, what if status.image_count else f"{what}; register_images.py FOLDER brings some in")
+    for model, count in status.models:
+        yield _check_embeddings(status, model, count)
+    current = next((model for model, count in status.models if model.is_current and count), None)
+    if status.image_count:
+        yield from _try_image(store, current)
+
+
+def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) -> Finding:
+    what = f"{model.name} ({model.version}), {model.dimension} dimensions: {count:,} of {status.image_count:,} images"
+    if not model.is_current:
+        return Finding(f"model {model.model_id}", True, what)
+    if count < status.image_count:
+        remedy = f"Run: python register_images.py --model {model.name}"
+        return Finding(f"model {model.model_id}", False, f"{what}, the current one; the others are not found", remedy)
+    return Finding(f"model {model.model_id}", True, f"{what}, the current one")
+
+
+def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Finding]:
+    """Read the newest image whole, and search with its embedding."""
+    [newest] = store.find_latest(1)
+    try:
+        size = len(store.read_original(newest.image_id)) + len(store.read_preview(newest.image_id))
+        yield Finding("newest image", True, f"{newest.image.file_name}, {size / 2**10:,.0f} KiB read")
+    except StoreError as error:
+        yield Finding("newest image", False, f"{newest.image.file_name} cannot be read", str(error))
+    if model is None:
+        return
+    sample = store.sample_embeddings(model.model_id, 1)
+    hits = store.search_embedding(model.model_id, sample[0], 1)
+    if hits and hits[0].distance is not None and hits[0].distance < -0.99:
+        yield Finding("search", True, "finds an image by its own embedding")
+    else:
+        remedy = f"Embed the images anew: python register_images.py --model {model.name}"
+        yield Finding("search", False, "does not find an image by its own embedding", remedy)
+
+
+def _ask_engine(store: ImageStore, is_reachable: bool) -> Iterator[Finding]:
+    try:
+        yield from store.check()
+    except StoreError as error:
+        if is_reachable:  # else it has been said
+            yield Finding("engine", False, "cannot be looked at", str(error))

@@ -1,0 +1,185 @@
+"""Look after what is registered: models, lost files, another library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from image_search.cli import Exit
+from image_search.cli.console import Console, finishing_on_interrupt
+from image_search.encoders import LazyEncoder, open_encoder
+from image_search.errors import SettingsError
+from image_search.records import EmbeddingModel
+from image_search.registration.files import find_files, find_missing_files
+from image_search.registration.reader import ImageReader
+from image_search.registration.registrar import Registrar, RegistrationReport
+from image_search.registration.watching import watch_folders
+from image_search.settings import Settings, mask_url
+from image_search.stores import open_store
+from image_search.stores.base import ImageStore
+from image_search.stores.copy import CopyReport, copy_library
+from image_search.stores.oracle.migration import migrate
+from image_search.stores.oracle.schema import create_schema, set_vector_index
+
+# Register files, and embed what is registered.
+
+
+def register(store: ImageStore, settings: Settings, paths: Sequence[Path], options: argparse.Namespace) -> Exit:
+    """Embed whatever lacks an embedding of this model, then register the files, and go on with options.watch."""
+    encoder = open_encoder(settings)
+    console = Console()
+    stop = threading.Event()
+    registrar = Registrar(
+        store,
+        encoder,
+        batch_size=lambda: choose_batch_size(encoder, options.batch_size, console.say),
+        reader=ImageReader(settings.max_image_pixels, settings.read_gps),
+        on_progress=console.show_progress,
+        on_message=console.say,
+        stop=stop,
+    )
+    model = registrar.model  # a model or a database that is not there is told before any file is looked at
+    with finishing_on_interrupt(stop):
+        try:
+            registrar.embed_missing(options.shard)
+            if options.watch:
+                watch_folders(paths, registrar, stop, console.say, shard=options.shard)
+            else:
+                registrar.register(find_files(paths, options.shard))
+        finally:
+            console.close()
+            print_summary(registrar.report, as_json=options.json)
+    if stop.is_set():
+        return Exit.INTERRUPTED
+    announce_model(store, model, options.make_current)
+    return Exit.SOME_FAILED if registrar.report.failed else Exit.OK
+
+
+def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[str], None]) -> int:
+    """Load the model, and tell what was chosen for it."""
+    size = wanted or encoder.batch_size
+    say(f"Model {encoder.name} ({encoder.version}) on {encoder.device} in {encoder.precision}, batches of {size}.")
+    return size
+
+
+def announce_model(store: ImageStore, model: EmbeddingModel, make_current: bool) -> None:
+    """Switch searches to this model if asked to, or say that they use another one."""
+    current = store.find_current_model()
+    if current and current.model_id == model.model_id:
+        return
+    if make_current:
+        store.set_current_model(model.model_id)
+        print(f"Searches use {model.name} ({model.version}) from now on.", file=sys.stderr)
+        print("Name it in EMBEDDING_MODEL, too, for what is registered or started later.", file=sys.stderr)
+    elif current:
+        print(f"Searches still use {current.name}; --make-current switches to {model.name}.", file=sys.stderr)
+
+
+def print_summary(report: RegistrationReport, as_json: bool) -> None:
+    if as_json:
+        counts = {name: getattr(report, name) for name in ("registered", "failed", "moved", "embedded")}
+        print(json.dumps(counts | {"already_known": report.known, "failures": report.failures}, ensure_ascii=False))
+        return
+    parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
+    parts += [f"{name} {count}" for name in ("moved", "embedded") if (count := getattr(report, name))]
+    print(", ".join(parts), flush=True)
+
+
+def list_models(store: ImageStore) -> Exit:
+    """model_id, name, version, dimension, number of embeddings and "current", a line for each model."""
+    for model, count in store.get_status().models:
+        mark = "current" if model.is_current else ""
+        print(model.model_id, model.name, model.version, model.dimension, count, mark, sep="\t")
+    return Exit.OK
+
+
+def remove_model(store: ImageStore, model_id: int) -> Exit:
+    """Remove a model that is not the current one, with its embeddings."""
+    store.remove_model(model_id)
+    print(f"Model {model_id} and its embeddings are removed.", file=sys.stderr)
+    return Exit.OK
+
+
+def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
+    """List, and remove if asked to, the images whose file below these folders is gone."""
+    gone = [record for folder in folders for record in find_missing_files(store, folder)]
+    for record in gone:
+        print(record.image_id, record.file_path, sep="\t")
+    if remove:
+        removed = store.delete_images([record.image_id for record in gone])
+        print(f"{removed} images removed.", file=sys.stderr)
+    elif gone:
+        print(f"{len(gone)} images have lost their file; --prune --yes removes them for good.", file=sys.stderr)
+    return Exit.OK
+
+
+def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) -> Exit:
+    """Copy another library into this one; run it again after an interruption."""
+    source_settings = choose_source(settings, url, originals_url)
+
+    def show_progress(report: CopyReport) -> None:
+        done = report.added_embeddings + report.embeddings_already_there
+        print(f"{done} embeddings of {report.images} images", file=sys.stderr, flush=True)
+
+    with open_store(source_settings) as source:
+        if not source.list_models():
+            raise SettingsError(f"There is no library to copy at {mask_url(url)}. Check --copy-from.")
+        report = copy_library(source, store, show_progress)
+    for sentence in report.failures:
+        print(sentence, file=sys.stderr)
+    print(
+        f"copied {report.added_images} images and {report.added_embeddings} embeddings, "
+        f"already there {report.embeddings_already_there} embeddings, failed {len(report.failures)}"
+    )
+    if report.images_without_embedding:
+        print(f"{report.images_without_embedding} images of no model stay behind; register them.", file=sys.stderr)
+    return Exit.SOME_FAILED if report.failures or report.images_without_embedding else Exit.OK
+
+
+def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
+    """Settings of the library to copy from; oracle:// stands for DB_USER, DB_PASSWORD and DB_DSN."""
+    source = replace(settings, database_url=url, originals_url=originals_url, db_user="", db_password="", db_dsn="")
+    parts = urlsplit(url)
+    if parts.scheme == "oracle":
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        dsn = parts.netloc.rpartition("@")[2] + parts.path
+        source = replace(source, database_url="", db_user=user, db_password=password, db_dsn=dsn)
+    if (source.database_url, source.db_user, source.db_dsn) == (
+        settings.database_url,
+        settings.db_user,
+        settings.db_dsn,
+    ):
+        raise SettingsError("--copy-from names the library that is set already. Name the one to copy from.")
+    return source
+
+
+# Make, migrate and index the tables of an Oracle Database.
+
+
+def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Make or migrate the tables of an Oracle Database, or its vector index; other engines look after theirs."""
+    if not settings.uses_oracle and not options.print:
+        raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
+    if options.create_schema:
+        for statement in create_schema(settings, options.print):
+            print(statement if options.print else statement.splitlines()[0], flush=True)
+    if options.migrate:
+        read_image = ImageReader(settings.max_image_pixels, settings.read_gps).read_bytes
+        adopted = find_identity(settings) if options.adopt else None
+        for sentence in migrate(settings, read_image, options.dry_run, adopted):
+            print(sentence, flush=True)
+    if options.vector_index:
+        print(set_vector_index(settings, options.vector_index))
+    return Exit.OK
+
+
+def find_identity(settings: Settings) -> tuple[str, str, int]:
+    """Name, version and dimension of EMBEDDING_MODEL."""
+    encoder = open_encoder(settings)
+    return encoder.name, encoder.version, encoder.dimension

@@ -1,0 +1,275 @@
+"""What can be asked on the command line: the options of a query, and the query they make."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, get_args
+
+from image_search.cli.export import describe_hit, export_result
+from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
+from image_search.records import Orientation, SearchFilter
+from image_search.search.query import IMAGE_WEIGHT, parse_date
+from image_search.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from image_search.search.searcher import Query, Searcher, SearchResult
+
+
+_SHORT_TYPES = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
+
+
+def add_query_options(parser: argparse.ArgumentParser) -> None:
+    """What the pictures should be like, and how many of them. Whatever is given must hold."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        help="what the pictures should show; 'cat -dog \"red hat\"' leaves something out and insists on something; "
+        "- reads queries from standard input, one a line",
+    )
+    parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to find similar ones to")
+    parser.add_argument("--like", type=int, metavar="ID", help="image_id of a picture to find similar ones to")
+    parser.add_argument("--exclude", default="", metavar="WORDS", help="what the pictures should not show")
+    parser.add_argument("--exclude-image", type=Path, metavar="FILE", help="a picture they should not be like")
+    parser.add_argument(
+        "--weight",
+        type=_parse_share,
+        default=IMAGE_WEIGHT,
+        metavar="0..1",
+        help=f"how much a picture counts against words when both are given (default {IMAGE_WEIGHT})",
+    )
+    parser.add_argument("--limit", type=_parse_limit, default=16, metavar="N", help="how many to list (default 16)")
+    parser.add_argument("--offset", type=_parse_offset, default=0, metavar="N", help="how many to pass over first")
+    parser.add_argument(
+        "--min-relevance",
+        type=_parse_share,
+        metavar="0..1",
+        help="leave out what is less relevant than this; 0.5 is the line between what fits and what does not",
+    )
+    _add_filters(parser.add_argument_group("only pictures that", "A DATE is 2024, 2024-05 or 2024-05-01."))
+
+
+def make_query(options: argparse.Namespace, settings: Settings) -> Query:
+    """The query that the options ask for, its pictures opened. Raises UnreadableImage."""
+    from image_search.images import open_image
+    from image_search.search.searcher import Query
+
+    def open_if_given(file: Path | None) -> Image.Image | None:
+        return open_image(file, settings.max_image_pixels) if file else None
+
+    return Query(
+        " ".join(options.words),
+        open_if_given(options.image),
+        excluded_text=options.exclude,
+        excluded_image=open_if_given(options.exclude_image),
+        like=options.like,
+        image_weight=options.weight,
+        filter=make_filter(options),
+    )
+
+
+def make_filter(options: argparse.Namespace) -> SearchFilter:
+    """What the pictures must be."""
+    return SearchFilter(
+        taken_from=options.taken_from,
+        taken_to=options.taken_to,
+        registered_from=options.registered_from,
+        registered_to=options.registered_to,
+        folder=options.folder,
+        file_types=tuple(options.file_type),
+        orientation=options.orientation,
+        min_pixels=options.min_pixels,
+        generator=options.generator,
+        generation_model=options.generation_model,
+        has_prompt=options.has_prompt,
+        keyword=options.keyword,
+    )
+
+
+def _add_filters(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--taken-from", type=_parse_first, metavar="DATE", help="were taken on this day or later")
+    group.add_argument("--taken-to", type=_parse_last, metavar="DATE", help="were taken on this day or earlier")
+    group.add_argument("--registered-from", type=_parse_first, metavar="DATE", help="were registered then (UTC)")
+    group.add_argument("--registered-to", type=_parse_last, metavar="DATE", help="or earlier")
+    group.add_argument("--folder", type=_parse_folder, metavar="FOLDER", help="were read from below this folder")
+    group.add_argument(
+        "--file-type",
+        type=_parse_file_type,
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="are of this type: jpeg, png, image/webp; may be repeated",
+    )
+    group.add_argument("--orientation", choices=get_args(Orientation), help="have this shape")
+    group.add_argument("--min-pixels", type=_parse_count, metavar="N", help="have at least so many pixels")
+    group.add_argument("--generator", metavar="NAME", help="were made by this program, for example ComfyUI")
+    group.add_argument("--generation-model", metavar="NAME", help="were made with this model")
+    group.add_argument("--keyword", metavar="WORD", help="have this keyword")
+    prompt = group.add_mutually_exclusive_group()
+    prompt.add_argument("--has-prompt", dest="has_prompt", action="store_true", default=None, help="have a prompt")
+    prompt.add_argument("--no-prompt", dest="has_prompt", action="store_false", help="have none")
+
+
+def _parse_limit(text: str) -> int:
+    return _parse_number(text, 1, 10_000)
+
+
+def _parse_offset(text: str) -> int:
+    return _parse_number(text, 0, 10**9)
+
+
+def _parse_count(text: str) -> int:
+    return _parse_number(text, 1, 10**18)
+
+
+def _parse_number(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
+    return int(text)
+
+
+def _parse_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:  # so is what is not a number
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return share
+
+
+def _parse_first(text: str) -> datetime:
+    return _parse_day(text, last=False)
+
+
+def _parse_last(text: str) -> datetime:
+    return _parse_day(text, last=True)
+
+
+def _parse_day(text: str, last: bool) -> datetime:
+    day = parse_date(text, last)
+    if day is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date: write 2024, 2024-05 or 2024-05-01")
+    return day
+
+
+def _parse_folder(text: str) -> str:
+    # A library may have been registered on another machine, so the path of either system stays as it is.
+    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return text if is_absolute else os.path.abspath(os.path.expanduser(text))
+
+
+def _parse_file_type(text: str) -> str:
+    text = text.lower().removeprefix(".")
+    return text if "/" in text else f"image/{_SHORT_TYPES.get(text, text)}"
+
+
+# Search and print what was found: one query, or one after the other with the model loaded once.
+
+FROM_INPUT = ["-"]
+
+
+def open_searcher(settings: Settings) -> Searcher:
+    """The search over the store and the model that the settings choose. Connects and loads nothing yet."""
+    from image_search.encoders import open_encoder
+    from image_search.search.searcher import Searcher
+    from image_search.stores import open_store
+
+    return Searcher(open_store(settings), open_encoder(settings))
+
+
+def search(settings: Settings, options: argparse.Namespace) -> bool:
+    """Answer the query of the options, or every line of standard input. Returns whether each found something."""
+    query = make_query(options, settings)
+    searcher = open_searcher(settings)
+    with searcher.store:
+        if options.words != FROM_INPUT:
+            return _answer(searcher, query, options, settings)
+        return _answer_lines(searcher, query, options, settings)
+
+
+def print_tags(settings: Settings, file: Path) -> int:
+    """probability, Japanese and English of the likeliest tags of a picture. Returns how many there are."""
+    from image_search.encoders import open_encoder
+    from image_search.images import open_image
+    from image_search.search.tagging import Tagger
+
+    image = open_image(file, settings.max_image_pixels)
+    encoder = open_encoder(settings)
+    tags = Tagger(encoder).classify_image(encoder.encode_images([image])[0])
+    for tag in tags:
+        print(f"{tag.probability:.3f}", tag.japanese, tag.english, sep="\t")
+    return len(tags)
+
+
+def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:
+    """A line that cannot be asked is one sentence, and the others are asked all the same."""
+    all_found = True
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            if text:
+                all_found &= _answer(searcher, replace(query, text=text), options, settings)
+        except UnicodeDecodeError:
+            print(f"Line {number} is not UTF-8 text and was passed over.", file=sys.stderr)
+            all_found = False
+        except (ModelUnavailable, StoreUnavailable):  # so it would be for every other line
+            raise
+        except ImageSearchError as error:
+            print(f"Line {number}: {error}", file=sys.stderr)
+            all_found = False
+    return all_found
+
+
+def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:
+    if options.min_relevance is not None:
+        with suppress(TextNotSupported):  # pictures alone are judged by the library itself
+            searcher.tagger.prepare()
+    result = searcher.search(query, options.limit, options.offset)
+    if options.min_relevance is not None:
+        result = _leave_out(result, options.min_relevance)
+    _print_result(result, query, options)
+    if options.out:
+        folder = export_result(options.out, result, query, options, settings, searcher)
+        print(f"{folder} holds the pictures, query.json, results.jsonl and a contact sheet.", file=sys.stderr)
+    return bool(result.hits)
+
+
+def _leave_out(result: SearchResult, least: float) -> SearchResult:
+    """Without the hits that are known to be less relevant."""
+    if any(hit.relevance is None for hit in result.hits):
+        print("How relevant these are cannot be told, so none is left out.", file=sys.stderr)
+    kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)
+    return replace(result, hits=kept)
+
+
+def _print_result(result: SearchResult, query: Query, options: argparse.Namespace) -> None:
+    is_one_of_many = options.words == FROM_INPUT
+    for line in _write_lines(result, query, options, is_one_of_many):
+        print(line)
+    sys.stdout.flush()
+    name = f"{query.text}: " if is_one_of_many else ""
+    print(f"{name}{len(result.hits)} of {result.total} images", file=sys.stderr)
+
+
+def _write_lines(
+    result: SearchResult, query: Query, options: argparse.Namespace, is_one_of_many: bool
+) -> Iterator[str]:
+    if is_one_of_many and not options.json:
+        yield f"# {query.text}"
+    for rank, hit in enumerate(result.hits, start=options.offset + 1):
+        if options.json:
+            asked = {"query": query.text} if is_one_of_many else {}
+            yield json.dumps(asked | describe_hit(rank, hit), ensure_ascii=False)
+        else:
+            distance = "" if hit.distance is None else f"{hit.distance:.6f}"
+            yield f"{distance}\t{hit.image_id}\t{hit.image.file_name}"

@@ -1,0 +1,162 @@
+"""Every model of transformers with a tower for pictures and one for words: CLIP, SigLIP, Chinese-CLIP, ALIGN..."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from image_search.encoders.checkpoint import Checkpoint
+from image_search.encoders.loading import load_network, load_tokenizer
+from image_search.encoders.preprocessing import Preprocessing, UnknownPreprocessing
+from image_search.encoders.tokenization import HubTokens, JapaneseTokens, Tokenize, Tokens
+from image_search.errors import ModelUnavailable, TextNotSupported
+
+# What every loaded model offers to the encoder, whatever its family.
+
+
+class Towers(ABC):
+    """A network with what is needed to feed it. Tensors are on the device and in the precision of the network.
+
+    scale: what the model was trained to multiply the inner product of unit embeddings by, before a softmax over
+           texts; None where it has no text tower.
+    """
+
+    def __init__(self, network: Any, prepare: Preprocessing, scale: float | None = None) -> None:
+        self.network = network
+        self.prepare = prepare
+        self.scale = scale
+
+    @abstractmethod
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embeddings (n, dimension), of any length, of pixels (n, 3, height, width)."""
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of texts, each tensor of shape (n, length)."""
+        raise TextNotSupported("This model embeds pictures only.")
+
+    def embed_tokens(self, tokens: Tokens) -> torch.Tensor:
+        """Embeddings (n, dimension), of any length."""
+        raise TextNotSupported("This model embeds pictures only.")
+
+
+MAX_QUERY_TOKENS = 128
+
+
+class TwoTowers(Towers):
+    """A network with get_image_features and get_text_features."""
+
+    def __init__(self, network: Any, prepare: Preprocessing, tokenize: Tokenize) -> None:
+        super().__init__(network, prepare, read_scale(network))
+        self._tokenize = tokenize
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pooled_features(self.network.get_image_features(pixel_values=pixels))
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenize(texts)
+
+    def embed_tokens(self, tokens: Tokens) -> torch.Tensor:
+        return pooled_features(self.network.get_text_features(**tokens))
+
+
+class DualEncoderTowers(TwoTowers):
+    """VisionTextDualEncoder, any two models side by side.
+
+    Its own get_image_features hands convolutional models arguments they do not take (transformers 4) and projects
+    their (n, channels, 1, 1) along the wrong side (all versions).
+    """
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+        features: torch.Tensor = self.network.visual_projection(pooled.flatten(1))
+        return features
+
+
+def load_clip(checkpoint: Checkpoint) -> TwoTowers:
+    """Load a checkpoint with the preprocessing and the tokenizer of its folder. Raises ModelUnavailable."""
+    network = load_network(checkpoint)
+    is_dual_encoder = checkpoint.config.get("model_type") == "vision-text-dual-encoder"
+    if not (hasattr(network, "get_image_features") and hasattr(network, "get_text_features")):
+        raise ModelUnavailable(
+            f"{checkpoint.name} ({checkpoint.config.get('model_type')}) does not embed pictures and words in one "
+            "space. Choose another EMBEDDING_MODEL, see docs/models.md."
+        )
+    towers = DualEncoderTowers if is_dual_encoder else TwoTowers
+    return towers(network, read_preprocessing(checkpoint), load_text_processor(checkpoint, network))
+
+
+def load_text_processor(checkpoint: Checkpoint, network: Any) -> HubTokens:
+    """The checkpoint's tokenizer with the length and padding its family was trained with."""
+    tokenizer = load_tokenizer(checkpoint)
+    text_config = getattr(network.config, "text_config", None)
+    positions = getattr(text_config, "max_position_embeddings", MAX_QUERY_TOKENS)
+    if checkpoint.config.get("model_type") in ("siglip", "siglip2"):
+        return HubTokens(tokenizer, positions, fixed=True)
+    return HubTokens(tokenizer, min(positions, tokenizer.model_max_length, MAX_QUERY_TOKENS))
+
+
+def read_preprocessing(checkpoint: Checkpoint, default: Preprocessing | None = None) -> Preprocessing:
+    """Preprocessing by processor_config.json (transformers 5) or preprocessor_config.json, or else the default.
+
+    Raises ModelUnavailable when there is neither, or when it asks for steps that are not known.
+    """
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        path = checkpoint.folder / name
+        if not path.is_file():
+            continue
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            # transformers 4 wrote a processor_config.json too, without anything about pictures in it.
+            if name == "preprocessor_config.json" or "image_processor" in config:
+                return Preprocessing.from_config(config)
+        except UnknownPreprocessing as error:
+            raise ModelUnavailable(
+                f"{checkpoint.name} cannot be used: {error}, which is not supported. Choose another EMBEDDING_MODEL."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelUnavailable(
+                f"{path} cannot be understood ({type(error).__name__}: {error}). Copy or download the model again."
+            ) from error
+    if default is not None:
+        return default
+    raise ModelUnavailable(
+        f"{checkpoint.name} has no preprocessor_config.json in {checkpoint.folder}, so nothing says how pictures "
+        "are fed to it. Copy or download the model again."
+    )
+
+
+def pooled_features(output: Any) -> torch.Tensor:
+    """The embeddings themselves: transformers 4 returns them bare, transformers 5 as pooler_output."""
+    features: torch.Tensor = output if torch.is_tensor(output) else output.pooler_output
+    return features.flatten(1)
+
+
+def read_scale(network: Any) -> float | None:
+    """How the model was trained to scale inner products; ALIGN keeps the inverse."""
+    if hasattr(network, "logit_scale"):
+        return float(network.logit_scale.exp())
+    if hasattr(network, "temperature"):
+        return float(1 / network.temperature)
+    return None
+
+
+# stabilityai/japanese-stable-clip-vit-l-16: its own code, its own text recipe.
+
+_HALF = (0.5, 0.5, 0.5)
+
+
+def load_japanese_stable_clip(checkpoint: Checkpoint) -> TwoTowers:
+    """Load the checkpoint by the code in its folder. Raises ModelUnavailable."""
+    try:
+        tokenize = JapaneseTokens.from_folder(checkpoint.folder)
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"The tokenizer of {checkpoint.name} needs a package: pip install sentencepiece"
+        ) from error
+    prepare = read_preprocessing(checkpoint, Preprocessing.standard(224, Image.Resampling.BICUBIC, _HALF, _HALF))
+    return TwoTowers(load_network(checkpoint), prepare, tokenize)

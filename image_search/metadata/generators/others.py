@@ -1,0 +1,196 @@
+"""Fooocus and its forks: one JSON object, with keys by their name (MRE, Ruined Fooocus) or their label (SimpleSDXL)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from image_search.metadata.generators.automatic1111 import read_infotext, split_infotext
+from image_search.metadata.generators.generation import Generation, as_name, as_text, fill_gaps, read_settings
+from image_search.metadata.text import Fields, load_object
+
+# NovelAI: a JSON object in "Comment", from text chunks or from the hidden bits.
+
+_NOVELAI_KEYS = {"uc", "v4_prompt", "noise_schedule", "uncond_scale", "n_samples"}
+
+
+def read_novelai(fields: Fields) -> Generation | None:
+    """Known by Software, or by settings that nobody else has when other programs dropped that chunk."""
+    settings = load_object(fields.get("Comment")) or fields
+    software = fields.get("Software")
+    is_named = isinstance(software, str) and software.startswith("NovelAI")
+    if not is_named and len(_NOVELAI_KEYS & settings.keys()) < 2:
+        return None
+    characters = [
+        (f"{label} {number}", words)
+        for label, key in (("Character", "v4_prompt"), ("Character negative prompt", "v4_negative_prompt"))
+        for number, words in enumerate(_read_characters(settings.get(key)), 1)
+        if words
+    ]
+    return read_settings(
+        "NovelAI",
+        settings,
+        prompt=_read_caption(settings.get("v4_prompt"))
+        or as_text(settings.get("prompt"))
+        or as_text(fields.get("Description")),
+        negative_prompt=_read_caption(settings.get("v4_negative_prompt")),
+        model=as_text(fields.get("Source")),
+        extra=(*characters, *(("Schedule type", name) for name in [as_text(settings.get("noise_schedule"))] if name)),
+    )
+
+
+def _read_caption(prompt: Any) -> str | None:
+    caption = prompt.get("caption") if isinstance(prompt, dict) else None
+    return as_text(caption.get("base_caption")) if isinstance(caption, dict) else None
+
+
+def _read_characters(prompt: Any) -> list[str]:
+    caption = prompt.get("caption") if isinstance(prompt, dict) else None
+    entries = caption.get("char_captions") if isinstance(caption, dict) else None
+    if not isinstance(entries, list):
+        return []
+    return [as_text(entry.get("char_caption")) or "" for entry in entries[:50] if isinstance(entry, dict)]
+
+
+def read_fooocus(fields: Fields) -> Generation | None:
+    """Known by its scheme chunk, by the software it names, or by a base model beside a prompt."""
+    has_scheme = "fooocus_scheme" in fields or fields.get("MakerNote") in ("fooocus", "a1111", "simple")
+    is_named = any(
+        "fooocus" in str(fields.get(key, ""))[:100].lower() for key in ("Software", "software", "Version", "version")
+    )
+    for settings in fields["objects"]:
+        keys = {str(key).lower().replace(" ", "_") for key in settings}
+        if has_scheme or is_named or {"prompt", "base_model"} <= keys or {"prompt", "performance"} <= keys:
+            return _read_object(settings)
+    text = fields.get("parameters")
+    if (has_scheme or is_named) and isinstance(text, str) and not text.lstrip().startswith("{"):
+        return read_infotext(text, "Fooocus")
+    return None
+
+
+def _read_object(settings: dict[str, Any]) -> Generation:
+    is_ruined = "ruined" in str(settings.get("software", settings.get("Software", ""))).lower()
+    plain = {str(key).lower().replace(" ", "_"): value for key, value in settings.items()}
+    return read_settings(
+        "Ruined Fooocus" if is_ruined else "Fooocus",
+        settings,
+        prompt=_strip(plain.get("prompt") or plain.get("full_prompt")),
+        negative_prompt=_strip(plain.get("negative_prompt") or plain.get("negative")),
+        model=as_name(plain.get("base_model_name")) or as_name(plain.get("base_model")),
+        sampler=as_name(plain.get("sampler")) or as_name(plain.get("sampler_name")),
+        extra=tuple((label, value) for label, key in _EXTRA if (value := as_text(plain.get(key)))),
+    )
+
+
+def _strip(value: Any) -> str | None:
+    words = as_text(value)
+    return words.strip() if words else None
+
+
+_EXTRA = (("Schedule type", "scheduler"), ("Styles", "styles"), ("Performance", "performance"), ("Version", "version"))
+
+
+# Draw Things: XMP, with a JSON object in exif:UserComment and a text for people in dc:description.
+
+_NEGATIVE_LINE = re.compile(r"\n-")
+
+
+def read_draw_things(fields: Fields) -> Generation | None:
+    """Known by its name as creator tool, or by the keys of its object."""
+    tool = fields.get("CreatorTool")
+    is_named = isinstance(tool, str) and tool.startswith("Draw Things")
+    settings = next((found for found in fields["objects"] if {"c", "uc"} <= found.keys()), None)
+    written = fields.get("parameters")
+    described = _read_description(written) if isinstance(written, str) and is_named else None
+    if settings is None:
+        return described or (Generation("Draw Things") if is_named else None)
+    found = read_settings(
+        "Draw Things",
+        settings,
+        prompt=(as_text(settings["c"]) or "").strip(),
+        negative_prompt=(as_text(settings["uc"]) or "").strip(),
+    )
+    return fill_gaps(found, described)
+
+
+def _read_description(text: str) -> Generation:
+    parts = split_infotext(text)
+    words = _NEGATIVE_LINE.split(parts.prompt, maxsplit=1)
+    return read_settings(
+        "Draw Things",
+        parts.settings,
+        prompt=words[0].strip(),
+        negative_prompt=words[1].strip() if len(words) > 1 else parts.negative_prompt,
+    )
+
+
+# Spaces on Hugging Face that save a diffusers pipeline's arguments as one JSON object (Animagine XL and its like).
+
+
+def read_hugging_face(fields: Fields) -> Generation | None:
+    """Known by diffusers' names for the settings beside "Model" and "resolution"."""
+    for settings in fields["objects"]:
+        if "Model" in settings and ("resolution" in settings or "num_inference_steps" in settings):
+            return read_settings("Hugging Face Space", settings)
+    return None
+
+
+# Programs around Stable Diffusion 3 that write each argument into a text chunk: "prompt" beside "prompt_3".
+
+
+def read_stability(fields: Fields) -> Generation | None:
+    """Stable Diffusion 3 takes up to three prompts, one for each of its text encoders; equal ones are said once."""
+    if "prompt" not in fields or not ("prompt_2" in fields or "prompt_3" in fields):
+        return None
+
+    def join(*keys: str) -> str | None:
+        words = (as_text(fields.get(key)) for key in keys)
+        return "\n".join(dict.fromkeys(word for word in words if word)) or None
+
+    return read_settings(
+        "Stability",
+        fields,
+        prompt=join("prompt", "prompt_2", "prompt_3"),
+        negative_prompt=join("negative_prompt", "negative_prompt_2", "negative_prompt_3"),
+    )
+
+
+# Easy Diffusion: a text chunk for each setting, or one JSON object, by its name or its label.
+
+_EASY_DIFFUSION_KEYS = ("use_stable_diffusion_model", "Stable Diffusion model", "negative_prompt", "Negative Prompt")
+
+
+def read_easy_diffusion(fields: Fields) -> Generation | None:
+    """Known by the name of its model setting, or by a negative prompt in a chunk of its own with a guidance scale."""
+    has_model = any(sign in fields for sign in _EASY_DIFFUSION_KEYS[:2])
+    has_settings = any(sign in fields for sign in _EASY_DIFFUSION_KEYS[2:]) and (
+        "Guidance Scale" in fields or "num_inference_steps" in fields
+    )
+    if not has_model and not (has_settings and ("sampler_name" in fields or "Sampler" in fields)):
+        return None
+    return read_settings("Easy Diffusion", fields)
+
+
+# Midjourney: the command as it was typed, with its job's number, in "Description".
+
+_JOB = re.compile(r"Job ID: *[0-9a-f-]{8,40}", re.IGNORECASE)
+_SWITCH = re.compile(r"\s--([a-z]+)(?:\s+(?!--)([^\n]*?))?(?=\s--|\s*$)")
+
+
+def read_midjourney(fields: Fields) -> Generation | None:
+    """Known by the job's number behind the prompt."""
+    text = fields.get("Description") or fields.get("parameters")
+    if not isinstance(text, str) or not _JOB.search(text[-8192:]):
+        return None
+    command = _JOB.sub(" ", text[:4096]).strip()
+    switches = dict(_SWITCH.findall(command))
+    return read_settings(
+        "Midjourney",
+        {"seed": switches.get("seed")},
+        prompt=_SWITCH.sub("", command).strip(),
+        negative_prompt=switches.get("no"),
+        model=f"{'niji' if 'niji' in switches else 'v'} {switches.get('niji') or switches.get('v') or ''}".strip()
+        if {"niji", "v"} & switches.keys()
+        else None,
+        written=command,
+    )

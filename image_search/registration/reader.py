@@ -1,0 +1,105 @@
+"""Everything that can be done with a picture before the model is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unicodedata import normalize
+
+from PIL import Image
+
+from image_search.images import (
+    MAX_IMAGE_PIXELS,
+    DecodedPicture,
+    decode_image,
+    hash_bytes,
+    make_preview,
+    make_printable,
+)
+from image_search.metadata import find_sidecars, read_image_text
+from image_search.records import NewImage
+from image_search.registration.files import FoundFile
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A new image, and its picture for the encoder."""
+
+    image: NewImage
+    picture: Image.Image
+
+    @property
+    def name(self) -> str:
+        return make_printable(self.image.file_path or self.image.file_name)
+
+    @property
+    def key(self) -> str:
+        return self.image.content_sha256
+
+    @property
+    def weight(self) -> int:
+        return len(self.image.data) + 3 * self.picture.width * self.picture.height
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOriginal:
+    """A registered image, and the picture its stored original holds."""
+
+    image_id: int
+    picture: Image.Image
+
+    @property
+    def name(self) -> str:
+        return f"Image {self.image_id}"
+
+    @property
+    def key(self) -> int:
+        return self.image_id
+
+    @property
+    def weight(self) -> int:
+        return 3 * self.picture.width * self.picture.height
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """How pictures are read. read_gps: whether the place where a photograph was taken is kept."""
+
+    max_pixels: int = MAX_IMAGE_PIXELS
+    read_gps: bool = False
+
+    def read_file(self, file: FoundFile, data: bytes, content_sha256: str) -> ReadFile:
+        """Decode the bytes of a file, make its preview and find its texts. Raises UnreadableImage."""
+        picture = decode_image(data, file.path, self.max_pixels)
+        sidecars = find_sidecars(Path(file.path))
+        image = self._describe(data, os.path.basename(file.path), content_sha256, picture, sidecars)
+        return ReadFile(replace(image, file_path=file.path, modified_ns=file.modified_ns), picture.image)
+
+    def read_upload(self, data: bytes, file_name: str) -> ReadFile:
+        """The same for a picture that comes from somewhere else than a file. Raises UnreadableImage."""
+        picture = decode_image(data, file_name, self.max_pixels)
+        return ReadFile(self._describe(data, file_name, hash_bytes(data), picture, {}), picture.image)
+
+    def read_bytes(self, data: bytes, file_name: str) -> NewImage:
+        """The same without the picture for the encoder. Raises UnreadableImage."""
+        return self.read_upload(data, file_name).image
+
+    def read_original(self, image_id: int, data: bytes) -> ReadOriginal:
+        """Decode a stored original. Raises UnreadableImage."""
+        return ReadOriginal(image_id, decode_image(data, f"Image {image_id}", self.max_pixels).image)
+
+    def _describe(
+        self, data: bytes, file_name: str, content_sha256: str, picture: DecodedPicture, sidecars: Mapping[str, bytes]
+    ) -> NewImage:
+        return NewImage(
+            content_sha256=content_sha256,
+            file_name=normalize("NFC", file_name),
+            file_type=picture.file_type,
+            width=picture.width,
+            height=picture.height,
+            data=data,
+            preview=make_preview(picture),
+            text=read_image_text(data, sidecars=sidecars, read_gps=self.read_gps),
+        )

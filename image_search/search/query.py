@@ -1,0 +1,129 @@
+"""Arithmetic on unit vectors: words, pictures and what to leave out become one embedding.
+
+With t for the words, p for the pictures, n for what is left out, all of length 1, and w for the pictures' weight:
+
+    q = unit((1 - w) t + w p)        words and pictures together
+    q = unit(q - EXCLUSION n)        moved away from what is left out
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from image_search.encoders.base import Embeddings
+
+# What a person typed, taken apart: meaning, words, "words that must occur" and -what to leave out.
+
+# A minus before a word, or before a quoted phrase, at the beginning of a token; as typed on every keyboard.
+_TOKEN = re.compile(r'(?P<minus>[-－−]?)(?:["“”＂](?P<phrase>[^"“”＂]*)["“”＂]|(?P<word>\S+))')
+_QUOTES = '"“”＂'
+# What nobody says about a picture: file names, seeds, names of models and error codes.
+_IDENTIFIER = re.compile(r"(?a:(?=.*\d)[\w.:()-]{4,}|\w+_\w+)|\S+\.[A-Za-z]{3,4}")
+
+
+@dataclass(frozen=True)
+class ParsedText:
+    """meaning: for the encoder, "" when nothing is left. words: to look up, the required ones among them."""
+
+    meaning: str = ""
+    words: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def is_identifier_query(self) -> bool:
+        """Whether only identifiers were typed, of which the spelling counts and the meaning says nothing."""
+        return bool(self.words) and all(_IDENTIFIER.fullmatch(word) for word in self.words)
+
+
+def parse_text(text: str) -> ParsedText:
+    """Take a query apart. Any text is a query: a quote without its partner or a lone minus is just a character."""
+    words, required, excluded = [], [], []
+    for token in _TOKEN.finditer(text):
+        phrase = token["phrase"]
+        word = " ".join((phrase if phrase is not None else token["word"].strip(_QUOTES)).split())
+        if not word:
+            continue
+        if token["minus"]:
+            excluded.append(word)
+            continue
+        words.append(word)
+        if phrase is not None:
+            required.append(word)
+    return ParsedText(" ".join(words), tuple(words), tuple(required), tuple(excluded))
+
+
+# Days as people type them, for everything that asks for one: the page, its address, the terminal.
+
+_DATE = re.compile(r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2}))?)?", re.ASCII)
+
+
+def parse_date(text: str, last: bool = False) -> datetime | None:
+    """The first moment of a day, month or year (2024-05-01, 2024-05, 2024); with last, of the one after it.
+
+    None for what is no date.
+    """
+    match = _DATE.fullmatch(text.strip())
+    if not match:
+        return None
+    year, month, day = int(match[1]), int(match[2] or 1), int(match[3] or 1)
+    try:
+        start = datetime(year, month, day)
+        if not last:
+            return start
+        if match[3]:
+            return start + timedelta(days=1)
+        if match[2]:
+            return datetime(year + month // 12, month % 12 + 1, 1)
+        return datetime(year + 1, 1, 1)
+    except (ValueError, OverflowError):
+        return None
+
+
+# Measured on demo scenes: of what is left out little remains among the first, of what is wanted nearly everything.
+EXCLUSION = 0.5
+# Pictures say more than words (a place, a light, besides the thing); at this share both are heard best.
+IMAGE_WEIGHT = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class QueryVector:
+    """A query's embedding, float32 (dimension,) of length 1, and what it was made of.
+
+    share: of pictures, 0 for words alone, 1 for pictures alone; None when something was left out
+    """
+
+    embedding: Embeddings
+    share: float | None
+
+
+def blend_embeddings(
+    words: Sequence[Embeddings],
+    pictures: Sequence[Embeddings],
+    left_out: Sequence[Embeddings],
+    image_weight: float = IMAGE_WEIGHT,
+) -> QueryVector | None:
+    """One embedding of all parts, or None when nothing was given. All inputs are of length 1."""
+    weight = min(max(image_weight, 0.0), 1.0) if words and pictures else float(bool(pictures))
+    sides = [(1 - weight, words), (weight, pictures)]
+    wanted = [share * to_unit_length(np.sum(side, axis=0)) for share, side in sides if side]
+    away = to_unit_length(np.sum(left_out, axis=0)) if left_out else None
+    if not wanted:
+        return None if away is None else QueryVector(-away, None)
+    total = to_unit_length(np.sum(wanted, axis=0))
+    if away is not None:
+        return QueryVector(to_unit_length(total - EXCLUSION * away), None)
+    return QueryVector(total, weight)
+
+
+def to_unit_length(vector: Embeddings) -> Embeddings:
+    """The same direction with length 1; what cancelled itself out points anywhere, but is finite and of length 1."""
+    length = float(np.linalg.norm(vector))
+    if length < 1e-6:
+        return np.eye(1, len(vector), dtype=np.float32).reshape(-1)
+    return np.asarray(vector / length, np.float32)

@@ -1,0 +1,323 @@
+"""A query (words, pictures, what to leave out, or nothing) to one ranked list.
+
+Two steps, so that the next page of a result embeds nothing again: plan() turns what was asked into one embedding and
+the words to look up, rank() asks the store for a page. Store and encoder are known here by their two types only.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from image_search.encoders.base import Embeddings, Encoder
+from image_search.errors import TextNotSupported
+from image_search.records import EmbeddingModel, SearchFilter, SearchHit
+from image_search.search.query import IMAGE_WEIGHT, ParsedText, QueryVector, blend_embeddings, parse_text
+from image_search.search.relevance import (
+    SAMPLE_SIZE,
+    ReferenceScores,
+    compute_match_threshold,
+    compute_relevance,
+    compute_z_scores,
+    measure_reference_scores,
+)
+from image_search.search.tagging import Tagger
+from image_search.stores.base import EVERYTHING, ImageStore
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+# The model that searches are made with, and what was computed with it: another model takes the place of all of it.
+
+
+class ModelContext:
+    """An encoder with its entry in the store, its tags, the words asked lately, and its sense of relevance."""
+
+    def __init__(self, store: ImageStore, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.tagger = Tagger(encoder)
+        self.encode_text = functools.lru_cache(maxsize=1024)(self._encode_text_anew)
+        self._store = store
+        self._entry: EmbeddingModel | None = None
+        self._background: tuple[int, ReferenceScores | None] = (-1, None)
+
+    def get_row(self) -> EmbeddingModel:
+        """The store's entry of this model, made if it is new: embeddings of another model never answer a query."""
+        if self._entry is None:
+            encoder = self.encoder
+            self._entry = self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
+        return self._entry
+
+    def get_reference_scores(self) -> ReferenceScores | None:
+        """Measured once the list of tags is embedded, and again when the library has grown or shrunk by a tenth."""
+        count = self._store.count_images()
+        measured = self._background[0]
+        if measured >= 0 and abs(count - measured) <= measured // 10:
+            return self._background[1]
+        if self.encoder.supports_text and not self.tagger.is_ready:
+            return None
+        sample = self._store.sample_embeddings(self.get_row().model_id, SAMPLE_SIZE)
+        words = self.tagger.embeddings if self.encoder.supports_text else None
+        self._background = (count, measure_reference_scores(sample, words))
+        return self._background[1]
+
+    def _encode_text_anew(self, text: str) -> Embeddings:
+        embedding: Embeddings = self.encoder.encode_texts([text])[0]
+        return embedding
+
+
+# Two rankings of one library made into one: by meaning, and of those in whose texts the words occur.
+#
+# Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): every list gives 1 / (60 + rank). Both lists are ordered by
+# the same distance, so the sum asks one question only: how much being named in words lifts an image.
+
+FoundBy = Literal["meaning", "words", "both"]
+
+_RRF_K = 60
+# Identifiers say nothing by their meaning: twice the weight puts every image that has them before all others.
+_WORDS_WEIGHT, _EXACT_WEIGHT = 1.0, 2.0
+_NEAR = 32  # ranks by meaning that count as found by meaning, too
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHit(SearchHit):
+    """A hit and how it was found; None for the newest images, which nobody searched for.
+
+    relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
+    """
+
+    found_by: FoundBy | None = None
+    relevance: float | None = None
+
+
+def fuse_rankings(
+    by_meaning: Sequence[SearchHit], by_words: Sequence[SearchHit], is_identifier_query: bool
+) -> list[FoundHit]:
+    """One list of all hits of both, each once, best first. Images named in words win ties."""
+    weight = _EXACT_WEIGHT if is_identifier_query else _WORDS_WEIGHT
+    scores: dict[int, float] = {}
+    for rank, hit in enumerate(by_words, start=1):
+        scores[hit.image_id] = weight / (_RRF_K + rank)
+    near = {hit.image_id for hit in by_meaning[:_NEAR]}
+    named = set(scores)
+    for rank, hit in enumerate(by_meaning, start=1):
+        scores[hit.image_id] = scores.get(hit.image_id, 0.0) + 1 / (_RRF_K + rank)
+    hits = {hit.image_id: hit for hit in (*by_words, *by_meaning)}  # by_words first: its order breaks ties
+    order = sorted(hits, key=lambda image_id: -scores[image_id])
+    return [with_source(hits[image_id], _name_source(image_id, near, named)) for image_id in order]
+
+
+def with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
+    return FoundHit(hit.image, hit.distance, found_by)
+
+
+def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:
+    if image_id not in named:
+        return "meaning"
+    return "both" if image_id in near else "words"
+
+
+PAGE_SIZE = 16
+# Ranks that take part in the fusion; what is further down follows by distance alone. Three pages.
+_WINDOW = 48
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a person asks for. Blank words and no picture ask for the newest images.
+
+    text:          words; "quoted" ones must occur, -this is left out
+    excluded_text: more words to leave out
+    like:          image_id of a registered image to find similar ones to; itself is left out
+    image_weight:  0 to 1: how much pictures count against words when both are given
+    """
+
+    text: str = ""
+    image: Image.Image | None = None
+    excluded_text: str = ""
+    excluded_image: Image.Image | None = None
+    like: int | None = None
+    image_weight: float = IMAGE_WEIGHT
+    filter: SearchFilter = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A query made ready for the store.
+
+    blend:     what was embedded; None for the newest images, and for words to an image-only model
+    model_id:  the model it was embedded with
+    words:     what to look up in the images' texts; () when a picture says what is meant, too
+    excluded:  words that lift no image in whose texts they occur, whatever else is named there
+    """
+
+    blend: QueryVector | None = None
+    model_id: int | None = None
+    words: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    is_identifier_query: bool = False
+    left_out: int | None = None
+    filter: SearchFilter = EVERYTHING
+    encode_ms: float = 0.0
+
+    @property
+    def is_newest(self) -> bool:
+        return self.blend is None and not self.words
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One page of a ranked list, best first. total: how many images qualified, on all pages together.
+
+    has_match: whether anything on this page stands out; None when it cannot be told.
+    """
+
+    hits: tuple[FoundHit, ...]
+    total: int
+    encode_ms: float
+    search_ms: float
+    has_more: bool
+    has_match: bool | None = None
+
+
+class Searcher:
+    """Searches one store with one encoder. Safe to use from several threads when the two are."""
+
+    def __init__(self, store: ImageStore, encoder: Encoder) -> None:
+        self.store = store
+        self._model = ModelContext(store, encoder)
+
+    @property
+    def model(self) -> ModelContext:
+        """The model in use with all that belongs to it. Take it once where several of its parts must agree."""
+        return self._model
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._model.encoder
+
+    @property
+    def tagger(self) -> Tagger:
+        return self._model.tagger
+
+    def use(self, encoder: Encoder) -> None:
+        """Search with this model from now on. What was planned with the one before it is still ranked by that one."""
+        self._model = ModelContext(self.store, encoder)
+
+    def search(self, query: Query, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
+        """Plan and rank in one call. Raises EncoderError or StoreError, ready to be shown."""
+        return self.rank(self.plan(query), limit, offset)
+
+    def plan(self, query: Query) -> Plan:
+        """Embed what was asked. Raises ModelUnavailable or another EncoderError, ImageNotFound for query.like."""
+        started = time.perf_counter()
+        model = self._model
+        text = parse_text(query.text)
+        has_picture = query.image is not None or query.like is not None
+        try:
+            blend = self._embed(model, query, text)
+        except TextNotSupported:
+            # An image-only model still leaves the words themselves to be looked up.
+            if has_picture or not text.words or not self.store.search_words(text.words, 1, 0, query.filter):
+                raise
+            blend = None
+        return Plan(
+            blend,
+            model_id=model.get_row().model_id if blend else None,
+            words=() if has_picture else text.words,
+            excluded=(*text.excluded, *query.excluded_text.split()),
+            is_identifier_query=text.is_identifier_query,
+            left_out=query.like,
+            filter=replace(query.filter, words=(*query.filter.words, *text.required)),
+            encode_ms=_milliseconds_since(started),
+        )
+
+    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
+        """A page of the images that answer the plan, or of the newest. Raises StoreError."""
+        started = time.perf_counter()
+        if plan.is_newest:
+            hits = [with_source(hit, None) for hit in self.store.find_latest(limit, offset, plan.filter)]
+        elif plan.blend is None:
+            found = self.store.search_words(plan.words, limit, offset, plan.filter)
+            hits = [with_source(hit, "words") for hit in found]
+        else:
+            hits = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
+        total = self._count(plan)
+        hits, has_match = self._judge(plan, hits, total)
+        return SearchResult(
+            tuple(hits),
+            total,
+            plan.encode_ms,
+            _milliseconds_since(started),
+            has_more=len(hits) == limit and offset + limit < total,
+            has_match=has_match,
+        )
+
+    def get_model(self) -> EmbeddingModel:
+        """The store's entry of the loaded model. Raises StoreError, ModelUnavailable."""
+        return self._model.get_row()
+
+    def _embed(self, model: ModelContext, query: Query, text: ParsedText) -> QueryVector | None:
+        words = [model.encode_text(text.meaning)] if text.meaning else []
+        pictures = [model.encoder.encode_images([query.image])[0]] if query.image is not None else []
+        if query.like is not None:
+            pictures.append(self.store.get_embedding(query.like, model.get_row().model_id))
+        excluded = [model.encode_text(word) for word in (*text.excluded, query.excluded_text.strip()) if word]
+        if query.excluded_image is not None:
+            excluded.append(model.encoder.encode_images([query.excluded_image])[0])
+        return blend_embeddings(words, pictures, excluded, query.image_weight)
+
+    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> list[FoundHit]:
+        """Fused ranks first, then the rest by distance. One total order, so that pages never overlap."""
+        model_id = plan.model_id or self.get_model().model_id
+        named = []
+        if plan.words:
+            with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
+            named = self.store.search_embedding(model_id, embedding, _WINDOW, 0, with_words)
+        for word in plan.excluded if named else ():
+            unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
+            gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}
+            named = [hit for hit in named if hit.image_id not in gone]
+        if not named and plan.left_out is None:
+            hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
+            return [with_source(hit, "meaning") for hit in hits]
+        near = self.store.search_embedding(model_id, embedding, _WINDOW, 0, plan.filter)
+        order = fuse_rankings(near, named, plan.is_identifier_query)
+        missing = offset + limit + (plan.left_out is not None) - len(order)
+        if missing > 0 and len(near) == _WINDOW:
+            # Of the ranks behind the window, at most as many as are named in words were fused already.
+            rest = self.store.search_embedding(model_id, embedding, missing + len(named), _WINDOW, plan.filter)
+            fused = {hit.image_id for hit in order}
+            order += [with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
+        return [hit for hit in order if hit.image_id != plan.left_out][offset : offset + limit]
+
+    def _judge(self, plan: Plan, hits: list[FoundHit], total: int) -> tuple[list[FoundHit], bool | None]:
+        """The hits with their relevance, and whether anything stands out. What is named in words is relevant."""
+        model = self._model
+        is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
+        background = model.get_reference_scores() if is_current and hits else None
+        scores = [-hit.distance for hit in hits if hit.distance is not None]
+        if background is None or plan.blend is None or len(scores) < len(hits):
+            return hits, None
+        evidence = compute_relevance(background, plan.blend, scores)
+        if evidence is None:
+            return hits, None
+        named = [hit.found_by in ("words", "both") for hit in hits]
+        rated = [
+            replace(hit, relevance=max(float(rating), 0.5) if is_named else float(rating))
+            for hit, rating, is_named in zip(hits, compute_z_scores(plan.blend, evidence, total), named, strict=True)
+        ]
+        return rated, any(named) or bool(evidence.max() >= compute_match_threshold(plan.blend, total))
+
+    def _count(self, plan: Plan) -> int:
+        if not plan.is_newest and plan.blend is None:
+            return self.store.count_images(replace(plan.filter, words=(*plan.filter.words, *plan.words)))
+        return max(0, self.store.count_images(plan.filter) - (plan.left_out is not None))
+
+
+def _milliseconds_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

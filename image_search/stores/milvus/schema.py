@@ -1,0 +1,181 @@
+"""The collections of a library in Milvus, and the one row that says what of them counts.
+
+image_search_images: a row for each image, with everything but its original and preview.
+image_search_embeddings_N: a row for each embedding of model N, with copies of the fields that filters ask for.
+image_search_state: one row. A row is written at once or not at all, so it takes the place of transactions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pymilvus import DataType
+
+from image_search.errors import SchemaError
+from image_search.records import EmbeddingModel
+
+SCHEMA_VERSION = 1
+
+IMAGES = "image_search_images"
+STATE = "image_search_state"
+
+MAX_BYTES = 65_535  # of a text field
+MAX_MARKS = 4096  # of an array field
+
+_KEY = 32  # characters
+_NOTHING = [0.0, 0.0]  # every collection must have an embedding
+
+# What filters and words ask for, in the images and with the embeddings.
+FILTER_FIELDS = (
+    "width",
+    "height",
+    "pixels",
+    "taken_at",
+    "upload_date",
+    "has_prompt",
+    "file_type",
+    "generator",
+    "generation_model",
+    "marks",
+    "words",
+    "words_cut",
+)
+
+
+@dataclass(frozen=True)
+class LibraryState:
+    """What the library holds, and what was begun and must be finished."""
+
+    last_image_id: int = 0  # images with higher ids are not there yet: their batch is being written, or never was
+    last_model_id: int = 0
+    models: tuple[EmbeddingModel, ...] = ()
+    has_cut_words: bool = False  # whether some image has more words than a field holds
+    removed: tuple[int, ...] = ()  # images that are gone although rows of theirs may still lie about
+    changed: tuple[int, ...] = ()  # images whose copies beside the embeddings may still have the text of before
+    dropped: tuple[int, ...] = ()  # models that are gone although their collection may still lie about
+
+    @property
+    def is_unfinished(self) -> bool:
+        return bool(self.removed or self.changed or self.dropped)
+
+
+def name_embeddings(model_id: int) -> str:
+    """The collection of the embeddings of a model."""
+    return f"image_search_embeddings_{model_id}"
+
+
+def prepare_library(client: Any, is_lite: bool, location: str) -> None:
+    """Make the collections of a new library, or check those that are there. Only one program may do it at once.
+
+    Raises SchemaError when they are of a newer version of this program.
+    """
+    if client.has_collection(IMAGES):
+        client.load_collection(IMAGES)
+    else:
+        _make_images(client, is_lite)
+    if client.has_collection(STATE):
+        client.load_collection(STATE)
+    else:
+        _make_state(client, is_lite)
+    content = _read_content(client)
+    if content is None:  # the last step of making a library
+        write_state(client, LibraryState())
+        return
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise SchemaError(
+            f"{location} has schema version {version}, this program knows version {SCHEMA_VERSION}. "
+            "Use the version of the program that made it, or name another database in DATABASE_URL."
+        )
+    for model in read_state(client).models:
+        client.load_collection(name_embeddings(model.model_id))
+
+
+def read_state(client: Any) -> LibraryState:
+    """The state of the library as the last writer left it."""
+    content = _read_content(client) or {}
+    content.pop("schema_version", None)
+    state = LibraryState(**content)
+    return replace(
+        state,
+        models=tuple(EmbeddingModel(**model) for model in content.get("models", ())),
+        removed=tuple(state.removed),
+        changed=tuple(state.changed),
+        dropped=tuple(state.dropped),
+    )
+
+
+def write_state(client: Any, state: LibraryState) -> None:
+    """Make this the state of the library."""
+    content = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(state)}, ensure_ascii=False)
+    client.upsert(STATE, [{"name": "state", "content": content, "nothing": _NOTHING}])
+
+
+def make_embeddings_collection(client: Any, model_id: int, dimension: int, is_lite: bool) -> None:
+    """An empty collection for the embeddings of a model, in place of what a crash left."""
+    name = name_embeddings(model_id)
+    if client.has_collection(name):
+        client.drop_collection(name)
+    schema = client.create_schema()
+    schema.add_field("image_id", DataType.INT64, is_primary=True)
+    _add_filter_fields(schema)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+    _make_collection(client, name, schema, "embedding", ("marks", "upload_date"), is_lite)
+
+
+def _make_images(client: Any, is_lite: bool) -> None:
+    schema = _make_schema(client, [("image_id", DataType.INT64, {"is_primary": True})])
+    schema.add_field("content_sha256", DataType.VARCHAR, max_length=64)
+    schema.add_field("file_name_key", DataType.VARCHAR, max_length=_KEY)
+    schema.add_field("file_path_key", DataType.VARCHAR, max_length=_KEY)
+    _add_filter_fields(schema)
+    schema.add_field("document", DataType.VARCHAR, max_length=MAX_BYTES)
+    looked_up = ("content_sha256", "file_name_key", "file_path_key", "marks", "upload_date")
+    _make_collection(client, IMAGES, schema, "nothing", looked_up, is_lite)
+
+
+def _make_state(client: Any, is_lite: bool) -> None:
+    schema = _make_schema(client, [("name", DataType.VARCHAR, {"max_length": 64, "is_primary": True})])
+    schema.add_field("content", DataType.VARCHAR, max_length=MAX_BYTES)
+    _make_collection(client, STATE, schema, "nothing", (), is_lite)
+
+
+def _make_schema(client: Any, fields: list[tuple[str, DataType, dict[str, Any]]]) -> Any:
+    schema = client.create_schema()
+    for name, kind, options in fields:
+        schema.add_field(name, kind, **options)
+    schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=len(_NOTHING))
+    return schema
+
+
+def _add_filter_fields(schema: Any) -> None:
+    for name in ("width", "height", "pixels", "taken_at", "upload_date"):
+        schema.add_field(name, DataType.INT64)
+    for name in ("has_prompt", "words_cut"):
+        schema.add_field(name, DataType.BOOL)
+    for name in ("file_type", "generator", "generation_model"):
+        schema.add_field(name, DataType.VARCHAR, max_length=_KEY)
+    schema.add_field(
+        "marks", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MAX_MARKS, max_length=_KEY + 1
+    )
+    schema.add_field("words", DataType.VARCHAR, max_length=MAX_BYTES)
+
+
+def _make_collection(
+    client: Any, name: str, schema: Any, vector: str, looked_up: tuple[str, ...], is_lite: bool
+) -> None:
+    indexes = client.prepare_index_params()
+    indexes.add_index(vector, index_type="FLAT", metric_type="IP")
+    for field in () if is_lite else looked_up:  # Milvus Lite cannot, and reads all rows
+        indexes.add_index(field, index_type="INVERTED")
+    # Strong: what was added is found by the next search, whoever searches. One shard: a batch is visible at once.
+    client.create_collection(name, schema=schema, consistency_level="Strong", num_shards=1)
+    client.create_index(name, indexes, sync=False)  # nothing is in it yet that could be waited for
+    client.load_collection(name)
+
+
+def _read_content(client: Any) -> dict[str, Any] | None:
+    rows = client.query(STATE, filter='name == "state"', output_fields=["content"])
+    return json.loads(rows[0]["content"]) if rows else None

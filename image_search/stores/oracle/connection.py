@@ -1,0 +1,273 @@
+"""Connections to Oracle Database: one pool a store, transactions, and what happens when the connection is lost.
+
+A read is done again once when its connection was lost. A write is never done again after that: whether it was kept
+may be unknown, and running the program again is safe (images are known by their hash). A write that met another writer
+was rolled back as a whole and is done again from the beginning, a few times.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import oracledb
+
+from image_search.errors import SettingsError, StoreUnavailable
+from image_search.settings import Settings
+from image_search.stores.oracle.errors import OracleError, describe, is_clash, is_lost
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Binds = Mapping[str, object]
+
+POOL_SIZE = 4  # searches of several people at once; more than the database's processors would only wait there
+_ATTEMPTS = 4
+_CALL_TIMEOUT_MS = 60_000  # a round trip: an exact scan of a million embeddings takes a few seconds
+_MAX_IN_LIST = 1000  # Oracle's limit before 23ai
+_IN_LIST_SIZES = (1, 16, 128, _MAX_IN_LIST)
+
+
+class Session:
+    """One connection for the length of one piece of work. Raises what the driver raises."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """23.26.1.0.0 as numbers."""
+        return tuple(int(part) for part in self.connection.version.split("."))
+
+    def query(self, sql: str, binds: Binds | None = None) -> list[Row]:
+        """All rows; CLOB and BLOB columns as str and bytes, so that no row costs a round trip of its own."""
+        with self.connection.cursor() as cursor:
+            _set_types(cursor, binds)
+            cursor.execute(sql, dict(binds or {}), fetch_lobs=False)
+            rows: list[Row] = cursor.fetchall()
+        return rows
+
+    def query_chunks(self, write_sql: Callable[[str], str], values: Sequence[object]) -> Iterable[Row]:
+        """Rows of a query whose IN list holds the values; write_sql is given the list and returns the statement."""
+        for names, binds in _cut_in_lists(values):
+            yield from self.query(write_sql(names), binds)
+
+    def execute_chunks(self, write_sql: Callable[[str], str], values: Sequence[object]) -> int:
+        """The same for a statement that changes rows. Returns how many."""
+        return sum(self.execute(write_sql(names), binds) for names, binds in _cut_in_lists(values))
+
+    def execute(self, sql: str, binds: Binds | None = None, types: Binds | None = None) -> int:
+        """Run a statement. Returns how many rows it changed. types: bind types the values do not show (NULLs)."""
+        with self.connection.cursor() as cursor:
+            _set_types(cursor, binds, types)
+            cursor.execute(sql, dict(binds or {}))
+            return int(cursor.rowcount)
+
+    def execute_many(self, sql: str, rows: Sequence[Binds]) -> int:
+        """Run a statement once for every row of binds, in one round trip. Returns how many rows it changed."""
+        if not rows:
+            return 0
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql, [dict(row) for row in rows])
+            return int(cursor.rowcount)
+
+    def insert(self, sql: str, binds: Binds, returning: str, types: Binds | None = None) -> int:
+        """Insert one row and return the number its RETURNING clause binds."""
+        with self.connection.cursor() as cursor:
+            number = cursor.var(oracledb.DB_TYPE_NUMBER)
+            _set_types(cursor, binds, types)
+            cursor.execute(sql, {**binds, returning: number})
+            return int(number.getvalue()[0])
+
+
+class Connections:
+    """The pool of a store. Opens nothing before it is asked to; safe to use from several threads."""
+
+    def __init__(self, settings: Settings, check: Callable[[Session], None]) -> None:
+        """check: called before the first work is done, until it raises nothing."""
+        self._settings = settings
+        self._check = check
+        self._is_checked = False
+        self._lock = threading.Lock()
+        self._pool: Any = None
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """What work returns. Raises StoreError."""
+        for is_again in (False, True):
+            connection = None
+            try:
+                connection = self._acquire(is_checked=is_again)
+                return self._do(work, connection)
+            except OracleError as error:
+                if is_again or not (connection and is_lost(error)):
+                    raise describe(error) from error
+            finally:
+                _release(connection)
+        raise AssertionError("unreachable")
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """What work returns, after a commit; everything is rolled back when it raises. Raises StoreError.
+
+        work may be called several times, each time in a new transaction.
+        """
+        for attempt in range(_ATTEMPTS):
+            connection = None
+            try:
+                connection = self._acquire(is_checked=True)
+                result = self._do(work, connection)
+            except OracleError as error:
+                _roll_back(connection)
+                if not is_clash(error) or attempt == _ATTEMPTS - 1:
+                    raise _describe_write(error, connection) from error
+            except BaseException:
+                _roll_back(connection)
+                raise
+            else:
+                _commit(connection)
+                return result
+            finally:
+                _release(connection)
+            time.sleep(random.uniform(0.02, 0.1) * (attempt + 1))  # so that two writers do not meet again
+        raise AssertionError("unreachable")
+
+    def get_pool_state(self) -> tuple[int, int, int]:
+        """Connections in use, connections open, connections at most."""
+        pool = self._get_pool()
+        return int(pool.busy), int(pool.opened), int(pool.max)
+
+    def close(self) -> None:
+        """Close all connections. A later call opens new ones."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            with suppress(*OracleError):
+                pool.close(force=True)
+
+    def _do(self, work: Callable[[Session], T], connection: Any) -> T:
+        session = Session(connection)
+        if not self._is_checked:
+            self._check(session)
+            self._is_checked = True
+        return work(session)
+
+    def _get_pool(self) -> Any:
+        with self._lock:
+            if self._pool is None:
+                self._pool = oracledb.create_pool(
+                    **list_parameters(self._settings),
+                    min=0,
+                    max=POOL_SIZE,
+                    increment=1,
+                    getmode=oracledb.POOL_GETMODE_TIMEDWAIT,
+                    wait_timeout=20_000,
+                    ping_interval=60,
+                    session_callback=lambda connection, _: setattr(connection, "call_timeout", _CALL_TIMEOUT_MS),
+                )
+            return self._pool
+
+    def _acquire(self, is_checked: bool) -> Any:
+        """A connection. is_checked: one that has just answered, whatever the pool still believes to be alive."""
+        pool = self._get_pool()
+        connection = pool.acquire()
+        for _ in range(POOL_SIZE if is_checked else 0):
+            try:
+                connection.ping()
+                break
+            except OracleError:
+                pool.drop(connection)
+                connection = pool.acquire()
+        return connection
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Session]:
+    """A connection of its own without a time limit, for work on the schema. Raises StoreError.
+
+    What is not committed is rolled back at the end.
+    """
+    connection = None
+    try:
+        connection = oracledb.connect(**list_parameters(settings))
+        yield Session(connection)
+    except OracleError as error:
+        raise describe(error) from error
+    finally:
+        _release(connection)
+
+
+def list_parameters(settings: Settings) -> dict[str, Any]:
+    """What the driver needs to know to connect. Raises SettingsError for a wallet that is not there."""
+    parameters: dict[str, Any] = {
+        "user": settings.db_user,
+        "password": settings.db_password,
+        "dsn": settings.db_dsn,
+        "tcp_connect_timeout": 10.0,
+        "program": "image-search",  # how administrators tell our sessions from others
+    }
+    if settings.db_wallet_location:
+        folder = Path(settings.db_wallet_location)
+        if not (folder / "ewallet.pem").is_file():
+            raise SettingsError(
+                f"DB_WALLET_LOCATION is {folder}, which holds no ewallet.pem. "
+                "Unpack the wallet there, or leave the setting empty."
+            )
+        parameters["wallet_location"] = str(folder)
+        parameters["wallet_password"] = settings.db_wallet_password or None
+    config_dir = settings.db_config_dir or settings.db_wallet_location  # a wallet comes with its tnsnames.ora
+    if config_dir:
+        parameters["config_dir"] = config_dir
+    return parameters
+
+
+def _cut_in_lists(values: Sequence[object]) -> Iterator[tuple[str, dict[str, object]]]:
+    # Lists come in a few lengths only, filled up with their last value, so that the database knows the statement.
+    for start in range(0, len(values), _MAX_IN_LIST):
+        chunk = list(values[start : start + _MAX_IN_LIST])
+        size = next(size for size in _IN_LIST_SIZES if size >= len(chunk))
+        chunk += [chunk[-1]] * (size - len(chunk))
+        binds = {f"value_{number}": value for number, value in enumerate(chunk)}
+        yield ", ".join(f":{name}" for name in binds), binds
+
+
+def _set_types(cursor: Any, binds: Binds | None, types: Binds | None = None) -> None:
+    # The driver binds a datetime as DATE, which has no fractions of a second.
+    times = {name: oracledb.DB_TYPE_TIMESTAMP for name, value in (binds or {}).items() if isinstance(value, datetime)}
+    if times or types:
+        cursor.setinputsizes(**times, **(types or {}))
+
+
+def _commit(connection: Any) -> None:
+    try:
+        connection.commit()
+    except OracleError as error:
+        _roll_back(connection)
+        if not is_lost(error):
+            raise describe(error) from error
+        raise StoreUnavailable(
+            "The connection to Oracle Database was lost while saving, so it is not certain whether the last change was "
+            "kept. Run again when the database is back: nothing is stored twice."
+        ) from error
+
+
+def _describe_write(error: Exception, connection: Any) -> Exception:
+    described = describe(error)
+    if connection is not None and is_lost(error):
+        return StoreUnavailable(f"{described} Nothing of the last change was kept.")
+    return described
+
+
+def _roll_back(connection: Any) -> None:
+    if connection is not None:
+        with suppress(*OracleError):
+            connection.rollback()
+
+
+def _release(connection: Any) -> None:
+    if connection is not None:
+        with suppress(*OracleError):
+            connection.close()  # back into the pool, or closed; what is not committed is rolled back

@@ -1,0 +1,391 @@
+"""Turn the tables of the original application into those of create_all_tables.sql, keeping images and embeddings.
+
+The tables stay where they are: columns are added, filled and then made mandatory. What stands in the way of the unique
+keys is counted first; a dry run ends there. Each step may be run again, so an interrupted migration is
+simply started once more. Nothing is ever deleted but doubles and rows that belong to nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+
+from image_search.errors import SchemaError, UnreadableImage
+from image_search.records import NewImage
+from image_search.settings import Settings
+from image_search.stores.oracle.connection import Row, Session, connect
+from image_search.stores.oracle.rows import make_search_text
+from image_search.stores.oracle.schema import check_release, create_schema, read_tables
+
+# Statements that turn the tables of the original application into those of create_all_tables.sql.
+#
+# Definitions of columns and constraints are not written here: they are read from that file. Everything may be run
+# again.
+
+FIND_COLUMNS = """
+SELECT c.table_name, c.column_name, c.nullable
+FROM user_tab_columns c
+ORDER BY c.table_name, c.column_id"""
+
+FIND_CONSTRAINTS = """
+SELECT c.table_name, c.constraint_name, c.constraint_type, c.delete_rule
+FROM user_constraints c
+WHERE c.constraint_type IN ('P', 'R', 'U', 'C')"""
+
+# The vector index was built on an empty table and the word indexes without a Japanese lexer; all are made anew.
+FIND_OLD_INDEXES = """
+SELECT x.index_name, x.index_type
+FROM user_indexes x
+WHERE x.index_type IN ('VECTOR', 'DOMAIN') AND x.index_name <> 'IX_IMAGES_SEARCH_TEXT'
+  AND x.table_name IN ('IMAGES', 'IMAGE_DESCRIPTIONS', 'IMAGE_EMBEDDINGS')"""
+
+# --- what is doubled or belongs to nothing: counted before anything is changed ---
+
+COUNT_PROBLEMS = {
+    "models that are listed twice": """
+SELECT COUNT(*)
+FROM embedding_models m
+WHERE m.model_id > (SELECT MIN(f.model_id) FROM embedding_models f
+                    WHERE f.model_name = m.model_name AND f.model_version = m.model_version)""",
+    "models that are marked as current beside another": """
+SELECT COUNT(*)
+FROM embedding_models m
+WHERE m.is_current = 'Y'
+  AND m.model_id > (SELECT MIN(f.model_id) FROM embedding_models f WHERE f.is_current = 'Y')""",
+    "embeddings that are stored twice": """
+SELECT COUNT(*)
+FROM image_embeddings e
+WHERE e.embedding_id < (SELECT MAX(l.embedding_id) FROM image_embeddings l
+                        WHERE l.image_id = e.image_id AND l.model_id = e.model_id AND l.embedding IS NOT NULL)""",
+    "embeddings that are empty or belong to nothing": """
+SELECT COUNT(*)
+FROM image_embeddings e
+WHERE e.image_id IS NULL OR e.model_id IS NULL OR e.embedding IS NULL""",
+    "descriptions beside a newer one of the same image": """
+SELECT COUNT(*)
+FROM image_descriptions d
+WHERE d.description_id < (SELECT MAX(l.description_id) FROM image_descriptions l
+                          WHERE l.image_id = d.image_id AND l.description IS NOT NULL)""",
+    "descriptions that are empty or belong to nothing": """
+SELECT COUNT(*)
+FROM image_descriptions d
+WHERE d.image_id IS NULL OR d.description IS NULL""",
+}
+
+# These cannot be repaired here: what is right is not known.
+COUNT_OBSTACLES = {
+    "models have no name, version or dimension. Fill in EMBEDDING_MODELS": """
+SELECT COUNT(*)
+FROM embedding_models m
+WHERE m.model_name IS NULL OR m.model_version IS NULL OR m.vector_dimension IS NULL""",
+    "embeddings have another dimension than their model says. Correct VECTOR_DIMENSION or delete them": """
+SELECT COUNT(*)
+FROM image_embeddings e
+JOIN embedding_models m ON m.model_id = e.model_id
+WHERE VECTOR_DIMENSION_COUNT(e.embedding) <> m.vector_dimension""",
+    "images have no bytes. Delete them": """
+SELECT COUNT(*)
+FROM images i
+WHERE i.image_data IS NULL""",
+}
+
+# Distances are only right for vectors of length 1; these go on working, and are better embedded again.
+COUNT_UNNORMALISED = """
+SELECT COUNT(*)
+FROM image_embeddings e
+WHERE ABS(VECTOR_NORM(e.embedding) - 1) > 0.01"""
+
+# --- repairs, in this order ---
+
+REPAIRS = (
+    """
+UPDATE image_embeddings e
+SET e.model_id = (SELECT MIN(f.model_id)
+                  FROM embedding_models f
+                  JOIN embedding_models m ON m.model_name = f.model_name AND m.model_version = f.model_version
+                  WHERE m.model_id = e.model_id)
+WHERE e.model_id IN (SELECT m.model_id
+                     FROM embedding_models m
+                     WHERE m.model_id > (SELECT MIN(f.model_id) FROM embedding_models f
+                                         WHERE f.model_name = m.model_name AND f.model_version = m.model_version))""",
+    """
+UPDATE embedding_models m
+SET m.is_current = 'Y'
+WHERE m.model_id IN (SELECT MIN(f.model_id)
+                     FROM embedding_models f
+                     JOIN embedding_models c ON c.model_name = f.model_name AND c.model_version = f.model_version
+                     WHERE c.is_current = 'Y'
+                     GROUP BY f.model_name, f.model_version)""",
+    """
+DELETE FROM embedding_models m
+WHERE m.model_id > (SELECT MIN(f.model_id) FROM embedding_models f
+                    WHERE f.model_name = m.model_name AND f.model_version = m.model_version)""",
+    """
+UPDATE embedding_models m
+SET m.is_current = 'N'
+WHERE m.is_current IS NULL
+   OR m.is_current = 'Y'
+  AND m.model_id > (SELECT MIN(f.model_id) FROM embedding_models f WHERE f.is_current = 'Y')""",
+    """
+DELETE FROM image_embeddings e
+WHERE e.image_id IS NULL OR e.model_id IS NULL OR e.embedding IS NULL
+   OR e.embedding_id < (SELECT MAX(l.embedding_id) FROM image_embeddings l
+                        WHERE l.image_id = e.image_id AND l.model_id = e.model_id AND l.embedding IS NOT NULL)""",
+    """
+DELETE FROM image_descriptions d
+WHERE d.image_id IS NULL OR d.description IS NULL
+   OR d.description_id < (SELECT MAX(l.description_id) FROM image_descriptions l
+                          WHERE l.image_id = d.image_id AND l.description IS NOT NULL)""",
+    """
+UPDATE images i
+SET i.file_name = COALESCE(i.file_name, 'image' || i.image_id),
+    i.upload_date = COALESCE(i.upload_date, SYS_EXTRACT_UTC(SYSTIMESTAMP))
+WHERE i.file_name IS NULL OR i.upload_date IS NULL""",
+)
+
+# --- images, one after another: what SQL cannot know is read from the bytes ---
+
+READ_IMAGES = """
+SELECT i.image_id, i.file_name, i.image_data
+FROM images i
+WHERE i.image_id > :after_id
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
+
+DESCRIBE_IMAGE = """
+UPDATE images
+SET content_sha256 = :sha256,
+    file_type = :file_type,
+    byte_size = :byte_size,
+    width = :width,
+    height = :height,
+    preview = :preview
+WHERE image_id = :image_id"""
+
+# Of two images with the same bytes the older one stays, and takes over what it lacks.
+MERGE_IMAGES = (
+    """
+UPDATE image_embeddings e
+SET e.image_id = :kept
+WHERE e.image_id = :removed
+  AND NOT EXISTS (SELECT 1 FROM image_embeddings k WHERE k.image_id = :kept AND k.model_id = e.model_id)""",
+    """
+DELETE FROM image_embeddings
+WHERE image_id = :removed""",
+    """
+UPDATE image_descriptions d
+SET d.image_id = :kept
+WHERE d.image_id = :removed
+  AND NOT EXISTS (SELECT 1 FROM image_descriptions k WHERE k.image_id = :kept)""",
+    """
+DELETE FROM image_descriptions
+WHERE image_id = :removed""",
+    """
+UPDATE images i
+SET i.generation_prompt = (SELECT o.generation_prompt FROM images o WHERE o.image_id = :removed)
+WHERE i.image_id = :kept AND i.generation_prompt IS NULL""",
+    """
+DELETE FROM images
+WHERE image_id = :removed""",
+)
+
+READ_TEXTS = """
+SELECT i.image_id, i.file_name, i.generation_prompt, d.description
+FROM images i
+LEFT JOIN image_descriptions d ON d.image_id = i.image_id
+WHERE i.image_id > :after_id
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
+
+SET_SEARCH_TEXT = """
+UPDATE images
+SET search_text = :search_text
+WHERE image_id = :image_id"""
+
+# The model the embeddings were made with goes on under the name this program gives it.
+ADOPT_MODEL = """
+UPDATE embedding_models
+SET model_name = :model_name, model_version = :model_version
+WHERE is_current = 'Y' AND vector_dimension = :dimension"""
+
+
+ReadImage = Callable[[bytes, str], NewImage]
+
+_BATCH = 20  # originals in memory at once
+
+
+def migrate(
+    settings: Settings, read_image: ReadImage, dry_run: bool = False, adopt: tuple[str, str, int] | None = None
+) -> Iterator[str]:
+    """Migrate the schema of DB_USER. Yields a sentence for everything that was found and done.
+
+    read_image: decodes the bytes of a picture with this file name; raises UnreadableImage.
+    adopt: name, version and dimension of the model that made the embeddings marked as current, so that searches use
+    them; without it they are kept under the name they have.
+    Raises SchemaError when something has to be put right by hand first, StoreError when the database fails.
+    """
+    with connect(settings) as session:
+        check_release(session)
+        yield from _find_problems(session)
+        if dry_run:
+            doubles = yield from _examine_images(session, read_image, is_stored=False)
+            yield f"{len(doubles)} images have the same bytes as an older one. Nothing was changed."
+            return
+        session.execute("ALTER SESSION SET DDL_LOCK_TIMEOUT = 30")
+        yield from _drop_old_indexes(session)
+        yield from _add_columns(session)
+        for statement in REPAIRS:
+            session.execute(statement)
+        session.connection.commit()
+        doubles = yield from _examine_images(session, read_image, is_stored=True)
+        _merge_doubles(session, doubles)
+        yield f"{len(doubles)} images with the same bytes as an older one were merged into it."
+        _fill_search_texts(session)
+        if adopt is not None:
+            name, version, dimension = adopt
+            binds = {"model_name": name, "model_version": version, "dimension": dimension}
+            adopted = session.execute(ADOPT_MODEL, binds)
+            relation = "now belong to" if adopted else "are of another dimension than"
+            yield f"The embeddings {relation} {name} ({version})."
+        session.connection.commit()
+        yield from _tighten(session)
+    for statement in create_schema(settings):
+        yield statement.splitlines()[0]
+    yield "The schema is migrated. Columns this program does not know were left as they are."
+
+
+def _find_problems(session: Session) -> Iterator[str]:
+    tables = {row[0] for row in session.query(FIND_COLUMNS)}
+    missing = {"IMAGES", "EMBEDDING_MODELS", "IMAGE_EMBEDDINGS", "IMAGE_DESCRIPTIONS"} - tables
+    if missing:
+        raise SchemaError(
+            f"There is nothing to migrate: the schema of DB_USER has no table {', '.join(sorted(missing))}. "
+            "Run: python register_images.py --create-schema"
+        )
+    for what, statement in COUNT_OBSTACLES.items():
+        if count := session.query(statement)[0][0]:
+            raise SchemaError(f"{count} {what}, then run --migrate again.")
+    for what, statement in COUNT_PROBLEMS.items():
+        yield f"{session.query(statement)[0][0]} {what}."
+    if count := session.query(COUNT_UNNORMALISED)[0][0]:
+        yield f"{count} embeddings are not of length 1: their distances are wrong until they are embedded again."
+
+
+def _drop_old_indexes(session: Session) -> Iterator[str]:
+    for name, kind in session.query(FIND_OLD_INDEXES):
+        session.execute(f'DROP INDEX "{name}"{" FORCE" if kind == "DOMAIN" else ""}')
+        yield f"Index {name} dropped."
+
+
+def _add_columns(session: Session) -> Iterator[str]:
+    present = {(table, column) for table, column, _ in session.query(FIND_COLUMNS)}
+    old_tables = {table for table, _ in present}
+    for table in read_tables().values():
+        for column, definition in table.columns.items():
+            if table.name in old_tables and (table.name, column) not in present:
+                session.execute(f"ALTER TABLE {table.name} ADD ({definition.removesuffix(' NOT NULL')})")
+                yield f"Column {table.name}.{column} added."
+
+
+def _examine_images(
+    session: Session, read_image: ReadImage, is_stored: bool
+) -> Generator[str, None, list[tuple[int, int]]]:
+    """Read every picture. Returns pairs of image_ids with the same bytes, the older one first.
+
+    is_stored: also store what was read. Raises SchemaError at the end when a picture could not be read.
+    """
+    first: dict[str, int] = {}
+    doubles: list[tuple[int, int]] = []
+    unreadable: list[int] = []
+    for image_id, file_name, data in _iterate(session, READ_IMAGES):
+        try:
+            image = read_image(data, file_name or f"image{image_id}")
+        except UnreadableImage as error:
+            unreadable.append(image_id)
+            yield f"Image {image_id}: {error}"
+            continue
+        kept = first.setdefault(image.content_sha256, image_id)
+        if kept != image_id:
+            doubles.append((kept, image_id))
+        if is_stored:
+            session.execute(DESCRIBE_IMAGE, _bind_description(image_id, image))
+            session.connection.commit()  # each for itself: previews of a large library are a large transaction
+    if unreadable:
+        ids = ", ".join(map(str, unreadable[:20]))
+        raise SchemaError(
+            f"{len(unreadable)} pictures cannot be read, among them image_id {ids}. "
+            "Replace their IMAGE_DATA or delete the rows, then run --migrate again."
+        )
+    return doubles
+
+
+def _bind_description(image_id: int, image: NewImage) -> dict[str, object]:
+    return {
+        "image_id": image_id,
+        "sha256": bytes.fromhex(image.content_sha256),
+        "file_type": image.file_type,
+        "byte_size": len(image.data),
+        "width": image.width,
+        "height": image.height,
+        "preview": image.preview,
+    }
+
+
+def _merge_doubles(session: Session, doubles: list[tuple[int, int]]) -> None:
+    for kept, removed in doubles:
+        for statement in MERGE_IMAGES:
+            binds = {"kept": kept, "removed": removed}
+            session.execute(statement, {name: value for name, value in binds.items() if f":{name}" in statement})
+        session.connection.commit()
+
+
+def _fill_search_texts(session: Session) -> None:
+    for image_id, *fields in _iterate(session, READ_TEXTS):
+        session.execute(SET_SEARCH_TEXT, {"image_id": image_id, "search_text": make_search_text(fields)})
+
+
+def _tighten(session: Session) -> Iterator[str]:
+    """Add the constraints of create_all_tables.sql that are missing, and make its mandatory columns mandatory."""
+    nullable = {(table, column) for table, column, flag in session.query(FIND_COLUMNS) if flag == "Y"}
+    tables = read_tables()
+    old_tables = {row[0] for row in session.query(FIND_COLUMNS)}
+    names, with_key = set(), set()
+    for table, name, kind, delete_rule in session.query(FIND_CONSTRAINTS):
+        wanted = tables[table].constraints.get(name, "") if table in tables else ""
+        if "ON DELETE CASCADE" in wanted and delete_rule != "CASCADE":
+            session.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+            continue
+        names.add(name)
+        if kind == "P":
+            with_key.add(table)
+    for table in tables.values():
+        for name, definition in table.constraints.items():
+            is_second_key = " PRIMARY KEY " in definition and table.name in with_key
+            if table.name in old_tables and name not in names and not is_second_key:
+                session.execute(f"ALTER TABLE {table.name} ADD {definition}")
+                yield f"Constraint {name} added."
+        for column, definition in table.columns.items():
+            changes = _list_changes(definition, (table.name, column) in nullable)
+            if table.name in old_tables and changes:
+                session.execute(f"ALTER TABLE {table.name} MODIFY ({column} {changes})")
+
+
+def _list_changes(definition: str, is_nullable: bool) -> str:
+    """What ALTER TABLE MODIFY has to say: lengths in characters, default, NOT NULL. "" for nothing.
+
+    Numbers keep their type: Oracle narrows none that has rows. Identities and vectors cannot be modified at all.
+    """
+    if "IDENTITY" in definition:
+        return ""
+    length = re.search(r"VARCHAR2\(\d+ (CHAR|BYTE)\)", definition)
+    default = re.search(r"DEFAULT (.+?)(?= NOT NULL|$)", definition)
+    mandatory = definition.endswith(" NOT NULL") and is_nullable
+    kept = [length[0] if length else "", default[0] if default else "", "NOT NULL" if mandatory else ""]
+    return " ".join(part for part in kept if part)
+
+
+def _iterate(session: Session, statement: str) -> Iterator[Row]:
+    after_id = 0
+    while rows := session.query(statement, {"after_id": after_id, "max_rows": _BATCH}):
+        yield from rows
+        after_id = rows[-1][0]

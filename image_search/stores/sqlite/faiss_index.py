@@ -1,0 +1,384 @@
+"""An index in memory that proposes which embeddings may be nearest. It never decides: nearest.py ranks the exact rows.
+
+Up to SMALL embeddings are kept in half precision and scanned whole (2 bytes a dimension). More are kept twice, in 570
+bytes an image at 768 dimensions: as a sketch (product quantisation, four bits for three dimensions, scanned by table
+look-ups that stay in the processor's registers) and in codes of four bits a dimension. The sketch picks some thousand,
+the codes put them in order. Before that the mean is taken away and the axes are turned to the principal components.
+These are spread so that every group of three carries a like share of the variance, which makes the sketch several times
+better for queries unlike the images, such as words; and the eighth of them that varies most is coded twice, the second
+time what the first left over, which makes the codes several times better for all queries.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import faiss as typed_faiss
+import numpy as np
+import numpy.typing as npt
+
+from image_search.stores.rwlock import ReadWriteLock
+
+faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
+FAISS_VERSION: str = faiss.__version__
+
+Ids = npt.NDArray[np.int64]
+Embeddings = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+SMALL = 65_536
+_GROUP = 3  # dimensions that share four bits of the sketch
+_LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
+_ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
+_MEASURED = 1024  # embeddings whose products among themselves tell the errors
+_SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
+_ONE_QUERY = 15  # of FAISS's scans the one that is quickest for a single query and thousands of results
+_MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
+_OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
+_SCANNED = 0.15  # if more than this share were to be looked at, a scan of all codes is quicker
+_SPARSE = 0.1  # if a filter lets no more than this share through, likewise
+_DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
+
+
+class Proposal(NamedTuple):
+    """Embeddings that may be nearest, best first, with estimates of their inner products with the query.
+
+    floor: no embedding that is left out has a higher inner product, as far as the estimates can tell.
+    """
+
+    embedding_ids: Ids
+    scores: Embeddings
+    floor: float
+
+
+class EmbeddingIndex:
+    """The embeddings of one model up to a watermark, by embedding_id. Any thread may search while one changes it."""
+
+    def __init__(self, dimension: int) -> None:
+        """An empty index in half precision."""
+        self.watermark = 0  # every embedding of the model up to this id is here
+        self.last_removal = 0  # and the removals up to this one are known
+        self.trained_on = 0  # embeddings there were when the compression was fitted; 0 in half precision
+        self.error = 1e-4  # how far an estimate is from the inner product, as a standard deviation
+        self.mean = np.zeros(dimension, np.float32)
+        self.rotation: Embeddings | None = None
+        self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
+        self.sketch: Any = None
+        self.codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        self.codes.is_trained = True
+        self.embedding_ids: Ids = np.empty(0, np.int64)
+        self.alive: Mask = np.empty(0, np.bool_)
+        self._lock = ReadWriteLock()
+
+    @classmethod
+    def fit(cls, sample: Embeddings, count: int) -> Self:
+        """An empty compressed index, fitted to a sample of the count embeddings that it is for."""
+        dimension = sample.shape[1]
+        index = cls(dimension)
+        index.trained_on = count
+        index.mean = sample.mean(axis=0)
+        index.rotation = _fit_rotation(sample - index.mean)
+        turned = index._turn(sample - index.mean)
+        width = turned.shape[1]
+        index.sketch = faiss.IndexPQFastScan(width, width // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
+        index.sketch.train(turned)
+        index.doubled = np.argsort(-turned.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
+        index.codes = _make_codes(width + len(index.doubled))
+        once = _make_codes(width)
+        once.train(turned)
+        index.codes.train(np.hstack([turned, (turned - once.sa_decode(once.sa_encode(turned)))[:, index.doubled]]))
+        index.error = index._measure_error(sample[:: -(-len(sample) // _MEASURED)])
+        return index
+
+    def __len__(self) -> int:
+        return len(self.embedding_ids)
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.sketch is not None
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the embeddings that were removed but still take room."""
+        return 1 - float(self.alive.mean()) if len(self.alive) else 0.0
+
+    def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
+        """Put in embeddings; their ids ascend and lie above all that are here. The watermark follows."""
+        for start in range(0, len(embedding_ids), _ADD_BATCH):
+            ids = embedding_ids[start : start + _ADD_BATCH]
+            turned = self._turn(embeddings[start : start + _ADD_BATCH] - self.mean)
+            codes = self._encode(turned)
+            with self._lock.writing():
+                self.codes.add_sa_codes(codes)
+                if self.sketch is not None:
+                    self.sketch.add(turned)
+                self.embedding_ids = np.concatenate([self.embedding_ids, ids])
+                self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
+                self.watermark = int(ids[-1])
+
+    def remove(self, embedding_ids: Ids) -> None:
+        """Propose these no more. Their room is given back when the index is built anew."""
+        with self._lock.writing():
+            alive = self.alive.copy()
+            alive[self._find_positions(embedding_ids)] = False
+            self.alive = alive
+
+    def propose(self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None) -> Proposal:
+        """At least depth embeddings, if there are so many, among which the count nearest are likely to be.
+
+        Only the allowed ones (ascending embedding_ids) if given.
+        """
+        faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
+        turned = self._turn_query(query)
+        offset = float(query @ self.mean)
+        with self._lock.reading():
+            usable = self._find_usable(allowed)
+            share = 1.0 if usable is None else float(usable.mean())
+            depth = min(depth, len(self))
+            if self.sketch is None or share < _SPARSE:
+                positions, scores, floor = self._scan_codes(turned, depth, usable)
+            else:
+                positions, scores, floor = self._scan_sketch(turned, count, depth, share, usable)
+            return Proposal(self.embedding_ids[positions], scores + offset, floor + offset)
+
+    def reconstruct(self, positions: Ids) -> Embeddings:
+        """The embeddings at these positions as well as the codes know them."""
+        return self._decode(self._view_codes()[positions])
+
+    def _turn(self, embeddings: Embeddings) -> Embeddings:
+        return np.ascontiguousarray(embeddings if self.rotation is None else embeddings @ self.rotation, np.float32)
+
+    def _turn_query(self, query: Embeddings) -> Embeddings:
+        # Not as a matrix product: numpy would share it among all processors, and wait for the one that is busy.
+        return query[None] if self.rotation is None else np.vecdot(self.rotation.T, query)[None]
+
+    def _encode(self, turned: Embeddings) -> npt.NDArray[np.uint8]:
+        if self.doubled.size:
+            once = np.zeros((len(turned), self.codes.d), np.float32)
+            once[:, : turned.shape[1]] = turned
+            left = turned - self.codes.sa_decode(self.codes.sa_encode(once))[:, : turned.shape[1]]
+            turned = np.hstack([turned, left[:, self.doubled]])
+        codes: npt.NDArray[np.uint8] = self.codes.sa_encode(turned)
+        return codes
+
+    def _decode(self, codes: npt.NDArray[np.uint8]) -> Embeddings:
+        turned: Embeddings = self.codes.sa_decode(np.ascontiguousarray(codes))
+        if self.rotation is not None:
+            turned, left = np.hsplit(turned, [self.rotation.shape[1]])
+            turned[:, self.doubled] += left
+            turned = turned @ self.rotation.T
+        return turned + self.mean
+
+    def _double(self, query: Embeddings) -> Embeddings:
+        return np.hstack([query, query[:, self.doubled]])
+
+    def _measure_error(self, embeddings: Embeddings) -> float:
+        """Standard deviation between inner products and their estimates, of embeddings among themselves."""
+        known = self._decode(self._encode(self._turn(embeddings - self.mean)))
+        return float(np.sqrt(np.mean((embeddings @ (known - embeddings).T) ** 2)))
+
+    def _find_positions(self, embedding_ids: Ids) -> Ids:
+        positions = np.searchsorted(self.embedding_ids, embedding_ids)
+        inside = positions < len(self.embedding_ids)
+        positions, embedding_ids = positions[inside], embedding_ids[inside]
+        found: Ids = positions[self.embedding_ids[positions] == embedding_ids]
+        return found
+
+    def _find_usable(self, allowed: Ids | None) -> Mask | None:
+        if allowed is None:
+            return None if self.alive.all() else self.alive
+        usable = np.zeros(len(self), np.bool_)
+        usable[self._find_positions(allowed)] = True
+        return usable & self.alive
+
+    def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+        parameters = None
+        if usable is not None:
+            bits = np.packbits(usable, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+        scores, positions = _search(self.codes, self._double(query), depth, parameters)
+        return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
+
+    def _scan_sketch(
+        self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None
+    ) -> tuple[Ids, Embeddings, float]:
+        self.sketch.implem = _ONE_QUERY
+        size = _OVERSAMPLED * depth / share
+        while size < _SCANNED * len(self):
+            rough, positions = _search(self.sketch, query, int(size))
+            line = np.array([rough[len(rough) // 2], rough[-1]], np.float64)
+            if usable is not None:
+                rough, positions = rough[usable[positions]], positions[usable[positions]]
+            if len(positions) <= count:
+                size *= 8
+                continue
+            scores, order = self._score(query, positions)
+            floor, wanted = _foretell(rough[order], scores, line, float(scores[count - 1]) - 2 * _DOUBT * self.error)
+            if wanted <= 1:
+                return positions[order], scores, floor
+            size *= max(wanted, 2)
+        return self._scan_codes(query, depth, usable)
+
+    def _score(self, query: Embeddings, positions: Ids) -> tuple[Embeddings, Ids]:
+        """Estimates for these positions by their codes, best first, and the order that puts the positions so."""
+        chosen = _make_codes(self.codes.d)
+        chosen.sq, chosen.is_trained = self.codes.sq, True
+        codes, query = self._view_codes(), self._double(query)
+        scores = np.empty(len(positions), np.float32)
+        for start in range(0, len(positions), _SCORE_BATCH):
+            part = positions[start : start + _SCORE_BATCH]
+            chosen.reset()
+            chosen.add_sa_codes(np.take(codes, part, axis=0))
+            found, order = _search(chosen, query, len(part))
+            scores[start + order] = found
+        order = np.argsort(-scores)
+        return scores[order], order
+
+    def _view_codes(self) -> npt.NDArray[np.uint8]:
+        shape = self.codes.ntotal, self.codes.code_size
+        codes: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self.codes.codes.data(), shape[0] * shape[1]).reshape(shape)
+        return codes
+
+
+def _search(index: Any, query: Embeddings, count: int, parameters: Any = None) -> tuple[Embeddings, Ids]:
+    if count == 0:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    scores, positions = index.search(query, count, params=parameters)
+    found = positions[0] >= 0
+    return scores[0][found], positions[0][found]
+
+
+def _make_codes(dimension: int) -> Any:
+    codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_4bit, faiss.METRIC_INNER_PRODUCT)
+    codes.sq.rangestat_arg = _MARGIN
+    return codes
+
+
+def _foretell(
+    rough: Embeddings, scores: Embeddings, ends: npt.NDArray[np.float64], target: float
+) -> tuple[float, float]:
+    """The highest score to be expected of what the sketch left out, and how many times as much of the sketch to look
+    at for that to sink below the target.
+
+    rough, scores: what sketch and codes say of the same embeddings. ends: what the sketch says of the middle one and
+    of the last one it picked.
+    """
+    # How far the sketch is to be trusted is told by the query itself: by a line through sketch and codes.
+    x, y = rough.astype(np.float64), scores.astype(np.float64)
+    spread = float(x.var())
+    slope = max(float(np.mean((x - x.mean()) * (y - y.mean()))) / spread, 0.0) if spread else 0.0
+    intercept = float(y.mean() - slope * x.mean())
+    middle, last = ends
+    floor = slope * float(last) + intercept + _DOUBT * float(np.std(y - slope * x))
+    if floor < target:
+        return floor, 1.0
+    # The number of embeddings above a score grows about so many times with every step of this size.
+    step = slope * float(middle - last)
+    return floor, 2.0 ** min((floor - target) / step, 20.0) * 1.2 if step > 0 else np.inf
+
+
+def _fit_rotation(centred: Embeddings) -> Embeddings:
+    """Principal components as columns, padded to whole groups, each group with about the same product of variances."""
+    dimension = centred.shape[1]
+    variances, axes = np.linalg.eigh(np.cov(centred, rowvar=False).reshape(dimension, dimension))
+    groups = -(-dimension // _GROUP)
+    logarithms = np.log(np.maximum(variances, 1e-12))
+    logarithms -= logarithms.min() - 1e-3
+    members: list[list[int]] = [[] for _ in range(groups)]
+    sums = np.zeros(groups)
+    for component in np.argsort(-variances):
+        group = int(np.argmin(sums))
+        members[group].append(int(component))
+        sums[group] = np.inf if len(members[group]) == _GROUP else sums[group] + logarithms[component]
+    rotation = np.zeros((dimension, groups * _GROUP), np.float32, order="F")  # a query is multiplied column by column
+    for group, components in enumerate(members):
+        start = group * _GROUP
+        rotation[:, start : start + len(components)] = axes[:, components]
+    return rotation
+
+
+# A compressed EmbeddingIndex in two files, so that the next start need not build it again.
+#
+# They are a copy and nothing more: whatever is wrong with them, they are left aside and the index is built from the
+# table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
+# that the part is whole and belongs to the other.
+
+_FORMAT = 1
+_CHUNK = 1 << 20
+
+
+def save_index(index: EmbeddingIndex, path: Path) -> None:
+    """Write the index to path.faiss and path.npz. Raises OSError when the disk will not take it."""
+    codes, arrays = _name_files(path)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        writer = faiss.FileIOWriter(str(partial))
+        try:
+            faiss.write_index(index.codes, writer)
+            faiss.write_index(index.sketch, writer)
+        finally:
+            del writer  # closes the file
+        checksum = _add_up(partial)
+        partial.replace(codes)
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
+                checksum=np.array(checksum),
+                error=np.array(index.error),
+                doubled=index.doubled,
+                mean=index.mean,
+                rotation=np.empty(0) if index.rotation is None else index.rotation,
+                embedding_ids=index.embedding_ids,
+                alive=index.alive,
+            )
+        partial.replace(arrays)
+    except RuntimeError as error:  # FAISS's word for a disk that is full
+        raise OSError(str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
+    """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
+    codes, arrays = _name_files(path)
+    try:
+        with np.load(arrays) as stored:
+            form, watermark, last_removal, trained_on = stored["numbers"].tolist()
+            index = EmbeddingIndex(dimension)
+            index.mean, index.rotation = stored["mean"], stored["rotation"]
+            if form != _FORMAT or index.mean.shape != (dimension,):
+                return None
+            index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
+            index.error, index.doubled = float(stored["error"]), stored["doubled"]
+            index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
+            checksum = int(stored["checksum"])
+        if _add_up(codes) != checksum:
+            return None
+        reader = faiss.FileIOReader(str(codes))
+        index.codes, index.sketch = faiss.read_index(reader), faiss.read_index(reader)
+        return index
+    except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
+        return None
+
+
+def remove_index(path: Path) -> None:
+    """Remove the files, if they are there."""
+    for file in _name_files(path):
+        with suppress(OSError):
+            file.unlink()
+
+
+def _name_files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".faiss"), path.with_name(path.name + ".npz")
+
+
+def _add_up(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

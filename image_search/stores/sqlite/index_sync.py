@@ -1,0 +1,161 @@
+"""Keeps an index of each model's embeddings near the table, in the background, whoever changes the table.
+
+A search never waits for this: what the index lacks, the search reads from the table (nearest.py). So the index may lag
+behind, be under construction or be missing; only speed depends on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from image_search.errors import StoreError
+from image_search.stores.sqlite.database import Connections
+from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_index, remove_index, save_index
+from image_search.stores.sqlite.rows import TableRows, read_counters
+
+_SAMPLE = 32_768  # embeddings the compression is fitted to
+_GROWTH = 4  # fitted anew when there are so many times more
+_DEAD = 0.2  # built anew when this share of it was removed
+_UNSAVED = 0.05  # saved again when this share of it is new
+_SPOTS = 32  # embeddings by which a saved index is compared with the table
+_NEAR = 0.5  # what four bits a dimension may lose of a unit vector at most; other images are farther off
+
+
+class IndexSync:
+    """The indexes of a library by model. follow() asks for one to be brought up to date, and returns at once."""
+
+    def __init__(self, database: Connections) -> None:
+        self._database = database
+        self._indexes: dict[int, EmbeddingIndex] = {}
+        self._saved: dict[int, int] = {}  # how many embeddings the saved copy of a model holds
+        self._wanted: dict[int, int] = {}  # model_id to dimension
+        self._worker: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def follow(self, model_id: int, dimension: int, counters: dict[str, int]) -> EmbeddingIndex:
+        """The index of this model as it is now; behind these counters it is brought up to date in the background."""
+        with self._lock:
+            if model_id not in self._indexes:
+                # Once and at once: reading the copy is quicker than looking at every row of the table.
+                self._indexes[model_id] = self._load(model_id, dimension) or EmbeddingIndex(dimension)
+            index = self._indexes[model_id]
+            behind = (index.watermark, index.last_removal) < (counters["image_embeddings"], counters["removals"])
+            if behind and not self._closed.is_set():
+                self._wanted[model_id] = dimension
+                if self._worker is None:
+                    self._worker = threading.Thread(target=self._work, name="embedding index", daemon=True)
+                    self._worker.start()
+        return index
+
+    def describe(self) -> dict[str, str]:
+        """How far the index of each model is, for people; nothing for a model nobody has searched with."""
+        return {
+            f"index of model {model_id}": f"{len(index):,} embeddings, "
+            + ("compressed" if index.is_compressed else "half precision")
+            for model_id, index in self._indexes.copy().items()
+        }
+
+    def wait(self) -> None:
+        """Until the indexes are up to date, for who measures them."""
+        while (worker := self._worker) is not None and worker.is_alive():
+            worker.join()
+
+    def forget(self, model_id: int) -> None:
+        """Drop the index of a model that is gone, and its saved copy."""
+        with self._lock:
+            self._indexes.pop(model_id, None)
+        remove_index(self._name_copy(model_id))
+
+    def close(self) -> None:
+        """Stop the work in the background and wait for its end."""
+        self._closed.set()
+        self.wait()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted or self._closed.is_set():
+                    self._worker = None
+                    return
+                model_id, dimension = self._wanted.popitem()
+            # The database is away, or memory is short: the search that asks next says the one, and does without the
+            # index in case of the other.
+            with suppress(StoreError, MemoryError):
+                self._bring_up_to_date(model_id, dimension)
+
+    def _bring_up_to_date(self, model_id: int, dimension: int) -> None:
+        present = self._indexes[model_id]
+        index = self._choose(present, model_id, dimension)
+        if not len(present):
+            self._indexes[model_id] = index  # better than nothing while it fills
+        self._catch_up(index, model_id, dimension)
+        if self._closed.is_set():
+            return
+        self._indexes[model_id] = index
+        if index.is_compressed and len(index) - self._saved.get(model_id, 0) > _UNSAVED * len(index):
+            self._saved[model_id] = len(index)
+            with suppress(OSError):  # a full disk costs the next start some time, and nothing else
+                save_index(index, self._name_copy(model_id))
+
+    def _choose(self, index: EmbeddingIndex, model_id: int, dimension: int) -> EmbeddingIndex:
+        """The present index, or a better one for as many embeddings as there are."""
+        if index.is_compressed:
+            is_fit = len(index) <= _GROWTH * index.trained_on and index.dead_share <= _DEAD
+            return index if is_fit else self._build(model_id, dimension)
+        with self._database.reading() as connection:
+            added = read_counters(connection)["image_embeddings"] - index.watermark
+            if len(index) + added <= SMALL or TableRows(connection, model_id, dimension).count() <= SMALL:
+                return index if index.dead_share <= _DEAD else EmbeddingIndex(dimension)
+        return self._build(model_id, dimension)
+
+    def _load(self, model_id: int, dimension: int) -> EmbeddingIndex | None:
+        index = load_index(self._name_copy(model_id), dimension)
+        if index is None or not len(index):
+            return None
+        with self._database.reading() as connection:
+            counters = read_counters(connection)
+            if index.watermark > counters["image_embeddings"] or index.last_removal > counters["removals"]:
+                return None
+            spots = np.linspace(0, len(index) - 1, _SPOTS).astype(np.int64)
+            rows = TableRows(connection, model_id, dimension).read(index.embedding_ids[spots])
+        known = index.reconstruct(np.searchsorted(index.embedding_ids, rows.embedding_ids))
+        if (np.linalg.norm(known - rows.embeddings, axis=1) > _NEAR).any():
+            return None  # the library is another one, or was restored from a copy
+        self._saved[model_id] = len(index)
+        return index
+
+    def _build(self, model_id: int, dimension: int) -> EmbeddingIndex:
+        with self._database.reading() as connection:
+            table = TableRows(connection, model_id, dimension)
+            ids = table.list_ids()
+            chosen = np.random.default_rng(0).choice(ids, min(_SAMPLE, len(ids)), replace=False)
+            sample = table.read(np.sort(chosen)).embeddings
+            last_removal = read_counters(connection)["removals"]
+        index = EmbeddingIndex.fit(sample, len(ids))
+        index.last_removal = last_removal
+        self._saved[model_id] = 0
+        return index
+
+    def _catch_up(self, index: EmbeddingIndex, model_id: int, dimension: int) -> None:
+        """Add and remove what the table has added and removed since, in short transactions."""
+        while not self._closed.is_set():
+            with self._database.reading() as connection:
+                table = TableRows(connection, model_id, dimension)
+                counters = read_counters(connection)
+                removed = table.list_removed(index.last_removal)
+                rows = next(table.read_after(index.watermark), None)
+            if removed.size:
+                index.remove(removed)
+            index.last_removal = counters["removals"]
+            if rows is None:
+                index.watermark = counters["image_embeddings"]
+                return
+            index.add(rows.embedding_ids, rows.embeddings)
+
+    def _name_copy(self, model_id: int) -> Path:
+        return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}")

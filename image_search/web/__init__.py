@@ -1,0 +1,1 @@
+"""The web server: the application, its middleware, login, and the routes of images."""

@@ -1,0 +1,146 @@
+"""Notice that searches were switched to another model of the library, and load it while the old one still answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+
+from image_search.errors import ImageSearchError, ModelUnavailable
+from image_search.records import EmbeddingModel
+from image_search.search.searcher import Searcher
+
+if TYPE_CHECKING:
+    from image_search.encoders.base import Encoder
+    from image_search.settings import Settings
+
+
+# What goes on behind the page: the model is loaded, the library completed, the list of tags embedded.
+
+ReportProgress = Callable[[int, int], None]  # done, count
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is. error: the sentence of what went wrong in phase failed."""
+
+    phase: Literal["loading", "registering", "ready", "model_failed", "registration_failed"] = "loading"
+    done: int = 0
+    count: int = 0
+    error: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase not in ("loading", "registering")
+
+
+class Warmup:
+    """Prepares in a thread of its own, so that the page is up before the model is."""
+
+    def __init__(self, searcher: Searcher, complete: Callable[[ReportProgress], None] | None = None) -> None:
+        """complete: registers or embeds what a library lacks to be searched; None leaves it as it is."""
+        self.progress = Progress()
+        self._searcher = searcher
+        self._complete = complete
+        self._thread = threading.Thread(target=self._prepare, name="preparation", daemon=True)
+
+    @property
+    def fills_library(self) -> bool:
+        """Whether pictures are on their way into the library."""
+        return self._complete is not None and not self.progress.is_over
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when it is over, or after so many seconds."""
+        self._thread.join(timeout)
+
+    def _prepare(self) -> None:
+        phase: Literal["model_failed", "registration_failed"] = "model_failed"
+        try:
+            # Any picture loads the model; the first person then does not wait for it.
+            self._searcher.encoder.encode_images([Image.new("RGB", (64, 64))])
+            phase = "registration_failed"
+            if self._complete:
+                self._complete(self._report)
+            self.progress = replace(self.progress, phase="ready")
+            with suppress(ImageSearchError):  # an image-only model has no tags
+                self._searcher.tagger.prepare()
+        except ImageSearchError as error:
+            self.progress = Progress(phase, error=str(error))
+
+    def _report(self, done: int, count: int) -> None:
+        self.progress = Progress("registering", done, count)
+
+
+SECONDS_BETWEEN_LOOKS = 5.0
+
+
+class ModelWatcher:
+    """Looks at the library's current model. What it is at the first look is not news: there EMBEDDING_MODEL decides."""
+
+    def __init__(self, searcher: Searcher, open_model: Callable[[str], Encoder], say: Callable[[str], None]) -> None:
+        """open_model: the encoder of that name. say: told about every switch, and why one failed."""
+        self._searcher = searcher
+        self._open_model = open_model
+        self._say = say
+        self._stop = threading.Event()
+        self._has_looked = False
+        self._current: int | None = None
+
+    def start(self) -> None:
+        """Look every few seconds, in a thread of its own that ends with the program or with stop."""
+        threading.Thread(target=self._look_until_stopped, name="follow model", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def look(self) -> None:
+        """Search with the current model from now on if it was switched since the last look. May raise StoreError."""
+        current = self._searcher.store.find_current_model()
+        former, self._current = self._current, current.model_id if current else None
+        is_first, self._has_looked = not self._has_looked, True
+        if current is None or is_first or current.model_id in (former, self._searcher.get_model().model_id):
+            return
+        try:
+            encoder = self._load(current)
+        except ImageSearchError as error:
+            self._say(
+                f"Searches were switched to {current.name}, but it cannot be loaded ({error}) Searches go on with "
+                f"{self._searcher.encoder.name}; set EMBEDDING_MODEL and start again."
+            )
+            return
+        self._searcher.use(encoder)
+        self._say(f"Searches use {current.name} ({current.version}) from now on.")
+        with suppress(ImageSearchError):  # an image-only model has no tags
+            self._searcher.tagger.prepare()
+
+    def _load(self, model: EmbeddingModel) -> Encoder:
+        encoder = self._open_model(model.name)
+        if encoder.version != model.version:
+            raise ModelUnavailable(f"What is found under this name is version {encoder.version}, not {model.version}.")
+        encoder.encode_images([Image.new("RGB", (64, 64))])
+        return encoder
+
+    def _look_until_stopped(self) -> None:
+        while True:
+            with suppress(ImageSearchError):  # a database that is away is told about by whoever searches
+                self.look()
+            if self._stop.wait(SECONDS_BETWEEN_LOOKS):
+                return
+
+
+def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], None]) -> ModelWatcher:
+    """A follower that finds models by the name the library knows them by: a hub id, or a folder of this project."""
+
+    def open_model(name: str) -> Encoder:
+        from image_search.encoders import open_encoder
+
+        return open_encoder(replace(settings, embedding_model=name, embedding_model_revision=""))
+
+    return ModelWatcher(searcher, open_model, say)

@@ -1,0 +1,99 @@
+"""The addresses of pictures: previews and originals by image_id, and nothing else of the disk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header, Path, Response
+from fastapi.responses import JSONResponse
+
+from image_search.errors import ImageNotFound, ImageSearchError
+from image_search.images import read_small_preview
+from image_search.records import ImageRecord
+from image_search.stores.base import ImageStore
+from image_search.ui.html import DRAWABLE_TYPES, get_version
+
+# A picture of this program can never act as a page, whatever bytes somebody hid in it.
+_SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+_KEPT: dict[int | str, dict[str, Any]] = {304: {"description": "The picture If-None-Match names is still the same"}}
+_PREVIEW = _KEPT | {200: {"content": {"image/webp": {}}, "description": "The preview"}}
+_ORIGINAL = _KEPT | {200: {"content": {"*/*": {}}, "description": "The file"}}
+
+# Threads that wait for the database; with a slow one, pictures must not take those of everything else.
+_CONCURRENCY = 16
+
+IfNoneMatch = Annotated[str | None, Header()]
+Kind = Literal["small", "preview", "original"]
+ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # what every engine can hold
+
+
+def build_routes(store: ImageStore) -> APIRouter:
+    """Routes /images/{image_id}/preview and /original.
+
+    ?small=1 is the small preview, for grids. ?v= is the version of the content (Tile.version): with it an address
+    always means the same bytes, so that browsers keep them for a year and ask no more; without it they ask again each
+    time and are told when nothing changed.
+    """
+    router = APIRouter()
+    limiter = CapacityLimiter(_CONCURRENCY)
+
+    @router.get(
+        "/images/{image_id}/preview", response_class=Response, responses=_PREVIEW, summary="A smaller picture, as WebP"
+    )
+    async def read_preview(
+        image_id: ImageId, v: str = "", small: bool = False, if_none_match: IfNoneMatch = None
+    ) -> Response:
+        kind: Kind = "small" if small else "preview"
+        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, kind), limiter=limiter)
+
+    @router.get(
+        "/images/{image_id}/original",
+        response_class=Response,
+        responses=_ORIGINAL,
+        summary="The file as it was registered",
+    )
+    async def read_original(image_id: ImageId, v: str = "", if_none_match: IfNoneMatch = None) -> Response:
+        return await run_sync(lambda: _answer(store, image_id, v, if_none_match, "original"), limiter=limiter)
+
+    return router
+
+
+def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str | None, kind: Kind) -> Response:
+    if version and if_none_match == f'"{version}"':
+        return Response(status_code=304, headers=_describe_caching(version, immutable=True))
+    try:
+        image = store.get_image(image_id)
+        current = get_version(image)
+        headers = _describe_caching(current, immutable=version == current) | _SAFETY
+        if if_none_match == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        if kind != "original":
+            preview = store.read_preview(image_id)
+            content = read_small_preview(preview) if kind == "small" else preview
+            return Response(content, media_type="image/webp", headers=headers)
+        headers["Content-Disposition"] = _describe_disposition(image)
+        drawable = image.file_type in DRAWABLE_TYPES
+        media_type = image.file_type if drawable else "application/octet-stream"
+        return Response(store.read_original(image_id), media_type=media_type, headers=headers)
+    except ImageNotFound as error:
+        return _refuse(404, "image_not_found", str(error))
+    except ImageSearchError as error:
+        return _refuse(503, "database_unavailable", str(error))
+
+
+def _refuse(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, status, {**_SAFETY, "Cache-Control": "no-store"})
+
+
+def _describe_caching(version: str, immutable: bool) -> dict[str, str]:
+    lifetime = "private, max-age=31536000, immutable" if immutable else "private, no-cache"
+    return {"ETag": f'"{version}"', "Cache-Control": lifetime}
+
+
+def _describe_disposition(image: ImageRecord) -> str:
+    kind = "inline" if image.file_type in DRAWABLE_TYPES else "attachment"
+    return f"{kind}; filename*=UTF-8''{quote(image.file_name, safe='')}"

@@ -1,0 +1,249 @@
+"""The outermost check: requests that other sites make a browser send, and rooms of Gradio that nobody needs here."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from image_search.api.errors import error_response
+
+# What everything that stands in front of the application needs to know of a request.
+
+UNSAFE_METHODS = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+def read_headers(scope: Scope) -> Headers:
+    """The headers of a request."""
+    return Headers(scope=scope)
+
+
+def find_client(scope: Scope) -> str:
+    """The address of the computer that asks, "" when it is not known."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this computer itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def answer_too_many(message: str, wait: float) -> JSONResponse:
+    """429. wait: seconds until the next attempt may succeed."""
+    return error_response(429, "too_many_requests", message, {"Retry-After": str(max(1, math.ceil(wait)))})
+
+
+# Gradio fetches addresses for whoever asks, runs ffmpeg on what is sent, and keeps states by address.
+_CLOSED = (
+    "/gradio_api/proxy=",
+    "/gradio_api/process_recording",
+    "/gradio_api/stream",
+    "/gradio_api/deep_link",
+    "/gradio_api/vibe",
+    "/gradio_api/undo-vibe",
+    "/monitoring",
+)
+_FILES = ("/gradio_api/file=", "/gradio_api/file/")
+_SAFETY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# Whatever somebody uploaded can never act as a page.
+_SANDBOX = "default-src 'none'; sandbox"
+
+
+class CrossOriginProtectionMiddleware:
+    """Refuses what a page of another site makes a browser send.
+
+    Such a page can have its own name point to this computer, so that the browser takes both for one site (DNS
+    rebinding); the name it used then stands in Host. What it sends by form or script names its Origin.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, proxy_names: Collection[str] = ()) -> None:
+        """hosts: names it may be called by, with any port; None for any. proxy_names: those of a reverse proxy."""
+        self._app = app
+        self._hosts = None if hosts is None else {*hosts, *proxy_names}
+        self._proxy_names = set(proxy_names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = read_headers(scope)
+        host = headers.get("host", "").lower()
+        path = scope["path"]
+        if self._hosts is not None and _strip_port(host) not in self._hosts:
+            message = f"This address is not served under the name {host[:100]!r}. Set APP_ALLOWED_HOSTS to serve it."
+            await error_response(421, "wrong_host", message)(scope, receive, send)
+        elif scope["method"] in UNSAFE_METHODS and not self._is_same_site(headers, host):
+            message = "The request comes from a page of another site, which may not change anything here."
+            await error_response(403, "cross_site", message)(scope, receive, send)
+        # No address has a line break, and a mounted application would not be asked about one that has.
+        elif "\n" in path or path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
+            await error_response(404, "not_found", "There is nothing here.")(scope, receive, send)
+        else:
+            await self._app(scope, receive, _add_headers(send, path))
+
+    def _is_same_site(self, headers: Headers, host: str) -> bool:
+        origin = headers.get("origin")
+        if origin is None:
+            # Programs send neither; a browser that leaves out the Origin says at least this.
+            return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        sender = origin.partition("://")[2].lower()
+        return sender == host or _strip_port(sender) in self._proxy_names
+
+
+def _strip_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def _add_headers(send: Send, path: str) -> Send:
+    async def send_safely(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _SAFETY.items():
+                headers.setdefault(name, value)
+            if path.startswith(_FILES):
+                headers["Content-Security-Policy"] = _SANDBOX
+        await send(message)
+
+    return send_safely
+
+
+# Token buckets: so many at once, and so many a second after that; each key has a bucket of its own.
+
+_MAX_KEYS = 10_000  # the longest unused are forgotten, so that strangers cannot fill the memory
+
+
+class TokenBucketLimiter:
+    """Not for several threads: asked on the event loop only."""
+
+    def __init__(self, size: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._per_second = per_second
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when
+
+    def check(self, key: str) -> float:
+        """Seconds until there is a token; 0 when there is one now."""
+        return max(0.0, (1 - self._fill(key)) / self._per_second)
+
+    def take(self, key: str) -> float:
+        """Take a token if there is one. Seconds until there is one; 0 when one was taken."""
+        wait = self.check(key)
+        if not wait:
+            self.spend(key)
+        return wait
+
+    def spend(self, key: str) -> None:
+        """Take a token."""
+        self._levels[key] = (self._fill(key) - 1, self._clock())
+        self._levels.move_to_end(key)
+        if len(self._levels) > _MAX_KEYS:
+            self._levels.popitem(last=False)
+
+    def _fill(self, key: str) -> float:
+        now = self._clock()
+        tokens, since = self._levels.get(key, (self._size, now))
+        return min(self._size, tokens + (now - since) * self._per_second)
+
+
+# Limits on what a request may bring, before any of it is held in memory, and on how often one may come.
+
+MAX_BODY = 200 * 2**20  # bytes: a picture and its fields, as large as the page takes them
+MAX_UPLOADS = 4 * 2**30  # several pictures at once, written to disk as they come
+MAX_JSON = 16 * 2**20
+
+
+class MaxBodySizeMiddleware:
+    """Answers 413 as soon as a body is longer than its address may take."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in UNSAFE_METHODS:
+            await self._app(scope, receive, send)
+            return
+        limit = find_body_limit(scope["path"], read_headers(scope).get("content-type", ""))
+        length = read_headers(scope).get("content-length", "")
+        message = f"The request is longer than {limit >> 20} MiB, which is the most that is taken here."
+        refusal = error_response(413, "too_large", message, {"Connection": "close"})
+        if length.isdecimal() and int(length) > limit:
+            await refusal(scope, receive, send)
+            return
+        received, is_refused, has_started = 0, False, False
+
+        async def count() -> Message:
+            nonlocal received, is_refused
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                is_refused = True
+                raise _TooLong
+            return message
+
+        async def answer(message: Message) -> None:
+            nonlocal has_started
+            # Whatever the application makes of the body that breaks off, this is the answer.
+            if not is_refused or has_started:
+                has_started = True
+                await send(message)
+
+        with suppress(_TooLong):
+            await self._app(scope, count, answer)
+        if is_refused and not has_started:
+            await refusal(scope, receive, send)
+
+
+class _TooLong(Exception):
+    pass
+
+
+def find_body_limit(path: str, content_type: str) -> int:
+    """The longest body an address takes, in bytes."""
+    if path.startswith("/gradio_api/upload"):
+        return MAX_UPLOADS
+    if content_type.lower().startswith("multipart/form-data"):
+        return MAX_BODY
+    return MAX_JSON if path.startswith("/gradio_api/") else MAX_BODY if path.startswith("/mcp") else 2**20
+
+
+class RateLimitMiddleware:
+    """So many calls a minute from one computer; this one itself is not counted, nor is looking at the page."""
+
+    def __init__(self, app: ASGIApp, per_minute: int) -> None:
+        self._app = app
+        # A tenth of a minute's calls may come at once.
+        self._buckets = TokenBucketLimiter(max(1, per_minute / 10), per_minute / 60)
+        self._message = f"More than {per_minute} calls a minute. Wait as Retry-After says, or raise APP_RATE_LIMIT."
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_counted(scope):
+            wait = self._buckets.take(find_client(scope))
+            if wait:
+                await answer_too_many(self._message, wait)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_counted(scope: Scope) -> bool:
+    if is_loopback(find_client(scope)):
+        return False
+    return scope["method"] in UNSAFE_METHODS or scope["path"].startswith(("/api/", "/mcp"))

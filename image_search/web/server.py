@@ -1,0 +1,63 @@
+"""uvicorn's server, started and ended as a program for one person is."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import uvicorn
+
+from image_search.signals import handling_signals
+
+SHUTDOWN_GRACE = 0.5  # seconds that requests have left after Ctrl-C
+MAX_CONNECTIONS = 1000  # an open page holds one; more are answered 503
+
+
+class Server(uvicorn.Server):
+    """Serves until Ctrl-C, or SIGTERM; run() then returns. on_start: called once when it can be reached."""
+
+    def __init__(self, app: Any, on_start: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                timeout_graceful_shutdown=2,
+                limit_concurrency=MAX_CONNECTIONS,
+                server_header=False,
+            )
+        )
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(SHUTDOWN_GRACE, self._close_keepalive)
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises them again in the end. But this is how people end the program, so it ended well."""
+        with handling_signals(self.handle_exit):
+            yield
+
+    def _close_keepalive(self) -> None:
+        """An open page holds a connection that would never end."""
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+
+
+def exit_now() -> NoReturn:
+    """End at once and well. The interpreter's own ending would abort a thread that is inside PyTorch, with a core dump:
+    one may be loading a model, or embedding."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,177 @@
+"""Under load: a slow database, one that goes away and comes back, a busy encoder. Bounded, and no worker lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from image_search.api.service import ConcurrencyLimiter, Overloaded
+from image_search.errors import StoreUnavailable
+from image_search.search.searcher import Searcher
+from tests.fakes.api_library import build_small, open_client, open_colours
+
+
+@pytest.fixture
+def searcher(tmp_path: Path) -> Iterator[Searcher]:
+    with open_colours(tmp_path, 3) as searcher:
+        yield searcher
+
+
+class Stoppable:
+    """Stands in for a store or an encoder: while stopped, every call of the named methods waits."""
+
+    def __init__(self, inner: Any, *stopped: str) -> None:
+        self._inner = inner
+        self._stopped = stopped
+        self.go_on = threading.Event()
+        self.running = 0
+        self.most_running = 0
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if name not in self._stopped:
+            return method
+
+        def wait(*arguments: Any, **named: Any) -> Any:
+            with self._lock:
+                self.running += 1
+                self.most_running = max(self.most_running, self.running)
+            try:
+                assert self.go_on.wait(60)
+                return method(*arguments, **named)
+            finally:
+                with self._lock:
+                    self.running -= 1
+
+        return wait
+
+
+async def wait_until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def open_async(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60)
+
+
+# --- gates ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_lets_so_many_in_and_refuses_who_would_wait_too_long() -> None:
+    async def run() -> None:
+        gate, go_on = ConcurrencyLimiter("model", at_once=2, waiting=3, max_wait=60), threading.Event()
+        tasks = [asyncio.create_task(gate.run(go_on.wait)) for _ in range(5)]
+        await wait_until(lambda: gate.waiting == 3)
+        with pytest.raises(Overloaded, match="The model is busy"):
+            await gate.run(go_on.wait)
+        go_on.set()
+        assert await asyncio.gather(*tasks) == [True] * 5
+        assert gate.waiting == 0
+        impatient = ConcurrencyLimiter("model", at_once=1, waiting=9, max_wait=0.01)
+        go_on.clear()
+        first = asyncio.create_task(impatient.run(go_on.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await impatient.run(go_on.wait)
+        go_on.set()
+        assert await first
+        assert await impatient.run(lambda: 7) == 7
+
+    asyncio.run(run())
+
+
+def test_a_gate_stays_open_when_work_fails_or_is_given_up() -> None:
+    async def run() -> None:
+        gate = ConcurrencyLimiter("model", at_once=1, waiting=9, max_wait=60)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await gate.run(lambda: 1 // 0)
+        go_on = threading.Event()
+        first = asyncio.create_task(gate.run(go_on.wait))
+        second = asyncio.create_task(gate.run(go_on.wait))
+        await wait_until(lambda: gate.waiting == 1)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        go_on.set()
+        assert await first
+        assert await gate.run(lambda: 7) == 7
+
+    asyncio.run(run())
+
+
+# --- faces ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searcher: Searcher) -> None:
+    encoder = Stoppable(searcher.encoder, "encode_texts")
+    searcher.use(encoder)
+    app = build_small(searcher, encoder_gate=ConcurrencyLimiter("model", at_once=2, waiting=4, max_wait=60))
+
+    async def run() -> None:
+        async with open_async(app) as client:
+            asked = [asyncio.create_task(client.post("/api/search", json={"text": f"word {n}"})) for n in range(20)]
+            await wait_until(lambda: sum(task.done() for task in asked) == 14 and encoder.running == 2)
+            refused = [task.result() for task in asked if task.done()]
+            assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "busy")}
+            assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+            # What needs no encoder is answered meanwhile.
+            assert (await client.post("/api/search")).status_code == 200
+            assert (await client.get("/api/images/1/preview")).status_code == 200
+            encoder.go_on.set()
+            answered = [answer for answer in await asyncio.gather(*asked) if answer.status_code == 200]
+            assert len(answered) == 6
+            assert encoder.most_running == 2
+            assert (await client.post("/api/search", json={"text": "afterwards"})).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_a_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: Searcher) -> None:
+    store = Stoppable(searcher.store, "find_latest", "read_preview")
+    searcher.store = store  # type: ignore[assignment]
+    app = build_small(searcher, store_gate=ConcurrencyLimiter("database", at_once=4, waiting=8, max_wait=60))
+
+    async def run() -> None:
+        async with open_async(app) as client:
+            previews = [asyncio.create_task(client.get("/api/images/1/preview")) for _ in range(60)]
+            await wait_until(lambda: store.running == 16)
+            searches = [asyncio.create_task(client.post("/api/search")) for _ in range(50)]
+            await wait_until(lambda: sum(task.done() for task in searches) == 38 and store.running == 20)
+            store.go_on.set()
+            statuses = [answer.status_code for answer in await asyncio.gather(*searches)]
+            assert (statuses.count(200), statuses.count(503)) == (12, 38)
+            assert {answer.status_code for answer in await asyncio.gather(*previews)} == {200}
+            assert store.running == 0
+            again = await asyncio.gather(*(client.post("/api/search") for _ in range(12)))
+            assert {answer.status_code for answer in again} == {200}
+
+    asyncio.run(run())
+
+
+def test_a_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(build_small(searcher))
+    asked = {"text": "red"}
+    assert client.post("/api/search", json=asked).status_code == 200
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The database at localhost:1521 does not answer. Start it and search again.")
+
+    with monkeypatch.context() as away:
+        for name in ("search_embedding", "find_latest", "get_image", "get_images", "count_images"):
+            away.setattr(searcher.store, name, refuse)
+        for _ in range(30):  # more than there are places: none is kept by a failure
+            answer = client.post("/api/search", json=asked)
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert client.get("/api/images/1/preview").status_code == 503
+    assert client.post("/api/search", json=asked).json()["hits"][0]["image"]["file_name"] == "red.png"
+    assert client.get("/api/images/1/preview").status_code == 200

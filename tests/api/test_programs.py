@@ -1,0 +1,157 @@
+"""Gradio's named endpoints and the tools, asked by real clients over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mcp import Client as ToolClient
+from mcp.types import CallToolResult, ImageContent, TextContent, Tool
+from PIL import Image
+
+from image_search.settings import Settings
+from tests.fakes import make_picture_bytes
+from tests.fakes.api_library import open_colours, serve_in_thread
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with (
+        open_colours(tmp_path_factory.mktemp("library")) as searcher,
+        serve_in_thread(searcher, Settings(app_mcp=True)) as address,
+    ):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+def call(address: str, name: str, **arguments: Any) -> CallToolResult:
+    async def run() -> CallToolResult:
+        async with ToolClient(f"{address}/mcp") as tools:
+            return await tools.call_tool(name, arguments)
+
+    return asyncio.run(run())
+
+
+def read_facts(result: CallToolResult) -> Any:
+    assert not result.is_error, result.content
+    assert isinstance(result.content[0], TextContent)
+    return json.loads(result.content[0].text)
+
+
+def encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# --- Gradio's API -----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_named_endpoints_are_shown_with_typed_parameters(client: Client) -> None:
+    described = client.view_api(print_info=False, return_format="dict")
+    assert set(described["named_endpoints"]) == {"/search", "/similar", "/image", "/tags", "/register", "/status"}
+    assert described["unnamed_endpoints"] == {}
+    search = {item["parameter_name"]: item["type"] for item in described["named_endpoints"]["/search"]["parameters"]}
+    assert search["text"] == {"type": "string"}
+    assert search["page"] == {"type": "integer"}
+
+
+def test_a_picture_is_searched_with_and_registered(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "query.png").write_bytes(make_picture_bytes("magenta"))
+    picture = handle_file(tmp_path / "query.png")
+    found = client.predict(picture=picture, page_size=2, api_name="/search")
+    assert found["hits"][0]["image"]["file_name"] == "magenta.png"
+    assert client.predict(picture=picture, api_name="/register")["is_new"] is False
+    assert client.predict(api_name="/status")["image_count"] == 10
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "said"),
+    [
+        ("/image", {"image_id": 999}, "There is no image 999"),
+        ("/similar", {"image_id": 999}, "999"),
+        ("/search", {"page": 0}, "page"),
+        ("/search", {"filters": {"shape": "round"}}, "shape"),
+        ("/register", {"picture": {"path": "/etc/passwd"}}, "was not uploaded"),
+    ],
+)
+def test_an_error_reaches_the_program_as_its_sentence(
+    client: Client, endpoint: str, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(**given, api_name=endpoint)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: str) -> None:
+    async def list_tools() -> list[Tool]:
+        async with ToolClient(f"{address}/mcp") as tools:
+            return (await tools.list_tools()).tools
+
+    tools = {tool.name: tool for tool in asyncio.run(list_tools())}
+    assert set(tools) == {
+        "search_images", "find_similar_images", "get_image", "tag_image", "register_image", "get_library_status",
+    }  # fmt: skip
+    for name, tool in tools.items():
+        assert tool.description and len(tool.description) > 40
+        assert all(field["description"] for field in tool.input_schema["properties"].values())
+        assert tool.annotations is not None
+        assert tool.annotations.read_only_hint == (name != "register_image")
+
+
+def test_a_search_gives_ids_names_and_small_previews(address: str) -> None:
+    result = call(address, "search_images", text="red", limit=3)
+    facts = read_facts(result)
+    assert facts["hits"][0]["file_name"] == "red.png"
+    assert (facts["total"], len(facts["hits"])) == (10, 3)
+    previews = [item for item in result.content if isinstance(item, ImageContent)]
+    assert len(previews) == 3
+    picture = Image.open(io.BytesIO(base64.b64decode(previews[0].data)))
+    assert (picture.format, max(picture.size) <= 256) == ("JPEG", True)
+    assert len(call(address, "search_images", text="red", limit=3, previews=False).content) == 1
+
+
+def test_a_picture_is_searched_with_described_tagged_and_added(address: str) -> None:
+    data = make_picture_bytes("blue")
+    [nearest, *_] = read_facts(call(address, "search_images", picture=encode(data), previews=False))["hits"]
+    assert nearest["file_name"] == "blue.png"
+    image_id = nearest["image_id"]
+    assert read_facts(call(address, "get_image", image_id=image_id))["width"] == 64
+    assert read_facts(call(address, "tag_image", image_id=image_id))["tags"]
+    similar = read_facts(call(address, "find_similar_images", image_id=image_id, previews=False))["hits"]
+    assert image_id not in [hit["image_id"] for hit in similar]
+    added = read_facts(call(address, "register_image", picture=encode(data), file_name="../b.png"))
+    assert (added["is_new"], added["image"]["file_name"]) == (False, "blue.png")
+    assert read_facts(call(address, "get_library_status"))["image_count"] == 10
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("get_image", {"image_id": 999}, "There is no image 999"),
+        ("search_images", {"picture": "http://localhost/a.png"}, "Base64"),
+        ("register_image", {"picture": encode(b"no picture"), "file_name": "/home/me/a.png"}, "a.png is not a picture"),
+        ("search_images", {"limit": 1000}, "limit"),
+        ("search_images", {"text": "x" * 3000}, "2000"),
+    ],
+)
+def test_an_error_reaches_the_model_as_its_sentence(
+    address: str, tool: str, arguments: dict[str, Any], said: str
+) -> None:
+    result = call(address, tool, **arguments)
+    assert result.is_error
+    assert isinstance(result.content[0], TextContent)
+    assert said in result.content[0].text
+    assert "/home/me" not in result.content[0].text

@@ -1,0 +1,206 @@
+"""People who are quicker than the model: the newest question wins in whatever order the answers come.
+
+The program runs in this process, with an encoder that answers when a test lets it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, expect
+
+from image_search.encoders.base import Embeddings
+from image_search.registration.reader import ImageReader
+from image_search.search.searcher import PAGE_SIZE, Plan, Searcher, SearchResult
+from image_search.settings import Settings
+from image_search.stores import open_store
+from image_search.web.app import build_app
+from image_search.web.background import Warmup
+from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes.browsing import OpenPage, choose_picture, find_free_port, list_names
+
+HELD = ("red", "blue")  # words that are answered when let go
+COUNT = 20
+
+
+class HeldEncoder(FakeEncoder):
+    """Says which words have arrived, and keeps the held ones until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived: dict[str, threading.Event] = defaultdict(threading.Event)
+        self.let_go: dict[str, threading.Event] = defaultdict(threading.Event)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        for text in texts:
+            self.arrived[text].set()
+            if text in HELD:
+                assert self.let_go[text].wait(30), f"{text} was never let go"
+        return super().encode_texts(texts)
+
+
+class WatchedSearcher(Searcher):
+    """Says which words have been answered."""
+
+    encoder: HeldEncoder
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*parts)  # type: ignore[arg-type]
+        self.answered: dict[tuple[str, ...], threading.Event] = defaultdict(threading.Event)
+
+    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
+        result = super().rank(plan, limit, offset)
+        self.answered[plan.words].set()
+        return result
+
+    def answer_now(self, words: str) -> None:
+        """Let the held words go, and return when their answer was found."""
+        self.encoder.let_go[words].set()
+        assert self.answered[(words,)].wait(30), f"{words} was never answered"
+
+
+@pytest.fixture
+def searcher(tmp_path: Path) -> Iterator[WatchedSearcher]:
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+        searcher = WatchedSearcher(store, HeldEncoder())
+        names = [f"picture{number:02}.png" for number in range(COUNT)]
+        images = [
+            make_image(name, data=make_picture_bytes(size=(20 + len(name), 20 + n))) for n, name in enumerate(names)
+        ]
+        embeddings = searcher.encoder.encode_images([make_picture(COLOURS[n % len(COLOURS)]) for n in range(COUNT)])
+        store.add_images(searcher.get_model().model_id, images, embeddings)
+        yield searcher
+        for words in HELD:
+            searcher.encoder.let_go[words].set()
+
+
+@pytest.fixture
+def address(searcher: WatchedSearcher) -> Iterator[str]:
+    port = find_free_port()
+    app = build_app(searcher, Warmup(searcher), ImageReader(max_pixels=10**6))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    return open_page()
+
+
+def type_words(page: Page, words: str) -> None:
+    box = page.locator("#text textarea, #text input")
+    box.fill(words)
+    box.press("Enter")
+
+
+def ask_for_held(page: Page, searcher: WatchedSearcher, words: str) -> None:
+    """Ask, and return when the program is waiting for the model."""
+    type_words(page, words)
+    assert searcher.encoder.arrived[words].wait(15)
+
+
+def go_round(page: Page) -> None:
+    """Whatever the server has sent so far has been shown when a later answer is."""
+    for _ in range(2):
+        page.locator(".tile").first.click()
+        page.locator("dialog[open] .facts").wait_for()
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+def test_clear_wins_over_a_search_that_is_answered_later(page: Page, searcher: WatchedSearcher) -> None:
+    ask_for_held(page, searcher, "red")
+    page.locator("#clear").click()
+    expect(page.locator("#text textarea, #text input")).to_have_value("")
+    searcher.answer_now("red")
+    go_round(page)
+    expect(page.locator("#summary")).to_contain_text("新着画像")
+    assert list_names(page)[0] == f"picture{COUNT - 1:02}.png"
+
+
+def test_the_newer_words_win(page: Page, searcher: WatchedSearcher) -> None:
+    ask_for_held(page, searcher, "red")
+    ask_for_held(page, searcher, "blue")
+    searcher.answer_now("blue")
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=blue")
+    searcher.answer_now("red")
+    go_round(page)
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=blue")
+    expect(page).to_have_url(page.url.split("?")[0] + "?q=blue")
+
+
+def test_similar_ones_win_over_words_asked_before(page: Page, searcher: WatchedSearcher) -> None:
+    ask_for_held(page, searcher, "red")
+    page.locator(".tile").nth(1).focus()
+    page.keyboard.press("s")
+    expect(page.locator("#summary")).to_contain_text("似ている画像")
+    searcher.answer_now("red")
+    go_round(page)
+    expect(page.locator("#summary")).to_contain_text("似ている画像")
+    expect(page.locator("#picture img")).to_have_count(1)
+
+
+def test_words_asked_with_a_picture_win_over_the_picture_alone(
+    page: Page, searcher: WatchedSearcher, tmp_path: Path
+) -> None:
+    (tmp_path / "query.png").write_bytes(make_picture_bytes("green"))
+    ask_for_held(page, searcher, "red")
+    choose_picture(page, tmp_path / "query.png")
+    expect(page.locator("#picture img")).to_have_count(1)
+    searcher.answer_now("red")
+    expect(page.locator("#summary")).to_contain_text("検索結果")
+    page.locator("#clear").click()
+    expect(page.locator("#summary")).to_contain_text("新着画像")
+    expect(page.locator("#picture img")).to_have_count(0)
+    go_round(page)
+    expect(page.locator("#summary")).to_contain_text("新着画像")
+
+
+def test_more_of_what_is_shown_never_covers_what_was_asked_for(page: Page, searcher: WatchedSearcher) -> None:
+    ask_for_held(page, searcher, "red")
+    page.locator("#more").click()
+    searcher.answer_now("red")
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
+    go_round(page)
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
+    names = list_names(page)
+    assert set(names[:2]) == {"picture00.png", "picture10.png"}  # the red ones
+    assert len(set(names)) == len(names)
+
+
+def test_a_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, searcher: WatchedSearcher) -> None:
+    ask_for_held(page, searcher, "red")
+    page.locator(".tile").first.click()
+    name = page.locator("dialog[open] .file_name dd").inner_text()
+    page.locator("dialog[open] .delete summary").click()
+    page.locator("dialog[open] .delete-now").click()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    searcher.answer_now("red")
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
+    page.locator("#more").click()
+    expect(page.locator(".tile")).to_have_count(COUNT - 1)
+    assert name not in list_names(page)
+
+
+def test_what_is_typed_while_an_address_is_searched_stays(
+    open_page: OpenPage, searcher: WatchedSearcher, address: str
+) -> None:
+    searcher.encoder.let_go["blue"].set()
+    page = open_page("?q=blue")
+    page.goto(f"{address}?q=red")
+    assert searcher.encoder.arrived["red"].wait(15)
+    box = page.locator("#text textarea, #text input")
+    expect(box).to_have_value("red")
+    box.fill("green")
+    searcher.answer_now("red")
+    expect(page.locator("#summary h2")).to_have_attribute("data-address", "q=red")
+    expect(box).to_have_value("green")

@@ -1,0 +1,22 @@
+"""What every engine must do. An engine's test class inherits all of it and supplies two things:
+
+    @pytest.mark.engine("sqlite")
+    class TestSqliteStore(ImageStoreContract):
+        @pytest.fixture
+        def library(self, tmp_path): ...       # whatever names one library, EMPTY at first and removed afterwards
+        def open_library(self, library): ...   # a new handle on it, as another process would have
+
+The tests stand in contract_*.py, by topic. Orders are compared exactly, distances by approx.
+"""
+
+from __future__ import annotations
+
+from tests.contract.filters import FilterContract
+from tests.contract.registration import RegistrationContract
+from tests.contract.search import SearchContract
+from tests.contract.sharing import SharingContract
+from tests.contract.words import WordContract
+
+
+class ImageStoreContract(RegistrationContract, SearchContract, FilterContract, WordContract, SharingContract):
+    """Not collected by itself: its name does not begin with Test."""

@@ -1,0 +1,178 @@
+"""Every statement for Oracle Database is parsed, and its binds are those it is given."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlfluff.core import Linter
+
+from image_search.settings import ROOT
+from image_search.stores.oracle import build_conditions
+from image_search.stores.oracle import sql as oracle_sql
+from image_search.stores.oracle.schema import CREATE_INDEX, SCHEMA_FILE, read_statements, read_tables, write_for_script
+from tests.contract.filters import CASES
+from tests.oracle.parser import find_faults, make_linter
+from tests.oracle.stand_in import list_binds
+
+MODULES = sorted(path.stem for path in (ROOT / "image_search" / "stores" / "oracle").glob("[a-z]*.py"))
+STATEMENT = re.compile(r"\n(SELECT|INSERT|UPDATE|DELETE|MERGE|CREATE) ")
+
+# A statement may not use these as names of binds (ORA-01745).
+RESERVED = (
+    " access add all alter and any as asc audit between by char check cluster column comment compress connect create "
+    "current date decimal default delete desc distinct drop else exclusive exists file float for from grant group "
+    "having identified immediate in increment index initial insert integer intersect into is level like lock long "
+    "maxextents minus mlslabel mode modify noaudit nocompress not nowait null number of offline on online option or "
+    "order pctfree prior public raw rename resource revoke row rowid rownum rows select session set share size "
+    "smallint start successful synonym sysdate table then to trigger uid union unique update user validate values "
+    "varchar varchar2 view whenever where with "
+)
+
+
+def list_constants() -> Iterator[tuple[str, str]]:
+    """Every statement that stands in a module, also inside tuples and dictionaries."""
+    seen = set()
+    for name in sorted(MODULES, key=lambda name: name != "sql"):
+        for constant, value in vars(importlib.import_module(f"image_search.stores.oracle.{name}")).items():
+            if constant.isupper():
+                parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+                for number, part in enumerate(parts):
+                    if isinstance(part, str) and STATEMENT.match(part) and part not in seen:
+                        seen.add(part)  # other modules import some of them
+                        yield f"{name}.{constant}.{number}", part
+
+
+def list_written() -> Iterator[tuple[str, str]]:
+    """Every statement that a function writes, for filters of every kind."""
+    for function in ("find_hashes", "find_files", "find_embedded", "delete_images", "get_records"):
+        yield function, getattr(oracle_sql, function)(":value_0, :value_1")
+    every = [build_conditions(filter, ["猫の写真", "C++"], has_text_index=True)[0] for filter, _ in CASES]
+    conditions = list(dict.fromkeys(itertools.chain(*every)))
+    for given in ([], conditions):
+        yield f"search_exactly {len(given)}", oracle_sql.search_exactly(given)
+        yield f"list_newest {len(given)}", oracle_sql.list_newest(given)
+    for given in ([], conditions[:2]):
+        yield f"count_images {len(given)}", oracle_sql.count_images(given)
+        for field in ("generator", "generation_model", "file_type", "keyword"):
+            yield f"count_values {field} {len(given)}", oracle_sql.count_values(field, given)
+
+
+def list_scripts() -> Iterator[tuple[str, str]]:
+    for path in (SCHEMA_FILE, ROOT / "create_user.sql"):
+        for number, statement in enumerate(read_statements(path.read_text(encoding="utf-8"))):
+            yield f"{path.name} {number}", statement
+
+
+STATEMENTS = dict(itertools.chain(list_constants(), list_written(), list_scripts()))
+
+
+@pytest.fixture(scope="module")
+def linter() -> Linter:
+    return make_linter()
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_parses(linter: Linter, name: str) -> None:
+    assert find_faults(linter, STATEMENTS[name]) == []
+
+
+def test_a_missing_word_is_noticed(linter: Linter) -> None:
+    """The parser is worth something: most statements with one comma or bracket less are refused."""
+    noticed = total = 0
+    for statement in list(STATEMENTS.values())[::9]:
+        for match in list(re.finditer(r"[(),]", statement))[::7]:
+            total += 1
+            noticed += bool(find_faults(linter, statement[: match.start()] + " " + statement[match.end() :]))
+    assert noticed / total > 0.8, f"{noticed} of {total}"
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_bind_has_a_reserved_name(name: str) -> None:
+    assert not [bind for bind in list_binds(STATEMENTS[name]) if f" {bind.lower()} " in RESERVED]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_value_of_a_person_is_written_into_a_statement(name: str) -> None:
+    assert "{" not in re.sub(r"'[^']*'", "", STATEMENTS[name])
+    assert "%s" not in STATEMENTS[name]
+
+
+@pytest.mark.parametrize("filter", [filter for filter, _ in CASES], ids=str)
+@pytest.mark.parametrize("has_text_index", [True, False])
+def test_the_binds_of_a_filter_are_those_its_conditions_name(filter: object, has_text_index: bool) -> None:
+    conditions, binds = build_conditions(filter, ["猫", "a b"], has_text_index)  # type: ignore[arg-type]
+    assert list_binds(" AND ".join(conditions)) == set(binds)
+
+
+def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:
+    assert "NO_VECTOR_INDEX_TRANSFORM(e)" in oracle_sql.search_exactly([])
+    assert "APPROX" not in oracle_sql.search_exactly([])
+    inner = re.search(r"FROM \((SELECT.*)\) k", oracle_sql.SEARCH_APPROXIMATELY, re.DOTALL)
+    assert inner
+    assert inner[1].count("JOIN") == 0
+    assert re.search(r"ORDER BY distance\s+FETCH APPROX FIRST", inner[1])
+
+
+def test_a_vector_index_has_the_metric_of_the_search() -> None:
+    for statement in CREATE_INDEX.values():
+        assert "DISTANCE DOT" in statement
+    assert ", DOT)" in oracle_sql.SEARCH_APPROXIMATELY
+
+
+# --- the script ---
+
+
+def test_every_statement_of_the_script_may_run_again() -> None:
+    for statement in read_statements():
+        first = statement.split("\n", 1)[0]
+        assert re.match(r"(CREATE (UNIQUE )?(TABLE|INDEX) IF NOT EXISTS|CREATE OR REPLACE|MERGE|COMMIT|DECLARE)", first)
+
+
+def test_the_script_ends_every_statement_as_sqlplus_wants_it() -> None:
+    text = SCHEMA_FILE.read_text(encoding="utf-8")
+    written = "\n".join(write_for_script(statement) for statement in read_statements())
+    bare = "\n".join(line for line in text.splitlines() if line.strip() and not re.match(r"--|SET |WHENEVER ", line))
+    assert bare == written
+
+
+def test_no_blank_line_cuts_a_statement_short() -> None:
+    for path in (SCHEMA_FILE, Path(ROOT / "create_user.sql")):
+        for statement in read_statements(path.read_text(encoding="utf-8")):
+            assert "\n\n" not in statement
+            assert "\n/\n" not in statement
+
+
+def test_the_tables_of_the_script_are_those_the_statements_use() -> None:
+    tables = read_tables()
+    used = set()
+    for name, statement in STATEMENTS.items():
+        if name.startswith("sql."):
+            used |= {match.upper() for match in re.findall(r"(?:\bFROM|\bJOIN|\bINTO|\nUPDATE) (\w+)", statement)}
+    assert used - set(tables) == {"USER_INDEXES"}
+    assert set(tables) == {
+        "EMBEDDING_MODELS",
+        "IMAGES",
+        "IMAGE_EMBEDDINGS",
+        "IMAGE_DESCRIPTIONS",
+        "IMAGE_KEYWORDS",
+        "IMAGE_SEARCH_SCHEMA",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in STATEMENTS if name.startswith("sql.")])
+def test_every_column_a_statement_names_exists(name: str) -> None:
+    tables = read_tables()
+    statement = STATEMENTS[name]
+    aliases = dict(re.findall(r"\b(?:FROM|JOIN|INTO)\s+(\w+) (\w)\b", statement))
+    for table, alias in aliases.items():
+        if table.upper() in tables:
+            for column in re.findall(rf"\b{alias}\.(\w+)", statement):
+                assert column.upper() in tables[table.upper()].columns, f"{table}.{column}"
+    match = re.search(r"INSERT INTO (\w+) \(([\w\s,]+)\)\s+VALUES", statement)
+    if match:
+        assert {column.strip().upper() for column in match[2].split(",")} <= set(tables[match[1].upper()].columns)

@@ -1,0 +1,271 @@
+"""register_images.py as a person meets it: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import register_images
+from image_search.cli.console import finishing_on_interrupt
+from image_search.encoders.base import Embeddings
+from image_search.errors import ModelUnavailable, StoreUnavailable
+from image_search.settings import ROOT, Settings
+from image_search.stores import open_store
+from tests.fakes import FakeEncoder
+
+
+class FakeLazyEncoder(FakeEncoder):
+    batch_size = 4
+    device = "cpu"
+    precision = "float32"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five pictures, an empty library, and an encoder named after EMBEDDING_MODEL."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/library/image_search.db")
+    for name in ("DB_USER", "DB_PASSWORD", "DB_DSN", "EMBEDDING_MODEL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(
+        "image_search.cli.register.open_encoder", lambda settings: FakeLazyEncoder(settings.embedding_model)
+    )
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(5):
+        Image.new("RGB", (16, 16), (number * 40, 9, 9)).save(folder / f"{number}.png")
+    return folder
+
+
+def run(*arguments: object) -> int:
+    return register_images.main([str(argument) for argument in arguments])
+
+
+def test_the_summary_goes_to_stdout_and_everything_else_to_stderr(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder) == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 5, already known 0, failed 0\n"
+    assert "Model demo/model (1) on cpu in float32, batches of 4." in output.err
+    assert "images/s" in output.err
+    assert run(folder) == 0
+    assert capsys.readouterr().out == "registered 0, already known 5, failed 0\n"
+
+
+def test_a_file_that_cannot_be_read_is_a_line_and_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bad.png").write_bytes(b"not a picture")
+    assert run(folder) == 1
+    output = capsys.readouterr()
+    assert output.out == "registered 5, already known 0, failed 1\n"
+    assert [line for line in output.err.splitlines() if "bad.png" in line] == [
+        f"{folder}/bad.png is not a picture, or of a format that is not known here. Save it as PNG or JPEG."
+    ]
+
+
+def test_a_path_that_is_not_there_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder / "none") == 1
+    assert "none cannot be read" in capsys.readouterr().err
+
+
+def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bad.png").touch()
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    assert run(folder, "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "registered": 5,
+        "already_known": 1,
+        "failed": 1,
+        "moved": 0,
+        "embedded": 0,
+        "failures": [f"{folder}/bad.png is empty."],
+    }
+
+
+def test_a_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    (folder / "0.png").rename(folder / "new.png")
+    capsys.readouterr()
+    assert run(folder) == 0
+    assert capsys.readouterr().out == "registered 0, already known 4, failed 0, moved 1\n"
+
+
+def test_what_cannot_run_says_so_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(FakeLazyEncoder):
+        @property
+        def version(self) -> str:
+            raise ModelUnavailable("EMBEDDING_MODEL is not there.")
+
+        @version.setter
+        def version(self, value: str) -> None: ...
+
+    monkeypatch.setattr("image_search.cli.register.open_encoder", Missing)
+    assert run(folder) == 2
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", "register_images.py: EMBEDDING_MODEL is not there.\n")
+    monkeypatch.setenv("DATABASE_URL", "nosuch://x")
+    assert run(folder) == 2
+    assert capsys.readouterr().err.startswith("register_images.py: DATABASE_URL")
+
+
+def test_a_run_that_breaks_off_still_says_what_it_did(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("The database is away.")
+
+    monkeypatch.setattr("image_search.stores.sqlite.SqliteStore.add_images", fail)
+    monkeypatch.setattr("image_search.registration.registrar.RETRY_DELAYS", (0, 0))
+    assert run(folder) == 2
+    output = capsys.readouterr()
+    assert output.out == "registered 0, already known 0, failed 0\n"
+    assert output.err.endswith("register_images.py: The database is away.\n")
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_model_is_embedded_beside_the_first_and_then_made_current(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert run("--model", "second") == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 0, already known 0, failed 0, embedded 5\n"
+    assert "Searches still use demo/model; --make-current switches to second." in output.err
+    assert run("--model", "second", "--make-current") == 0
+    assert "Searches use second (1) from now on." in capsys.readouterr().err
+    assert run("--list-models") == 0
+    assert capsys.readouterr().out == "1\tdemo/model\t1\t16\t5\t\n2\tsecond\t1\t16\t5\tcurrent\n"
+
+
+def test_a_model_is_removed_unless_it_is_the_current_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    run("--model", "second")
+    capsys.readouterr()
+    assert run("--remove-model", "1") == 2
+    assert "current" in capsys.readouterr().err
+    assert run("--remove-model", "2") == 0
+    run("--list-models")
+    assert capsys.readouterr().out == "1\tdemo/model\t1\t16\t5\tcurrent\n"
+
+
+# --- clearing up ------------------------------------------------------------------------------------------------------
+
+
+def test_pruning_lists_first_and_removes_only_with_yes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    (folder / "3.png").unlink()
+    capsys.readouterr()
+    assert run("--prune", folder) == 0
+    output = capsys.readouterr()
+    assert output.out == f"4\t{folder}/3.png\n" and "--yes removes them" in output.err
+    assert run("--prune", folder, "--yes") == 0
+    assert "1 images removed." in capsys.readouterr().err
+    with open_store(Settings.load(env_file=None)) as store:
+        assert store.count_images() == 4
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--shard", "0/2"], ["--shard", "3/2"], ["--shard", "x"], ["--batch-size", "0"], ["--batch-size", "x"]],
+)
+def test_malformed_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        register_images.parse_arguments(arguments)
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_shards_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [run(folder, "--shard", shard) for shard in ("1/2", "2/2")] == [0, 0]
+    with open_store(Settings.load(env_file=None)) as store:
+        assert store.count_images() == 5
+    assert "registered 5" not in capsys.readouterr().out
+
+
+def test_the_batch_size_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--batch-size", "2") == 0
+    assert "batches of 2." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_oracle_options_ask_for_oracle(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--vector-index", "auto") == 2
+    assert "DB_USER, DB_PASSWORD and DB_DSN" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_schema_is_printed_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--create-schema", "--print") == 0
+    assert "CREATE TABLE IF NOT EXISTS embedding_models" in capsys.readouterr().out
+
+
+def test_interrupting_sets_stop_first_and_raises_second(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = threading.Event()
+    with finishing_on_interrupt(stop):
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set() and "Finishing the batch in hand" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_help_is_there_before_torch_is() -> None:
+    program = "import sys, register_images; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"torch", "transformers", "gradio", "faiss", "oracledb"} & set(loaded.stdout.split())
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+def test_watching_goes_on_until_ctrl_c_and_then_prints_its_summary(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def interrupt_when_all_are_in() -> None:
+        with open_store(Settings.load(env_file=None)) as store:
+            while store.count_images() < 5:
+                time.sleep(0.02)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt_when_all_are_in)
+    interrupter.start()
+    assert run(folder, "--watch") == 130
+    interrupter.join()
+    output = capsys.readouterr()
+    assert output.out == "registered 5, already known 0, failed 0\n"
+    assert "Finishing the batch in hand" in output.err
+
+
+def test_ctrl_c_finishes_the_batch_in_hand_and_the_next_run_does_the_rest(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(FakeLazyEncoder):
+        def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            return super().encode_images(images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("image_search.cli.register.open_encoder", lambda _: Interrupted("demo/model"))
+        assert run(folder, "--batch-size", "5") == 130
+    assert capsys.readouterr().out == "registered 5, already known 0, failed 0\n"
+    assert run(folder) == 0
+    assert capsys.readouterr().out == "registered 0, already known 5, failed 0\n"

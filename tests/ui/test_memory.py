@@ -1,0 +1,116 @@
+"""How much is kept for pages that were opened and for answers that nobody reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.routing import Mount
+
+from image_search.api.gradio_endpoints import add_endpoints
+from image_search.api.service import Library
+from image_search.search.searcher import Searcher
+from image_search.ui import sessions
+from image_search.web.app import build_app
+from image_search.web.background import Warmup
+from tests.fakes.api_library import READER, open_client, open_colours
+
+
+class Program:
+    """The page and its calls, and what Gradio keeps of them."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        library = Library(searcher, READER, ())
+        app = build_app(searcher, Warmup(searcher), READER, (), lambda: add_endpoints(library))
+        assert isinstance(app.routes[-1], Mount)
+        self.kept: Any = app.routes[-1].app
+        self.queue = self.kept.get_blocks()._queue
+        self.client: TestClient = open_client(app)
+
+    def open_page(self, session: str) -> None:
+        config = self.kept.get_blocks().config
+        loads = [item for item in config["dependencies"] if any(target[1] == "load" for target in item["targets"])]
+        for event in (*loads, next(item for item in config["dependencies"] if len(item["inputs"]) == 2)):
+            body = {"fn_index": event["id"], "data": [None, 1][: len(event["inputs"])], "session_hash": session}
+            assert self.client.post("/gradio_api/run/predict", json=body).status_code == 200
+
+    def call(self, name: str, *data: object) -> str:
+        answer = self.client.post(f"/gradio_api/call/{name}", json={"data": data})
+        assert answer.status_code == 200
+        return str(answer.json()["event_id"])
+
+    def read(self, name: str, event: str) -> str:
+        return self.client.get(f"/gradio_api/call/{name}/{event}").text
+
+    def wait(self) -> None:
+        while self.queue.event_ids_to_events or len(self.queue):
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with open_colours(tmp_path, 3) as searcher:
+        program = Program(searcher)
+        with program.client:
+            yield program
+
+
+def test_the_pages_used_last_are_kept(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.kept.state_holder, "capacity", 3)
+    for number in (0, 1, 2, 0, 3):
+        program.open_page(f"page{number}")
+    assert list(program.kept.state_holder.session_data) == ["page2", "page0", "page3"]
+    assert len(program.kept.state_holder.time_last_used) == 3
+
+
+def test_a_kept_page_holds_no_settings_of_its_components(program: Program) -> None:
+    program.open_page("page")
+    assert program.kept.state_holder["page"].config_values == {}
+
+
+def test_unread_answers_go_oldest_first(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_UNREAD", 5)
+    events = []
+    for _ in range(12):
+        events.append(program.call("status"))
+        program.wait()
+    assert len(program.queue.pending_messages_per_session) == 5
+    assert set(program.queue.pending_event_ids_session) == set(events[-5:])
+    assert "event: complete" in program.read("status", events[-5])
+
+
+def test_a_call_of_a_program_takes_no_place_of_a_page(program: Program) -> None:
+    program.open_page("page")
+    event = program.call("search", "red", None, "", 0, 1, 16, None)
+    program.wait()
+    assert list(program.kept.state_holder.session_data) == ["page"]
+    assert "red.png" in program.read("search", event)
+
+
+def test_an_answer_that_is_waited_for_is_kept_whatever_else_is_asked(program: Program) -> None:
+    unread = program.queue.pending_messages_per_session
+    program.queue.event_ids_to_events["event"] = type("Event", (), {"session_hash": "waiting"})()
+    for number in range(sessions.MOST_UNREAD + 5):
+        unread["waiting" if number == 0 else f"session{number}"] = object()
+    del program.queue.event_ids_to_events["event"]
+    assert "waiting" in unread
+    assert len(unread) == sessions.MOST_UNREAD
+
+
+@pytest.mark.slow
+def test_hundreds_of_pages_and_calls_leave_a_bounded_number_of_things(program: Program) -> None:
+    for number in range(sessions.MOST_PAGES + 20):
+        body = {"fn_index": 0, "data": [], "session_hash": f"page{number}"}
+        assert program.client.post("/gradio_api/run/predict", json=body).status_code == 200
+    for _ in range(sessions.MOST_UNREAD + 50):
+        program.call("status")
+        program.wait()
+    assert sessions.MOST_PAGES - 5 <= len(program.kept.state_holder.session_data) <= sessions.MOST_PAGES
+    assert len(program.queue.pending_messages_per_session) == sessions.MOST_UNREAD
+    assert len(program.queue.pending_event_ids_session) == sessions.MOST_UNREAD
+    assert len(program.queue.event_analytics) == 1
+    assert not program.kept.iterators

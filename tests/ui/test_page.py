@@ -1,0 +1,85 @@
+"""How the page is put together for Gradio, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from gradio import Blocks
+from gradio.data_classes import FileData, ImageData, ListFiles
+
+from image_search.registration.reader import ImageReader
+from image_search.search.searcher import Searcher
+from image_search.settings import Settings
+from image_search.stores import open_store
+from image_search.ui.components import build_picture_box, build_upload_box
+from image_search.ui.handlers import PageHandlers
+from image_search.ui.maintenance import UploadedFile
+from image_search.ui.messages import MESSAGES
+from image_search.ui.page import build_page
+from image_search.web import app
+from image_search.web.app import build_app
+from image_search.web.background import Warmup
+from tests.fakes import FakeEncoder
+
+READER = ImageReader(max_pixels=10**6)
+
+
+@pytest.fixture
+def searcher(tmp_path: Path) -> Iterator[Searcher]:
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+        yield Searcher(store, FakeEncoder())
+
+
+def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
+    """Gradio's queue can lose the answer to a click in the moment in which it shuts its connection."""
+    page = build_page(PageHandlers(searcher, Warmup(searcher), READER))
+    queued = {function.name for function in page.fns.values() if function.queue is not False}
+    assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
+
+
+def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[Blocks] = []
+    monkeypatch.setattr(app, "harden_gradio", pages.append)
+    with TestClient(build_app(searcher, Warmup(searcher), READER)):
+        assert pages[0].limiter is not None  # of its own, not the one that everything else shares
+        assert pages[0].limiter.total_tokens == app.CLICK_CONCURRENCY
+
+
+def test_no_first_value_is_the_name_of_words(searcher: Searcher) -> None:
+    """Gradio translates those, too, if the page is translated by the time: the field then asks for a Japanese word."""
+    page = build_page(PageHandlers(searcher, Warmup(searcher), READER))
+    values = {str(getattr(block, "value", "")) for block in page.blocks.values()}
+    assert "registered" in values
+    assert not values & MESSAGES.keys()
+
+
+def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
+    box = build_picture_box("picture", 100, "picture")
+    again = box.__class__(**box.constructor_args)
+    assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
+    assert again.get_block_name() == "image"  # to the browser
+
+
+def test_a_field_for_files_that_gradio_built_again_still_gives_their_names(tmp_path: Path) -> None:
+    box = build_upload_box("files", 100, "add")
+    again = box.__class__(**box.constructor_args)
+    payload = ListFiles([FileData(path=str(tmp_path / "x.png"), orig_name="夕焼け.png")])
+    assert again.preprocess(payload) == [UploadedFile(str(tmp_path / "x.png"), "夕焼け.png")]
+    assert again.preprocess(None) == []
+    assert again.get_block_name() == "file"  # to the browser
+
+
+def test_no_component_is_changed_in_place(searcher: Searcher) -> None:
+    """Gradio builds components again from their classes, and what was set on one is lost by then."""
+    with TestClient(build_app(searcher, Warmup(searcher), READER)) as client:
+        blocks = client.app.routes[-1].app.get_blocks()  # type: ignore[attr-defined]
+        changed = {
+            (block.get_block_name(), name)
+            for block in blocks.blocks.values()
+            for name, value in vars(block).items()
+            if callable(value) and name in dir(type(block))
+        }
+    assert changed == set()

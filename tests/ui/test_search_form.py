@@ -1,0 +1,80 @@
+"""What a person asks on the page: fields, conditions and addresses."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import dictionaries, sampled_from, text
+
+from image_search.records import SearchFilter
+from image_search.ui.search_form import SearchForm, from_query_string, to_query_string
+
+
+def test_nothing_asked_is_no_condition_and_no_address() -> None:
+    assert SearchForm().filter.is_empty
+    assert not SearchForm().is_filtered
+    assert to_query_string(SearchForm()) == ""
+
+
+def test_every_field_becomes_a_condition() -> None:
+    asked = SearchForm(
+        date_of="taken", since="2024-01-01", until="2024-12-31", file_type="image/png", orientation="portrait",
+        min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt="yes", keyword=" 海 ",
+        folder="/photos",
+    )  # fmt: skip
+    assert asked.filter == SearchFilter(
+        taken_from=datetime(2024, 1, 1), taken_to=datetime(2025, 1, 1), file_types=("image/png",),
+        orientation="portrait", min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt=True,
+        keyword="海", folder="/photos",
+    )  # fmt: skip
+    assert asked.is_filtered
+
+
+@pytest.mark.parametrize(
+    ("typed", "first", "behind"),
+    [
+        ("2024-02-29", datetime(2024, 2, 29), datetime(2024, 3, 1)),
+        ("2024/2/9", datetime(2024, 2, 9), datetime(2024, 2, 10)),
+        ("2024-12", datetime(2024, 12, 1), datetime(2025, 1, 1)),
+        ("2024", datetime(2024, 1, 1), datetime(2025, 1, 1)),
+        ("2023-02-29", None, None),
+        ("9999-12-31", datetime(9999, 12, 31), None),
+        ("yesterday", None, None),
+        ("", None, None),
+    ],
+)
+def test_dates_include_their_last_day(typed: str, first: datetime | None, behind: datetime | None) -> None:
+    assert SearchForm(since=typed).filter.registered_from == first
+    assert SearchForm(until=typed).filter.registered_to == behind
+
+
+def test_an_emptied_field_counts_as_nothing_asked() -> None:
+    assert SearchForm.of("猫", None, None, None, like=None) == SearchForm("猫")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        SearchForm('猫 -犬 "夜景"'),
+        SearchForm(like=12, text="夜"),
+        SearchForm(since="2024-01-01", date_of="taken", excluded_text="人物", image_weight=0.25),
+        SearchForm(min_pixels=1_000_000, folder="/写真/2024 &?#=", generator="A&B"),
+    ],
+)
+def test_an_address_opens_what_it_was_written_for(asked: SearchForm) -> None:
+    assert from_query_string(dict(parse_qsl(to_query_string(asked)))) == asked
+
+
+def test_an_uploaded_picture_has_no_address() -> None:
+    assert to_query_string(SearchForm(picture="/tmp/a.png")) == ""
+
+
+@settings(deadline=None)
+@given(dictionaries(sampled_from(["q", "like", "pixels", "weight", "from", "shape", "date", "prompt"]), text()))
+def test_any_address_is_read_without_harm(parameters: dict[str, str]) -> None:
+    asked = from_query_string(parameters)
+    assert 0 <= asked.image_weight <= 1
+    assert isinstance(asked.filter, SearchFilter)

@@ -1,0 +1,195 @@
+"""Who knows the password gets in, everywhere; nobody else does, anywhere."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from image_search.errors import SettingsError
+from image_search.search.searcher import Searcher
+from image_search.settings import ROOT, Settings
+from image_search.web.app import build_application, check_bind_address
+from image_search.web.auth import COOKIE, PasswordAuthMiddleware
+from image_search.web.background import Warmup
+from image_search.web.middleware import TokenBucketLimiter
+from tests.fakes.api_library import open_colours
+
+PASSWORD = "開け ゴマ:1"
+BASIC = {"Authorization": "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()}
+BEARER = {"Authorization": f"Bearer {PASSWORD}".encode()}
+BROWSER = {"Accept": "text/html,*/*", "Sec-Fetch-Mode": "navigate"}
+
+# Page, what the page loads, pictures, Gradio's addresses, REST and its documents, tools, and what is nowhere.
+EVERYWHERE = [
+    ("GET", "/"), ("GET", "/config"), ("GET", "/theme.css"), ("GET", "/assets/index.js"), ("GET", "/images/1/preview"),
+    ("GET", "/images/1/original"), ("GET", "/gradio_api/info"), ("POST", "/gradio_api/run/search"),
+    ("POST", "/gradio_api/call/search"), ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/queue/data"),
+    ("POST", "/gradio_api/upload"), ("GET", "/gradio_api/file=/tmp/gradio/x.png"), ("GET", "/gradio_api/heartbeat/x"),
+    ("GET", "/gradio_api/app_id"), ("POST", "/gradio_api/reset"), ("POST", "/api/search"), ("GET", "/api/images/1"),
+    ("GET", "/api/images/1/original"), ("DELETE", "/api/images/1"), ("POST", "/api/images"), ("GET", "/api/status"),
+    ("GET", "/api/docs"), ("GET", "/api/openapi.json"), ("POST", "/mcp"), ("GET", "/nowhere"), ("GET", "//api/status"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
+    with open_colours(tmp_path_factory.mktemp("library"), 2) as searcher:
+        yield searcher
+
+
+@pytest.fixture(scope="module")
+def app(searcher: Searcher) -> ASGIApp:
+    settings = Settings(app_password=PASSWORD, app_mcp=True)
+    return build_application(settings, searcher, Warmup(searcher))
+
+
+@pytest.fixture
+def client(app: ASGIApp) -> TestClient:
+    return TestClient(app, base_url="http://localhost", follow_redirects=False)
+
+
+@pytest.mark.parametrize(("method", "path"), EVERYWHERE)
+def test_without_the_password_everything_is_401(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "password_needed"
+    assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize("headers", [BASIC, BEARER])
+def test_a_program_sends_the_password_with_every_request(client: TestClient, headers: dict[str, str | bytes]) -> None:
+    for address in ("/", "/images/1/preview", "/api/status", "/gradio_api/info"):
+        assert client.get(address, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["Basic", "Basic ???", "Basic bWU6", "Bearer", "Bearer x", "Digest a", "Basic /////w=="]
+)
+def test_what_is_not_the_password_is_401(value: str) -> None:
+    fresh = TestClient(_stand_alone(), base_url="http://localhost")
+    assert fresh.get("/", headers={"Authorization": value}).status_code == 401
+
+
+def test_a_browser_is_shown_the_login_page_and_then_the_page_it_wanted(client: TestClient) -> None:
+    refused = client.get("/api/docs?x=1", headers=BROWSER)
+    assert refused.status_code == 303
+    assert refused.headers["location"] == "../login?next=%2Fapi%2Fdocs%3Fx%3D1"
+    page = client.get("/login?next=%2Fapi%2Fdocs%3Fx%3D1", headers=BROWSER)
+    assert "パスワード" in page.text and "Password" in page.text
+    assert 'value="/api/docs?x=1"' in page.text
+    form = {"password": PASSWORD, "next": "/api/docs?x=1"}
+    answer = client.post("/login", data=form, headers={**BROWSER, "Origin": "http://localhost"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/api/docs?x=1")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert client.get("/api/docs").status_code == 200
+    assert client.get("/logout").status_code == 303
+    assert client.get("/api/docs").status_code == 401
+
+
+def test_the_cookie_of_https_is_secure(app: ASGIApp) -> None:
+    answer = TestClient(app, base_url="https://localhost").post("/login", data={"password": PASSWORD})
+    assert "; secure" in answer.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize("place", ["https://evil.example/", "//evil.example", "/\\evil.example", "", "/a\r\nX: y"])
+def test_the_login_leads_to_no_other_site(place: str) -> None:
+    client = TestClient(_stand_alone(), base_url="http://localhost", follow_redirects=False)
+    answer = client.post("/login", data={"password": PASSWORD, "next": place}, headers=BROWSER)
+    assert answer.headers["location"] == "/"
+
+
+def test_what_the_address_says_never_becomes_markup(client: TestClient) -> None:
+    page = client.get("/login?next=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", headers=BROWSER)
+    assert "<script" not in page.text
+    assert "script-src" not in page.headers["content-security-policy"]
+
+
+def test_a_forged_or_expired_cookie_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = TestClient(_stand_alone(), base_url="http://localhost")
+    client.post("/login", data={"password": PASSWORD})
+    assert client.get("/").status_code == 200
+    good = client.cookies[COOKIE]
+    client.cookies.clear()
+    end, _, signature = good.partition(".")
+    for forged in (f"{int(end) + 1}.{signature}", f"{end}.", "", ".", f"x.{signature}", "9999999999.abc", f"{end}.é"):
+        assert client.get("/", headers={"Cookie": f"{COOKIE}={forged}".encode()}).status_code == 401
+    assert client.get("/", headers={"Cookie": f"{COOKIE}={good}"}).status_code == 200
+    monkeypatch.setattr("image_search.web.auth.time.time", lambda: int(end) + 1.0)
+    assert client.get("/", headers={"Cookie": f"{COOKIE}={good}"}).status_code == 401
+
+
+def test_guessing_is_slowed_down_even_for_a_right_guess_but_not_for_who_is_in() -> None:
+    app = _stand_alone()
+    inside = TestClient(app, base_url="http://localhost")
+    inside.post("/login", data={"password": PASSWORD})
+    thief = TestClient(app, base_url="http://localhost")
+    tried = [thief.get("/", headers={"Authorization": f"Bearer {number}"}).status_code for number in range(7)]
+    assert tried == [401] * 5 + [429] * 2
+    refused = thief.get("/", headers=BEARER)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+    assert thief.post("/login", data={"password": PASSWORD}, headers=BROWSER).status_code == 429
+    assert inside.get("/").status_code == 200
+    elsewhere = TestClient(app, base_url="http://localhost", client=("192.0.2.9", 1))
+    assert elsewhere.get("/", headers=BEARER).status_code == 200
+
+
+def test_buckets_fill_again_and_forget_the_longest_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    buckets = TokenBucketLimiter(2, 0.5, clock=lambda: now[0])
+    assert [buckets.take("a") for _ in range(3)] == [0, 0, 2]
+    assert buckets.take("b") == 0
+    now[0] = 2.0
+    assert [buckets.take("a"), buckets.take("a")] == [0, 2]
+    monkeypatch.setattr("image_search.web.middleware._MAX_KEYS", 3)
+    for name in "cdefg":
+        buckets.take(name)
+    assert len(buckets._levels) == 3
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
+def test_this_computer_alone_needs_no_password(host: str) -> None:
+    assert check_bind_address(Settings(app_host=host)) == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "pictures.example"])
+def test_other_computers_are_not_served_without_a_password(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"APP_PASSWORD.*APP_INSECURE=1"):
+        check_bind_address(Settings(app_host=host))
+    assert check_bind_address(Settings(app_host=host, app_password=PASSWORD)) == ""
+    assert "without a password" in check_bind_address(Settings(app_host=host, app_insecure=True))
+
+
+def test_the_program_does_not_start_where_strangers_could_come_in() -> None:
+    command = [sys.executable, str(ROOT / "ImageSearch.py")]
+    environment = {**os.environ, "APP_HOST": "0.0.0.0", "APP_PASSWORD": "", "APP_INSECURE": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "APP_PASSWORD" in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_password_is_in_no_repr() -> None:
+    settings = Settings(app_password=PASSWORD)
+    assert PASSWORD not in repr(settings)
+    assert PASSWORD not in repr(PasswordAuthMiddleware(_stand_alone(), PASSWORD).__dict__)
+
+
+def _stand_alone() -> PasswordAuthMiddleware:
+    """The login in front of one word, on a day when the clock stands still."""
+    login = PasswordAuthMiddleware(Starlette(routes=[Route("/", lambda _: PlainTextResponse("in"))]), PASSWORD)
+    login._guesses = TokenBucketLimiter(5, 0.1, clock=lambda: 0.0)
+    return login
