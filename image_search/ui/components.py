@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +18,15 @@ from gradio.blocks import Block
 from gradio.data_classes import ImageData
 from gradio.processing_utils import sh as safehttpx
 
-from image_search.ui.maintenance import UploadedFile
-
 _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """path: where this computer keeps it for now; name: what the person calls it."""
+
+    path: str
+    name: str
 
 
 def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:

@@ -15,20 +15,12 @@ from image_search.registration.registrar import clean_name, register_upload
 from image_search.search.duplicates import DuplicateSearch, find_duplicates
 from image_search.search.searcher import Searcher
 from image_search.ui import html as render
-from image_search.ui.components import build_upload_box
+from image_search.ui.components import UploadedFile, build_upload_box
 from image_search.ui.handlers import PageHandlers, PageUpdate, TabView, render_problem
 from image_search.ui.html import render_duplicates
 from image_search.ui.messages import Language, translate
 
 # Files dropped on the page, into the library at once: read, embedded and stored one after the other.
-
-
-@dataclass(frozen=True)
-class UploadedFile:
-    """path: where this computer keeps it for now; name: what the person calls it."""
-
-    path: str
-    name: str
 
 
 @dataclass(frozen=True)

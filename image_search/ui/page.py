@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from image_search.ui import html as render
-from image_search.ui.components import build_picture_box
+from image_search.ui.components import UploadedFile, build_picture_box
 from image_search.ui.filters import FilterPanel
 from image_search.ui.handlers import PageHandlers, PageUpdate, TabView
-from image_search.ui.maintenance import MaintenancePanel, UpkeepPanel, UploadedFile
+from image_search.ui.maintenance import MaintenancePanel, UpkeepPanel
 from image_search.ui.messages import Language, collect_translations, negotiate_language
 from image_search.ui.search_form import NOTHING_ASKED, SearchForm, from_query_string
 from image_search.ui.tab_state import TabState

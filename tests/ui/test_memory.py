@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from image_search.api.gradio_endpoints import add_endpoints
-from image_search.api.service import Library
+from image_search.api.service import LibraryService
 from image_search.search.searcher import Searcher
 from image_search.ui import sessions
 from image_search.web.app import build_app
@@ -24,7 +24,7 @@ class Program:
     """The page and its calls, and what Gradio keeps of them."""
 
     def __init__(self, searcher: Searcher) -> None:
-        library = Library(searcher, READER, ())
+        library = LibraryService(searcher, READER, ())
         app = build_app(searcher, Warmup(searcher), READER, (), lambda: add_endpoints(library))
         assert isinstance(app.routes[-1], Mount)
         self.kept: Any = app.routes[-1].app
