@@ -31,7 +31,7 @@ def new_library(engine: str, folder: Path) -> Iterator[Settings]:
         yield Settings(database_url=url)
         postgres_server.remove_library(url)
     else:
-        server = import_module(f"tests.{engine}_server")
+        server = import_module(f"tests.fakes.{engine}_server")
         settings: Settings = server.make_library(folder)
         yield settings
         server.remove_library(settings)
