@@ -1,17 +1,26 @@
 """The second seam: what a database must do to hold a library of images.
 
-The contract is this file; tests/store_contract.py checks it on every engine. Arguments are checked here, once, so that
-engines cannot disagree. An engine implements the methods whose names begin with an underscore and inherits the rest.
+The contract is this file; tests/contract checks it on every engine. Arguments are checked here, once, so that engines
+cannot disagree. An engine implements the methods whose names begin with an underscore and inherits the rest.
 
 Distance is always minus the inner product of unit vectors: smaller is nearer. Ties are broken by image_id, so that
 every ranking is one total order and pages of it never overlap. No method opens a connection before it needs one. Any
 method may raise StoreUnavailable; the same call works again when the database is back.
+
+An image is live or in the trash. Unless a method says otherwise it sees live images only: the embeddings of an image in
+the trash are parked outside the searched ones, so that a vector search needs no join to leave it out.
+
+An image has a content hash, unique among all images, and any number of paths. A path belongs to one image, or to frames
+of one film. Texts lie in layers: what the file says (ImageText), what a person says (Edits, wins field by field), what
+was recognised (RecognizedText). Words are looked up in all of them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -19,19 +28,35 @@ import numpy as np
 import numpy.typing as npt
 
 from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
-from image_search.originals import check_originals
+from image_search.originals import Originals, check_originals
 from image_search.records import (
+    DeletedImage,
+    Edits,
     EmbeddingModel,
     Finding,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
-    SearchHit,
     StoreStatus,
+    TrashReason,
 )
-from image_search.stores.text import make_file_name, make_image_storable, make_text_storable, sanitize
+from image_search.stores.text import (
+    decode_path,
+    encode_path,
+    make_edits_storable,
+    make_file_name,
+    make_image_storable,
+    make_recognized_storable,
+    make_text_storable,
+    sanitize,
+)
+
+SCHEMA_VERSION = 2  # of every engine
 
 # What every engine answers when it must refuse: the same sentence, whichever engine it is.
 
@@ -64,20 +89,39 @@ def dimension_mismatch(model: EmbeddingModel, dimension: int) -> SchemaError:
     )
 
 
+def newer_schema(location: str, version: int) -> SchemaError:
+    """The error for a library that a newer version of this program made."""
+    return SchemaError(
+        f"{location} has schema version {version}; this program knows up to {SCHEMA_VERSION}. Update the program."
+    )
+
+
+def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
+    """The model of this name and version, or None."""
+    return next((model for model in models if (model.name, model.version) == (name, version)), None)
+
+
 Embeddings = npt.NDArray[np.float32]
 
-CountedField = Literal["generator", "generation_model", "file_type", "keyword"]
+# "folder": the folder of each path. "keyword" and "rating": the effective ones. "kind": "image" or "frame".
+CountedField = Literal[
+    "generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating", "folder", "kind"
+]
 
 EVERYTHING = SearchFilter()
 
+_HELD_IMAGES = "held_images"
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
 
 
 class ImageStore(ABC):
     """A library of images with their embeddings and texts."""
 
+    originals: Originals | None = None  # where original files are kept; None: in the database
+
     def __init__(self) -> None:
         self._dimensions: dict[int, int] = {}  # of the models, by model_id; an engine forgets a model that it removes
+        self._has_held_images = False  # whether the setting is known to be there
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -114,7 +158,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def remove_model(self, model_id: int) -> None:
-        """Remove a model and its embeddings. Raises StoreError for the current model or an unknown one."""
+        """Remove a model and its embeddings, parked ones too. Raises StoreError for the current or an unknown one."""
 
     # --- registration -----------------------------------------------------------------------------------------------
 
@@ -125,76 +169,212 @@ class ImageStore(ABC):
     @abstractmethod
     def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]: ...
 
+    def find_deleted_hashes(self, hashes: Sequence[str]) -> set[str]:
+        """Those of these hashes that a person deleted: in the trash (reason "deleted"), or remembered."""
+        return self._find_deleted_hashes(list(dict.fromkeys(hashes))) if hashes else set()
+
+    @abstractmethod
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]: ...
+
+    def find_deleted_paths(self, paths: Sequence[str]) -> dict[str, str]:
+        """Those of these paths whose image a person deleted, with the hash it had. A path of a live image is none."""
+        stored = {encode_path(path): path for path in paths}
+        found = self._find_deleted_paths(list(stored)) if stored else {}
+        return {stored[path]: sha256 for path, sha256 in found.items()}
+
+    @abstractmethod
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]: ...
+
     def find_known_files(self, paths: Sequence[str]) -> dict[str, KnownFile]:
-        """Those of these absolute paths an image was read from, with size and time of the file then."""
-        stored = {sanitize(path): path for path in paths}
+        """Those of these absolute paths that live images have, with size and time of the file when it was read.
+
+        Paths compare byte by byte, also those that are not valid UTF-8. Of a film any one of its frames is given.
+        """
+        stored = {encode_path(path): path for path in paths}
         known = self._find_known_files(list(stored)) if stored else {}
         return {stored[path]: file for path, file in known.items()}
 
     @abstractmethod
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]: ...
 
-    def set_file(self, image_id: int, file_path: str, modified_ns: int | None) -> None:
-        """Remember that the image's file is now here (moved, renamed or touched); file_name follows. One transaction.
+    def set_path(self, image_id: int, file_path: str, byte_size: int, modified_ns: int | None) -> None:
+        """Add this path to an image, or refresh what is known of it; file_name follows. One transaction.
 
-        Raises ImageNotFound.
+        The path is taken from any other image that had it, except from frames of the same film. Raises ImageNotFound.
         """
-        self._set_file(image_id, sanitize(file_path), make_file_name(file_path), modified_ns)
+        self._set_path(image_id, encode_path(file_path), make_file_name(file_path), byte_size, modified_ns)
 
     @abstractmethod
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None: ...
+    def _set_path(
+        self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None
+    ) -> None: ...
+
+    def remove_paths(self, paths: Sequence[str]) -> int:
+        """Forget these paths; the images stay. Returns how many were known."""
+        return self._remove_paths([encode_path(path) for path in dict.fromkeys(paths)]) if paths else 0
+
+    @abstractmethod
+    def _remove_paths(self, paths: list[str]) -> int: ...
+
+    def list_paths(self, folder: str, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """Paths of live images below a folder, at any depth, with image_id; ascending as stored, behind a path."""
+        rows = self._list_paths(encode_path(folder).rstrip("/\\"), encode_path(after), limit)
+        return [(decode_path(path), image_id) for path, image_id in rows]
+
+    @abstractmethod
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]: ...
 
     def add_images(self, model_id: int, images: Sequence[NewImage], embeddings: Embeddings) -> list[int]:
         """Register a batch in one transaction: all of it is in, or none. Returns the image_ids in order.
 
-        An image whose hash is known already keeps its record; it only gains the embedding if it lacked one of this
-        model. The same hash twice in a batch is one image. The original is safe on disk before the record is visible.
+        An image whose hash is live keeps its record; it gains the path, and the embedding if it lacked one of this
+        model. One in the trash is restored. A remembered hash is forgotten. The same hash twice in a batch is one
+        image.
+        The original is safe on disk before the record is visible. The recipe of an embedding is that of its image.
         embeddings: float32 (n, dimension), rows of length 1. Raises EmbeddingRefused before anything is written.
         """
         self._check_embeddings(model_id, embeddings, len(images))
         if not images:
             return []
-        return self._add_images(model_id, [make_image_storable(image) for image in images], embeddings)
+        image_ids = self._add_images(model_id, [make_image_storable(image) for image in images], embeddings)
+        if not self._has_held_images:
+            self.set_setting(_HELD_IMAGES, "1")
+            self._has_held_images = True
+        return image_ids
 
     @abstractmethod
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]: ...
 
-    def add_embeddings(self, model_id: int, image_ids: Sequence[int], embeddings: Embeddings) -> None:
+    def replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        """Give an image new content, because its file changed: hash, preview, embedding, file's layer, facts.
+
+        Keeps image_id, upload_date, paths and the person's layer. Embeddings of other models and the recognised text
+        are removed, for they belong to the old content. One transaction. Raises ImageNotFound, EmbeddingRefused, and
+        StoreError when another image, live or in the trash, has this hash already.
+        """
+        self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
+        self._replace_image(image_id, model_id, make_image_storable(image), np.ascontiguousarray(embedding, np.float32))
+
+    @abstractmethod
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None: ...
+
+    def add_embeddings(self, model_id: int, image_ids: Sequence[int], embeddings: Embeddings, recipe: int = 1) -> None:
         """Add or replace the embeddings of registered images, in one transaction.
 
         An image deleted meanwhile is left out silently. Raises EmbeddingRefused before anything is written.
         """
         self._check_embeddings(model_id, embeddings, len(image_ids))
         if image_ids:
-            self._add_embeddings(model_id, list(image_ids), embeddings)
+            self._add_embeddings(model_id, list(image_ids), embeddings, recipe)
 
     @abstractmethod
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None: ...
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None: ...
 
     @abstractmethod
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
-        """image_ids above after_id, ascending, that lack an embedding of this model."""
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
+        """image_ids above after_id, ascending, that lack an embedding of this model of at least this recipe."""
 
     def list_image_ids(self, after_id: int = 0, limit: int = 1000) -> list[int]:
         """All image_ids above after_id, ascending."""
         return self.find_images_without_embedding(_NO_MODEL, after_id, limit)
 
-    def set_text(self, image_id: int, text: ImageText) -> bool:
-        """Replace everything the image says about itself; never doubles. Returns whether anything changed.
+    @abstractmethod
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        """image_ids above after_id, ascending, whose preview was made by an older recipe."""
 
-        Raises ImageNotFound.
-        """
+    @abstractmethod
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+        """Replace the WebP preview. Raises ImageNotFound."""
+
+    # --- texts ------------------------------------------------------------------------------------------------------
+
+    def set_text(self, image_id: int, text: ImageText) -> bool:
+        """Replace the file's layer. Returns whether anything changed. Raises ImageNotFound."""
         return self._set_text(image_id, make_text_storable(text))
 
     @abstractmethod
     def _set_text(self, image_id: int, text: ImageText) -> bool: ...
 
-    def delete_images(self, image_ids: Sequence[int]) -> int:
-        """Delete images with everything that belongs to them; unknown ids are no error. Returns how many there were."""
-        return self._delete_images(list(dict.fromkeys(image_ids))) if image_ids else 0
+    def set_edits(self, image_id: int, edits: Edits) -> bool:
+        """Replace the person's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
+        return self._set_edits(image_id, make_edits_storable(edits))
 
     @abstractmethod
-    def _delete_images(self, image_ids: list[int]) -> int: ...
+    def _set_edits(self, image_id: int, edits: Edits) -> bool: ...
+
+    def set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        """Replace the recognised text; None forgets it, as if it had never been looked for. Raises ImageNotFound."""
+        self._set_recognized(image_id, recognized and make_recognized_storable(recognized))
+
+    @abstractmethod
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None: ...
+
+    @abstractmethod
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        """The recognised text with its lines; None when it was not looked for. Raises ImageNotFound."""
+
+    @abstractmethod
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        """image_ids above after_id, ascending, whose text this recogniser (name and version) has not read."""
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def trash_images(self, image_ids: Sequence[int], reason: TrashReason = "deleted") -> int:
+        """Move live images to the trash, in one transaction; unknown ids are no error. Returns how many there were."""
+        return self._trash_images(list(dict.fromkeys(image_ids)), reason) if image_ids else 0
+
+    @abstractmethod
+    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int: ...
+
+    def restore_images(self, image_ids: Sequence[int]) -> int:
+        """Bring images back from the trash with everything they had. Returns how many were in it."""
+        return self._restore_images(list(dict.fromkeys(image_ids))) if image_ids else 0
+
+    @abstractmethod
+    def _restore_images(self, image_ids: list[int]) -> int: ...
+
+    def list_trash(self, limit: int = 16, offset: int = 0) -> Hits:
+        """Images in the trash, the latest deleted first, then by image_id, highest first."""
+        _check_page(limit, offset)
+        return self._list_trash(limit, offset)
+
+    @abstractmethod
+    def _list_trash(self, limit: int, offset: int) -> Hits: ...
+
+    def empty_trash(self, image_ids: Sequence[int] | None = None, before: datetime | None = None) -> int:
+        """Remove images in the trash for good: these ids, or those deleted before a time (UTC), or all.
+
+        Record, preview, embeddings and our copy of the original go; hash and paths of those a person deleted are
+        remembered. Returns how many were removed.
+        """
+        return self._empty_trash(None if image_ids is None else list(dict.fromkeys(image_ids)), before)
+
+    @abstractmethod
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int: ...
+
+    def delete_images(self, image_ids: Sequence[int]) -> int:
+        """Delete images for good, live or in the trash: trash and empty in one. Returns how many there were."""
+        ids = list(dict.fromkeys(image_ids))
+        self.trash_images(ids)
+        return self.empty_trash(ids) if ids else 0
+
+    @abstractmethod
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        """What is remembered of deleted images, by hash, behind a hash."""
+
+    def add_deleted(self, deleted: Sequence[DeletedImage]) -> None:
+        """Remember these as deleted. A hash that is live or in the trash is left alone; a known one gains paths."""
+        if deleted:
+            self._add_deleted([replace(d, paths=tuple(map(encode_path, d.paths))) for d in deleted])
+
+    @abstractmethod
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None: ...
+
+    @abstractmethod
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        """Forget remembered hashes (None: all), so that these images may be registered again. Returns how many."""
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -205,10 +385,11 @@ class ImageStore(ABC):
         limit: int = 16,
         offset: int = 0,
         filter: SearchFilter = EVERYTHING,
-    ) -> list[SearchHit]:
-        """The images nearest to one embedding of shape (dimension,), nearest first; [] when nothing qualifies.
+    ) -> Hits:
+        """The images nearest to one embedding of shape (dimension,), nearest first; empty when nothing qualifies.
 
-        Only embeddings of this model are compared. Under a filter the result is as complete as without.
+        Only embeddings of this model are compared. Under a filter the result is as complete as without. total: the
+        images that qualify and have an embedding of this model, of the same moment.
         """
         _check_page(limit, offset)
         if np.shape(embedding) != (np.size(embedding),):
@@ -219,32 +400,35 @@ class ImageStore(ABC):
     @abstractmethod
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]: ...
+    ) -> Hits: ...
 
-    def search_words(
-        self, words: Sequence[str], limit: int = 16, offset: int = 0, filter: SearchFilter = EVERYTHING
-    ) -> list[SearchHit]:
-        """Images in which every one of these words occurs (generation_prompt, description, keywords or file_name).
+    def list_images(
+        self,
+        terms: Sequence[str] = (),
+        limit: int = 16,
+        offset: int = 0,
+        filter: SearchFilter = EVERYTHING,
+        order: Order = "registered",
+    ) -> Hits:
+        """Images in which every one of these terms occurs; all images without any term.
 
-        A word is taken literally, whatever characters it has; upper and lower case, full and half width are alike;
-        blanks inside a word make it a phrase. Japanese and Chinese are found wherever they occur, down to one
-        character. Letters and digits are found as whole words at least; whether cat also finds cats is the engine's
-        affair. Ordered as find_latest, so that engines agree. [] for no words.
+        A term is looked up in generation_prompt, descriptions and keywords of both layers, recognised text and
+        file_name. It is taken literally, whatever characters it has; case, full and half width, accented
+        and plain letters are alike; blanks inside a term make it a phrase. Japanese and Chinese are found wherever they
+        occur, down to one character; letters and digits from the beginning of a run: cat finds cats and cat01, not
+        education. The tokens of stores/text.py decide, on every engine.
+        order: "registered": upload_date, newest first, then image_id, highest first. "taken": taken_at, newest first,
+        images without one last, then as registered. "name": make_sort_name(file_name), then image_id, lowest first.
+        total: all images that qualify, of the same moment. Distance is None.
         """
         _check_page(limit, offset)
-        wanted = [stripped for word in words if (stripped := sanitize(word).strip())]
-        return self._search_words(wanted, limit, offset, filter) if wanted else []
+        wanted = [stripped for term in terms if (stripped := sanitize(term).strip())]
+        if terms and not wanted:
+            return Hits()
+        return self._list_images(wanted, limit, offset, filter, order)
 
     @abstractmethod
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]: ...
-
-    def find_latest(self, limit: int = 16, offset: int = 0, filter: SearchFilter = EVERYTHING) -> list[SearchHit]:
-        """Images by upload_date, newest first, then by image_id, highest first. Distance is None."""
-        _check_page(limit, offset)
-        return self._find_latest(limit, offset, filter)
-
-    @abstractmethod
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]: ...
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits: ...
 
     @abstractmethod
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
@@ -252,33 +436,68 @@ class ImageStore(ABC):
 
     @abstractmethod
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        """How many of the images that qualify have each value of a field, most frequent first, then by value."""
+        """How many of the images that qualify have each value of a field, most frequent first, then by value.
 
-    # --- one image --------------------------------------------------------------------------------------------------
+        A rating is given as "0" to "5"; images without one are not counted.
+        """
+
+    # --- images -----------------------------------------------------------------------------------------------------
 
     def get_image(self, image_id: int) -> ImageRecord:
-        """One record. Raises ImageNotFound."""
+        """One record, live or in the trash. Raises ImageNotFound."""
         return self.get_images([image_id])[0]
 
-    @abstractmethod
     def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        """Records in the order of the ids, in one query. Raises ImageNotFound naming the first id that is unknown."""
+        """Records in the order of the ids, in one query, live or in the trash.
+
+        Raises ImageNotFound naming the first id that is unknown.
+        """
+        found = self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
+        for image_id in image_ids:
+            if image_id not in found:
+                raise image_not_found(image_id)
+        return [found[image_id] for image_id in image_ids]
 
     @abstractmethod
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]: ...
+
     def read_original(self, image_id: int) -> bytes:
-        """The file as it was registered, byte for byte. Raises ImageNotFound."""
+        """The file as it was registered, byte for byte. Raises ImageNotFound; StoreError when it is missing.
 
-    @abstractmethod
+        A frame of a film has none: StoreError.
+        """
+        record = self.get_image(image_id)
+        if record.frame is not None:
+            raise StoreError(f"Image {image_id} is a frame of a film and has no file of its own.")
+        if self.originals is None:
+            return self._read_original(image_id)
+        return self.originals.read(record.content_sha256, record.paths)
+
+    def _read_original(self, image_id: int) -> bytes:
+        """For engines that keep originals themselves (originals is None)."""
+        raise StoreError(f"The file of image {image_id} is not kept in this library.")
+
     def read_preview(self, image_id: int) -> bytes:
-        """The WebP preview. Raises ImageNotFound."""
+        """The WebP preview, live or in the trash. Raises ImageNotFound."""
+        previews = self.read_previews([image_id])
+        if image_id not in previews:
+            raise image_not_found(image_id)
+        return previews[image_id]
 
     @abstractmethod
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
+        """The WebP previews of those of these images that exist, live or in the trash, in one query."""
+
     def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
         """The stored embedding, float32 (dimension,). Raises ImageNotFound when the image has none of this model."""
+        found = self.get_embeddings([image_id], model_id)
+        if image_id not in found:
+            raise embedding_not_found(image_id, model_id)
+        return found[image_id]
 
     @abstractmethod
-    def find_by_file_name(self, file_name: str) -> list[int]:
-        """image_ids of this file name (NFC, case-sensitive), ascending; several folders may hold the same name."""
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
+        """The stored embeddings, float32 (dimension,), of those of these live images that have one, in one query."""
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
@@ -287,18 +506,27 @@ class ImageStore(ABC):
         """Up to size embeddings of this model, the same while the library stays the same. Shape (n, dimension)."""
 
     @abstractmethod
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
+        """What is kept with the library under names that begin like this: a chosen model, groups kept, and so on."""
+
+    @abstractmethod
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Keep a value (any length) with the library under a name of at most 100 characters; None removes it."""
+
+    def has_held_images(self) -> bool:
+        """Whether any image was ever registered here. True stays true, also when everything was deleted."""
+        return bool(self.list_settings(_HELD_IMAGES)) or self.count_images() > 0
+
+    @abstractmethod
     def get_status(self) -> StoreStatus:
-        """Engine, place and counts."""
+        """Engine, location and counts."""
 
     def check(self) -> Iterator[Finding]:
         """Look for whatever may be wrong with this engine and its files, changing nothing; for --check.
 
-        An engine that can tell more than its details overrides this. May raise StoreError at any step.
+        An engine that can tell more overrides this. May raise StoreError at any step.
         """
-        yield check_originals(getattr(self, "originals", None))
-        for name, value in self.get_status().details.items():
-            if name != "originals":
-                yield Finding(name.replace("_", " "), True, str(value))
+        yield check_originals(self.originals)
 
     @abstractmethod
     def close(self) -> None:
@@ -340,8 +568,3 @@ class ImageStore(ABC):
 def _check_page(limit: int, offset: int) -> None:
     if limit < 1 or offset < 0:
         raise StoreError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")
-
-
-def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
-    """The model of this name and version, or None."""
-    return next((model for model in models if (model.name, model.version) == (name, version)), None)

@@ -1,7 +1,7 @@
-"""Text that every database can hold, and ImageText as columns and one JSON document.
+"""Text that every database can hold, the tokens it is searched by, and a record's layers as columns and JSON.
 
-Pictures carry whatever bytes somebody wrote into them. Databases differ in what they refuse (half surrogate pairs,
-zero characters, NaN in JSON, the empty string, which Oracle takes for NULL), so it is settled here for all engines.
+Images carry whatever bytes were written into them. Databases differ in what they refuse (half surrogate pairs, zero
+characters, NaN in JSON, the empty string, which Oracle takes for NULL), so it is settled here for all engines.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 from unicodedata import normalize
 
-from image_search.records import ImageText, NewImage
+from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage, RecognizedText, TextLine
 
-# Words in Japanese and other text, as a stream of tokens that any word index can hold.
+# Tokens: one rule for all engines, for what is stored and for what is asked.
 #
 # Japanese is written without spaces, and word indexes of databases either cut it by dictionary (and then miss what the
 # dictionary does not know) or by three characters (and then miss 猫). Here every character of such a script becomes one
-# token: itself and the character after it. A word of n characters is then found as a phrase of its n-1 pairs, wherever
-# it occurs, and a single character as the beginning of a pair. Letters and digits make one token for each run,
-# so that cat is found in cat01.png and in cats, but not in education. Everything else that is not blank is a token by
-# itself.
+# token: itself and the character after it. A term of n characters is then found as a phrase of its n-1 pairs, wherever
+# it occurs, and a single character as the beginning of a pair. Letters and digits make one token for each run. A term
+# that is one run of at least two letters or digits is found as the beginning of a run: cat in cats and cat01.png, not in
+# education. In a longer term every run is whole: "black cat" does not find black cats. Everything else that is not
+# blank is a token by itself.
 #
 # Tokens hold letters, digits and characters above 127 only: no query language gives them a meaning.
 
@@ -55,17 +56,38 @@ def make_query_tokens(word: str) -> tuple[list[str], bool]:
     if not tokens:
         return [], False
     if not is_unspaced(tokens[-1]):
-        return tokens, tokens[-1].isalnum()
+        return tokens, len(tokens) == 1 and is_beginning(tokens[0])
     # The last character of a Japanese word: its pair reaches beyond the word. The pair before already contains it.
     if len(tokens) > 1 and len(tokens[-2]) == 2 and is_unspaced(tokens[-2]):
         return tokens[:-1], False
     return tokens, True
 
 
+def is_beginning(piece: str) -> bool:
+    """Whether a term that is this piece alone is found as the beginning of a run: letters or digits, two or more."""
+    return len(piece) > 1 and piece.isalnum() and not is_unspaced(piece)
+
+
+# Characters that show nothing: joiners, variation selectors, soft hyphen, marks of direction (default ignorable).
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_ACCENTED = re.compile("[\u00c0-\u024f\u0370-\u052f\u1e00-\u1fff]")  # Latin, Greek, Cyrillic; never kana
+_ESCAPED = re.compile(r"\\([()\[\]{}:<>])")  # prompts write \( for a bracket that is no weight
+_SPELT_ALIKE = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "_": " "})
+
+
 def normalise_text(text: str) -> str:
-    """Text as it is compared: full and half width, upper and lower case alike."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    """Text as it is compared: width, case, accents, curly quotes, underscore and blank, escaped brackets alike."""
+    folded = unicodedata.normalize("NFKC", _IGNORABLE.sub("", text)).casefold()
+    plain = _ACCENTED.sub(_drop_accent, unicodedata.normalize("NFKC", folded))
+    return _ESCAPED.sub(r"\1", plain.translate(_SPELT_ALIKE))
+
+
+def _drop_accent(match: re.Match[str]) -> str:
+    letters = unicodedata.normalize("NFD", match.group())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def split_text(text: str) -> list[str]:
@@ -108,11 +130,20 @@ def tokenize_document(fields: Iterable[str | None]) -> str:
 
 
 def tokenize_query(word: str) -> str:
-    """The tokens that follow one another where this word occurs; "" for a word without any visible character."""
+    """The tokens that follow one another where this word occurs; "" for a word without any visible character.
+
+    Where is_beginning_query(word), the one token is found as the beginning of another.
+    """
     pieces: list[str] = []
     for piece in split_text(word):
         pieces += piece if is_unspaced(piece) else [piece]
     return " ".join(map(_spell, pieces))
+
+
+def is_beginning_query(word: str) -> bool:
+    """Whether this word is one run of letters or digits, which is found at the beginning of longer runs, too."""
+    pieces = split_text(word)
+    return len(pieces) == 1 and is_beginning(pieces[0])
 
 
 def _spell(piece: str) -> str:
@@ -128,7 +159,11 @@ def _spell(piece: str) -> str:
 
 # These are columns of their own in every engine, because searches and filters use them.
 COLUMNS = ("generation_prompt", "description", "generator", "generation_model", "taken_at")
-_DETAILS = tuple(item.name for item in fields(ImageText) if item.name not in COLUMNS)
+_TEXT_DETAILS = tuple(item.name for item in fields(ImageText) if item.name not in COLUMNS)
+_FACTS = ("is_incomplete", "dominant_color", "recipe", "recognizer")  # of a record, in details
+
+_ESCAPE = 0x10FF00  # private use: byte b of a path that is not UTF-8 is stored as this character plus b
+_ESCAPED_BYTE = re.compile("[\U0010ff80-\U0010ffff]")
 
 
 def sanitize(value: str) -> str:
@@ -136,18 +171,51 @@ def sanitize(value: str) -> str:
     return value.replace("\x00", "").encode("utf-8", "backslashreplace").decode()
 
 
+def encode_path(path: str) -> str:
+    """A path, as os.fsdecode gives it, as text any database holds; lossless, byte for byte (decode_path).
+
+    Bytes that are not UTF-8 (os.fsdecode: U+DC80 to U+DCFF) become private characters, one each.
+    """
+    if path.isascii():
+        return path
+    # A genuine character of that range is written byte by byte, so that every stored one means a byte.
+    genuine = _ESCAPED_BYTE.sub(lambda match: match.group().encode().decode("ascii", "surrogateescape"), path)
+    return re.sub("[\udc80-\udcff]", lambda match: chr(_ESCAPE + ord(match.group()) - 0xDC00), genuine)
+
+
+def decode_path(stored: str) -> str:
+    """The path that encode_path was given."""
+    if stored.isascii() or not _ESCAPED_BYTE.search(stored):
+        return stored
+    surrogates = _ESCAPED_BYTE.sub(lambda match: chr(ord(match.group()) - _ESCAPE + 0xDC00), stored)
+    return surrogates.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+
+def get_folder(path: str) -> str:
+    """The folder of a stored path, without the last separator."""
+    return path[: max(path.rfind("/"), path.rfind("\\"), 0)]
+
+
 def make_file_name(file_path: str) -> str:
     """The name of a file without its folder, composed (NFC) as file_name always is."""
     return normalize("NFC", sanitize(os.path.basename(file_path)))
 
 
+def make_sort_name(file_name: str) -> str:
+    """The key of the order "name": compared byte by byte, numbers by their value. At most 400 characters."""
+    padded = re.sub(r"\d+", lambda match: match.group().zfill(12), normalize("NFKC", file_name).casefold())
+    return sanitize(padded)[:400]
+
+
 def make_image_storable(image: NewImage) -> NewImage:
-    """The same image with texts a database can hold."""
+    """The same image with texts a database can hold; file_path as it is stored."""
     return replace(
         image,
         file_name=sanitize(image.file_name),
-        file_path=None if image.file_path is None else sanitize(image.file_path),
+        file_path=None if image.file_path is None else encode_path(image.file_path),
         text=make_text_storable(image.text),
+        edits=make_edits_storable(image.edits),
+        recognized=image.recognized and make_recognized_storable(image.recognized),
     )
 
 
@@ -160,35 +228,92 @@ def make_text_storable(text: ImageText) -> ImageText:
             changes[item.name] = sanitize(value) or None
         elif isinstance(value, float) and not math.isfinite(value):
             changes[item.name] = None
+    changes["taken_precision"] = text.taken_precision
     if text.taken_at is not None:
         changes["taken_at"] = text.taken_at.replace(tzinfo=None)
-    keywords = dict.fromkeys(sanitize(keyword) for keyword in text.keywords)
-    keywords.pop("", None)
     raw = {sanitize(name): sanitize(value) for name, value in text.raw.items()}
-    return replace(text, **changes, keywords=tuple(keywords), raw=raw)
+    return replace(text, **changes, keywords=_once(text.keywords), loras=_once(text.loras), raw=raw)
 
 
-def dump_details(text: ImageText) -> str:
-    """Everything of an ImageText that has no column of its own, as a JSON object without empty entries."""
-    values = {name: getattr(text, name) for name in _DETAILS}
+def make_edits_storable(edits: Edits) -> Edits:
+    """The same edits as a database gives them back."""
+    return Edits(
+        None if edits.description is None else sanitize(edits.description),
+        None if edits.keywords is None else _once(edits.keywords),
+        edits.rating,
+    )
+
+
+def make_recognized_storable(recognized: RecognizedText) -> RecognizedText:
+    """The same text as a database gives it back."""
+    lines = tuple(replace(line, text=sanitize(line.text)) for line in recognized.lines)
+    return RecognizedText(sanitize(recognized.recognizer), sanitize(recognized.text), lines)
+
+
+def _once(values: Iterable[str]) -> tuple[str, ...]:
+    kept = dict.fromkeys(sanitize(value) for value in values)
+    kept.pop("", None)
+    return tuple(kept)
+
+
+def list_searchable(text: ImageText, edits: Edits, recognized_text: str | None, file_name: str) -> list[str | None]:
+    """The fields that terms are looked up in, of both layers and of what was recognised."""
+    return [
+        text.generation_prompt,
+        text.description,
+        *text.keywords,
+        edits.description,
+        *(edits.keywords or ()),
+        recognized_text and join_recognized(recognized_text),
+        file_name,
+    ]
+
+
+def join_recognized(text: str) -> str:
+    """Recognised text as it is searched: a Japanese word goes on over the end of a line, and blanks in it are none."""
+    one_line = " ".join(text.split())
+    return re.sub(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])", "", one_line)
+
+
+def dump_details(record: ImageRecord) -> str:
+    """Everything of a record that has no column of its own, as a JSON object without empty entries."""
+    values: dict[str, Any] = {name: getattr(record.text, name) for name in _TEXT_DETAILS}
+    if record.text.taken_precision == "second":
+        del values["taken_precision"]
+    if not record.text.taken_is_doubtful:
+        del values["taken_is_doubtful"]
+    values |= {name: getattr(record, name) for name in _FACTS}
+    if not record.is_incomplete:
+        del values["is_incomplete"]
+    if record.recipe == 1:
+        del values["recipe"]
     kept = {name: value for name, value in values.items() if value is not None and value not in ((), {})}
+    edits = {name: value for name, value in asdict(record.edits).items() if value is not None}
+    if edits:
+        kept["edits"] = edits
+    if record.frame is not None:
+        kept["frame"] = asdict(record.frame)
     return json.dumps(kept, ensure_ascii=False, allow_nan=False, default=dict)
 
 
-def load_text(
+def load_details(
     details: str | None,
     generation_prompt: str | None,
     description: str | None,
     generator: str | None,
     generation_model: str | None,
     taken_at: datetime | None,
-) -> ImageText:
-    """The ImageText that dump_details and the columns were made of."""
+) -> dict[str, Any]:
+    """The fields of ImageRecord that dump_details and the columns were made of: text, edits, frame and facts.
+
+    description: the file's.
+    """
     values = json.loads(details) if details else {}
-    known: dict[str, Any] = {name: values[name] for name in _DETAILS if name in values}
-    if "keywords" in known:
-        known["keywords"] = tuple(known["keywords"])
-    return ImageText(
+    known: dict[str, Any] = {name: values[name] for name in _TEXT_DETAILS if name in values}
+    for name in ("keywords", "loras"):
+        if name in known:
+            known[name] = tuple(known[name])
+    text = ImageText(
         generation_prompt=generation_prompt,
         description=description,
         generator=generator,
@@ -196,3 +321,30 @@ def load_text(
         taken_at=taken_at,
         **known,
     )
+    edits = dict(values.get("edits", {}))
+    if "keywords" in edits:
+        edits["keywords"] = tuple(edits["keywords"])
+    frame = values.get("frame")
+    return {
+        "text": text,
+        "edits": Edits(**edits),
+        "frame": Frame(**frame) if frame else None,
+        **{name: values[name] for name in _FACTS if name in values},
+    }
+
+
+def dump_lines(recognized: RecognizedText) -> str:
+    """The lines of a recognised text as JSON: [text, score, left, top, right, bottom] each."""
+    lines = [[line.text, round(line.score, 4), *(round(side, 5) for side in line.box)] for line in recognized.lines]
+    return json.dumps(lines, ensure_ascii=False)
+
+
+def load_lines(document: str | None) -> tuple[TextLine, ...]:
+    """The lines dump_lines was given."""
+    lines: Sequence[Sequence[Any]] = json.loads(document or "[]")
+    return tuple(TextLine(text, score, (left, top, right, bottom)) for text, score, left, top, right, bottom in lines)
+
+
+def hash_frame(film_sha256: str, frame_ms: int) -> str:
+    """The content hash of a frame: SHA-256 of film hash and time, 64 hexadecimal digits."""
+    return hashlib.sha256(f"{film_sha256}@{frame_ms}".encode()).hexdigest()
