@@ -4,30 +4,46 @@
 --   python register_images.py --create-schema          (add --print to see what would run)
 --   sql imgsearch@host:1521/FREEPDB1 @create_all_tables.sql        (SQLcl)
 --   sqlplus imgsearch@host:1521/FREEPDB1 @create_all_tables.sql    (SQL*Plus)
+-- Tables of version 1 are brought to version 2 in place: every step may be repeated, and the version is written last.
 -- A schema made by the original application is recognised and left alone; see docs/oracle.md, "Migration".
 --
--- For whoever edits this file: IF NOT EXISTS looks at the name of a table only, so a change of a table needs a new
--- schema version. Write one column or one constraint a line: the migration reads the definitions from here. No blank
--- line inside a statement, and PL/SQL ends with a line that holds "/" alone: SQL*Plus wants both.
+-- How to edit this file: IF NOT EXISTS looks at the name of a table only, so a change of a table needs a new schema
+-- version and a step in the part "from version 1". Write one column or one constraint a line: programs read the
+-- definitions from here. No blank line inside a statement, and PL/SQL ends with a line that holds "/" alone: SQL*Plus
+-- wants both.
 
 SET DEFINE OFF
 SET SERVEROUTPUT ON
 WHENEVER SQLERROR EXIT FAILURE ROLLBACK
 
--- Tables of another shape: stop before anything is made.
+-- Tables of another program, or of a later version: stop before anything is made. IMAGE_SEARCH_SCHEMA is the first
+-- table that is made, so that tables without it are not ours.
 DECLARE
-  l_tables  PLS_INTEGER;
-  l_columns PLS_INTEGER;
+  l_images  PLS_INTEGER;
+  l_own     PLS_INTEGER;
+  l_version PLS_INTEGER;
 BEGIN
-  SELECT COUNT(*) INTO l_tables FROM user_tables WHERE table_name = 'IMAGES';
-  SELECT COUNT(*) INTO l_columns FROM user_tab_columns
-  WHERE table_name = 'IMAGES' AND column_name = 'SEARCH_TEXT' AND nullable = 'N';
-  IF l_tables > 0 AND l_columns = 0 THEN
+  SELECT COUNT(*) INTO l_images FROM user_tables WHERE table_name = 'IMAGES';
+  SELECT COUNT(*) INTO l_own FROM user_tables WHERE table_name = 'IMAGE_SEARCH_SCHEMA';
+  IF l_images > 0 AND l_own = 0 THEN
     RAISE_APPLICATION_ERROR(-20001,
       'The table IMAGES has another shape: run python register_images.py --migrate --dry-run');
   END IF;
+  IF l_own > 0 THEN
+    EXECUTE IMMEDIATE 'SELECT MAX(v.schema_version) FROM image_search_schema v' INTO l_version;
+    IF l_version > 2 THEN
+      RAISE_APPLICATION_ERROR(-20004, 'The tables were made by a newer version of the program. Update the program.');
+    END IF;
+  END IF;
 END;
 /
+
+-- One row for each version whose steps are all done.
+CREATE TABLE IF NOT EXISTS image_search_schema (
+  schema_version NUMBER(6) NOT NULL,
+  applied_at     TIMESTAMP(6) DEFAULT SYS_EXTRACT_UTC(SYSTIMESTAMP) NOT NULL,
+  CONSTRAINT pk_image_search_schema PRIMARY KEY (schema_version)
+);
 
 -- One row for each model in each version. Models of different dimensions live side by side.
 CREATE TABLE IF NOT EXISTS embedding_models (
@@ -42,40 +58,73 @@ CREATE TABLE IF NOT EXISTS embedding_models (
   CONSTRAINT ck_embedding_models_dimension CHECK (vector_dimension BETWEEN 1 AND 65535)
 );
 
--- content_sha256  of the original bytes: the identity of an image. Its key makes registration repeatable.
--- file_name       255 characters; VARCHAR2(255) would be 255 bytes, 85 Japanese characters.
--- file_path       4000 bytes whatever MAX_STRING_SIZE is, so that it can be indexed.
--- file_type       MIME type found by decoding.
--- upload_date     UTC. CURRENT_TIMESTAMP would be the time zone of whoever inserts.
--- image_data      the original file; NULL when ORIGINALS_URL keeps it elsewhere.
--- preview         a small WebP; galleries never read image_data.
--- details         JSON. CLOB and not the JSON type: what a file says comes back character by character, also on a
---                 database whose COMPATIBLE is old, and every client can bind it as a string.
--- search_text     what words are looked up in: file name, prompt, description and keywords together, in one spelling
---                 (full width = half width, capital = small). Written by the program whenever one of them changes.
+-- content_sha256   of the original bytes. Its key makes registration repeatable; image_id is the identity of an image,
+--                  which stays when its file changes.
+-- file_name        255 characters; VARCHAR2(255) would be 255 bytes, 85 Japanese characters.
+-- sort_name        file_name as it is sorted: numbers by their value. NULL only while version 1 is being migrated.
+-- file_type        MIME type found by decoding.
+-- upload_date      UTC. CURRENT_TIMESTAMP would be the time zone of the session that inserts.
+-- image_data       the original file; NULL when ORIGINALS_URL keeps it elsewhere, and for a frame of a film.
+-- preview          a small WebP; galleries never read image_data. recipe: the version of the decoding that made it.
+-- rating           0 to 5, the person's or else the file's.
+-- deleted_at       UTC; set for an image in the trash, whose embeddings are in TRASHED_EMBEDDINGS.
+-- recognized_text  text in the image; recognized_lines has the place of each line. recognizer is NULL when it was
+--                  not looked for.
+-- film_sha256      with frame_ms: of which film the image is a frame, and where in it.
+-- details          JSON. CLOB and not the JSON type: what a file says comes back character by character, also on a
+--                  database whose COMPATIBLE is old, and every client can bind it as a string.
+-- search_text      what words are looked up in: file name, prompt, descriptions, keywords and recognised text together,
+--                  in one spelling (full width = half width, capital = small). Written by the program whenever one of
+--                  them changes.
 CREATE TABLE IF NOT EXISTS images (
   image_id          NUMBER GENERATED BY DEFAULT ON NULL AS IDENTITY,
   content_sha256    RAW(32) NOT NULL,
   file_name         VARCHAR2(255 CHAR) NOT NULL,
-  file_path         VARCHAR2(4000 BYTE),
-  modified_ns       NUMBER(20),
+  sort_name         VARCHAR2(400 CHAR) NOT NULL,
   file_type         VARCHAR2(100 CHAR) NOT NULL,
   byte_size         NUMBER(12) NOT NULL,
   width             NUMBER(9) NOT NULL,
   height            NUMBER(9) NOT NULL,
   image_data        BLOB,
   preview           BLOB NOT NULL,
+  recipe            NUMBER(6) DEFAULT 1 NOT NULL,
   upload_date       TIMESTAMP(6) DEFAULT SYS_EXTRACT_UTC(SYSTIMESTAMP) NOT NULL,
   generation_prompt CLOB,
   generator         VARCHAR2(255 CHAR),
   generation_model  VARCHAR2(1000 CHAR),
   taken_at          TIMESTAMP(6),
+  camera            VARCHAR2(255 CHAR),
+  lens              VARCHAR2(255 CHAR),
+  rating            NUMBER(1),
+  deleted_at        TIMESTAMP(6),
+  trash_reason      VARCHAR2(10 CHAR),
+  recognizer        VARCHAR2(255 CHAR),
+  recognized_text   CLOB,
+  recognized_lines  CLOB,
+  film_sha256       RAW(32),
+  frame_ms          NUMBER(12),
   details           CLOB DEFAULT '{}' NOT NULL,
   search_text       CLOB NOT NULL,
   CONSTRAINT pk_images PRIMARY KEY (image_id),
   CONSTRAINT uq_images_sha256 UNIQUE (content_sha256),
+  CONSTRAINT uq_images_frame UNIQUE (film_sha256, frame_ms),
   CONSTRAINT ck_images_size CHECK (byte_size > 0 AND width > 0 AND height > 0),
   CONSTRAINT ck_images_details CHECK (details IS JSON)
+);
+
+-- Where the file of an image is: any number of places, the one seen last with the highest path_id. A path belongs to
+-- one image, or to the frames of one film. 4000 bytes whatever MAX_STRING_SIZE is, so that it can be indexed; folder is
+-- file_path without the name, NULL at the root.
+CREATE TABLE IF NOT EXISTS image_paths (
+  path_id     NUMBER GENERATED BY DEFAULT ON NULL AS IDENTITY,
+  image_id    NUMBER NOT NULL,
+  file_path   VARCHAR2(4000 BYTE) NOT NULL,
+  folder      VARCHAR2(4000 BYTE),
+  byte_size   NUMBER(12) NOT NULL,
+  modified_ns NUMBER(20),
+  CONSTRAINT pk_image_paths PRIMARY KEY (path_id),
+  CONSTRAINT uq_image_paths UNIQUE (file_path, image_id),
+  CONSTRAINT fk_image_path FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE
 );
 
 -- VECTOR(*, FLOAT32): the dimension is that of the model and is checked by the program. A column of a fixed dimension
@@ -87,13 +136,25 @@ CREATE TABLE IF NOT EXISTS image_embeddings (
   image_id     NUMBER NOT NULL,
   model_id     NUMBER NOT NULL,
   embedding    VECTOR(*, FLOAT32) NOT NULL,
+  recipe       NUMBER(6) DEFAULT 1 NOT NULL,
   CONSTRAINT pk_image_embeddings PRIMARY KEY (embedding_id),
   CONSTRAINT uq_image_embeddings UNIQUE (image_id, model_id),
   CONSTRAINT fk_image_embedding FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE,
   CONSTRAINT fk_model_embedding FOREIGN KEY (model_id) REFERENCES embedding_models (model_id)
 );
 
--- At most one description an image: a join can never double an image.
+-- The embeddings of images in the trash: out of reach of every search, and put back by a restore.
+CREATE TABLE IF NOT EXISTS trashed_embeddings (
+  image_id  NUMBER NOT NULL,
+  model_id  NUMBER NOT NULL,
+  embedding VECTOR(*, FLOAT32) NOT NULL,
+  recipe    NUMBER(6) DEFAULT 1 NOT NULL,
+  CONSTRAINT pk_trashed_embeddings PRIMARY KEY (image_id, model_id),
+  CONSTRAINT fk_image_trashed FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE,
+  CONSTRAINT fk_model_trashed FOREIGN KEY (model_id) REFERENCES embedding_models (model_id)
+);
+
+-- At most one description an image: a join can never double an image. The file's; the person's is in details.
 CREATE TABLE IF NOT EXISTS image_descriptions (
   description_id NUMBER GENERATED BY DEFAULT ON NULL AS IDENTITY,
   image_id       NUMBER NOT NULL,
@@ -103,7 +164,7 @@ CREATE TABLE IF NOT EXISTS image_descriptions (
   CONSTRAINT fk_image_description FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE
 );
 
--- The keywords of details, one a row, to filter and to count by them.
+-- The keywords an image has (the person's, or else the file's), one a row, to filter and to count by them.
 CREATE TABLE IF NOT EXISTS image_keywords (
   image_id NUMBER NOT NULL,
   keyword  VARCHAR2(255 CHAR) NOT NULL,
@@ -111,70 +172,165 @@ CREATE TABLE IF NOT EXISTS image_keywords (
   CONSTRAINT fk_image_keyword FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE
 );
 
-CREATE TABLE IF NOT EXISTS image_search_schema (
-  schema_version NUMBER(6) NOT NULL,
-  applied_at     TIMESTAMP(6) DEFAULT SYS_EXTRACT_UTC(SYSTIMESTAMP) NOT NULL,
-  CONSTRAINT pk_image_search_schema PRIMARY KEY (schema_version)
+CREATE TABLE IF NOT EXISTS image_loras (
+  image_id NUMBER NOT NULL,
+  lora     VARCHAR2(255 CHAR) NOT NULL,
+  CONSTRAINT pk_image_loras PRIMARY KEY (image_id, lora),
+  CONSTRAINT fk_image_lora FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE
 );
+
+-- What was removed from the trash for good, remembered so that it stays deleted.
+CREATE TABLE IF NOT EXISTS deleted_images (
+  content_sha256 RAW(32) NOT NULL,
+  deleted_at     TIMESTAMP(6) NOT NULL,
+  CONSTRAINT pk_deleted_images PRIMARY KEY (content_sha256)
+);
+
+CREATE TABLE IF NOT EXISTS deleted_paths (
+  content_sha256 RAW(32) NOT NULL,
+  file_path      VARCHAR2(4000 BYTE) NOT NULL,
+  CONSTRAINT pk_deleted_paths PRIMARY KEY (file_path, content_sha256),
+  CONSTRAINT fk_deleted_path FOREIGN KEY (content_sha256) REFERENCES deleted_images (content_sha256) ON DELETE CASCADE
+);
+
+-- A value of NULL is the empty text, which Oracle does not tell from NULL.
+CREATE TABLE IF NOT EXISTS library_settings (
+  name  VARCHAR2(100 CHAR) NOT NULL,
+  value CLOB,
+  CONSTRAINT pk_library_settings PRIMARY KEY (name)
+);
+
+-- From version 1: columns that its tables lack. ORA-01430: another session has just added it.
+DECLARE
+  PROCEDURE add_column(p_table IN VARCHAR2, p_column IN VARCHAR2, p_type IN VARCHAR2) IS
+    l_count PLS_INTEGER;
+  BEGIN
+    SELECT COUNT(*) INTO l_count FROM user_tab_columns WHERE table_name = p_table AND column_name = p_column;
+    IF l_count = 0 THEN
+      EXECUTE IMMEDIATE 'ALTER TABLE ' || p_table || ' ADD (' || p_column || ' ' || p_type || ')';
+    END IF;
+  EXCEPTION
+    WHEN OTHERS THEN
+      IF SQLCODE <> -1430 THEN
+        RAISE;
+      END IF;
+  END;
+BEGIN
+  add_column('IMAGES', 'SORT_NAME', 'VARCHAR2(400 CHAR)');
+  add_column('IMAGES', 'RECIPE', 'NUMBER(6) DEFAULT 1 NOT NULL');
+  add_column('IMAGES', 'CAMERA', 'VARCHAR2(255 CHAR)');
+  add_column('IMAGES', 'LENS', 'VARCHAR2(255 CHAR)');
+  add_column('IMAGES', 'RATING', 'NUMBER(1)');
+  add_column('IMAGES', 'DELETED_AT', 'TIMESTAMP(6)');
+  add_column('IMAGES', 'TRASH_REASON', 'VARCHAR2(10 CHAR)');
+  add_column('IMAGES', 'RECOGNIZER', 'VARCHAR2(255 CHAR)');
+  add_column('IMAGES', 'RECOGNIZED_TEXT', 'CLOB');
+  add_column('IMAGES', 'RECOGNIZED_LINES', 'CLOB');
+  add_column('IMAGES', 'FILM_SHA256', 'RAW(32)');
+  add_column('IMAGES', 'FRAME_MS', 'NUMBER(12)');
+  add_column('IMAGE_EMBEDDINGS', 'RECIPE', 'NUMBER(6) DEFAULT 1 NOT NULL');
+END;
+/
+
+-- From version 1: one path in IMAGES becomes a row of IMAGE_PATHS. A path that held several images is that of the
+-- latest one, which is what the file holds now.
+DECLARE
+  l_columns PLS_INTEGER;
+  l_keys    PLS_INTEGER;
+BEGIN
+  SELECT COUNT(*) INTO l_keys FROM user_constraints WHERE constraint_name = 'UQ_IMAGES_FRAME';
+  IF l_keys = 0 THEN
+    EXECUTE IMMEDIATE 'ALTER TABLE images ADD CONSTRAINT uq_images_frame UNIQUE (film_sha256, frame_ms)';
+  END IF;
+  SELECT COUNT(*) INTO l_columns FROM user_tab_columns WHERE table_name = 'IMAGES' AND column_name = 'FILE_PATH';
+  IF l_columns > 0 THEN
+    EXECUTE IMMEDIATE
+      'INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) '
+      || 'SELECT i.image_id, i.file_path, '
+      || 'SUBSTR(i.file_path, 1, GREATEST(INSTR(i.file_path, ''/'', -1), INSTR(i.file_path, ''\'', -1)) - 1), '
+      || 'i.byte_size, i.modified_ns FROM images i '
+      || 'WHERE i.image_id IN (SELECT MAX(l.image_id) FROM images l '
+      || 'WHERE l.file_path IS NOT NULL GROUP BY l.file_path) '
+      || 'AND NOT EXISTS (SELECT 1 FROM image_paths p WHERE p.file_path = i.file_path) '
+      || 'ORDER BY i.image_id';
+    -- Quick whatever the size of the table; the rows with their LOBs are not written again.
+    EXECUTE IMMEDIATE 'ALTER TABLE images SET UNUSED (file_path, modified_ns)';
+  END IF;
+END;
+/
 
 -- At most one current model: rows with 'N' give NULL and are not in the index.
 CREATE UNIQUE INDEX IF NOT EXISTS ux_embedding_models_current
   ON embedding_models (CASE WHEN is_current = 'Y' THEN 1 END);
 
--- The newest images without a sort.
+-- Lists without a sort: the newest images, by name, by the date they were taken, and the trash.
 CREATE INDEX IF NOT EXISTS ix_images_latest ON images (upload_date DESC, image_id DESC);
+
+CREATE INDEX IF NOT EXISTS ix_images_name ON images (sort_name, image_id);
+
+CREATE INDEX IF NOT EXISTS ix_images_taken ON images (taken_at, upload_date, image_id);
+
+CREATE INDEX IF NOT EXISTS ix_images_deleted ON images (deleted_at);
 
 CREATE INDEX IF NOT EXISTS ix_images_file_name ON images (file_name);
 
-CREATE INDEX IF NOT EXISTS ix_images_file_path ON images (file_path);
+CREATE INDEX IF NOT EXISTS ix_image_paths_image ON image_paths (image_id);
+
+CREATE INDEX IF NOT EXISTS ix_image_paths_folder ON image_paths (folder, image_id);
 
 -- Also covers the foreign key: without an index on it, deleting a model would lock the table.
 CREATE INDEX IF NOT EXISTS ix_image_embeddings_model ON image_embeddings (model_id, image_id);
 
+CREATE INDEX IF NOT EXISTS ix_trashed_embeddings_model ON trashed_embeddings (model_id);
+
 CREATE INDEX IF NOT EXISTS ix_image_keywords_keyword ON image_keywords (keyword, image_id);
 
+CREATE INDEX IF NOT EXISTS ix_image_loras_lora ON image_loras (lora, image_id);
+
+CREATE INDEX IF NOT EXISTS ix_deleted_paths_hash ON deleted_paths (content_sha256);
+
+-- The columns of the original application first, in its order; programs that read them by place go on working.
 CREATE OR REPLACE VIEW current_embedding_model AS
 SELECT m.model_id, m.model_name, m.model_version, m.vector_dimension
 FROM embedding_models m
 WHERE m.is_current = 'Y';
 
 CREATE OR REPLACE VIEW current_image_embeddings AS
-SELECT e.embedding_id, e.image_id, e.model_id, e.embedding
-FROM image_embeddings e
-JOIN current_embedding_model m ON m.model_id = e.model_id;
-
-MERGE INTO image_search_schema t
-USING (SELECT 1 AS schema_version FROM dual) s
-ON (t.schema_version = s.schema_version)
-WHEN NOT MATCHED THEN
-  INSERT (schema_version) VALUES (s.schema_version);
-
-COMMIT;
+SELECT ie.embedding_id, ie.image_id, ie.embedding, ie.model_id
+FROM image_embeddings ie
+JOIN current_embedding_model cem ON cem.model_id = ie.model_id;
 
 -- Words, where Oracle Text is installed; without it the program compares search_text row by row. Dynamic, so that the
 -- block compiles without Oracle Text: then -942 (its views), -6550 (its package) or -29833 (its index type) says so.
--- JAPANESE_VGRAM_LEXER needs no dictionary: it finds every run of two or more Japanese characters. SYNC (ON COMMIT):
--- what is committed is found at once. An index whose creation broke off stays in the dictionary: it is made again.
+-- JAPANESE_VGRAM_LEXER needs no dictionary: it finds every run of two or more Japanese characters. DELIMITER ALL:
+-- full-width punctuation ends a run and is no part of it. SYNC (ON COMMIT): what is committed is found at once.
+-- The index of version 1 has another lexer; it and an index whose creation broke off are made again. It waits for
+-- images of version 1 whose search_text the program has still to write.
 DECLARE
-  l_count PLS_INTEGER;
+  l_lexers PLS_INTEGER;
+  l_broken PLS_INTEGER;
+  l_count  PLS_INTEGER;
 BEGIN
   EXECUTE IMMEDIATE
-    'SELECT COUNT(*) FROM ctx_user_preferences WHERE pre_name = ''IMAGE_SEARCH_LEXER''' INTO l_count;
-  IF l_count = 0 THEN
-    EXECUTE IMMEDIATE
-      'BEGIN ctx_ddl.create_preference(''IMAGE_SEARCH_LEXER'', ''JAPANESE_VGRAM_LEXER''); '
-      || 'ctx_ddl.set_attribute(''IMAGE_SEARCH_LEXER'', ''BIGRAM'', ''TRUE''); END;';
-  END IF;
-  SELECT COUNT(*) INTO l_count FROM user_indexes
-  WHERE index_name = 'IX_IMAGES_SEARCH_TEXT' AND (domidx_status <> 'VALID' OR domidx_opstatus <> 'VALID');
-  IF l_count > 0 THEN
-    EXECUTE IMMEDIATE 'DROP INDEX ix_images_search_text FORCE';
-  END IF;
+    'SELECT COUNT(*) FROM ctx_user_preferences WHERE pre_name = ''IMAGE_SEARCH_VGRAM''' INTO l_lexers;
   SELECT COUNT(*) INTO l_count FROM user_indexes WHERE index_name = 'IX_IMAGES_SEARCH_TEXT';
+  SELECT COUNT(*) INTO l_broken FROM user_indexes
+  WHERE index_name = 'IX_IMAGES_SEARCH_TEXT' AND (domidx_status <> 'VALID' OR domidx_opstatus <> 'VALID');
+  IF l_count > 0 AND (l_lexers = 0 OR l_broken > 0) THEN
+    EXECUTE IMMEDIATE 'DROP INDEX ix_images_search_text FORCE';
+    l_count := 0;
+  END IF;
+  IF l_lexers = 0 THEN
+    EXECUTE IMMEDIATE
+      'BEGIN ctx_ddl.create_preference(''IMAGE_SEARCH_VGRAM'', ''JAPANESE_VGRAM_LEXER''); '
+      || 'ctx_ddl.set_attribute(''IMAGE_SEARCH_VGRAM'', ''BIGRAM'', ''TRUE''); '
+      || 'ctx_ddl.set_attribute(''IMAGE_SEARCH_VGRAM'', ''DELIMITER'', ''ALL''); END;';
+  END IF;
+  SELECT COUNT(*) + l_count INTO l_count FROM images WHERE sort_name IS NULL AND ROWNUM = 1;
   IF l_count = 0 THEN
     EXECUTE IMMEDIATE
       'CREATE INDEX ix_images_search_text ON images (search_text) INDEXTYPE IS ctxsys.context '
-      || 'PARAMETERS (''LEXER image_search_lexer FILTER ctxsys.null_filter STOPLIST ctxsys.empty_stoplist '
+      || 'PARAMETERS (''LEXER image_search_vgram FILTER ctxsys.null_filter STOPLIST ctxsys.empty_stoplist '
       || 'SYNC (ON COMMIT)'')';
   END IF;
 EXCEPTION
@@ -186,3 +342,27 @@ EXCEPTION
     END IF;
 END;
 /
+
+-- The end of the way from version 1. Sort keys and search texts are written by the program, in its own spelling.
+DECLARE
+  l_missing  PLS_INTEGER;
+  l_nullable PLS_INTEGER;
+BEGIN
+  SELECT COUNT(*) INTO l_missing FROM images WHERE sort_name IS NULL;
+  SELECT COUNT(*) INTO l_nullable FROM user_tab_columns
+  WHERE table_name = 'IMAGES' AND column_name = 'SORT_NAME' AND nullable = 'Y';
+  IF l_missing > 0 THEN
+    DBMS_OUTPUT.PUT_LINE('The program writes the words of ' || l_missing || ' images anew when it opens the library.');
+  ELSIF l_nullable > 0 THEN
+    EXECUTE IMMEDIATE 'ALTER TABLE images MODIFY (sort_name NOT NULL)';
+  END IF;
+END;
+/
+
+MERGE INTO image_search_schema t
+USING (SELECT 2 AS schema_version FROM dual WHERE NOT EXISTS (SELECT 1 FROM images i WHERE i.sort_name IS NULL)) s
+ON (t.schema_version = s.schema_version)
+WHEN NOT MATCHED THEN
+  INSERT (schema_version) VALUES (s.schema_version);
+
+COMMIT;
