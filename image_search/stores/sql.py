@@ -1,55 +1,140 @@
-"""A SearchFilter as conditions of a SQL query over images i, for engines with the tables of create_all_tables.sql.
+"""Conditions, columns and rows that the engines with the tables of create_all_tables.sql have in common.
 
-Placeholders are written %s and times are datetimes; texts must compare by their bytes (binary or "C" collation).
+Statements name images i, image_descriptions d. Placeholders are written %s and times are datetimes; texts must compare
+by their bytes (binary or "C" collation).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from image_search.records import SearchFilter
-from image_search.stores.text import sanitize
+from image_search.records import ImageRecord, Order, SearchFilter
+from image_search.stores.base import CountedField
+from image_search.stores.text import decode_path, dump_details, encode_path, load_details, make_sort_name, sanitize
 
 Condition = tuple[str, list[object]]  # with the values of its placeholders
 
+LIVE = "i.deleted_at IS NULL"
+
 _ORIENTATIONS = {"landscape": "i.width > i.height", "portrait": "i.width < i.height", "square": "i.width = i.height"}
+_EQUAL = ("file_name", "generator", "generation_model", "camera", "lens")
 
 
 def list_conditions(filter: SearchFilter) -> Iterator[Condition]:
     """A condition for every field that is set, except words: how those are found is each engine's own."""
-    for column, operator, moment in (
-        ("taken_at", ">=", filter.taken_from),
-        ("taken_at", "<", filter.taken_to),
-        ("upload_date", ">=", filter.registered_from),
-        ("upload_date", "<", filter.registered_to),
+    for condition, value in (
+        ("i.taken_at >= %s", filter.taken_from),
+        ("i.taken_at < %s", filter.taken_to),
+        ("i.upload_date >= %s", filter.registered_from),
+        ("i.upload_date < %s", filter.registered_to),
+        ("i.width * i.height >= %s", filter.min_pixels),
+        ("i.rating >= %s", filter.min_rating),
+        ("i.film_sha256 = %s", filter.film_sha256 and bytes.fromhex(filter.film_sha256)),
+        *((f"i.{name} = %s", _sanitize(getattr(filter, name))) for name in _EQUAL),
+        (_exists("image_keywords", "x.keyword = %s"), _sanitize(filter.keyword)),
+        (_exists("image_loras", "x.lora = %s"), _sanitize(filter.lora)),
     ):
-        if moment is not None:
-            yield f"i.{column} {operator} %s", [moment]
+        if value is not None:
+            yield condition, [value]
     if filter.folder is not None:
-        yield _match_folder(sanitize(filter.folder))
+        yield _match_folder(filter.folder)
     if filter.file_types:
         placeholders = ", ".join(["%s"] * len(filter.file_types))
         yield f"i.file_type IN ({placeholders})", [sanitize(file_type) for file_type in filter.file_types]
     if filter.orientation is not None:
         yield _ORIENTATIONS[filter.orientation], []
-    if filter.min_pixels is not None:
-        yield "i.width * i.height >= %s", [filter.min_pixels]
-    if filter.generator is not None:
-        yield "i.generator = %s", [sanitize(filter.generator)]
-    if filter.generation_model is not None:
-        yield "i.generation_model = %s", [sanitize(filter.generation_model)]
     if filter.has_prompt is not None:
         yield f"i.generation_prompt IS {'NOT ' if filter.has_prompt else ''}NULL", []
-    if filter.keyword is not None:
-        yield (
-            "i.image_id IN (SELECT k.image_id FROM image_keywords k WHERE k.keyword = %s)",
-            [sanitize(filter.keyword)],
-        )
+    if filter.has_text is not None:
+        yield f"COALESCE(LENGTH(i.recognized_text), 0) {'>' if filter.has_text else '='} 0", []
+    if filter.kind is not None:
+        yield f"i.film_sha256 IS {'NOT ' if filter.kind == 'frame' else ''}NULL", []
+
+
+def list_folder_bounds(folder: str) -> list[tuple[str, str]]:
+    """Every stored path below a folder lies between one of these pairs, the upper bound not included."""
+    # Every path below /a/b lies between /a/b/ and /a/b0 (0 follows the slash), which an index can walk.
+    below = folder.rstrip("/\\")
+    return [(below + separator, below + chr(ord(separator) + 1)) for separator in "/\\"]
 
 
 def _match_folder(folder: str) -> Condition:
-    # Every path below /a/b lies between /a/b/ and /a/b0 (0 follows the slash), which an index can walk.
-    below = folder.rstrip("/\\")
-    bounds = [(below + separator, below + chr(ord(separator) + 1)) for separator in "/\\"]
-    sql = " OR ".join("i.file_path >= %s AND i.file_path < %s" for _ in bounds)
-    return f"({sql})", [value for pair in bounds for value in pair]
+    bounds = list_folder_bounds(encode_path(folder))
+    condition = " OR ".join("x.file_path >= %s AND x.file_path < %s" for _ in bounds)
+    return _exists("image_paths", f"({condition})"), [value for pair in bounds for value in pair]
+
+
+def _exists(table: str, condition: str) -> str:
+    return f"i.image_id IN (SELECT x.image_id FROM {table} x WHERE {condition})"
+
+
+def _sanitize(value: str | None) -> str | None:
+    return None if value is None else sanitize(value)
+
+
+# The value that is counted, and the table it is in when an image may have several of it. Images i qualify.
+COUNTED: dict[CountedField, tuple[str, str]] = {
+    "generator": ("i.generator", ""),
+    "generation_model": ("i.generation_model", ""),
+    "file_type": ("i.file_type", ""),
+    "camera": ("i.camera", ""),
+    "lens": ("i.lens", ""),
+    "rating": ("i.rating", ""),
+    "kind": ("CASE WHEN i.film_sha256 IS NULL THEN 'image' ELSE 'frame' END", ""),
+    "keyword": ("v.keyword", "image_keywords"),
+    "lora": ("v.lora", "image_loras"),
+    "folder": ("v.folder", "image_paths"),
+}
+
+# The keys of each order, of a table k that has these columns of images.
+ORDERS: dict[Order, str] = {
+    "registered": "k.upload_date DESC, k.image_id DESC",
+    "taken": "k.taken_at DESC NULLS LAST, k.upload_date DESC, k.image_id DESC",
+    "name": "k.sort_name, k.image_id",
+}
+
+# In the order make_record expects.
+RECORD_COLUMNS = (
+    "i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date, "
+    "i.deleted_at, i.recognized_text, i.generation_prompt, d.description, i.generator, i.generation_model, i.taken_at"
+)
+
+
+def make_record(row: Sequence[Any], details: str, paths: Iterable[str]) -> ImageRecord:
+    """The record of a row of RECORD_COLUMNS. paths: as stored, the latest first."""
+    image_id, sha256, name, file_type, byte_size, width, height, upload_date, deleted_at, recognized, *text = row
+    return ImageRecord(
+        image_id=image_id,
+        content_sha256=sha256.hex(),
+        file_name=name,
+        file_type=file_type,
+        byte_size=byte_size,
+        width=width,
+        height=height,
+        upload_date=upload_date,
+        deleted_at=deleted_at,
+        recognized_text=recognized,
+        paths=tuple(map(decode_path, paths)),
+        **load_details(details, *text),
+    )
+
+
+def list_columns(record: ImageRecord) -> dict[str, Any]:
+    """The columns of images that are derived from a record, by name. A change of a text is a change of these."""
+    text = record.text
+    return {
+        "file_name": record.file_name,
+        "sort_name": make_sort_name(record.file_name),
+        "recipe": record.recipe,
+        "generator": text.generator,
+        "generation_model": text.generation_model,
+        "taken_at": text.taken_at,
+        "camera": text.camera,
+        "lens": text.lens,
+        "rating": record.rating,
+        "recognizer": record.recognizer,
+        "generation_prompt": text.generation_prompt,
+        "recognized_text": record.recognized_text,
+        "details": dump_details(record),
+    }
