@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench samples screenshots clean
+# Browsers, servers of databases and trained models left out: under a minute on two cores.
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite
+
+.PHONY: run test test-fast lint bench samples screenshots clean
 
 run: $(VENV)/.run-installed
 	$(BIN)/python ImageSearch.py
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest $(FAST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
