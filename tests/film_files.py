@@ -58,9 +58,7 @@ def write_film(
     return path
 
 
-def list_frames(
-    scenes: Sequence[tuple[Image.Image, float]], rate: int, dissolve: float = 0.0
-) -> Iterable[Image.Image]:
+def list_frames(scenes: Sequence[tuple[Image.Image, float]], rate: int, dissolve: float = 0.0) -> Iterable[Image.Image]:
     """Every frame of the scenes; the first `dissolve` seconds of each blend in from the one before."""
     before: Image.Image | None = None
     for image, seconds in scenes:
