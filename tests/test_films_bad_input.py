@@ -146,6 +146,36 @@ def test_film_with_more_pixels_than_allowed_is_refused(tmp_path: Path) -> None:
     check_sentence(error, path)
 
 
+def test_film_whose_frames_are_larger_than_its_container_says_is_not_decoded(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mp4", SCENES)
+    head, found, tail = path.read_bytes().rpartition(b"avc1")
+    assert found
+    assert tail[24:28] == bytes([0, SIZE[0], 0, SIZE[1]])
+    path.write_bytes(head + found + tail[:24] + bytes([0, 16, 0, 16]) + tail[28:])
+    with pytest.raises(UnreadableFilm) as error:
+        read_all(path, max_pixels=10_000)
+    check_sentence(error, path)
+
+
+def test_film_on_a_disk_that_fails_gives_the_frames_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_film(tmp_path / "film.mkv", make_scenes(60, 2), gop=1)
+    read, left = Source.read, [40]
+
+    def read_until_it_fails(source: Source, count: int) -> bytes:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(5, "Input/output error")
+        return read(source, min(count, 2**14))
+
+    monkeypatch.setattr(Source, "read", read_until_it_fails)
+    times, film = read_all(path)
+    assert len(times) > 3
+    assert any("damaged" in note for note in film.notes)
+    assert any("cut short" in note for note in film.notes)
+    with pytest.raises(UnreadableFilm, match="Input/output error"):
+        read_film(path)
+
+
 def test_film_of_one_frame_gives_it(tmp_path: Path) -> None:
     times, film = read_all(write_film(tmp_path / "film.mp4", [(make_scene(1), 1 / RATE)]))
     assert (times, film.notes) == ([0], [])

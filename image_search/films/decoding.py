@@ -28,21 +28,25 @@ class LookReader:
 
     duration_ms: length of the film, None if unknown.
     progress:    share of the film that was read, 0 to 1.
+    is_damaged:  whether something could not be decoded.
     """
 
-    def __init__(self, container: InputContainer, stream: av.VideoStream, size: int, clock: Clock) -> None:
+    def __init__(
+        self, container: InputContainer, stream: av.VideoStream, size: int, clock: Clock, max_pixels: int
+    ) -> None:
+        """size: of the file in bytes. max_pixels: larger frames are not decoded, whatever the container announces."""
         self.stream = stream
         self.progress = 0.0
-        self.is_encrypted = False
+        self.is_encrypted = self.is_damaged = False
         self._container, self._size, self._clock = container, size, clock
         self._decoder = stream.codec_context
+        self._decoder.options = {"max_pixels": str(max_pixels)}
         self._decoder.thread_type = "AUTO"
         self._decoder.thread_count = 2
         self._start = (container.start_time or 0) / 1_000_000
         self.duration_ms = self._read_duration()
         self._only_keyframes = stream.width * stream.height > _MOST_PIXELS
         self._reached_ms = 0
-        self._damaged = False
         self._can_jump = True
         self._turned_back = False
 
@@ -51,7 +55,7 @@ class LookReader:
         last = -look_ms
         for frame in self._decode_some(look_ms, keyframe_gap_ms):
             frame_ms = self._read_time(frame)
-            self._damaged |= frame.is_corrupt
+            self.is_damaged |= frame.is_corrupt
             if frame_ms is not None and frame_ms >= last + look_ms and not frame.is_corrupt:
                 last = frame_ms
                 yield frame_ms, frame
@@ -64,7 +68,7 @@ class LookReader:
             notes.append(f"Reading was ended after {self._clock.max_seconds:.0f} seconds, at {reached} of {length}.")
         elif self.duration_ms and self._reached_ms < self.duration_ms * 0.95 - _END_TOLERANCE_MS:
             notes.append(f"The film is cut short: it ends at {reached} of {length}.")
-        if self._damaged:
+        if self.is_damaged:
             notes.append("Some of its frames are damaged and were left out.")
         if self._turned_back:
             notes.append("Its clock runs backwards in places; those parts were left out.")
@@ -120,8 +124,8 @@ class LookReader:
                         errors = 0
                         yield packet
                 return
-            except FFmpegError:
-                self._damaged = True
+            except (FFmpegError, OSError):
+                self.is_damaged = True
                 errors += 1
 
     def _decode(self, packet: av.Packet[av.VideoStream] | None) -> list[av.VideoFrame]:
@@ -137,7 +141,7 @@ class LookReader:
         except EOFError:  # nothing was decoded since the last end
             pass
         except FFmpegError:
-            self._damaged = True
+            self.is_damaged = True
         if packet is None:
             self._decoder.flush_buffers()
         return frames

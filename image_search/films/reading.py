@@ -7,9 +7,10 @@ file had in the beginning, and finds the end of the file there when the time is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_SECONDS = 300.0
+
+_Converted = TypeVar("_Converted")
 
 _SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mts"})
 # Others, playlists for example, make FFmpeg open whatever files and addresses they name.
@@ -67,13 +70,22 @@ class Film:
             raise
 
     def __iter__(self) -> Iterator[FilmFrame]:
-        """Yield the kept frames in the order of time, one at a time. Only the time spent in here counts."""
+        """Yield the kept frames in the order of time, one at a time. Only the time spent in here counts.
+
+        Raises UnreadableFilm in the end when not one could be made into an image.
+        """
+        count = 0
         try:
             for look in self._select():
-                image = self._converter.make_image(look.source)
+                image = self._convert(self._converter.make_image, look.source)
+                if image is None:
+                    continue
+                count += 1
                 self._clock.pause()
                 yield FilmFrame(look.frame_ms, image)
                 self._clock.resume()
+            if not count:
+                raise UnreadableFilm(self._explain_no_frame())
             self.notes += self._reader.explain() + self._source.explain()
         finally:
             self.close()
@@ -110,21 +122,27 @@ class Film:
             raise UnreadableFilm(
                 f"{self.name} has {stream.width} x {stream.height} pixels. Convert it, or raise MAX_IMAGE_PIXELS."
             )
-        self._reader = LookReader(self._container, stream, self._source.size, self._clock)
+        self._reader = LookReader(self._container, stream, self._source.size, self._clock, max_pixels)
         self._converter = FrameConverter(float(stream.sample_aspect_ratio or 1))
 
     def _select(self) -> Iterator[Look]:
         assert self._first is not None
-        frame_ms, frame = self._first
-        self._first = None
-        while True:
-            look = Look(frame_ms, self._converter.make_signature(frame), frame)
-            yield from self._selector.offer(look, self._reader.progress)
-            following = next(self._frames, None)
-            if following is None:
-                break
-            frame_ms, frame = following
+        for frame_ms, frame in chain([self._first], self._frames):
+            self._first = None
+            signature = self._convert(self._converter.make_signature, frame)
+            if signature is not None:
+                yield from self._selector.offer(Look(frame_ms, signature, frame), self._reader.progress)
         yield from self._selector.finish()
+
+    def _convert(self, convert: Callable[[av.VideoFrame], _Converted], frame: av.VideoFrame) -> _Converted | None:
+        """None for a frame whose pixels are of a kind that cannot be converted."""
+        from av.error import FFmpegError
+
+        try:
+            return convert(frame)
+        except (FFmpegError, ValueError):
+            self._reader.is_damaged = True
+            return None
 
     def _read_facts(self, frame: av.VideoFrame) -> FilmFacts:
         stream = self._reader.stream

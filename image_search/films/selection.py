@@ -111,11 +111,15 @@ def is_changed(before: Signature, after: Signature) -> bool:
 
 
 def _count_changes(cells: Signature, others: Signature) -> int:
-    padded = np.pad(others, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    lowest, highest = others, others
-    for row in range(3):
-        for column in range(3):
-            neighbours = padded[row : row + 16, column : column + 16]
-            lowest, highest = np.minimum(lowest, neighbours), np.maximum(highest, neighbours)
-    outside = np.maximum(np.maximum(lowest - cells, cells - highest), 0).mean(axis=2)
+    below = _spread(np.minimum, others) - cells
+    above = cells - _spread(np.maximum, others)
+    outside = np.maximum(np.maximum(below, above), 0).mean(axis=2)
     return int((outside > _CELL_CHANGE).sum())
+
+
+def _spread(choose: np.ufunc, cells: Signature) -> Signature:
+    """For each cell the lowest or highest value among itself and its neighbours."""
+    padded = np.pad(cells, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    rows = choose(choose(padded[:-2], padded[1:-1]), padded[2:])
+    spread: Signature = choose(choose(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    return spread
