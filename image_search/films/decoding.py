@@ -124,7 +124,8 @@ class LookReader:
                         errors = 0
                         yield packet
                 return
-            except (FFmpegError, OSError):
+            # PyAV trips over streams that turn up in the middle (IndexError), which damage looks like.
+            except (FFmpegError, OSError, IndexError):
                 self.is_damaged = True
                 errors += 1
 
