@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench samples screenshots clean
+# Browsers, servers of databases and trained models left out: under a minute on two cores.
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite
+
+.PHONY: run test test-fast lint bench samples screenshots clean
 
 run: $(VENV)/.run-installed
 	$(BIN)/python ImageSearch.py
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest $(FAST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -33,8 +39,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run-installed: requirements.txt | $(VENV)/bin/python
+# Without the optional package for films everything else works, so that its failure is only told.
+$(VENV)/.run-installed: requirements.txt requirements-video.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements-video.txt || echo "Films are left out: av could not be installed."
 	touch $@
 
 $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.run-installed

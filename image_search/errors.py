@@ -3,6 +3,8 @@
 ImageSearchError
 ├── SettingsError          a setting is missing, malformed or contradicts another
 ├── UnreadableImage        a file is not a picture, is broken, or is too large to open safely
+├── UnreadableFilm         a file is not a film, is broken or encrypted, or has no frame that can be decoded
+├── FilmsUnavailable       the package that reads films is not installed
 ├── EncoderError           the embedding model cannot be used
 │   ├── ModelUnavailable   it is missing, gated, incomplete or cannot be reached
 │   └── TextNotSupported   words were given to a model that embeds pictures only
@@ -25,6 +27,14 @@ class SettingsError(ImageSearchError):
 
 class UnreadableImage(ImageSearchError):
     """A file is not a picture, is broken, or is too large to open safely."""
+
+
+class UnreadableFilm(ImageSearchError):
+    """A file is not a film, is broken or encrypted, or has no frame that can be decoded."""
+
+
+class FilmsUnavailable(ImageSearchError):
+    """The package that reads films is not installed."""
 
 
 class EncoderError(ImageSearchError):

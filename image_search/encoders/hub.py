@@ -58,7 +58,7 @@ def fetch_folder(repo: str, revision: str, token: str) -> Path:
 
 
 def find_cached(repo: str, revision: str) -> Path | None:
-    """Folder of a model that was downloaded before, as a whole; None when it was not. Asks nobody."""
+    """Folder of a model that was downloaded before, as a whole; None when it was not. No network access."""
     set_hub_environment()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -74,7 +74,7 @@ def _make_values(generation: Generation | None, written: str | None) -> dict[str
 
 
 def _list_unparsed(found: Extracted) -> str | None:
-    """The text chunks nobody knows, a line for each."""
+    """The text chunks of unknown meaning, a line for each."""
     chunks = ((name, text.strip()) for name, text in found.texts.items() if not _TECHNICAL.fullmatch(name))
     return "\n".join(f"{name}: {text}" for name, text in chunks if not NO_CAPTION.fullmatch(text)) or None
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "settings": {"errors"},
     "signals": set(),
     "images": BASE,
+    "films": BASE | {"images"},
     "originals": BASE | {"originals_s3"},
     "originals_s3": BASE | {"originals"},
     "metadata": {"errors", "records"},

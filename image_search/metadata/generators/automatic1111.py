@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's web UI and its descendants, and whoever writes the same text."""
+"""AUTOMATIC1111's web UI and its descendants, and other programs that write the same text."""
 
 from __future__ import annotations
 

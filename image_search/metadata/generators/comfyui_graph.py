@@ -296,7 +296,7 @@ def _name_widgets(node: dict[str, Any]) -> dict[str, Any]:
             place for place, value in enumerate(values) if place and isinstance(value, str) and value in _CONTROLS
         }
         values = [value for place, value in enumerate(values) if place not in controls]
-    if not names:  # a node nobody here knows: its texts are all that can be made out
+    if not names:  # an unknown node: only its texts can be read
         texts = [value for value in values if isinstance(value, str) and " " in value.strip()]
         return {f"text{number}": text for number, text in enumerate(texts)}
     return dict(zip(names, values, strict=False))

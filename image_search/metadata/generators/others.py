@@ -15,7 +15,7 @@ _NOVELAI_KEYS = {"uc", "v4_prompt", "noise_schedule", "uncond_scale", "n_samples
 
 
 def read_novelai(fields: Fields) -> Generation | None:
-    """Known by Software, or by settings that nobody else has when other programs dropped that chunk."""
+    """Known by Software, or by settings no other program writes, when that chunk was dropped."""
     settings = load_object(fields.get("Comment")) or fields
     software = fields.get("Software")
     is_named = isinstance(software, str) and software.startswith("NovelAI")
