@@ -1,6 +1,6 @@
-"""Open a picture from anywhere without harm: whatever is wrong with it, UnreadableImage says so in one sentence.
+"""Open an image from anywhere without harm: whatever is wrong with it, UnreadableImage says so in one sentence.
 
-A picture is decoded once, upright, in RGB and no larger than previews and models need. A file that lies about itself is
+An image is decoded once, upright, in sRGB and no larger than previews and models need. A file that lies about itself is
 bounded three ways: by its bytes, by the pixels it announces (checked before they are decoded), and by decoding one
 large picture at a time, so that memory does not grow with the number of threads.
 """
@@ -13,19 +13,26 @@ import os
 import stat
 import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from image_search.colors import convert_to_srgb
 from image_search.errors import UnreadableImage
+from image_search.file_kinds import describe_content, name_format
 from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
+RECIPE = 2  # version of the decoding that makes previews and embeddings; 1 kept the colour space of the file
 MAX_IMAGE_PIXELS = Settings.max_image_pixels
 PREVIEW_SIDE = 768
 SMALL_SIDE = 200  # pixels that a small preview keeps at least; a tile of the page has 170
@@ -36,7 +43,9 @@ _SHORT_SIDE, _LONG_SIDE = 480, 704
 _MODEL_SIDE = 400  # a preview with this short a side is enough for models
 _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extreme proportions exceed it otherwise
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
-_MAX_PROFILE = 16_384
+_MAX_SIDE = 1_000_000  # pixels
+_MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
+_ENOUGH = 0.9  # share of the rows of a JPEG that must be there
 _SMALL_CHUNK = b"SMAL"
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
@@ -54,18 +63,18 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 class DecodedPicture:
     """A picture, ready for an encoder.
 
-    image:         RGB, upright, reduced to what encoders and previews need; of the preview's size unless a side of it
+    image:         sRGB, upright, reduced to what encoders and previews need; of the preview's size unless a side of it
                    were too short for encoders.
     width, height: pixels of the original, upright.
     file_type:     MIME type found by decoding.
-    icc_profile:   colour profile of the pixels, b"" for sRGB or unknown.
+    is_incomplete: the file is cut short; at least nine tenths of the rows are there.
     """
 
     image: Image.Image
     width: int
     height: int
     file_type: str
-    icc_profile: bytes = b""
+    is_incomplete: bool = False
 
 
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
@@ -97,23 +106,23 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> 
     name = make_printable(name)
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded pictures and later frames by itself
     try:
-        with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
-            _check_size(image.size, max_pixels)
-            return _decode(image)
+        return _decode_or_rescue(data, max_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(
             f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
         ) from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name} is {_guess_content(data)}.") from error
+        raise UnreadableImage(f"{name} is {describe_content(data)}.") from error
+    except _CutShort as error:
+        raise UnreadableImage(f"{name} is cut short: {error} of it is there. Copy it again.") from error
     except MemoryError as error:
         raise UnreadableImage(f"{name} needs more memory than there is. Save the picture smaller.") from error
     # Decoders answer broken files with whatever goes wrong inside them: OSError, SyntaxError, ValueError, KeyError ...
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UnreadableImage(
-            f"{name} is damaged or of an unusual kind ({reason}). Copy it again, or save it as PNG."
-        ) from error
+        kind = name_format(data)
+        state = f"a {kind} file that cannot be decoded" if kind else "damaged or of an unusual kind"
+        raise UnreadableImage(f"{name} is {state} ({reason}). Copy it again, or save it as PNG.") from error
 
 
 def make_preview(picture: DecodedPicture) -> bytes:
@@ -123,11 +132,11 @@ def make_preview(picture: DecodedPicture) -> bytes:
     pass over (RFC 9649, "Unknown Chunks"): a quarter of the pixels to send and to decode, and no second file to keep.
     """
     preview = _shrink_to_preview(picture.image)
-    file = _encode_webp(preview, 80, picture.icc_profile)
+    file = _encode_webp(preview, 80)
     factor = min(preview.size) // SMALL_SIDE
     if factor < 2:
         return file
-    small = _encode_webp(preview.reduce(factor), 75, picture.icc_profile)
+    small = _encode_webp(preview.reduce(factor), 75)
     chunks = file[12:]
     if not chunks.startswith(b"VP8X"):  # announces that there is more than pixels
         sides = [(side - 1).to_bytes(3, "little") for side in preview.size]
@@ -146,9 +155,18 @@ def read_small_preview(preview: bytes) -> bytes:
     return preview
 
 
-def _encode_webp(image: Image.Image, quality: int, icc_profile: bytes) -> bytes:
+def find_dominant_color(picture: DecodedPicture) -> str:
+    """The mean colour of the largest of eight groups of pixels, as "#rrggbb": what a tile shows until it is loaded."""
+    small = picture.image.resize((32, 32), Image.Resampling.BOX).quantize(8, Image.Quantize.FASTOCTREE)
+    counts: Any = small.getcolors() or [(0, 0)]
+    _, index = max(counts)
+    red, green, blue = (small.getpalette() or [0, 0, 0])[3 * index : 3 * index + 3]
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _encode_webp(image: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=quality, method=0, icc_profile=icc_profile)
+    image.save(file, "WEBP", quality=quality, method=0, icc_profile=b"")
     return file.getvalue()
 
 
@@ -186,12 +204,142 @@ def _list_formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
 
 
-def _guess_content(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
-        return "a HEIC picture. Install the Python package pillow-heif and run again, or save it as JPEG"
-    if data.startswith((b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6")):
-        return "a PDF or PostScript document, not a picture. Save it as PNG"
-    return "not a picture, or of a format that is not known here. Save it as PNG or JPEG"
+class _CutShort(Exception):
+    """A JPEG of which less than _ENOUGH is there; the message is the share."""
+
+
+def _decode_or_rescue(data: bytes, max_pixels: int) -> DecodedPicture:
+    kind = name_format(data)
+    if kind == "GIF":
+        data = drop_gif_comments(data)
+    try:
+        return _open(data, max_pixels)
+    except Image.DecompressionBombError:
+        raise
+    except Exception as error:
+        if kind == "PNG" and (plain := drop_png_extras(data)) != data:
+            return _open(plain, max_pixels)
+        if kind == "JPEG" and "truncated" in str(error):
+            return _decode_cut_jpeg(data, max_pixels)
+        if kind == "TIFF" and (image := _decode_tiff(data, max_pixels)) is not None:
+            return _finish(image, image.size, "image/tiff", {}, image.getexif().get(ExifTags.Base.Orientation, 1))
+        raise
+
+
+def _open(data: bytes, max_pixels: int) -> DecodedPicture:
+    with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
+        _check_size(image.size, max_pixels)
+        if image.format == "PNG" and (cicp := find_png_chunk(data, b"cICP")) and len(cicp) == 4:
+            image.info["cicp"] = cicp
+        if image.format == "BMP" and data[30:31] in (b"\1", b"\2") and data[14:15] != b"\x0c":
+            raise ValueError("run-length encoded BMP, which the decoder gets wrong")
+        return _decode(image)
+
+
+def _decode_cut_jpeg(data: bytes, max_pixels: int) -> DecodedPicture:
+    """A JPEG without its end, as viewers show it, if at least _ENOUGH of its rows (or one whole scan) is there."""
+    share = _measure_jpeg(data)
+    if share < _ENOUGH:
+        raise _CutShort(f"{share:.0%}")
+    return replace(_open(data + b"\xff\xd9", max_pixels), is_incomplete=True)
+
+
+def _measure_jpeg(data: bytes) -> float:
+    """The share of the rows of a cut JPEG that can be decoded; of a progressive one 1 when a scan is whole."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        if image.info.get("progressive"):
+            return 1.0 if data.count(b"\xff\xda") > 1 else 0.0
+        [(name, box, offset, arguments), *_] = image.tile
+        pixels = Image.new(image.mode, image.size)
+        # The decoder without what ImageFile does around it, which gives nothing of a file that is cut short.
+        decoder = Image._getdecoder(image.mode, name, arguments, image.decoderconfig)
+        decoder.setimage(pixels.im, box)
+        decoder.decode(data[offset:])
+    decoded = pixels.getbbox()  # rows that were not decoded are still zero
+    return decoded[3] / pixels.height if decoded else 0.0
+
+
+def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
+    """A TIFF of more than 8 bits a colour or with its colours apart, which Pillow does not know; None for others."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page: Any = file.pages.first
+            _check_size((page.imagewidth, page.imagelength), max_pixels)
+            pixels = page.asarray()
+            if page.planarconfig == 2 and pixels.ndim == 3:
+                pixels = np.moveaxis(pixels, 0, -1)
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # the first decoder's words say more
+        return None
+    if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype.kind not in "uf":
+        return None
+    return Image.fromarray(_scale_to_bytes(pixels[:, :, :3]))
+
+
+# Files of which the decoder chokes on what is not the picture.
+
+_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB"}
+
+
+def drop_png_extras(data: bytes) -> bytes:
+    """The PNG with its pixels, palette, transparency and gamma only; text, profiles and damaged extras are left out."""
+    kept = [data[:8]]
+    for kind, start, end in _walk_png(data):
+        chunk = data[start - 8 : end + 4]
+        is_whole = zlib.crc32(kind + data[start:end]) == int.from_bytes(data[end : end + 4])
+        if kind in _CRITICAL and (is_whole or kind[0:1].isupper()):
+            kept.append(chunk)
+    return b"".join(kept)
+
+
+def find_png_chunk(data: bytes, wanted: bytes) -> bytes:
+    """The content of a chunk that stands before the pixels; b"" where there is none."""
+    for kind, start, end in _walk_png(data):
+        if kind == wanted:
+            return data[start:end]
+        if kind == b"IDAT":
+            break
+    return b""
+
+
+def _walk_png(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    position = 8
+    while position + 12 <= len(data):
+        size = int.from_bytes(data[position : position + 4])
+        yield data[position + 4 : position + 8], position + 8, position + 8 + size
+        if data[position + 4 : position + 8] == b"IEND":
+            return
+        position += 12 + size
+
+
+def drop_gif_comments(data: bytes) -> bytes:
+    """The GIF without long comments, which the decoder joins byte by byte: seconds for a few MiB."""
+    if data.count(b"\x21\xfe") == 0 or len(data) < 65_536:
+        return data
+    kept, position = bytearray(), 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+    start = 0
+    while position + 2 <= len(data):
+        if data[position] == 0x21:
+            end = _skip_gif_blocks(data, position + 2)
+            if data[position + 1] == 0xFE:
+                kept += data[start:position]
+                start = end
+        elif data[position] == 0x2C and position + 10 <= len(data):
+            flags = data[position + 9]
+            end = _skip_gif_blocks(data, position + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
+        else:
+            break
+        position = end
+    return bytes(kept + data[start:])
+
+
+def _skip_gif_blocks(data: bytes, position: int) -> int:
+    while position < len(data) and data[position]:
+        position += 1 + data[position]
+    return position + 1
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -199,6 +347,8 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ValueError("it has no pixels")
     if size[0] * size[1] > max_pixels:
         raise Image.DecompressionBombError
+    if max(size) > _MAX_SIDE:
+        raise ValueError(f"longer than {_MAX_SIDE:,} pixels")
 
 
 def _decode(image: Image.Image) -> DecodedPicture:
@@ -209,20 +359,35 @@ def _decode(image: Image.Image) -> DecodedPicture:
         # The decoder itself skips what is not needed: a quarter of the time for a photograph of 12 megapixels.
         factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size))
         image.draft(None, (width // factor, height // factor))
+    elif kind == "JPEG2000":
+        _reduce_jpeg2000(image)
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
     with _one_large_picture if held > _LARGE else nullcontext():
         image.load()
-        if _read_orientation(image) > 4:
-            width, height = height, width
-        _turn_upright(image)
-        has_rgb_profile = image.mode in ("RGB", "RGBA", "P")
-        reduced = _convert_to_rgb(_reduce(image))
+        info: dict[Any, Any] = dict(image.info)
+        return _finish(image, (width, height), file_type, info, _read_orientation(image))
+
+
+def _finish(
+    image: Image.Image, size: tuple[int, int], file_type: str, info: dict[str, Any], orientation: int
+) -> DecodedPicture:
+    """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
+    width, height = size if orientation <= 4 else size[::-1]
+    info = dict(info)  # what turning it leaves out is still needed
+    _turn_upright(image)
+    reduced = _convert_to_rgb(_reduce(image), info)
     if min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
-    profile = image.info.get("icc_profile") or b""
-    keep = has_rgb_profile and isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE
-    return DecodedPicture(reduced, width, height, file_type, profile if keep else b"")
+    return DecodedPicture(reduced, width, height, file_type)
+
+
+def _reduce_jpeg2000(image: Image.Image) -> None:
+    """Leave out resolutions that are not needed; the decoder holds every thread of Python meanwhile."""
+    levels = min(5, _choose_reduction(image.size).bit_length() - 1)
+    if image.width * image.height >> 2 * levels > _MAX_HELD:
+        raise ValueError(f"JPEG 2000 of {image.width:,} x {image.height:,} pixels takes too long to decode")
+    image.reduce = levels  # type: ignore[assignment, method-assign]  # of this format a number, until it is loaded
 
 
 def _choose_reduction(size: tuple[int, int]) -> int:
@@ -260,7 +425,7 @@ def _reduce(image: Image.Image) -> Image.Image:
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode.startswith("I;16"):
-        image = image.convert("I").point(lambda value: value / 257).convert("L")  # convert alone clips to white
+        image = _convert_16_bit(image)
     elif "transparency" in image.info or image.mode == "PA":
         image = image.convert("RGBA")
     elif image.mode == "P":
@@ -269,19 +434,34 @@ def _reduce(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _convert_to_rgb(image: Image.Image) -> Image.Image:
-    """RGB from any mode: transparency composed on white, whole and floating point numbers scaled instead of clipped."""
+def _convert_16_bit(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits to 8, on white where it is transparent (convert alone clips to white)."""
+    values = np.asarray(image)
+    # A PNG says how many bits count; cameras and scanners keep 10, 12 or 14 bits in a TIFF and say nothing.
+    pixels = (values // 257).astype(np.uint8) if image.format == "PNG" else _scale_to_bytes(values)
+    if isinstance(image.info.get("transparency"), int):
+        pixels = np.where(values == image.info["transparency"], 255, pixels).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _convert_to_rgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
+    """sRGB from any mode: transparency composed on white, whole and floating point numbers scaled, not clipped."""
     if image.mode in ("I", "F"):
-        return _scale_to_bytes(image).convert("RGB")
-    if image.mode in ("LA", "La", "RGBA", "RGBa"):
+        image = Image.fromarray(_scale_to_bytes(np.asarray(image)))
+    elif image.mode in ("LA", "La", "RGBA", "RGBa"):
         paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    return convert_to_srgb(image, info).convert("RGB")
 
 
-def _scale_to_bytes(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
-    low, top = min(0.0, values.min()), values.max()
-    # The usual white points; beyond them the brightest value is white.
-    high = next((white for white in (1.0, 255.0, 65535.0) if top <= white and (white > 1 or image.mode == "F")), top)
-    return Image.fromarray(((values - low) * (255 / (high - low))).astype(np.uint8))
+def _scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Numbers of any size as bytes: the smallest usual white point that holds them all is white."""
+    is_float = values.dtype.kind == "f"
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, top = min(0.0, numbers.min()), numbers.max()
+    whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+    high = next((white for white in whites if top <= white), top)
+    scaled: npt.NDArray[np.uint8] = ((numbers - low) * (255 / (high - low))).astype(np.uint8)
+    return scaled

@@ -1,4 +1,4 @@
-"""What pictures say about themselves: prompts, captions, keywords, dates and cameras.
+"""Metadata embedded in images and lying beside them: prompts, captions, keywords, dates and cameras.
 
 Two stages that never mix: containers (where the text is) and generators, photographs (what it means).
 """
@@ -6,7 +6,7 @@ Two stages that never mix: containers (where the text is) and generators, photog
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,34 @@ from image_search.records import ImageText
 
 MAX_KEPT_TOTAL = 1 << 20  # characters of all raw texts together
 
-# PNG chunks by which programs talk to themselves.
+# PNG chunks that are language. Everything else (names with a namespace, notes of encoders, JSON) stays in raw.
+_LANGUAGE = re.compile(
+    r"(?:title|description|caption|comments?|subject|headline|abstract|text|label|story|note|keywords?|tags?"
+    r"|author|artist)(?: \(\d+\))?",
+    re.IGNORECASE,
+)
+# Of unknown programs: any words, in either script, and not one long code.
+_WORDS = re.compile(r"(?:^|\s)[^\W\d_]{2,30}(?:[\s,.;:!?]|$)|[぀-ヿ一-鿿]{2,}")
 _TECHNICAL = re.compile(
-    r"(?:date|png|exif|tiff|jpeg|icc|photoshop|xmp|thumb|thumbnail|filename|dc|pdf|svg|aux|crs|iptc|gif|sidecar):.*"
-    r"|software|source|creation time|generation time|disclaimer|warning|create-date|modify-date|signature|dpi"
-    r"|.*profile.*",
+    r"software|source|creation time|generation time|disclaimer|warning|create-?date|modify-?date|signature|dpi"
+    r"|copyright|.*profile.*|.*hash.*|.*version.*|.*uuid.*|.*url.*|workflow|prompt|parameters",
     re.DOTALL | re.IGNORECASE,
 )
 
 
-def read_image_text(data: bytes, *, sidecars: Mapping[str, bytes] | None = None, read_gps: bool = False) -> ImageText:
-    """What a picture says about itself, out of the bytes of its file and of the files beside it (name to content).
+def read_image_text(
+    data: bytes,
+    *,
+    sidecars: Mapping[str, bytes] | None = None,
+    read_gps: bool = False,
+    read_people: bool = False,
+    file_name: str = "",
+) -> ImageText:
+    """The file's layer of an image, out of the bytes of its file, the files beside it (name to content) and its name.
 
     Never raises because of what the bytes are, and takes bounded time and memory; an empty ImageText when nothing is
     there. Pixels are decoded only for text hidden in their lowest bits, when its magic word may be there. latitude and
-    longitude are read only with read_gps.
+    longitude are read only with read_gps, names of people (as keywords) only with read_people.
     """
     found = find_texts(data, sidecars or {}, read_gps)
     generation = detect_generator(found)
@@ -45,11 +58,21 @@ def read_image_text(data: bytes, *, sidecars: Mapping[str, bytes] | None = None,
         found.add_text("stealth", hidden)
         generation = detect_generator(found)
     written = generation.write() if generation else None
-    photograph = read_photograph(found, has_generator=bool(written))
+    photograph = read_photograph(found, bool(written), file_name, read_people)
     captions = [photograph.pop("description", None), None if written else _list_unparsed(found)]
     described = clean_text("\n".join(text for text in captions if text)).strip()
     description = cut_text(described, MAX_DESCRIPTION_CHARACTERS) or None
     return ImageText(description=description, raw=_keep_raw(found), **photograph, **_make_values(generation, written))
+
+
+_LORA = re.compile(r"<(?:lora|lyco):([^:<>\n]{1,200})[:>]")
+
+
+def _plain_model_name(name: str) -> str:
+    """The name of a model file without its folder and suffix: X and X.safetensors are one model."""
+    return re.sub(
+        r"\.(?:safetensors|ckpt|pt|pth|bin|gguf)$", "", re.split(r"[/\\]", name.strip())[-1], flags=re.IGNORECASE
+    )
 
 
 def _make_values(generation: Generation | None, written: str | None) -> dict[str, Any]:
@@ -64,8 +87,11 @@ def _make_values(generation: Generation | None, written: str | None) -> dict[str
         "sampler": generation.sampler,
     }
     cleaned = {name: cut_text(clean_text(text)) for name, text in values.items() if text}
+    loras = [name for key, name in generation.extra if key == "Lora"]
+    loras += _LORA.findall(f"{generation.prompt or ''} {written or ''}"[:MAX_KEPT_CHARACTERS])
     return {
         **cleaned,
+        "loras": tuple(dict.fromkeys(_plain_model_name(name) for name in loras if name.strip()))[:50],
         "seed": generation.seed,
         "steps": generation.steps,
         "cfg": generation.cfg,
@@ -75,8 +101,15 @@ def _make_values(generation: Generation | None, written: str | None) -> dict[str
 
 def _list_unparsed(found: Extracted) -> str | None:
     """The text chunks of unknown meaning, a line for each."""
-    chunks = ((name, text.strip()) for name, text in found.texts.items() if not _TECHNICAL.fullmatch(name))
-    return "\n".join(f"{name}: {text}" for name, text in chunks if not NO_CAPTION.fullmatch(text)) or None
+    chunks = ((name, text.strip()) for name, text in found.texts.items() if ":" not in name)
+    kept = (f"{name}: {text}" for name, text in chunks if _is_language(name, text) and not NO_CAPTION.fullmatch(text))
+    return "\n".join(kept) or None
+
+
+def _is_language(name: str, text: str) -> bool:
+    if text.startswith(("{", "[", "<")):
+        return False
+    return bool(_LANGUAGE.fullmatch(name)) or (not _TECHNICAL.fullmatch(name) and bool(_WORDS.search(text[:2000])))
 
 
 def _keep_raw(found: Extracted) -> dict[str, str]:
@@ -96,13 +129,14 @@ _SUFFIXES = (".txt", ".json", ".xmp")
 
 
 def find_sidecars(path: Path) -> dict[str, bytes]:
-    """Name to content of the files beside a picture, each up to a bound; {} when there are none or they cannot be read.
+    """Name to content of the files beside an image, each up to a bound; {} when there are none or they cannot be read.
 
-    A file of the full name (cat.png.txt) comes before one that pictures of several formats would share (cat.txt).
+    A file of the full name (cat.png.txt) comes before one that images of several formats would share (cat.txt).
+    Suffixes in capitals count, and the names of Google Takeout (cat.jpg.supplemental-metadata.json, cut or not).
     """
     found: dict[str, bytes] = {}
     for suffix in _SUFFIXES:
-        for candidate in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
+        for candidate in _list_candidates(path, suffix):
             try:
                 with candidate.open("rb") as file:
                     found[candidate.name] = file.read(4 * MAX_KEPT_CHARACTERS)
@@ -110,3 +144,17 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
                 continue
             break
     return found
+
+
+def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
+    for written in (suffix, suffix.upper()):
+        yield path.with_name(path.name + written)
+        yield path.with_suffix(written)
+    if suffix == ".json":
+        # Takeout cuts the name before .json at 46 characters; "(1)" of a second file of one name moves to the end.
+        number = re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", path.name)
+        names = [(path.name, "")] + ([(number[1] + number[3], number[2])] if number else [])
+        for name, count in names:
+            whole = f"{name}.supplemental-metadata"
+            for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):
+                yield path.with_name(f"{whole[:end]}{count}.json")

@@ -33,11 +33,13 @@ def clean_text(text: str) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """Bytes of unstated encoding: UTF-8, else Windows Japanese when kana come out, else Latin-1. Never fails.
+    """Bytes of unstated encoding: by a byte order mark, UTF-8, Windows Japanese when kana come out, else Latin-1.
 
     Latin-1 has no characters from 80 to 9F, where Windows Japanese keeps kana, so the two are rarely confused.
     """
     data = data[:MAX_TEXT_BYTES]
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return clean_text(data.decode("utf-16", "replace"))
     try:
         return clean_text(data.decode("utf-8-sig"))
     except UnicodeDecodeError:

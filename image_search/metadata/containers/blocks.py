@@ -62,7 +62,7 @@ def _decode_jis(text: bytes) -> str:
     return decode_text(text)
 
 
-Exif = dict[str, str | tuple[float, ...]]
+Exif = dict[str, str | tuple[float, ...]]  # numbers as a tuple
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _TAGS = {
@@ -70,9 +70,15 @@ _TAGS = {
     0x010F: "Make",
     0x0110: "Model",
     0x0131: "Software",
+    0x0132: "DateTime",
     0x013B: "Artist",
+    0x4746: "Rating",
+    0x829A: "ExposureTime",
+    0x829D: "FNumber",
+    0x8827: "ISO",
     0x9003: "DateTimeOriginal",
     0x9004: "DateTimeDigitized",
+    0x920A: "FocalLength",
     0x927C: "MakerNote",
     0x9286: "UserComment",
     0x9C9B: "XPTitle",
@@ -81,9 +87,11 @@ _TAGS = {
     0x9C9F: "XPSubject",
     0xA434: "LensModel",
 }
-_GPS_TAGS = {1: "GPSLatitudeRef", 2: "GPSLatitude", 3: "GPSLongitudeRef", 4: "GPSLongitude"}
+_GPS_DATE = {29: "GPSDateStamp"}
+_GPS_TAGS = _GPS_DATE | {1: "GPSLatitudeRef", 2: "GPSLatitude", 3: "GPSLongitudeRef", 4: "GPSLongitude"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _RATIONAL = 5
+_WHOLE = {3: "H", 4: "I"}
 _MAX_ENTRIES = 1024
 _LONG_TAGS = {0x010E, 0x010F, 0x0110, 0x9286, 0x9C9C}  # where generators put their settings
 _MAX_SHORT_TEXT = 64 << 10  # bytes
@@ -106,14 +114,19 @@ def read_exif(data: bytes, read_gps: bool = False) -> Exif:
             (offset,) = struct.unpack_from(order + "I", value)
             if tag == _EXIF_IFD:
                 directories.append((offset, _TAGS))
-            elif read_gps:
-                directories.append((offset, _GPS_TAGS))
+            else:
+                directories.append((offset, _GPS_TAGS if read_gps else _GPS_DATE))
     for offset, names in directories:
         for tag, kind, value in _walk_directory(data, offset, order):
             if tag not in names or names[tag] in found:
                 continue
             if kind == _RATIONAL:
                 found[names[tag]] = _read_rationals(value[:24], order)
+            elif kind in _WHOLE:
+                width = struct.calcsize(_WHOLE[kind])
+                found[names[tag]] = tuple(
+                    map(float, struct.unpack_from(order + _WHOLE[kind], value.ljust(width, b"\0")))
+                )
             elif text := _read_text(names[tag], value, order):
                 found[names[tag]] = text
     return found
@@ -158,7 +171,7 @@ def _read_rationals(value: bytes, order: str) -> tuple[float, ...]:
 
 Xmp = dict[str, list[str]]
 
-MAX_PACKET = 1 << 19  # bytes; packets written by people's programs have a few KiB
+MAX_PACKET = 4 << 20  # bytes; photographs have a few KiB, but ComfyUI keeps graphs here, too
 
 _DC = "http://purl.org/dc/elements/1.1/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
@@ -173,6 +186,10 @@ _WANTED = {
     f"{{{_EXIF}}}DateTimeOriginal": "DateTimeOriginal",
     f"{{{_XMP}}}CreateDate": "CreateDate",
     f"{{{_XMP}}}CreatorTool": "CreatorTool",
+    f"{{{_XMP}}}Rating": "Rating",
+    "{http://www.digikam.org/ns/1.0/}TagsList": "TagsList",
+    "{http://ns.adobe.com/lightroom/1.0/}hierarchicalSubject": "hierarchicalSubject",
+    "{http://ns.microsoft.com/photo/1.0/}LastKeywordXMP": "LastKeyword",
     f"{{{_PHOTOSHOP}}}DateCreated": "DateCreated",
     f"{{{_PHOTOSHOP}}}Headline": "Headline",
     f"{{{_PHOTOSHOP}}}Credit": "Credit",
@@ -182,6 +199,13 @@ _WANTED = {
     "{http://cipa.jp/exif/1.0/}LensModel": "Lens",
     "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType": "DigitalSourceType",
 }
+# Names of people in regions of the image: Metadata Working Group, Microsoft.
+_FACES = {
+    "{http://www.metadataworkinggroup.com/schemas/regions/}Name",
+    "{http://ns.microsoft.com/photo/1.2/t/Region#}PersonDisplayName",
+}
+# Settings of generators, whatever namespace they chose.
+_GENERATED = {"prompt", "workflow", "parameters", "generation_data"}
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -193,12 +217,27 @@ def read_xmp(packet: bytes) -> Xmp:
     found: Xmp = {}
     for description in root.iter(f"{{{_RDF}}}Description"):
         for key, value in description.items():
-            if key in _WANTED and value.strip():
-                found.setdefault(_WANTED[key], [clean_text(value)])
+            if (name := _WANTED.get(key) or _name_generated(key)) and value.strip():
+                found.setdefault(name, [clean_text(value)])
         for child in description:
-            if child.tag in _WANTED and (values := _read_values(child)):
-                found.setdefault(_WANTED[child.tag], values)
+            name = _WANTED.get(child.tag) or _name_generated(child.tag)
+            if name and (values := _read_values(child)):
+                found.setdefault(name, values)
+    if faces := [name for element in root.iter() for name in _list_faces(element)]:
+        found["faces"] = list(dict.fromkeys(faces))
     return found
+
+
+def _name_generated(tag: str) -> str | None:
+    name = tag.rpartition("}")[2].lower()
+    return f"generated:{name}" if name in _GENERATED else None
+
+
+def _list_faces(element: ElementTree.Element) -> Iterator[str]:
+    given = [(element.tag, element.text), *element.attrib.items()]
+    for name, value in given:
+        if name in _FACES and value and value.strip():
+            yield clean_text(value).strip()
 
 
 def _parse(packet: bytes) -> ElementTree.Element | None:

@@ -60,6 +60,8 @@ class Extracted:
         for name, values in read_xmp(data).items():
             if self.xmp.setdefault(name, values) is values and name in _XMP_TEXTS:
                 self.add_text(f"XMP:{name}", "\n".join(values))
+            elif name.startswith("generated:"):
+                self.add_text(name.removeprefix("generated:"), values[0])  # as the same settings in a PNG chunk
 
     def add_iptc(self, data: bytes) -> None:
         """Read a Photoshop resource block or bare IPTC records."""
@@ -78,5 +80,9 @@ class Extracted:
         return self.is_full
 
 
-_PLAIN_EXIF = frozenset({"DateTimeOriginal", "DateTimeDigitized", "LensModel", "GPSLatitudeRef", "GPSLongitudeRef"})
+# Read by name; no language, so nothing to keep or to search as text.
+_PLAIN_EXIF = frozenset(
+    {"DateTime", "DateTimeOriginal", "DateTimeDigitized", "GPSDateStamp"}
+    | {"LensModel", "GPSLatitudeRef", "GPSLongitudeRef"}
+)
 _XMP_TEXTS = frozenset({"description", "title", "UserComment", "CreatorTool", "Credit", "Headline"})

@@ -22,6 +22,9 @@ def read_png(data: bytes, found: Extracted) -> None:
             found.add_exif(value)
         elif kind == b"caBX":
             found.add_c2pa(value)
+        elif kind == b"tIME" and len(value) == 7:
+            year, *parts = struct.unpack(">H5B", value)
+            found.add_text("PNG:tIME", f"{year:04}-" + "{:02}-{:02} {:02}:{:02}:{:02}".format(*parts))
 
 
 def walk_png(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -39,7 +39,7 @@ def _read_meta(data: bytes, start: int, end: int, found: Extracted) -> None:
         if kind == b"Exif" and len(value) > 4:
             (skipped,) = struct.unpack_from(">I", value)
             found.add_exif(value[4 + skipped :])
-        elif kind == b"mime" and b"<x:xmpmeta" in value:
+        elif kind == b"mime" and (b"<x:xmpmeta" in value or b"<rdf:RDF" in value):
             found.add_xmp(value)
 
 

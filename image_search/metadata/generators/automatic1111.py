@@ -43,8 +43,10 @@ def split_infotext(text: str) -> Infotext:
 
 def _find_settings(text: str) -> int:
     lines = list(_STEPS_LINE.finditer(text))
+    # Wildcard templates are written below the settings and may have "Steps: 5" on a line of their own.
+    full = [line for line in lines if _STEPS_INSIDE.match(text, line.start() + len(line[0]) - len(line[0].lstrip()))]
     if lines:
-        return lines[-1].start()
+        return (full or lines)[-1].start()
     if inside := _STEPS_INSIDE.search(text):  # Draw Things puts it behind the last sentence
         return inside.start()
     last = text.rfind("\n") + 1

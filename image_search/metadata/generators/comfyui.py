@@ -215,12 +215,19 @@ def _find_sampler(graph: Graph) -> Node | None:
             node
             for node in graph.walk_up(current, lambda name: bool(_LATENT_INPUT.fullmatch(name)))
             if node.key in known
-        ]
+        ] + _find_cascade_stages(graph, current, known)
         known -= {current.key}
         if not earlier:
             break
         current = earlier[-1]
     return current
+
+
+def _find_cascade_stages(graph: Graph, sampler: Node, known: set[str]) -> list[Node]:
+    """Stable Cascade: what stage C sampled comes to the sampler of stage B inside its conditioning."""
+    conditioning = graph.walk_up(sampler, lambda name: name in ("positive", "conditioning"))
+    latents = [latent for node in conditioning if (latent := graph.follow(node.inputs.get("stage_c")))]
+    return [node for latent in latents for node in (latent, *graph.walk_up(latent)) if node.key in known]
 
 
 def _first(graph: Graph, nodes: list[Node | None], *names: str) -> Any:
@@ -306,9 +313,17 @@ def _list_extra(graph: Graph, sampler: Node, sigmas: Node | None) -> Iterator[tu
     denoise = as_number(_first(graph, [sampler, *_chain(graph, sigmas, "sigmas")], "denoise"))
     if denoise is not None and denoise < 1:
         yield "Denoising strength", f"{denoise:g}"
-    loras = (as_name(node.inputs.get("lora_name")) for node in graph.nodes.values())
+    loras = (lora for node in graph.nodes.values() for lora in _list_loras(node))
     for lora in list(dict.fromkeys(lora for lora in loras if lora and lora != "None"))[:50]:
         yield "Lora", lora
+
+
+def _list_loras(node: Node) -> Iterator[str | None]:
+    yield as_name(node.inputs.get("lora_name"))
+    for name, value in node.inputs.items():
+        # rgthree's Power Lora Loader: lora_1 is {"on": true, "lora": "name.safetensors", "strength": 1}
+        if name.lower().startswith("lora_") and isinstance(value, dict) and value.get("on", True):
+            yield as_name(value.get("lora"))
 
 
 def _read_loose_words(graph: Graph) -> tuple[str | None, str | None]:

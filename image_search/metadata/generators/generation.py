@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_STEPS = 1_000_000
+MAX_SIDE = 100_000  # pixels; a seed that is linked where a size belongs is larger
 _SIZE = re.compile(r"\D{0,3}(\d{1,6})\D{1,4}(\d{1,6})(?!\d)")
 
 
@@ -161,6 +162,6 @@ def as_size(value: Any, height: Any = None) -> str | None:
         value, height = value
     if height is not None:
         sides = as_number(value) or 0, as_number(height) or 0
-        return f"{int(sides[0])}x{int(sides[1])}" if min(sides) >= 1 else None
+        return f"{int(sides[0])}x{int(sides[1])}" if min(sides) >= 1 and max(sides) <= MAX_SIDE else None
     match = _SIZE.match(value[:60]) if isinstance(value, str) else None
-    return f"{int(match[1])}x{int(match[2])}" if match else None
+    return f"{int(match[1])}x{int(match[2])}" if match and max(int(match[1]), int(match[2])) <= MAX_SIDE else None

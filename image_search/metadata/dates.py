@@ -1,0 +1,157 @@
+"""When an image was taken: the first plausible date of the sources below, in the order of their trust.
+
+docs/metadata.md lists the order. A date is local time of the place, without zone, as cameras write it; where only UTC
+is known (Google Takeout, GPS), it is UTC. Zones that are written beside a time are not applied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from image_search.metadata.containers.extracted import Extracted
+from image_search.metadata.text import load_object
+
+Precision = Literal["second", "day", "month", "year"]
+
+_FIRST_PHOTOGRAPH = 1826
+
+_DATE = re.compile(
+    r"\s*(?P<year>\d{4})(?:[:\-/.](?P<month>\d{1,2})(?:[:\-/.](?P<day>\d{1,2})"
+    r"(?:[T ]\s*(?P<half>[AaPp]\.?[Mm]\.?\s*)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
+    r"(?P<half_after>\s*[AaPp]\.?[Mm]\.?)?)?)?)?(?!\d)"
+)
+_COMPACT = re.compile(
+    r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
+)
+# Names that cameras, phones and messengers give: a dashed date anywhere, digits alone only where a prefix or a time
+# says that they are a date and not a seed or a serial number.
+_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<dash>[-_.])(?P<month>\d{2})(?P=dash)(?P<day>\d{2})"
+    r"(?:(?:[ _T-]|\s+at\s+)(?P<hour>\d{2})(?P<colon>[-_.:]?)(?P<minute>\d{2})(?P=colon)(?P<second>\d{2}))?(?!\d)"
+)
+_PREFIXED_NAME = re.compile(
+    r"(?:^|.*[_\W])(?:IMG|VID|PXL|MVIMG|PANO|BURST|DSC|SAVE|signal|Screenshot|Screen|WhatsApp|Photo|Video|Scan|Snapchat)"
+    r"\w{0,12}?[-_ ](?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})"
+    r"(?:[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})\d{0,3})?(?!\d)",
+    re.IGNORECASE,
+)
+_TIMED_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})"
+    r"(?:\d{3})?(?!\d)"
+)
+# What a camera writes whose clock was never set, beside midnight of the first of January.
+_RESET = {datetime(2002, 12, 8, 12, 0)}
+# Beginnings of clocks, which no photograph has.
+_EPOCHS = {datetime(1904, 1, 1), datetime(1970, 1, 1), datetime(1899, 12, 30), datetime(1601, 1, 1)}
+
+
+@dataclass(frozen=True)
+class TakenAt:
+    """A date with how much of it is known, where it was read, and whether a reset clock may have written it."""
+
+    moment: datetime
+    precision: Precision
+    source: str
+    is_doubtful: bool = False
+
+
+def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
+    """The most trusted date that is plausible; None when nothing says one."""
+    for source, text in _list_texts(found):
+        if text and (taken := _parse(_DATE.match(text), source)):
+            return taken
+    iptc = "".join([*found.iptc.get("date", [])[:1], *(time[:6] for time in found.iptc.get("time", [])[:1])])
+    if taken := _parse(_COMPACT.match(iptc), "iptc"):
+        return taken
+    if taken := _parse(_DATE.match(_get(found, "DateTime")), "exif"):
+        return taken
+    if taken := _read_takeout(found):
+        return taken
+    if taken := _read_png_text(found):
+        return taken
+    if taken := _parse(_DATE.match(_get(found, "GPSDateStamp")), "gps"):
+        return TakenAt(taken.moment.replace(hour=0, minute=0, second=0), "day", "gps")  # of UTC: the day at most
+    if taken := parse_name(file_name):
+        return taken
+    return _parse(_DATE.match(found.texts.get("PNG:tIME", "")), "png")
+
+
+def parse_name(file_name: str) -> TakenAt | None:
+    """The date in a file name as phones, cameras and messengers give it: IMG-20240203-WA0001, 2024-02-03 10.11.12."""
+    for pattern in (_NAME, _PREFIXED_NAME, _TIMED_NAME):
+        if taken := _parse(pattern.search(file_name[:255]), "name"):
+            return taken
+    return None
+
+
+def _list_texts(found: Extracted) -> Iterator[tuple[str, str]]:
+    for name in ("DateTimeOriginal", "DateTimeDigitized"):
+        yield "exif", _get(found, name)
+    for name in ("DateTimeOriginal", "DateCreated", "CreateDate"):
+        yield "xmp", _first(found.xmp.get(name))
+
+
+def _read_takeout(found: Extracted) -> TakenAt | None:
+    """photoTakenTime of Google Takeout's JSON beside an image, seconds since 1970, UTC."""
+    for name, text in found.texts.items():
+        taken = (load_object(text) or {}).get("photoTakenTime") if name.startswith("sidecar:") else None
+        seconds = taken.get("timestamp") if isinstance(taken, dict) else None
+        if isinstance(seconds, str | int) and re.fullmatch(r"-?\d{1,11}", str(seconds)):
+            moment = datetime(1970, 1, 1) + timedelta(seconds=int(seconds))
+            return _judge(moment, "second", "takeout")
+    return None
+
+
+def _read_png_text(found: Extracted) -> TakenAt | None:
+    text = found.texts.get("Creation Time") or found.texts.get("Create-Date") or ""
+    if taken := _parse(_DATE.match(text), "png"):
+        return taken
+    try:
+        return _judge(parsedate_to_datetime(text).replace(tzinfo=None), "second", "png")  # RFC 1123, as PNG suggests
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
+    if match is None:
+        return None
+    parts = match.groupdict()
+    month, day, hour = (int(parts[name]) if parts.get(name) else None for name in ("month", "day", "hour"))
+    precision: Precision = "year" if month is None else "month" if day is None else "day" if hour is None else "second"
+    hour = hour or 0
+    half = (parts.get("half") or parts.get("half_after") or "").strip().lower()
+    if half and hour <= 12:
+        hour = hour % 12 + (12 if half.startswith("p") else 0)
+    second = int(parts.get("second") or 0)
+    minute = int(parts.get("minute") or 0)
+    if hour > 24 or minute > 59 or second > 60:
+        return None
+    try:
+        moment = datetime(int(parts["year"]), 1 if month is None else month, 1 if day is None else day)
+        # 24:05 is 00:05 of the next day, and a leap second the next second.
+        moment += timedelta(hours=hour, minutes=minute, seconds=second)
+    except (ValueError, OverflowError):  # zeros of a clock that was never set, a thirteenth month
+        return None
+    return _judge(moment, precision, source)
+
+
+def _judge(moment: datetime, precision: Precision, source: str) -> TakenAt | None:
+    if not _FIRST_PHOTOGRAPH <= moment.year <= datetime.now(UTC).year + 1 or moment in _EPOCHS:
+        return None
+    is_new_year = precision == "second" and (moment.month, moment.day, moment.hour, moment.minute) == (1, 1, 0, 0)
+    is_doubtful = source in ("exif", "xmp") and (is_new_year or moment.replace(second=0, microsecond=0) in _RESET)
+    return TakenAt(moment, precision, source, is_doubtful)
+
+
+def _get(found: Extracted, name: str) -> str:
+    value = found.exif.get(name)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _first(values: Iterable[Any] | None) -> str:
+    return next((value for value in values or () if isinstance(value, str)), "")
