@@ -71,6 +71,11 @@ def embedding_not_found(image_id: int, model_id: int) -> ImageNotFound:
     return ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
 
 
+def content_is_known(image_id: int) -> StoreError:
+    """The error for giving an image the content of another one."""
+    return StoreError(f"Image {image_id} has this content already. Nothing was changed.")
+
+
 def model_not_found(model_id: int) -> StoreError:
     """The error for a model_id that is not there."""
     return StoreError(f"There is no model {model_id} in this library. Register images with it first.")
