@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
-from image_search.originals import Originals, check_originals
+from image_search.originals import Originals, ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
     Edits,
@@ -241,7 +241,7 @@ class ImageStore(ABC):
         self._check_embeddings(model_id, embeddings, len(images))
         if not images:
             return []
-        image_ids = self._add_images(model_id, [make_image_storable(image) for image in images], embeddings)
+        image_ids = self._add_images(model_id, [self._make_storable(image) for image in images], embeddings)
         if not self._has_held_images:
             self.set_setting(_HELD_IMAGES, "1")
             self._has_held_images = True
@@ -258,7 +258,8 @@ class ImageStore(ABC):
         StoreError when another image, live or in the trash, has this hash already.
         """
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
-        self._replace_image(image_id, model_id, make_image_storable(image), np.ascontiguousarray(embedding, np.float32))
+        storable = self._make_storable(image)
+        self._replace_image(image_id, model_id, storable, np.ascontiguousarray(embedding, np.float32))
 
     @abstractmethod
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None: ...
@@ -554,6 +555,12 @@ class ImageStore(ABC):
         if model_id not in self._dimensions:
             raise model_not_found(model_id)
         return self._dimensions[model_id]
+
+    def _make_storable(self, image: NewImage) -> NewImage:
+        storable = make_image_storable(image)
+        if storable.file_path is not None and isinstance(self.originals, ReferencedOriginals):
+            return replace(storable, data=None, size=storable.byte_size)  # the file stays where it is
+        return storable
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
         expected = (count, self._get_dimension(model_id))
