@@ -108,7 +108,8 @@ def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> Emb
 
 Embeddings = npt.NDArray[np.float32]
 
-# "folder": the folder of each path. "keyword" and "rating": the effective ones. "kind": "image" or "frame".
+# "folder": the folder of each path, as paths are given (decode_path). "keyword" and "rating": the effective ones.
+# "kind": "image" or "frame".
 CountedField = Literal[
     "generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating", "folder", "kind"
 ]
@@ -222,7 +223,10 @@ class ImageStore(ABC):
     def _remove_paths(self, paths: list[str]) -> int: ...
 
     def list_paths(self, folder: str, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """Paths of live images below a folder, at any depth, with image_id; ascending as stored, behind a path."""
+        """Paths of live images below a folder, at any depth, with image_id; ascending as stored, behind a path.
+
+        Each path once; of a film with any one of its frames.
+        """
         rows = self._list_paths(encode_path(folder).rstrip("/\\"), encode_path(after), limit)
         return [(decode_path(path), image_id) for path, image_id in rows]
 
@@ -253,9 +257,10 @@ class ImageStore(ABC):
     def replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
         """Give an image new content, because its file changed: hash, preview, embedding, file's layer, facts.
 
-        Keeps image_id, upload_date, paths and the person's layer. Embeddings of other models and the recognised text
-        are removed, for they belong to the old content. One transaction. Raises ImageNotFound, EmbeddingRefused, and
-        StoreError when another image, live or in the trash, has this hash already.
+        Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the person's layer.
+        Embeddings of other models and the recognised text are removed, for they belong to the old content. A remembered
+        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and StoreError when another image,
+        live or in the trash, has this hash already.
         """
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
         storable = self._make_storable(image)
@@ -305,6 +310,8 @@ class ImageStore(ABC):
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
         """Replace the person's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
+        if edits.rating is not None and edits.rating not in range(6):
+            raise StoreError(f"A rating is a whole number from 0 to 5, not {edits.rating}.")
         return self._set_edits(image_id, make_edits_storable(edits))
 
     @abstractmethod
@@ -319,7 +326,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def get_recognized(self, image_id: int) -> RecognizedText | None:
-        """The recognised text with its lines; None when it was not looked for. Raises ImageNotFound."""
+        """The recognised text with its lines, live or in the trash; None: not looked for. Raises ImageNotFound."""
 
     @abstractmethod
     def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
@@ -503,7 +510,10 @@ class ImageStore(ABC):
 
     @abstractmethod
     def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
-        """The stored embeddings, float32 (dimension,), of those of these live images that have one, in one query."""
+        """The stored embeddings, float32 (dimension,), of those of these images that have one, in one query.
+
+        Live or in the trash: those of the trash are the parked ones.
+        """
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 

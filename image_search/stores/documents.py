@@ -43,7 +43,6 @@ class Document:
     record: ImageRecord
     places: tuple[Place, ...] = ()
     lines: str = "[]"  # of the recognised text (dump_lines)
-    trash_reason: TrashReason | None = None
 
     @property
     def image_id(self) -> int:
@@ -160,12 +159,12 @@ def replace_content(document: Document, image: NewImage) -> Document:
 
 def trash(document: Document, reason: TrashReason, moment: datetime) -> Document:
     """In the trash since a moment (UTC)."""
-    return replace(change_record(document, deleted_at=moment), trash_reason=reason)
+    return change_record(document, deleted_at=moment, trash_reason=reason)
 
 
 def restore(document: Document) -> Document:
     """Out of the trash."""
-    return replace(change_record(document, deleted_at=None), trash_reason=None)
+    return change_record(document, deleted_at=None, trash_reason=None)
 
 
 def make_deleted(document: Document) -> DeletedImage:
@@ -252,7 +251,7 @@ def dump_document(document: Document) -> str:
         **{name: getattr(record, name) for name in _PLAIN},
         "upload_date": record.upload_date.isoformat(),
         "deleted_at": record.deleted_at and record.deleted_at.isoformat(),
-        "trash_reason": document.trash_reason,
+        "trash_reason": record.trash_reason,
         "paths": document.places,
         "lines": document.lines,
         "text": [
@@ -281,10 +280,11 @@ def load_document(document: str | bytes) -> Document:
         **{name: values.get(name) for name in _PLAIN},
         upload_date=datetime.fromisoformat(values["upload_date"]),
         deleted_at=_read_moment(values.get("deleted_at")),
+        trash_reason=values.get("trash_reason"),
         paths=(),
         **layers,
     )
-    return _place(Document(record, (), values.get("lines", "[]"), values.get("trash_reason")), places)
+    return _place(Document(record, (), values.get("lines", "[]")), places)
 
 
 def load_record(document: str | bytes) -> ImageRecord:

@@ -97,13 +97,15 @@ ORDERS: dict[Order, str] = {
 # In the order make_record expects.
 RECORD_COLUMNS = (
     "i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date, "
-    "i.deleted_at, i.recognized_text, i.generation_prompt, d.description, i.generator, i.generation_model, i.taken_at"
+    "i.deleted_at, i.trash_reason, i.recognized_text, i.generation_prompt, d.description, i.generator, "
+    "i.generation_model, i.taken_at"
 )
 
 
 def make_record(row: Sequence[Any], details: str, paths: Iterable[str]) -> ImageRecord:
     """The record of a row of RECORD_COLUMNS. paths: as stored, the latest first."""
-    image_id, sha256, name, file_type, byte_size, width, height, upload_date, deleted_at, recognized, *text = row
+    image_id, sha256, name, file_type, byte_size, width, height, upload_date, deleted_at, *more = row
+    reason, recognized, *text = more
     return ImageRecord(
         image_id=image_id,
         content_sha256=sha256.hex(),
@@ -114,6 +116,7 @@ def make_record(row: Sequence[Any], details: str, paths: Iterable[str]) -> Image
         height=height,
         upload_date=upload_date,
         deleted_at=deleted_at,
+        trash_reason=reason,
         recognized_text=recognized,
         paths=tuple(map(decode_path, paths)),
         **load_details(details, *text),

@@ -353,7 +353,7 @@ class RedisStore(RedisTrash):
     def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
         if model_id not in {model.model_id for model in self.list_models()}:
             return {}
-        found = self._read_field(image_ids, make_vector_field(model_id), is_live=True)
+        found = self._read_field(image_ids, make_vector_field(model_id))
         return {image_id: np.frombuffer(embedding, np.float32).copy() for image_id, embedding in found.items()}
 
     # --- the store as a whole -----------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class RedisTrash(ImageStore):
             pipeline.multi()
             for document in documents:
                 remove_image(pipeline, self._server, document)
-                if document.trash_reason == "deleted":
+                if document.record.trash_reason == "deleted":
                     deleted = join_deleted(remembered.get(document.sha256), make_deleted(document))
                     remember_deleted(pipeline, self._server, deleted)
             pipeline.execute()
@@ -207,14 +207,12 @@ class RedisTrash(ImageStore):
 
     # --- records ----------------------------------------------------------------------------------------------------
 
-    def _read_field(self, image_ids: Sequence[int], field: str, is_live: bool = False) -> dict[int, bytes]:
-        """One field of those of these images that have it, of one moment. is_live: of live ones only."""
+    def _read_field(self, image_ids: Sequence[int], field: str) -> dict[int, bytes]:
+        """One field of those of these images that have it, live or in the trash, of one moment."""
         if not image_ids:
             return {}
-        live, trashed = self._server.make_image_key, self._server.make_trash_key
-        keys = [
-            (image_id, make(image_id)) for make in ([live] if is_live else [live, trashed]) for image_id in image_ids
-        ]
+        makers = (self._server.make_image_key, self._server.make_trash_key)
+        keys = [(image_id, make(image_id)) for make in makers for image_id in image_ids]
         with self._server.client() as client, client.pipeline() as pipeline:
             for _, key in keys:
                 pipeline.hget(key, field)

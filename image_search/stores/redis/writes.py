@@ -139,9 +139,9 @@ def _list_entries(document: Document | None) -> dict[str, dict[str, Any]]:
         members = ((path, document.film or "", str(document.image_id)) for path in document.paths)
         entries["paths"] = {_SEPARATOR.join(member): 0 for member in members}
         return entries
-    entries["trashed_hashes"] = {document.sha256: f"{document.image_id} {document.trash_reason}"}
+    entries["trashed_hashes"] = {document.sha256: f"{document.image_id} {document.record.trash_reason}"}
     entries["trash"] = {f"{document.image_id:020}": count_microseconds(document.record.deleted_at)}
-    if document.trash_reason == "deleted":
+    if document.record.trash_reason == "deleted":
         entries["deleted_paths"] = _list_deleted_paths(document.sha256, document.paths)
     return entries
 
