@@ -7,9 +7,11 @@ by their bytes (binary or "C" collation).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from image_search.records import ImageRecord, Order, SearchFilter
+from image_search.records import ImageRecord, NewImage, Order, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.text import decode_path, dump_details, encode_path, load_details, make_sort_name, sanitize
 
@@ -141,3 +143,40 @@ def list_columns(record: ImageRecord) -> dict[str, Any]:
         "recognized_text": record.recognized_text,
         "details": dump_details(record),
     }
+
+
+def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> ImageRecord:
+    """The record of a new image, without its path. upload_date: unless it brings its own."""
+    return ImageRecord(
+        image_id=image_id,
+        content_sha256=image.content_sha256,
+        file_name=image.file_name,
+        file_type=image.file_type,
+        byte_size=image.byte_size,
+        width=image.width,
+        height=image.height,
+        upload_date=image.upload_date or upload_date,
+        paths=(),
+        text=image.text,
+        edits=image.edits,
+        recognizer=image.recognized.recognizer if image.recognized else None,
+        recognized_text=image.recognized.text if image.recognized else None,
+        frame=image.frame,
+        is_incomplete=image.is_incomplete,
+        dominant_color=image.dominant_color,
+        recipe=image.recipe,
+    )
+
+
+def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
+    """The record after its file changed: name, paths, date of registration and the person's layer stay."""
+    new = make_new_record(record.image_id, image, record.upload_date)
+    return replace(
+        new,
+        file_name=record.file_name,
+        upload_date=record.upload_date,
+        paths=record.paths,
+        edits=record.edits,
+        deleted_at=record.deleted_at,
+        frame=record.frame,
+    )
