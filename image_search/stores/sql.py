@@ -89,6 +89,13 @@ COUNTED: dict[CountedField, tuple[str, str]] = {
     "folder": ("v.folder", "image_paths"),
 }
 
+
+def read_counts(field: CountedField, rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
+    """Counted values as they are given, most frequent first, then by value. Rows: value, count."""
+    counts = {decode_path(value or "") if field == "folder" else str(value): count for value, count in rows}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 # The keys of each order, of a table k that has these columns of images.
 ORDERS: dict[Order, str] = {
     "registered": "k.upload_date DESC, k.image_id DESC",
@@ -178,5 +185,6 @@ def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
         paths=record.paths,
         edits=record.edits,
         deleted_at=record.deleted_at,
+        trash_reason=record.trash_reason,
         frame=record.frame,
     )

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,7 @@ from image_search.stores.base import (
     CountedField,
     Embeddings,
     ImageStore,
+    content_is_known,
     image_not_found,
     model_is_current,
     model_not_found,
@@ -69,7 +69,7 @@ from image_search.stores.postgres.search import (
     search_embedding,
     write_where,
 )
-from image_search.stores.sql import COUNTED, list_folder_bounds, replace_content
+from image_search.stores.sql import COUNTED, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import dump_lines, load_lines
 
 
@@ -85,7 +85,7 @@ class PostgresStore(ImageStore):
     def open(cls, settings: Settings) -> PostgresStore:
         """The store of DATABASE_URL, postgresql://user:password@host:5432/database. Connects to nothing yet."""
         url, endpoint_url = settings.originals_url, settings.s3_endpoint_url
-        return cls(settings.database_url, open_originals(url, Path(url), endpoint_url) if url else None)
+        return cls(settings.database_url, open_originals(url, s3_endpoint_url=endpoint_url) if url else None)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ class PostgresStore(ImageStore):
                 record = get_record(connection, image_id)
                 other = find_hashes(connection, [image.content_sha256]).get(image.content_sha256, image_id)
                 if other != image_id:
-                    raise StoreError(f"Image {other} has this content already. Give it the path instead.")
+                    raise content_is_known(other)
                 self._write_originals(connection, [image])
                 if record.content_sha256 != image.content_sha256:
                     self._note_removed(connection, [bytes.fromhex(record.content_sha256)])
@@ -222,8 +222,6 @@ class PostgresStore(ImageStore):
                     f"INSERT INTO {table} (image_id, model_id, embedding, recipe) VALUES (%s, %s, %s, %s)",
                     [image_id, model_id, Vector(embedding), image.recipe],
                 )
-                if image.file_path is not None:
-                    insert_paths(connection, [(image_id, image.file_path, image.byte_size, image.modified_ns)])
                 trash.forget_deleted(connection, [image.content_sha256])
         except BaseException:
             self._remove_written([image.content_sha256])
@@ -347,11 +345,9 @@ class PostgresStore(ImageStore):
         where, values = write_where([(f"{value} IS NOT NULL", []), *list_live_conditions(filter)])
         with self._database.reading() as connection:
             rows = connection.execute(
-                f'SELECT ({value})::text COLLATE "C" AS value, count(DISTINCT i.image_id) FROM images i {join} {where} '
-                "GROUP BY 1 ORDER BY 2 DESC, 1",
-                values,
-            )
-            return {row[0]: row[1] for row in rows}
+                f"SELECT {value}, count(DISTINCT i.image_id) FROM images i {join} {where} GROUP BY 1", values
+            ).fetchall()
+        return read_counts(field, rows)
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -382,8 +378,11 @@ class PostgresStore(ImageStore):
     def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT image_id, embedding FROM image_embeddings WHERE model_id = %s AND image_id = ANY(%s::bigint[])",
-                [model_id, list(image_ids)],
+                " UNION ALL ".join(
+                    f"SELECT image_id, embedding FROM {table} WHERE model_id = %s AND image_id = ANY(%s::bigint[])"
+                    for table in ("image_embeddings", "trashed_embeddings")
+                ),
+                [model_id, list(image_ids)] * 2,
             )
             return {image_id: _unpack(embedding) for image_id, embedding in rows}
 

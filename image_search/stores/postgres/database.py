@@ -131,6 +131,7 @@ def _refuse_ended(connection: Connection) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(connection.fileno(), selectors.EVENT_READ)
         if selector.select(timeout=0):
+            connection.close()  # the pool would offer it again
             raise psycopg.OperationalError("the connection was ended")
 
 

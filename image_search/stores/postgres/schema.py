@@ -225,8 +225,9 @@ def _find_version(connection: Connection) -> int | None:
 
 
 def _exists(connection: Connection, table: str) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
-    return row is not None and bool(row[0])
+    # Not to_regclass, which remembers within a transaction that a table was not there.
+    query = "SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
+    return connection.execute(query, [table]).fetchone() is not None
 
 
 def _check_encoding(connection: Connection, location: str) -> None:
