@@ -176,7 +176,10 @@ def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> Im
 
 
 def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
-    """The record after its file changed: name, paths, date of registration and the person's layer stay."""
+    """The record after its file changed: name, paths, date of registration and the person's layer stay.
+
+    Text in the image has not been looked for in the new content.
+    """
     new = make_new_record(record.image_id, image, record.upload_date)
     return replace(
         new,
@@ -187,4 +190,6 @@ def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
         deleted_at=record.deleted_at,
         trash_reason=record.trash_reason,
         frame=record.frame,
+        recognizer=None,
+        recognized_text=None,
     )
