@@ -76,6 +76,11 @@ def content_is_known(image_id: int) -> StoreError:
     return StoreError(f"Image {image_id} has this content already. Nothing was changed.")
 
 
+def frame_is_known(image_id: int) -> StoreError:
+    """The error for a frame whose film and time another image has."""
+    return StoreError(f"Image {image_id} is the frame of this film at this time already. Nothing was changed.")
+
+
 def model_not_found(model_id: int) -> StoreError:
     """The error for a model_id that is not there."""
     return StoreError(f"There is no model {model_id} in this library. Register images with it first.")

@@ -179,24 +179,24 @@ def _place(document: Document, places: tuple[Place, ...]) -> Document:
 
 
 # Changes of several documents, by image_id, because a path belongs to one image, or to frames of one film. Who calls
-# these has read every live image with one of the paths (list_wanted).
+# these has read every other image with one of the paths (list_wanted), live or in the trash.
 
 
-def list_wanted(images: Iterable[NewImage], trashed: Iterable[Document] = ()) -> list[tuple[str, str | None]]:
-    """Path and film of these images, and of those that come back from the trash: what other images may have to lose."""
-    wanted = [
-        (image.file_path, image.frame.film_sha256 if image.frame else None)
-        for image in images
-        if image.file_path is not None
-    ]
-    return list(dict.fromkeys([*wanted, *((path, document.film) for document in trashed for path in document.paths)]))
+def list_wanted(images: Iterable[NewImage]) -> list[tuple[str, str | None]]:
+    """Path and film of each of these images that has a path, which other images have to lose."""
+    return list(
+        dict.fromkeys(
+            (image.file_path, image.frame.film_sha256 if image.frame else None)
+            for image in images
+            if image.file_path is not None
+        )
+    )
 
 
 def merge_image(documents: dict[int, Document], image_id: int, image: NewImage, upload_date: datetime) -> None:
     """Add a new image, or to one that is there its path, out of the trash. Other images lose the path."""
     if image_id in documents:
-        restore_image(documents, image_id)
-        documents[image_id] = add_places(documents[image_id], list_places(image))
+        documents[image_id] = add_places(restore(documents[image_id]), list_places(image))
     else:
         documents[image_id] = make_document(image_id, image, upload_date)
     if image.file_path is not None:
@@ -207,21 +207,6 @@ def set_path(documents: dict[int, Document], image_id: int, file_name: str, plac
     """Put a path in front of the others of an image. Other images lose it."""
     documents[image_id] = add_places(change_record(documents[image_id], file_name=file_name), [place])
     _take_path(documents, image_id, place.path)
-
-
-def restore_image(documents: dict[int, Document], image_id: int) -> bool:
-    """Bring an image back from the trash, without paths that others took meanwhile. Returns whether it was in it."""
-    document = documents[image_id]
-    if document.is_live:
-        return False
-    taken = {
-        path
-        for other in documents.values()
-        if other.is_live and not document.shares_with(other)
-        for path in other.paths
-    }
-    documents[image_id] = drop_paths(restore(document), taken)
-    return True
 
 
 def _take_path(documents: dict[int, Document], image_id: int, path: str) -> None:

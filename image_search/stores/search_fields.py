@@ -9,11 +9,13 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from image_search.records import ImageRecord, SearchFilter
+from image_search.records import Frame, ImageRecord, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.documents import Document
 from image_search.stores.text import decode_path, encode_path, get_folder, list_searchable, make_sort_name, sanitize
 
+LIVE = "live"
+TRASHED = "trash"
 WITH_PROMPT = "prompt"
 WITH_TEXT = "text"
 NEVER = -(2**53)  # microseconds; in place of a time for images without one, exact as float64
@@ -47,8 +49,16 @@ def get_sort_name(record: ImageRecord) -> str:
 
 
 def list_keys(document: Document) -> list[str]:
-    """Every exact value of an image as a key."""
-    return list(dict.fromkeys(_list_keys(document)))
+    """Every exact value of an image as a key. In the trash it has those only that the trash is searched by."""
+    if document.is_live:
+        return list(dict.fromkeys([LIVE, *_list_keys(document)]))
+    make_keys = [make_trashed_path_key]
+    if document.record.trash_reason == "deleted":
+        make_keys.append(make_deleted_path_key)
+    keys = [TRASHED, *(make_key(path) for path in document.paths for make_key in make_keys)]
+    if document.record.frame is not None:
+        keys += [make_frame_key(document.record.frame), make_film_key(document.record.frame.film_sha256)]
+    return list(dict.fromkeys(keys))
 
 
 def _list_keys(document: Document) -> Iterator[str]:
@@ -72,6 +82,8 @@ def _list_keys(document: Document) -> Iterator[str]:
         if value is not None:
             yield exact_key(kind, value)
     yield "image" if record.frame is None else "frame"
+    if record.frame is not None:
+        yield make_frame_key(record.frame)
     for keyword in record.keywords:
         yield exact_key("k", keyword)
     for lora in text.loras:
@@ -86,6 +98,31 @@ def _list_keys(document: Document) -> Iterator[str]:
 def make_path_key(path: str) -> str:
     """The key of images at this stored path."""
     return exact_key("p", path)
+
+
+def make_trashed_path_key(path: str) -> str:
+    """The key of images in the trash at this stored path."""
+    return exact_key("q", path)
+
+
+def make_film_key(film_sha256: str) -> str:
+    """The key of frames of this film, live or in the trash."""
+    return exact_key("x", film_sha256)
+
+
+def make_frame_key(frame: Frame) -> str:
+    """The key of the one frame of a film at a time, live or in the trash."""
+    return exact_key("z", name_frame(frame))
+
+
+def name_frame(frame: Frame) -> str:
+    """Film and time as one text."""
+    return f"{frame.film_sha256}@{frame.frame_ms}"
+
+
+def make_deleted_path_key(path: str) -> str:
+    """The key of images at this stored path that a person deleted."""
+    return exact_key("d", path)
 
 
 def make_folder_key(folder: str) -> str:

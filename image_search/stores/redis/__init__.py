@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -34,7 +34,14 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, content_is_known, image_not_found
+from image_search.stores.base import (
+    EVERYTHING,
+    CountedField,
+    Embeddings,
+    content_is_known,
+    frame_is_known,
+    image_not_found,
+)
 from image_search.stores.documents import (
     Document,
     Place,
@@ -77,7 +84,7 @@ from image_search.stores.redis.writes import (
     read_images,
     read_member,
 )
-from image_search.stores.search_fields import make_recognizer_key, sort_counts
+from image_search.stores.search_fields import make_recognizer_key, name_frame, sort_counts
 
 _ORDERS: dict[Order, tuple[str, ...]] = {
     "registered": ("@upload_date", "DESC", "@image_id", "DESC"),
@@ -141,11 +148,12 @@ class RedisStore(RedisTrash):
             places = [(path, None) for path in paths]
             found = find_members(client, self._server, "deleted_paths", places)
             owners = find_members(client, self._server, "paths", places)
-        return {
-            path: hashes[-1][0]
-            for path, hashes, owned in zip(paths, found, owners, strict=True)
-            if hashes and not owned
+        hashes = {
+            path: [sha256 for [sha256] in members]
+            for path, members, owned in zip(paths, found, owners, strict=True)
+            if members and not owned
         }
+        return {path: self._find_latest_deleted(several) for path, several in hashes.items()}
 
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
         with self._server.client() as client:
@@ -213,10 +221,9 @@ class RedisStore(RedisTrash):
         with self._writing(_list_contents(images)) as (client, ensure_locked):
             known = self._find_all_hashes(hashes)
             there = set(known.values())
+            self._check_frames(images, known)
             remembered = self._list_remembered(hashes)
-            trashed = [image_id for image_id, _ in self._find_trashed(hashes).values()]
-            parked = [values.document for values in read_images(client, self._server, trashed).values()]
-            owners = find_owners(client, self._server, list_wanted(images, parked))
+            owners = find_owners(client, self._server, list_wanted(images))
             known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
 
             def add(changes: Changes) -> None:
@@ -235,6 +242,13 @@ class RedisStore(RedisTrash):
 
             change_images(self._server, [*there, *owners], add, forget, ensure_locked)
         return [known[image.content_sha256] for image in images]
+
+    def _check_frames(self, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
+        """Raise StoreError for a frame of whose film and time another image is. known: image_ids by hash."""
+        frames = {name_frame(image.frame): known.get(image.content_sha256) for image in images if image.frame}
+        for name, image_id in self._read_map("frames", list(frames)).items():
+            if int(image_id) != frames[name]:
+                raise frame_is_known(int(image_id))
 
     def _reserve_ids(self, hashes: Sequence[str]) -> dict[str, int]:
         if not hashes:
@@ -259,11 +273,15 @@ class RedisStore(RedisTrash):
 
         def remove_old(pipeline: Any) -> None:
             pipeline.sadd(self._server.make_key("removed_originals"), *old)
+            for deleted in remembered.values():
+                forget_deleted(pipeline, self._server, deleted)
 
         with self._writing(_list_contents([image])) as (_, ensure_locked):
             owner = self._find_all_hashes([image.content_sha256]).get(image.content_sha256, image_id)
             if owner != image_id:
                 raise content_is_known(owner)
+            self._check_frames([image], {image.content_sha256: image_id})
+            remembered = self._list_remembered([image.content_sha256])
             change_images(self._server, [image_id], put, remove_old, ensure_locked)
             self._delete_orphaned_originals()
 

@@ -39,8 +39,11 @@ _FORM = (
 class Connection:
     """Speaks with one server for any number of threads. It is reached, and the index made, when first needed."""
 
-    def __init__(self, url: str, migrate: Callable[[Any, Connection], None]) -> None:
-        """migrate: carries a library of schema 1 over, given the client; it may be interrupted and called again."""
+    def __init__(self, url: str, migrate: Callable[[Any, Connection, Callable[[], object]], None]) -> None:
+        """migrate: carries a library of schema 1 over, given the client and a function that keeps the lock.
+
+        It may be interrupted and called again.
+        """
         self._migrate = migrate
         url, self.library, self.location = _read_url(url)
         try:
@@ -137,13 +140,26 @@ class Connection:
         if version > SCHEMA_VERSION:
             raise newer_schema(self.location, version)
         if version == 1:
-            self._migrate(self._client, self)
+            self._migrate_alone()
+            return
         if not self._is_indexed():
             self._make_index()
-        if version != SCHEMA_VERSION:  # the last step of making or migrating a library
+        if version != SCHEMA_VERSION:  # the last step of making a library
             self._client.set(self.make_key("schema"), SCHEMA_VERSION)
-        if version == 1:
-            _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
+
+    def _migrate_alone(self) -> None:
+        lock = self._client.lock(self.make_key("writer"), timeout=_LEASE, sleep=0.1, blocking_timeout=_PATIENCE)
+        if not lock.acquire():
+            raise StoreUnavailable(f"{self.location} is held by another program. Try again when it has finished.")
+        try:
+            if int(self._client.get(self.make_key("schema"))) == 1:
+                self._migrate(self._client, self, lock.reacquire)
+                self._make_index()
+                self._client.set(self.make_key("schema"), SCHEMA_VERSION)  # the last step
+                _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
+        finally:
+            with suppress(exceptions.RedisError):
+                lock.release()
 
     def _is_indexed(self) -> bool:
         """Whether the index is there. Waits until everything that was there before it is in it."""

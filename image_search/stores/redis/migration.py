@@ -5,6 +5,7 @@ Every step can be done again. The version is written last (Connection), so an in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +19,13 @@ _CHUNK = 200
 _FIELDS_OF_1 = ("file_type", "generator", "generation_model", "keywords")
 
 
-def migrate(client: Any, connection: Connection) -> None:
+def migrate(client: Any, connection: Connection, keep_lock: Callable[[], object]) -> None:
     """Write every image of schema 1 as schema 2 has it, and remove the index."""
     # From the latest image on: a path that several images had is that of the latest one.
     image_ids = sorted((int(image_id) for image_id in client.hvals(connection.make_key("hashes"))), reverse=True)
     for start in range(0, len(image_ids), _CHUNK):
         _migrate_images(client, connection, image_ids[start : start + _CHUNK])
+        keep_lock()
     with suppress(exceptions.ResponseError):  # removed by a migration that was interrupted
         client.execute_command("FT.DROPINDEX", connection.index)
 

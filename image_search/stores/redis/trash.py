@@ -14,18 +14,16 @@ from image_search.stores.base import ImageStore
 from image_search.stores.documents import (
     decode_deleted,
     join_deleted,
-    list_wanted,
     load_deleted,
     load_record,
     make_deleted,
-    restore_image,
+    restore,
     trash,
 )
 from image_search.stores.redis.client import Connection
 from image_search.stores.redis.writes import (
     Changes,
     change_images,
-    find_owners,
     forget_deleted,
     read_images,
     remember_deleted,
@@ -107,6 +105,16 @@ class RedisTrash(ImageStore):
         found = self._read_map("deleted", hashes)
         return {sha256: load_deleted(sha256, document) for sha256, document in found.items()}
 
+    def _find_latest_deleted(self, hashes: list[str]) -> str:
+        """Of several deleted images, remembered or in the trash, the one that was deleted last."""
+        if len(hashes) == 1:
+            return hashes[0]
+        times = {sha256: deleted.deleted_at for sha256, deleted in self._list_remembered(hashes).items()}
+        trashed = {image_id: sha256 for sha256, (image_id, _) in self._find_trashed(hashes).items()}
+        for image_id, record in self._find_images(list(trashed)).items():
+            times[trashed[image_id]] = record.deleted_at or datetime.min
+        return max(hashes, key=lambda sha256: times.get(sha256, datetime.min))
+
     # --- trash ------------------------------------------------------------------------------------------------------
 
     def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
@@ -129,15 +137,13 @@ class RedisTrash(ImageStore):
 
         def put(changes: Changes) -> None:
             nonlocal restored
-            restored = sum(
-                restore_image(changes.documents, image_id) for image_id in image_ids if image_id in changes.found
-            )
+            parked = [image_id for image_id in changes.found if not changes.documents[image_id].is_live]
+            restored = len(parked)
+            for image_id in parked:
+                changes.documents[image_id] = restore(changes.documents[image_id])
 
-        with self._writing() as (client, ensure_locked):
-            documents = [values.document for values in read_images(client, self._server, image_ids).values()]
-            parked = [document for document in documents if not document.is_live]
-            owners = find_owners(client, self._server, list_wanted([], parked))
-            change_images(self._server, [*image_ids, *owners], put, ensure_locked=ensure_locked)
+        with self._writing() as (_, ensure_locked):
+            change_images(self._server, image_ids, put, ensure_locked=ensure_locked)
         return restored
 
     def _list_trash(self, limit: int, offset: int) -> Hits:

@@ -8,6 +8,8 @@ hashes          hash   content_sha256 of each live image: image_id
 trashed_hashes  hash   content_sha256 of each image in the trash: image_id and reason
 trash           zset   image_ids in the trash by the time they were deleted
 paths           zset   every path of a live image, film and image_id, in the order of their bytes
+trashed_paths   zset   the same of images in the trash
+frames          hash   film and time of each frame: image_id
 deleted         hash   content_sha256 of each remembered image: what is remembered; deleted_order: a zset of the hashes
 deleted_paths   zset   every path of an image that a person deleted, and its content_sha256
 vocabulary      zset   every token that may begin like a term
@@ -34,6 +36,7 @@ from image_search.stores.search_fields import (
     list_model_keys,
     list_numbers,
     list_texts,
+    name_frame,
     read_recipes,
 )
 
@@ -120,7 +123,7 @@ class Changes:
             pipeline.zadd(make_key("vocabulary"), dict.fromkeys(beginnings, 0))
 
 
-_HASHES = ("hashes", "trashed_hashes")
+_HASHES = ("hashes", "trashed_hashes", "frames")
 
 
 def _list_entries(document: Document | None) -> dict[str, dict[str, Any]]:
@@ -130,14 +133,18 @@ def _list_entries(document: Document | None) -> dict[str, dict[str, Any]]:
         "trashed_hashes": {},
         "trash": {},
         "paths": {},
+        "trashed_paths": {},
         "deleted_paths": {},
+        "frames": {},
     }
     if document is None:
         return entries
+    if document.record.frame is not None:
+        entries["frames"] = {name_frame(document.record.frame): document.image_id}
+    members = (_SEPARATOR.join((path, document.film or "", str(document.image_id))) for path in document.paths)
+    entries["paths" if document.is_live else "trashed_paths"] = dict.fromkeys(members, 0)
     if document.record.deleted_at is None:
         entries["hashes"] = {document.sha256: document.image_id}
-        members = ((path, document.film or "", str(document.image_id)) for path in document.paths)
-        entries["paths"] = {_SEPARATOR.join(member): 0 for member in members}
         return entries
     entries["trashed_hashes"] = {document.sha256: f"{document.image_id} {document.record.trash_reason}"}
     entries["trash"] = {f"{document.image_id:020}": count_microseconds(document.record.deleted_at)}
@@ -259,10 +266,11 @@ def put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
 
 
 def remove_image(pipeline: Any, connection: Connection, document: Document) -> None:
-    """Remove an image in the trash; its paths stay, if a person deleted it, for remember_deleted."""
+    """Remove an image in the trash, and all that stands beside it."""
     pipeline.delete(connection.make_trash_key(document.image_id))
-    pipeline.hdel(connection.make_key("trashed_hashes"), document.sha256)
-    pipeline.zrem(connection.make_key("trash"), f"{document.image_id:020}")
+    for name, members in _list_entries(document).items():
+        if members:
+            (pipeline.hdel if name in _HASHES else pipeline.zrem)(connection.make_key(name), *members)
     pipeline.sadd(connection.make_key("removed_originals"), document.sha256)
     pipeline.incr(connection.make_key("revision"))
 
@@ -290,11 +298,12 @@ def forget_deleted(pipeline: Any, connection: Connection, deleted: DeletedImage)
 
 
 def find_owners(client: Any, connection: Connection, places: Iterable[tuple[str, str | None]]) -> list[int]:
-    """Live images at any of these paths, except frames of the film beside it."""
-    found = find_members(client, connection, "paths", wanted := list(dict.fromkeys(places)))
+    """Images at any of these paths, live or in the trash, except frames of the film beside it."""
+    wanted = list(dict.fromkeys(places))
     return [
         int(image_id)
-        for (_, film), members in zip(wanted, found, strict=True)
+        for name in ("paths", "trashed_paths")
+        for (_, film), members in zip(wanted, find_members(client, connection, name, wanted), strict=True)
         for other, image_id in members
         if film is None or other != film
     ]
