@@ -1,7 +1,7 @@
-"""Where the original files live: a folder, each file under the SHA-256 of its content.
+"""Where the original files live: a folder, each file under the SHA-256 of its content, or where they are already.
 
-A name that is the content can never hold the wrong picture, and writing it twice is writing it once. Whoever calls
-write or delete holds the write lock of the database the folder belongs to; one folder belongs to one database.
+A name that is the content can never hold the wrong image, and writing it twice is writing it once. The caller of write
+and delete holds the write lock of the database the folder belongs to; one folder belongs to one database.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import Finding
+
+DEFAULT_FOLDER = Path("data/originals")  # where the engine has no better place
+BY_REFERENCE = "reference"  # as ORIGINALS_URL
 
 _WRITERS = 8
 
@@ -29,27 +33,32 @@ class Originals(Protocol):
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Keep these files; when this returns they survive a power failure. What is there already stays."""
 
-    def read(self, sha256: str) -> bytes:
-        """One file, byte for byte. Raises StoreError naming it when it is not there."""
+    def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
+        """One file, byte for byte. paths: where the user has it. Raises StoreError naming it when it is not there."""
 
     def delete(self, hashes: Iterable[str]) -> None:
         """Remove these files; one that is not there is no error."""
 
 
-def open_originals(url: str, default_folder: Path, s3_endpoint_url: str = "") -> Originals:
+def open_originals(url: str, default_folder: Path = DEFAULT_FOLDER, s3_endpoint_url: str = "") -> Originals:
     """The place ORIGINALS_URL names: a folder (a path or file:// URL) or a bucket; default_folder if empty.
 
+    "reference" leaves files where they are; uploads are kept in default_folder.
     s3_endpoint_url: the server of the bucket, when neither Amazon's nor the one the environment names.
     """
     if not url:
         return FolderOriginals(default_folder)
+    if url.lower() == BY_REFERENCE:
+        return ReferencedOriginals(default_folder)
     parts = urlsplit(url)
     if parts.scheme == "file":
         return FolderOriginals(Path(unquote(parts.path)))
     if parts.scheme == "s3":
         return _open_bucket(url, s3_endpoint_url)
     if parts.scheme and len(parts.scheme) > 1:  # one letter is a Windows drive
-        raise SettingsError(f"ORIGINALS_URL begins with {parts.scheme!r}. It may be a folder, or s3://bucket/prefix.")
+        raise SettingsError(
+            f"ORIGINALS_URL begins with {parts.scheme!r}. It may be a folder, s3://bucket/prefix, or reference."
+        )
     return FolderOriginals(Path(url))
 
 
@@ -58,9 +67,10 @@ def open_separate_originals(url: str, engine: str, s3_endpoint_url: str = "") ->
     if not url:
         raise SettingsError(
             f"{engine} cannot keep the original files itself. Set ORIGINALS_URL (of a library to copy: "
-            "--originals-from) to a folder of this library only, for example data/originals, or to s3://bucket/prefix."
+            "--originals-from) to a folder of this library only, for example data/originals, to s3://bucket/prefix, "
+            "or to reference, which leaves files where they are."
         )
-    return open_originals(url, Path(url), s3_endpoint_url)
+    return open_originals(url, s3_endpoint_url=s3_endpoint_url)
 
 
 def _open_bucket(url: str, endpoint_url: str) -> Originals:
@@ -87,6 +97,7 @@ class FolderOriginals:
         missing = {path: data for path, data in missing.items() if not _has_size(path, len(data))}
         folders = {path.parent for path in missing}
         try:
+            _make_folder(self.folder, 0o700)
             for folder in folders:
                 _make_folder(folder)
             # Several at once: waiting for the disk takes longer than writing, and disks gather what waits.
@@ -101,13 +112,13 @@ class FolderOriginals:
                     path.unlink(missing_ok=True)
             raise _explain_error(error, self.folder) from error
 
-    def read(self, sha256: str) -> bytes:
+    def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
         path = self._find_path(sha256)
         try:
             return path.read_bytes()
         except FileNotFoundError as error:
             raise StoreError(
-                f"The original {path} is missing. Register the picture again, or correct ORIGINALS_URL."
+                f"The original {path} is missing. Register the image again, or correct ORIGINALS_URL."
             ) from error
         except OSError as error:
             raise _explain_error(error, path) from error
@@ -123,6 +134,24 @@ class FolderOriginals:
         return self.folder / sha256[:2] / sha256
 
 
+class ReferencedOriginals(FolderOriginals):
+    """Files stay where the user has them (ImageStore hands none with a path over); uploads are kept in a folder."""
+
+    def __str__(self) -> str:
+        return f"left where they are; uploads in {self.folder}"
+
+    def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
+        for path in paths:
+            with suppress(OSError, ValueError):
+                data = Path(path).read_bytes()
+                if hashlib.sha256(data).hexdigest() == sha256:
+                    return data
+        if paths and not self._find_path(sha256).exists():
+            shown = paths[0].encode("utf-8", "backslashreplace").decode()
+            raise StoreError(f"{shown} was changed or moved; register its folder again.")
+        return super().read(sha256)
+
+
 def _write_file(path: Path, data: bytes) -> None:
     """Write under another name first: the final name appears whole or not at all."""
     partial = _find_partial(path)  # the same for every attempt, so that an interrupted one is written over
@@ -133,10 +162,10 @@ def _write_file(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int = 0o777) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode, exist_ok=True)
         _sync_folder(folder.parent)
 
 
@@ -170,7 +199,7 @@ def _explain_error(error: OSError, path: Path) -> StoreError:
 # Whether files can be kept where they are meant to be: for --check, changing nothing that stays.
 
 _MIN_FREE = 2**30  # bytes: a few hundred photographs
-_PROBE = b"image search --check"  # no picture, so nobody's original
+_PROBE = b"image search --check"  # no image, so the original of none
 
 
 def check_originals(originals: Originals | None) -> Finding:
@@ -178,7 +207,9 @@ def check_originals(originals: Originals | None) -> Finding:
     if originals is None:
         return Finding("originals", True, "in the database")
     if isinstance(originals, FolderOriginals):
-        return check_folder("originals", originals.folder, "ORIGINALS_URL")
+        found = check_folder("originals", originals.folder, "ORIGINALS_URL")
+        is_reference = isinstance(originals, ReferencedOriginals)
+        return replace(found, what=f"left where they are; uploads: {found.what}") if is_reference else found
     sha256 = hashlib.sha256(_PROBE).hexdigest()
     try:
         originals.write({sha256: _PROBE})

@@ -6,7 +6,7 @@ AWS_DEFAULT_REGION and so on, or the files in ~/.aws. The address of another ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ class S3Originals:
         # The client sends a checksum along, and the server refuses what does not arrive as it was sent.
         self._request(lambda item: self._write_object(*item), contents.items())
 
-    def read(self, sha256: str) -> bytes:
+    def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
         [data] = self._request(self._files.cat_file, [self._find_key(sha256)])
         return bytes(data)
 

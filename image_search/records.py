@@ -160,6 +160,7 @@ class ImageRecord:
     dominant_color: str | None = None
     recipe: int = 1  # of the preview
     deleted_at: datetime | None = None  # UTC; set for an image in the trash
+    trash_reason: TrashReason | None = None  # set for an image in the trash
 
     @property
     def file_path(self) -> str | None:

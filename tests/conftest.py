@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.browsing import OpenPage
 
-for _topic in ("filters", "registration", "search", "sharing", "words"):
-    pytest.register_assert_rewrite(f"tests.contract_{_topic}")  # a failed assert shows its values there, too
+pytest.register_assert_rewrite("tests.contract")  # a failed assert shows its values there, too
 
 
 # A PostgreSQL server and Milvus Lite come with requirements-dev.txt, Redis is an ordinary package.

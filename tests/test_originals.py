@@ -12,7 +12,7 @@ import pytest
 
 from image_search import originals
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.originals import FolderOriginals, open_originals, open_separate_originals
+from image_search.originals import FolderOriginals, ReferencedOriginals, open_originals, open_separate_originals
 from image_search.settings import Settings
 
 DATA = b"the bytes of a picture"
@@ -104,6 +104,58 @@ def test_the_url_may_name_a_folder(tmp_path):
     assert open_originals("/photos/originals", tmp_path).folder == Path("/photos/originals")
     assert open_originals("relative/folder", tmp_path).folder == Path("relative/folder")
     assert open_originals("file:///photos/my%20originals", tmp_path).folder == Path("/photos/my originals")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_a_new_folder_of_originals_is_open_to_its_owner_only(folder):
+    folder.write({SHA256: DATA})
+    assert folder.folder.stat().st_mode & 0o777 == 0o700
+
+
+# --- files that stay where they are ---
+
+
+@pytest.fixture
+def referenced(tmp_path: Path) -> ReferencedOriginals:
+    originals = open_originals("reference", tmp_path / "originals")
+    assert isinstance(originals, ReferencedOriginals)
+    return originals
+
+
+def test_a_file_is_read_from_the_first_path_where_it_still_is(referenced, tmp_path):
+    (tmp_path / "changed.png").write_bytes(b"something else")
+    (tmp_path / "same.png").write_bytes(DATA)
+    paths = [str(tmp_path / name) for name in ("gone.png", "changed.png", "same.png")]
+    assert referenced.read(SHA256, paths) == DATA
+
+
+def test_a_changed_file_is_named_and_not_given_out(referenced, tmp_path):
+    path = tmp_path / "changed.png"
+    path.write_bytes(b"something else")
+    with pytest.raises(StoreError, match=r"changed\.png was changed or moved; register its folder again"):
+        referenced.read(SHA256, [str(path)])
+
+
+@pytest.mark.parametrize("path", ["/gone/\udce9.png", "/gone/a\x00.png"])
+def test_a_name_that_is_no_text_is_named_all_the_same(referenced, path):
+    with pytest.raises(StoreError, match="was changed or moved") as caught:
+        referenced.read(SHA256, [path])
+    str(caught.value).encode()
+
+
+def test_an_upload_is_kept_in_the_folder_beside_referenced_files(referenced, tmp_path):
+    referenced.write({SHA256: DATA})
+    assert referenced.read(SHA256) == DATA
+    assert referenced.read(SHA256, [str(tmp_path / "gone.png")]) == DATA
+    referenced.delete([SHA256])
+    with pytest.raises(StoreError, match="missing"):
+        referenced.read(SHA256)
+
+
+def test_an_engine_without_room_for_originals_can_leave_them_where_they_are():
+    originals = open_separate_originals("Reference", "Redis")
+    assert isinstance(originals, ReferencedOriginals)
+    assert originals.folder == Path("data/originals")
 
 
 def test_a_url_nobody_serves_is_refused_by_its_setting(tmp_path):

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
-from image_search.originals import Originals, check_originals
+from image_search.originals import Originals, ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
     Edits,
@@ -71,6 +71,16 @@ def embedding_not_found(image_id: int, model_id: int) -> ImageNotFound:
     return ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
 
 
+def content_is_known(image_id: int) -> StoreError:
+    """The error for giving an image the content of another one."""
+    return StoreError(f"Image {image_id} has this content already. Nothing was changed.")
+
+
+def frame_is_known(image_id: int) -> StoreError:
+    """The error for a frame whose film and time another image has."""
+    return StoreError(f"Image {image_id} is the frame of this film at this time already. Nothing was changed.")
+
+
 def model_not_found(model_id: int) -> StoreError:
     """The error for a model_id that is not there."""
     return StoreError(f"There is no model {model_id} in this library. Register images with it first.")
@@ -103,7 +113,8 @@ def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> Emb
 
 Embeddings = npt.NDArray[np.float32]
 
-# "folder": the folder of each path. "keyword" and "rating": the effective ones. "kind": "image" or "frame".
+# "folder": the folder of each path, as paths are given (decode_path). "keyword" and "rating": the effective ones.
+# "kind": "image" or "frame".
 CountedField = Literal[
     "generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating", "folder", "kind"
 ]
@@ -217,7 +228,10 @@ class ImageStore(ABC):
     def _remove_paths(self, paths: list[str]) -> int: ...
 
     def list_paths(self, folder: str, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """Paths of live images below a folder, at any depth, with image_id; ascending as stored, behind a path."""
+        """Paths of live images below a folder, at any depth, with image_id; ascending as stored, behind a path.
+
+        Each path once; of a film with any one of its frames.
+        """
         rows = self._list_paths(encode_path(folder).rstrip("/\\"), encode_path(after), limit)
         return [(decode_path(path), image_id) for path, image_id in rows]
 
@@ -236,7 +250,7 @@ class ImageStore(ABC):
         self._check_embeddings(model_id, embeddings, len(images))
         if not images:
             return []
-        image_ids = self._add_images(model_id, [make_image_storable(image) for image in images], embeddings)
+        image_ids = self._add_images(model_id, [self._make_storable(image) for image in images], embeddings)
         if not self._has_held_images:
             self.set_setting(_HELD_IMAGES, "1")
             self._has_held_images = True
@@ -248,12 +262,14 @@ class ImageStore(ABC):
     def replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
         """Give an image new content, because its file changed: hash, preview, embedding, file's layer, facts.
 
-        Keeps image_id, upload_date, paths and the person's layer. Embeddings of other models and the recognised text
-        are removed, for they belong to the old content. One transaction. Raises ImageNotFound, EmbeddingRefused, and
-        StoreError when another image, live or in the trash, has this hash already.
+        Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the person's layer.
+        Embeddings of other models and the recognised text are removed, for they belong to the old content. A remembered
+        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and StoreError when another image,
+        live or in the trash, has this hash already.
         """
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
-        self._replace_image(image_id, model_id, make_image_storable(image), np.ascontiguousarray(embedding, np.float32))
+        storable = self._make_storable(image)
+        self._replace_image(image_id, model_id, storable, np.ascontiguousarray(embedding, np.float32))
 
     @abstractmethod
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None: ...
@@ -299,6 +315,8 @@ class ImageStore(ABC):
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
         """Replace the person's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
+        if edits.rating is not None and edits.rating not in range(6):
+            raise StoreError(f"A rating is a whole number from 0 to 5, not {edits.rating}.")
         return self._set_edits(image_id, make_edits_storable(edits))
 
     @abstractmethod
@@ -313,7 +331,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def get_recognized(self, image_id: int) -> RecognizedText | None:
-        """The recognised text with its lines; None when it was not looked for. Raises ImageNotFound."""
+        """The recognised text with its lines, live or in the trash; None: not looked for. Raises ImageNotFound."""
 
     @abstractmethod
     def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
@@ -497,7 +515,10 @@ class ImageStore(ABC):
 
     @abstractmethod
     def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
-        """The stored embeddings, float32 (dimension,), of those of these live images that have one, in one query."""
+        """The stored embeddings, float32 (dimension,), of those of these images that have one, in one query.
+
+        Live or in the trash: those of the trash are the parked ones.
+        """
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
@@ -549,6 +570,12 @@ class ImageStore(ABC):
         if model_id not in self._dimensions:
             raise model_not_found(model_id)
         return self._dimensions[model_id]
+
+    def _make_storable(self, image: NewImage) -> NewImage:
+        storable = make_image_storable(image)
+        if storable.file_path is not None and isinstance(self.originals, ReferencedOriginals):
+            return replace(storable, data=None, size=storable.byte_size)  # the file stays where it is
+        return storable
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
         expected = (count, self._get_dimension(model_id))

@@ -1,145 +1,307 @@
-"""A record as one JSON document, and as exact tags and numbers to search by, for engines without tables.
-
-Exact values are searched as digests: any length, any characters, nothing for a query language to misunderstand.
-"""
+"""An image as one JSON document, and what changes of images do to it, for engines without tables."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from image_search.records import EmbeddingModel, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
+from image_search.records import (
+    DeletedImage,
+    EmbeddingModel,
+    ImageRecord,
+    KnownFile,
+    NewImage,
+    RecognizedText,
+    TrashReason,
+)
 from image_search.stores.base import find_model, model_is_current, model_not_found
-from image_search.stores.text import dump_details, load_text, sanitize, tokenize_document
+from image_search.stores.text import (
+    decode_path,
+    dump_details,
+    dump_lines,
+    encode_path,
+    load_details,
+    load_lines,
+)
 
-WITH_PROMPT = "prompt"
 
-_EPOCH = datetime(1970, 1, 1)
+class Place(NamedTuple):
+    """One path of an image, as it is stored (encode_path), and what is known of the file there."""
+
+    path: str
+    byte_size: int
+    modified_ns: int | None
 
 
-def make_record(image_id: int, image: NewImage, upload_date: datetime) -> ImageRecord:
-    """The record of a new image."""
-    return ImageRecord(
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An image without its bytes and embeddings. places: the latest first; record.paths are the same paths."""
+
+    record: ImageRecord
+    places: tuple[Place, ...] = ()
+    lines: str = "[]"  # of the recognised text (dump_lines)
+
+    @property
+    def image_id(self) -> int:
+        return self.record.image_id
+
+    @property
+    def sha256(self) -> str:
+        return self.record.content_sha256
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths as they are stored."""
+        return [place.path for place in self.places]
+
+    @property
+    def film(self) -> str | None:
+        return self.record.frame.film_sha256 if self.record.frame else None
+
+    @property
+    def is_live(self) -> bool:
+        return self.record.deleted_at is None
+
+    def shares_with(self, other: Document) -> bool:
+        """Whether both are frames of one film, and may have one path."""
+        return self.film is not None and self.film == other.film
+
+    def find_known_file(self, path: str) -> KnownFile | None:
+        """What is known of the file at this stored path; None when the image is not there."""
+        for place in self.places:
+            if place.path == path:
+                return KnownFile(self.image_id, place.byte_size, place.modified_ns, self.sha256, self.film)
+        return None
+
+
+def make_document(image_id: int, image: NewImage, upload_date: datetime) -> Document:
+    """A new image. upload_date: for an image that brings none."""
+    record = ImageRecord(
         image_id=image_id,
         content_sha256=image.content_sha256,
         file_name=image.file_name,
         file_type=image.file_type,
-        byte_size=len(image.data),
+        byte_size=image.byte_size,
         width=image.width,
         height=image.height,
         upload_date=image.upload_date or upload_date,
-        file_path=image.file_path,
+        paths=(),
         text=image.text,
+        edits=image.edits,
+        frame=image.frame,
+        is_incomplete=image.is_incomplete,
+        dominant_color=image.dominant_color,
+        recipe=image.recipe,
+    )
+    return recognize(_place(Document(record), list_places(image)), image.recognized)
+
+
+def list_places(image: NewImage) -> tuple[Place, ...]:
+    """Where a new image is: one place, or none for an upload."""
+    return () if image.file_path is None else (Place(image.file_path, image.byte_size, image.modified_ns),)
+
+
+# Changes of a document; none of them changes the one it is given.
+
+
+def change_record(document: Document, **changes: Any) -> Document:
+    """With other values of the record."""
+    return replace(document, record=replace(document.record, **changes))
+
+
+def add_places(document: Document, places: Collection[Place]) -> Document:
+    """With these places in front of the others, each path once."""
+    paths = {place.path for place in places}
+    return _place(document, (*places, *(place for place in document.places if place.path not in paths)))
+
+
+def drop_paths(document: Document, paths: Collection[str]) -> Document:
+    """Without these paths."""
+    return _place(document, tuple(place for place in document.places if place.path not in paths))
+
+
+def recognize(document: Document, recognized: RecognizedText | None) -> Document:
+    """With this recognised text, or as if none had been looked for."""
+    if recognized is None:
+        return replace(change_record(document, recognizer=None, recognized_text=None), lines="[]")
+    changed = change_record(document, recognizer=recognized.recognizer, recognized_text=recognized.text)
+    return replace(changed, lines=dump_lines(recognized))
+
+
+def read_recognized(document: Document) -> RecognizedText | None:
+    """The recognised text with its lines."""
+    record = document.record
+    if record.recognizer is None:
+        return None
+    return RecognizedText(record.recognizer, record.recognized_text or "", load_lines(document.lines))
+
+
+def replace_content(document: Document, image: NewImage) -> Document:
+    """With the content of another file, and without what was recognised in the old one."""
+    changed = change_record(
+        document,
+        content_sha256=image.content_sha256,
+        file_type=image.file_type,
+        byte_size=image.byte_size,
+        width=image.width,
+        height=image.height,
+        text=image.text,
+        frame=image.frame,
+        is_incomplete=image.is_incomplete,
+        dominant_color=image.dominant_color,
+        recipe=image.recipe,
+    )
+    return recognize(changed, None)
+
+
+def trash(document: Document, reason: TrashReason, moment: datetime) -> Document:
+    """In the trash since a moment (UTC)."""
+    return change_record(document, deleted_at=moment, trash_reason=reason)
+
+
+def restore(document: Document) -> Document:
+    """Out of the trash."""
+    return change_record(document, deleted_at=None, trash_reason=None)
+
+
+def make_deleted(document: Document) -> DeletedImage:
+    """What is remembered of an image in the trash; paths as they are stored."""
+    assert document.record.deleted_at is not None
+    return DeletedImage(document.sha256, document.record.deleted_at, tuple(document.paths))
+
+
+def _place(document: Document, places: tuple[Place, ...]) -> Document:
+    paths = tuple(decode_path(place.path) for place in places)
+    return replace(document, record=replace(document.record, paths=paths), places=places)
+
+
+# Changes of several documents, by image_id, because a path belongs to one image, or to frames of one film. Who calls
+# these has read every other image with one of the paths (list_wanted), live or in the trash.
+
+
+def list_wanted(images: Iterable[NewImage]) -> list[tuple[str, str | None]]:
+    """Path and film of each of these images that has a path, which other images have to lose."""
+    return list(
+        dict.fromkeys(
+            (image.file_path, image.frame.film_sha256 if image.frame else None)
+            for image in images
+            if image.file_path is not None
+        )
     )
 
 
-def dump_record(record: ImageRecord, modified_ns: int | None) -> str:
-    """A record and the modification time of its file."""
-    text = record.text
+def merge_image(documents: dict[int, Document], image_id: int, image: NewImage, upload_date: datetime) -> None:
+    """Add a new image, or to one that is there its path, out of the trash. Other images lose the path."""
+    if image_id in documents:
+        documents[image_id] = add_places(restore(documents[image_id]), list_places(image))
+    else:
+        documents[image_id] = make_document(image_id, image, upload_date)
+    if image.file_path is not None:
+        _take_path(documents, image_id, image.file_path)
+
+
+def set_path(documents: dict[int, Document], image_id: int, file_name: str, place: Place) -> None:
+    """Put a path in front of the others of an image. Other images lose it."""
+    documents[image_id] = add_places(change_record(documents[image_id], file_name=file_name), [place])
+    _take_path(documents, image_id, place.path)
+
+
+def _take_path(documents: dict[int, Document], image_id: int, path: str) -> None:
+    for other_id, other in documents.items():
+        if path in other.paths and other_id != image_id and not documents[image_id].shares_with(other):
+            documents[other_id] = drop_paths(other, [path])
+
+
+# JSON.
+
+_PLAIN = (
+    "image_id",
+    "content_sha256",
+    "file_name",
+    "file_type",
+    "byte_size",
+    "width",
+    "height",
+    "recognized_text",
+)
+
+
+def dump_document(document: Document) -> str:
+    """A document as text without half surrogate pairs."""
+    record, text = document.record, document.record.text
     values = {
-        **asdict(replace(record, text=ImageText())),
+        **{name: getattr(record, name) for name in _PLAIN},
         "upload_date": record.upload_date.isoformat(),
-        "modified_ns": modified_ns,
+        "deleted_at": record.deleted_at and record.deleted_at.isoformat(),
+        "trash_reason": record.trash_reason,
+        "paths": document.places,
+        "lines": document.lines,
         "text": [
-            dump_details(text),
+            dump_details(record),
             text.generation_prompt,
             text.description,
             text.generator,
             text.generation_model,
-            text.taken_at.isoformat() if text.taken_at else None,
+            text.taken_at and text.taken_at.isoformat(),
         ],
     }
     return json.dumps(values, ensure_ascii=False)
 
 
-def load_record(document: str | bytes) -> ImageRecord:
-    """The record dump_record was made of."""
+def load_document(document: str | bytes) -> Document:
+    """The document dump_document was given, or the same of schema 1, which knew one path and no trash."""
     values = json.loads(document)
-    del values["modified_ns"]
     details, prompt, description, generator, model, taken_at = values["text"]
-    values["text"] = load_text(
-        details, prompt, description, generator, model, datetime.fromisoformat(taken_at) if taken_at else None
+    layers = load_details(details, prompt, description, generator, model, _read_moment(taken_at))
+    if "paths" in values:
+        places = tuple(Place(*place) for place in values["paths"])
+    else:
+        path = values["file_path"]
+        places = () if path is None else (Place(encode_path(path), values["byte_size"], values["modified_ns"]),)
+    record = ImageRecord(
+        **{name: values.get(name) for name in _PLAIN},
+        upload_date=datetime.fromisoformat(values["upload_date"]),
+        deleted_at=_read_moment(values.get("deleted_at")),
+        trash_reason=values.get("trash_reason"),
+        paths=(),
+        **layers,
     )
-    values["upload_date"] = datetime.fromisoformat(values["upload_date"])
-    return ImageRecord(**values)
+    return _place(Document(record, (), values.get("lines", "[]")), places)
 
 
-def load_modified_ns(document: str | bytes) -> int | None:
-    """The modification time that was given to dump_record."""
-    modified_ns: int | None = json.loads(document)["modified_ns"]
-    return modified_ns
+def load_record(document: str | bytes) -> ImageRecord:
+    """The record of a document."""
+    return load_document(document).record
 
 
-def load_known_file(document: str | bytes) -> tuple[str, KnownFile]:
-    """The path of an image's file, and what is known of it."""
-    values = json.loads(document)
-    return values["file_path"], KnownFile(values["image_id"], values["byte_size"], values["modified_ns"])
+def dump_deleted(deleted: DeletedImage) -> str:
+    """What is remembered of a deleted image. paths: as they are stored."""
+    return json.dumps([deleted.deleted_at.isoformat(), deleted.paths], ensure_ascii=False)
 
 
-def list_searchable(record: ImageRecord) -> dict[str, Any]:
-    """What searches and filters read of a record: tags a list, words a row of tokens, the others numbers or None."""
-    text = record.text
-    return {
-        "tags": list(_list_tags(record)),
-        "words": tokenize_document([text.generation_prompt, text.description, *text.keywords, record.file_name]),
-        "image_id": record.image_id,
-        "upload_date": count_microseconds(record.upload_date),
-        "taken_at": count_microseconds(text.taken_at) if text.taken_at else None,
-        "pixels": record.width * record.height,
-        "shuffle": int(record.content_sha256[:12], 16),  # an order that has nothing to do with the pictures
-    }
+def load_deleted(sha256: str, document: str | bytes) -> DeletedImage:
+    """The image dump_deleted was given."""
+    deleted_at, paths = json.loads(document)
+    return DeletedImage(sha256, datetime.fromisoformat(deleted_at), tuple(paths))
 
 
-def list_filter_tags(filter: SearchFilter) -> Iterator[list[str]]:
-    """For each condition on an exact value the tags of which an image must have one."""
-    if filter.folder is not None:
-        yield [exact_key("f", filter.folder.rstrip("/\\"))]
-    if filter.file_types:
-        yield [exact_key("t", file_type) for file_type in filter.file_types]
-    if filter.orientation is not None:
-        yield [filter.orientation]
-    if filter.generator is not None:
-        yield [exact_key("g", filter.generator)]
-    if filter.generation_model is not None:
-        yield [exact_key("m", filter.generation_model)]
-    if filter.keyword is not None:
-        yield [exact_key("k", filter.keyword)]
+def decode_deleted(deleted: DeletedImage) -> DeletedImage:
+    """The same with its paths as the file system knows them."""
+    return replace(deleted, paths=tuple(map(decode_path, deleted.paths)))
 
 
-def count_microseconds(moment: datetime) -> int:
-    """Since 1970; exact as float64 until the year 2255."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def join_deleted(before: DeletedImage | None, deleted: DeletedImage) -> DeletedImage:
+    """A remembered image that gains the paths of another; as it was given when none was remembered."""
+    if before is None:
+        return deleted
+    return replace(before, paths=tuple(dict.fromkeys((*before.paths, *deleted.paths))))
 
 
-def exact_key(kind: str, value: str) -> str:
-    """An exact value of any length and any characters, as a tag without a special one."""
-    return kind + hashlib.sha256(sanitize(value).encode()).hexdigest()[:24]
-
-
-def _list_tags(record: ImageRecord) -> Iterator[str]:
-    text = record.text
-    yield exact_key("n", record.file_name)
-    yield exact_key("t", record.file_type)
-    yield "square" if record.width == record.height else "landscape" if record.width > record.height else "portrait"
-    if text.generation_prompt is not None:
-        yield WITH_PROMPT
-    if text.generator is not None:
-        yield exact_key("g", text.generator)
-    if text.generation_model is not None:
-        yield exact_key("m", text.generation_model)
-    for keyword in text.keywords:
-        yield exact_key("k", keyword)
-    if record.file_path is not None:
-        yield exact_key("p", record.file_path)
-        yield from {
-            exact_key("f", record.file_path[:end])
-            for end, character in enumerate(record.file_path)
-            if character in "/\\"
-        }
+def _read_moment(moment: str | None) -> datetime | None:
+    return datetime.fromisoformat(moment) if moment else None
 
 
 # The models of a library as one list, for engines that keep it in one document and change it at once.

@@ -7,9 +7,11 @@ by their bytes (binary or "C" collation).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from image_search.records import ImageRecord, Order, SearchFilter
+from image_search.records import ImageRecord, NewImage, Order, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.text import decode_path, dump_details, encode_path, load_details, make_sort_name, sanitize
 
@@ -87,6 +89,13 @@ COUNTED: dict[CountedField, tuple[str, str]] = {
     "folder": ("v.folder", "image_paths"),
 }
 
+
+def read_counts(field: CountedField, rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
+    """Counted values as they are given, most frequent first, then by value. Rows: value, count."""
+    counts = {decode_path(value or "") if field == "folder" else str(value): count for value, count in rows}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 # The keys of each order, of a table k that has these columns of images.
 ORDERS: dict[Order, str] = {
     "registered": "k.upload_date DESC, k.image_id DESC",
@@ -97,13 +106,15 @@ ORDERS: dict[Order, str] = {
 # In the order make_record expects.
 RECORD_COLUMNS = (
     "i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date, "
-    "i.deleted_at, i.recognized_text, i.generation_prompt, d.description, i.generator, i.generation_model, i.taken_at"
+    "i.deleted_at, i.trash_reason, i.recognized_text, i.generation_prompt, d.description, i.generator, "
+    "i.generation_model, i.taken_at"
 )
 
 
 def make_record(row: Sequence[Any], details: str, paths: Iterable[str]) -> ImageRecord:
     """The record of a row of RECORD_COLUMNS. paths: as stored, the latest first."""
-    image_id, sha256, name, file_type, byte_size, width, height, upload_date, deleted_at, recognized, *text = row
+    image_id, sha256, name, file_type, byte_size, width, height, upload_date, deleted_at, *more = row
+    reason, recognized, *text = more
     return ImageRecord(
         image_id=image_id,
         content_sha256=sha256.hex(),
@@ -114,6 +125,7 @@ def make_record(row: Sequence[Any], details: str, paths: Iterable[str]) -> Image
         height=height,
         upload_date=upload_date,
         deleted_at=deleted_at,
+        trash_reason=reason,
         recognized_text=recognized,
         paths=tuple(map(decode_path, paths)),
         **load_details(details, *text),
@@ -138,3 +150,46 @@ def list_columns(record: ImageRecord) -> dict[str, Any]:
         "recognized_text": record.recognized_text,
         "details": dump_details(record),
     }
+
+
+def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> ImageRecord:
+    """The record of a new image, without its path. upload_date: unless it brings its own."""
+    return ImageRecord(
+        image_id=image_id,
+        content_sha256=image.content_sha256,
+        file_name=image.file_name,
+        file_type=image.file_type,
+        byte_size=image.byte_size,
+        width=image.width,
+        height=image.height,
+        upload_date=image.upload_date or upload_date,
+        paths=(),
+        text=image.text,
+        edits=image.edits,
+        recognizer=image.recognized.recognizer if image.recognized else None,
+        recognized_text=image.recognized.text if image.recognized else None,
+        frame=image.frame,
+        is_incomplete=image.is_incomplete,
+        dominant_color=image.dominant_color,
+        recipe=image.recipe,
+    )
+
+
+def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
+    """The record after its file changed: name, paths, date of registration and the person's layer stay.
+
+    Text in the image has not been looked for in the new content.
+    """
+    new = make_new_record(record.image_id, image, record.upload_date)
+    return replace(
+        new,
+        file_name=record.file_name,
+        upload_date=record.upload_date,
+        paths=record.paths,
+        edits=record.edits,
+        deleted_at=record.deleted_at,
+        trash_reason=record.trash_reason,
+        frame=record.frame,
+        recognizer=None,
+        recognized_text=None,
+    )

@@ -6,17 +6,35 @@
         def library(self, tmp_path): ...       # whatever names one library, EMPTY at first and removed afterwards
         def open_library(self, library): ...   # a new handle on it, as another process would have
 
-The tests stand in contract_*.py, by topic. Orders are compared exactly, distances by approx.
+The tests stand beside this file, by topic. Orders are compared exactly, distances by approx.
 """
 
 from __future__ import annotations
 
 from tests.contract.filters import FilterContract
+from tests.contract.frames import FrameContract
+from tests.contract.layers import LayerContract
+from tests.contract.lists import ListContract
+from tests.contract.models import ModelContract
+from tests.contract.paths import PathContract
 from tests.contract.registration import RegistrationContract
 from tests.contract.search import SearchContract
 from tests.contract.sharing import SharingContract
+from tests.contract.trash import TrashContract
 from tests.contract.words import WordContract
 
 
-class ImageStoreContract(RegistrationContract, SearchContract, FilterContract, WordContract, SharingContract):
+class ImageStoreContract(
+    ModelContract,
+    RegistrationContract,
+    PathContract,
+    LayerContract,
+    FrameContract,
+    TrashContract,
+    SearchContract,
+    FilterContract,
+    ListContract,
+    WordContract,
+    SharingContract,
+):
     """Not collected by itself: its name does not begin with Test."""

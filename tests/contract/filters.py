@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from image_search.records import ImageText, SearchFilter
-from tests.contract.fixtures import DIMENSION, StoreFixtures
-from tests.contract.search import list_ids
+from image_search.records import Edits, Hits, ImageText, RecognizedText, SearchFilter
+from tests.contract.fixtures import DIMENSION, StoreFixtures, list_ids, list_names
 from tests.fakes import make_embeddings, make_image
 
 IMAGES = [
@@ -25,10 +25,21 @@ IMAGES = [
     make_image(
         "f", ImageText(generator="ComfyUI", generation_model="flux"), file_type="image/webp", file_path="/100%_/f"
     ),
+    replace(
+        make_image("g", ImageText(camera="X100", lens="23mm", loras=("ink", "Ink"), rating=2, keywords=("file",))),
+        edits=Edits(keywords=("海, 空",), rating=5),
+    ),
+    replace(
+        make_image("h", ImageText(camera="X100", loras=("ink",), rating=4)),
+        edits=Edits(rating=0),
+        recognized=RecognizedText("reader 1", "出口"),
+    ),
+    replace(make_image("i", ImageText(rating=3), width=32, height=32), recognized=RecognizedText("reader 1", "")),
 ]
+ALL = "abcdefghi"
 
 CASES = [
-    (SearchFilter(), "abcdef"),
+    (SearchFilter(), ALL),
     (SearchFilter(taken_from=datetime(2024, 1, 2)), "bc"),
     (SearchFilter(taken_to=datetime(2024, 1, 2)), "a"),
     (SearchFilter(taken_from=datetime(2024, 1, 1), taken_to=datetime(2025, 1, 1)), "ab"),
@@ -42,21 +53,41 @@ CASES = [
     (SearchFilter(folder="/"), "abcf"),
     (SearchFilter(file_types=("image/jpeg",)), "e"),
     (SearchFilter(file_types=("image/jpeg", "image/webp", "image/gif")), "ef"),
-    (SearchFilter(orientation="landscape"), "abef"),
+    (SearchFilter(orientation="landscape"), "abefgh"),
     (SearchFilter(orientation="portrait"), "c"),
-    (SearchFilter(orientation="square"), "d"),
-    (SearchFilter(min_pixels=64 * 48), "abcef"),
+    (SearchFilter(orientation="square"), "di"),
+    (SearchFilter(min_pixels=64 * 48), "abcefgh"),
     (SearchFilter(min_pixels=40_000), "e"),
     (SearchFilter(generator="ComfyUI"), "df"),
     (SearchFilter(generator="comfyui"), ""),
     (SearchFilter(generation_model="flux"), "f"),
     (SearchFilter(has_prompt=True), "de"),
-    (SearchFilter(has_prompt=False), "abcf"),
+    (SearchFilter(has_prompt=False), "abcfghi"),
     (SearchFilter(keyword="山"), "a"),
     (SearchFilter(keyword="山脈"), "b"),
     (SearchFilter(generator="ComfyUI", has_prompt=True, orientation="square"), "d"),
     (SearchFilter(generator="ComfyUI", keyword="山"), ""),
     (SearchFilter(generator="' OR 1=1 --"), ""),
+    (SearchFilter(file_name="a"), "a"),
+    (SearchFilter(file_name="A"), ""),
+    (SearchFilter(lora="ink"), "gh"),
+    (SearchFilter(lora="Ink"), "g"),
+    (SearchFilter(lora="in"), ""),
+    (SearchFilter(camera="X100"), "gh"),
+    (SearchFilter(camera="X100", lens="23mm"), "g"),
+    (SearchFilter(lens="23"), ""),
+    (SearchFilter(min_rating=0), "ghi"),
+    (SearchFilter(min_rating=1), "gi"),
+    (SearchFilter(min_rating=4), "g"),
+    (SearchFilter(has_text=True), "h"),
+    (SearchFilter(has_text=False), "abcdefgi"),
+    (SearchFilter(kind="image"), ALL),
+    (SearchFilter(kind="frame"), ""),
+    (SearchFilter(film_sha256="f1" * 32), ""),
+    (SearchFilter(keyword="海, 空"), "g"),
+    (SearchFilter(keyword="file"), ""),
+    (SearchFilter(words=("file",)), "g"),
+    (SearchFilter(words=("空", "海")), "g"),
     (SearchFilter(words=("猫",)), "d"),
     (SearchFilter(words=("猫", "犬")), ""),
     (SearchFilter(words=(" ", "山"), taken_from=datetime(2024, 1, 2)), "b"),
@@ -73,10 +104,13 @@ class FilterContract(StoreFixtures):
     @pytest.mark.parametrize(("filter", "names"), CASES, ids=lambda case: case if isinstance(case, str) else "")
     def test_a_filter_holds_in_every_search_and_count(self, filled, model, filter, names):
         by_distance = filled.search_embedding(model.model_id, make_embeddings(1)[0], filter=filter)
-        assert sorted(hit.image.file_name for hit in by_distance) == list(names)
-        assert sorted(hit.image.file_name for hit in filled.find_latest(filter=filter)) == list(names)
+        assert sorted(list_names(by_distance)) == list(names)
+        assert sorted(list_names(filled.list_images(filter=filter))) == list(names)
+        assert by_distance.total == filled.list_images(filter=filter).total == len(names)
+        for order in ("taken", "name"):
+            assert sorted(list_names(filled.list_images(filter=filter, order=order))) == list(names)
         assert filled.count_images(filter) == len(names)
-        found = [hit.image.file_name for hit in filled.search_words(["猫"], filter=filter)]
+        found = [hit.image.file_name for hit in filled.list_images(["猫"], filter=filter)]
         assert found == (["d"] if "d" in names else [])
 
     def test_registration_time_is_a_filter(self, filled):
@@ -99,25 +133,34 @@ class FilterContract(StoreFixtures):
             assert list_ids(store.search_embedding(model.model_id, query, 16, 10, chosen)) == wanted[10:26]
 
     def test_a_filter_follows_a_change_of_text(self, filled, model):
-        [hit] = filled.find_latest(filter=SearchFilter(keyword="山"))
+        [hit] = filled.list_images(filter=SearchFilter(keyword="山"))
         filled.set_text(hit.image_id, ImageText(generator="NovelAI", keywords=("海",)))
         assert filled.count_images(SearchFilter(keyword="山")) == 0
-        assert list_ids(filled.find_latest(filter=SearchFilter(keyword="海"))) == [hit.image_id]
+        assert list_ids(filled.list_images(filter=SearchFilter(keyword="海"))) == [hit.image_id]
         assert filled.count_images(SearchFilter(generator="NovelAI")) == 2
 
     def test_values_are_counted_most_frequent_first(self, filled):
         assert list(filled.count_values("generator").items()) == [("ComfyUI", 2), ("NovelAI", 1)]
         assert list(filled.count_values("file_type").items()) == [
-            ("image/png", 4),
+            ("image/png", 7),
             ("image/jpeg", 1),
             ("image/webp", 1),
         ]
         assert filled.count_values("generation_model") == {"flux": 1, "sdxl": 1}
-        assert filled.count_values("keyword") == {"Snow": 1, "山": 1, "山脈": 1}
+        assert filled.count_values("keyword") == {"Snow": 1, "山": 1, "山脈": 1, "海, 空": 1}
+        assert list(filled.count_values("lora").items()) == [("ink", 2), ("Ink", 1)]
+        assert filled.count_values("camera") == {"X100": 2}
+        assert filled.count_values("lens") == {"23mm": 1}
+        assert list(filled.count_values("rating").items()) == [("0", 1), ("3", 1), ("5", 1)]
+        assert filled.count_values("rating", SearchFilter(camera="X100", min_rating=1)) == {"5": 1}
+        assert filled.count_values("kind") == {"image": 9}
+        folders = ["/100%_", "/photos/2024", "/photos/2024/x", "/photos/2024b"]
+        assert list(filled.count_values("folder").items()) == [(folder, 1) for folder in folders]
+        assert list(filled.count_values("folder", SearchFilter(folder="/photos/2024"))) == folders[1:3]
         assert filled.count_values("keyword", SearchFilter(keyword="山")) == {"Snow": 1, "山": 1}
         assert filled.count_values("generator", SearchFilter(has_prompt=True)) == {"ComfyUI": 1, "NovelAI": 1}
 
     def test_a_filter_does_not_reach_into_another_model(self, filled):
         other = filled.get_or_create_model("other", "1", DIMENSION)
         found = filled.search_embedding(other.model_id, make_embeddings(1)[0], filter=SearchFilter(has_prompt=True))
-        assert found == []
+        assert found == Hits()

@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
-from image_search.records import EmbeddingModel
+from image_search.records import EmbeddingModel, Hits
 from image_search.stores.base import ImageStore
 
 DIMENSION = 16
+
+
+def list_ids(hits: Hits) -> list[int]:
+    return [hit.image_id for hit in hits]
+
+
+def list_names(hits: Hits) -> list[str]:
+    return [hit.image.file_name for hit in hits]
 
 
 class StoreFixtures:

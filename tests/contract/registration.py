@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
-from image_search.records import ImageText
+from image_search.errors import EmbeddingRefused, ImageNotFound, StoreError
+from image_search.records import Hits, ImageText, SearchFilter
 from tests.contract.fixtures import DIMENSION, StoreFixtures
 from tests.fakes import make_embeddings, make_image, make_images
 
@@ -48,53 +48,6 @@ AWKWARD_NAMES = [
 
 
 class RegistrationContract(StoreFixtures):
-    # --- models ---
-
-    def test_the_first_model_is_current_and_a_second_is_not(self, store, model):
-        second = store.get_or_create_model("fake", "2", DIMENSION)
-        assert (model.is_current, second.is_current) == (True, False)
-        assert store.find_current_model() == model
-        assert store.list_models() == [model, second]
-
-    def test_an_empty_store_has_no_model(self, store):
-        assert store.list_models() == []
-        assert store.find_current_model() is None
-
-    def test_a_model_is_made_only_once(self, store, model):
-        assert store.get_or_create_model("fake", "1", DIMENSION) == model
-        assert store.list_models() == [model]
-
-    def test_a_known_model_with_another_dimension_is_refused(self, store, model):
-        with pytest.raises(SchemaError, match="fake"):
-            store.get_or_create_model("fake", "1", DIMENSION + 1)
-
-    def test_switching_the_current_model_leaves_exactly_one(self, store, model):
-        second = store.get_or_create_model("fake", "2", DIMENSION)
-        store.set_current_model(second.model_id)
-        store.set_current_model(second.model_id)
-        assert [known.is_current for known in store.list_models()] == [False, True]
-
-    def test_switching_to_an_unknown_model_changes_nothing(self, store, model):
-        with pytest.raises(StoreError):
-            store.set_current_model(model.model_id + 1)
-        assert store.find_current_model() == model
-
-    def test_a_model_is_removed_with_its_embeddings_but_never_the_current_one(self, store, model):
-        second = store.get_or_create_model("large", "1", 3 * DIMENSION)
-        [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
-        store.add_embeddings(second.model_id, [image_id], make_embeddings(1, 3 * DIMENSION))
-        with pytest.raises(StoreError, match="current"):
-            store.remove_model(model.model_id)
-        store.remove_model(second.model_id)
-        assert store.list_models() == [model]
-        assert store.count_images() == 1
-        with pytest.raises(ImageNotFound):
-            store.get_embedding(image_id, second.model_id)
-        with pytest.raises(StoreError):
-            store.remove_model(second.model_id)
-        with pytest.raises(StoreError):
-            store.search_embedding(second.model_id, make_embeddings(1, 3 * DIMENSION)[0])
-
     # --- adding ---
 
     def test_an_image_comes_back_as_it_was_added(self, store, model):
@@ -141,7 +94,7 @@ class RegistrationContract(StoreFixtures):
         record = store.get_image(image_id)
         assert (record.file_name, record.file_path) == (name, f"/photos/{name}")
         assert (record.text.description, record.text.keywords) == (name, (name,))
-        assert store.find_by_file_name(name) == [image_id]
+        assert [hit.image_id for hit in store.list_images(filter=SearchFilter(file_name=name))] == [image_id]
         assert list(store.find_known_files([f"/photos/{name}"])) == [f"/photos/{name}"]
 
     def test_text_no_database_can_hold_is_stored_as_far_as_it_goes(self, store, model):
@@ -213,7 +166,7 @@ class RegistrationContract(StoreFixtures):
             store.add_images(model.model_id, [images[0], damaged, images[2]], make_embeddings(3))
         assert store.count_images() == 0
         assert store.find_known_hashes([image.content_sha256 for image in images]) == {}
-        assert store.search_words(["image0000"]) == []
+        assert store.list_images(["image0000"]) == Hits()
         assert len(store.add_images(model.model_id, images, make_embeddings(3))) == 3
 
     # --- what is known ---
@@ -234,84 +187,6 @@ class RegistrationContract(StoreFixtures):
         assert known["/photos/a.png"].byte_size == len(image.data)
         assert known["/photos/a.png"].modified_ns == 1_700_000_000_123_456_789
 
-    def test_a_path_whose_file_was_replaced_is_known_by_its_latest_picture(self, store, model):
-        old, new = (make_image("a.png", data=data, file_path="/photos/a.png") for data in (b"old", b"newer"))
-        store.add_images(model.model_id, [old], make_embeddings(1))
-        [image_id] = store.add_images(model.model_id, [new], make_embeddings(1))
-        assert store.find_known_files(["/photos/a.png"])["/photos/a.png"].image_id == image_id
-
-    def test_a_moved_file_keeps_its_image(self, store, model):
-        image = make_image("old.png", file_path="/photos/old.png", modified_ns=1)
-        [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
-        store.set_file(image_id, "/elsewhere/か\u3099新.png", 2)
-        record = store.get_image(image_id)
-        assert (record.file_path, record.file_name) == ("/elsewhere/か\u3099新.png", "が新.png")
-        assert list(store.find_known_files(["/photos/old.png", "/elsewhere/か\u3099新.png"])) == [record.file_path]
-        assert [hit.image_id for hit in store.search_words(["新"])] == [image_id]
-        assert store.search_words(["old"]) == []
-        with pytest.raises(ImageNotFound):
-            store.set_file(image_id + 1, "/a.png", None)
-
-    def test_a_file_name_is_found_in_every_folder_and_by_case(self, store, model):
-        images = [make_image(name, data=bytes([n])) for n, name in enumerate(["a.png", "b.png", "a.png", "A.png"], 1)]
-        image_ids = store.add_images(model.model_id, images, make_embeddings(4))
-        assert store.find_by_file_name("a.png") == [image_ids[0], image_ids[2]]
-        assert store.find_by_file_name("c.png") == []
-
-    # --- embeddings of a further model ---
-
-    def test_images_without_an_embedding_are_listed_in_pages(self, store, model):
-        other = store.get_or_create_model("other", "1", DIMENSION)
-        image_ids = store.add_images(model.model_id, make_images(5), make_embeddings(5))
-        store.add_embeddings(other.model_id, [image_ids[1]], make_embeddings(1))
-        lacking = [image_ids[0], *image_ids[2:]]
-        assert store.find_images_without_embedding(model.model_id) == []
-        assert store.find_images_without_embedding(other.model_id, limit=2) == lacking[:2]
-        assert store.find_images_without_embedding(other.model_id, after_id=lacking[1]) == lacking[2:]
-
-    def test_an_embedding_is_replaced_not_doubled(self, store, model):
-        [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
-        new = make_embeddings(1, seed=9)
-        store.add_embeddings(model.model_id, [image_id], new)
-        assert np.array_equal(store.get_embedding(image_id, model.model_id), new[0])
-        hits = store.search_embedding(model.model_id, new[0])
-        assert [(hit.image_id, hit.distance) for hit in hits] == [(image_id, pytest.approx(-1, abs=1e-6))]
-
-    def test_an_embedding_for_a_deleted_image_is_left_out(self, store, model):
-        image_ids = store.add_images(model.model_id, make_images(2), make_embeddings(2))
-        store.delete_images([image_ids[0]])
-        store.add_embeddings(model.model_id, image_ids, make_embeddings(2, seed=1))
-        hits = store.search_embedding(model.model_id, make_embeddings(1)[0])
-        assert [hit.image_id for hit in hits] == [image_ids[1]]
-
-    # --- text ---
-
-    def test_text_is_replaced_and_found(self, store, model):
-        [image_id] = store.add_images(
-            model.model_id, [make_image(text=ImageText(description="猫"))], make_embeddings(1)
-        )
-        assert store.set_text(image_id, FULL_TEXT)
-        assert store.get_image(image_id).text == FULL_TEXT
-        assert store.search_words(["猫"]) == []
-        assert len(store.search_words(["富士山"])) == 1
-
-    def test_setting_the_same_text_again_changes_nothing(self, store, model):
-        [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
-        assert not store.set_text(image_id, ImageText())
-        assert store.set_text(image_id, FULL_TEXT)
-        assert not store.set_text(image_id, FULL_TEXT)
-        assert len(store.find_latest()) == 1
-
-    def test_text_can_be_taken_away(self, store, model):
-        [image_id] = store.add_images(model.model_id, [make_image(text=FULL_TEXT)], make_embeddings(1))
-        assert store.set_text(image_id, ImageText())
-        assert store.get_image(image_id).text == ImageText()
-        assert store.search_words(["富士山"]) == []
-
-    def test_text_of_an_unknown_image_is_refused(self, store, model):
-        with pytest.raises(ImageNotFound, match="123456"):
-            store.set_text(123_456, FULL_TEXT)
-
     # --- deletion ---
 
     def test_a_deleted_image_is_gone_everywhere(self, store, model):
@@ -319,9 +194,10 @@ class RegistrationContract(StoreFixtures):
         image_ids = store.add_images(model.model_id, make_images(3), embeddings)
         assert store.delete_images([image_ids[0], 999_999, image_ids[0]]) == 1
         assert {hit.image_id for hit in store.search_embedding(model.model_id, embeddings[0])} == set(image_ids[1:])
-        assert {hit.image_id for hit in store.find_latest()} == set(image_ids[1:])
-        assert store.search_words(["image0000"]) == []
+        assert {hit.image_id for hit in store.list_images()} == set(image_ids[1:])
+        assert store.list_images(["image0000"]) == Hits()
         assert store.count_images() == 2
+        assert store.list_trash() == Hits()
         for read in (store.get_image, store.read_original, store.read_preview):
             with pytest.raises(ImageNotFound, match=str(image_ids[0])):
                 read(image_ids[0])

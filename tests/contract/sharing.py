@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.contract.fixtures import DIMENSION, StoreFixtures
-from tests.contract.search import list_ids
+from image_search.records import Hits
+from tests.contract.fixtures import DIMENSION, StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image, make_images
 
 
@@ -14,7 +14,7 @@ class SharingContract(StoreFixtures):
         other = reopen()
         embeddings = make_embeddings(4)
         query = embeddings[0]
-        assert other.search_embedding(model.model_id, query) == []
+        assert other.search_embedding(model.model_id, query) == Hits()
         image_ids = store.add_images(model.model_id, make_images(4), embeddings)
         assert list_ids(other.search_embedding(model.model_id, query, limit=1)) == image_ids[:1]
         store.delete_images(image_ids[:1])
@@ -78,7 +78,7 @@ class SharingContract(StoreFixtures):
                 hits = store.search_embedding(model.model_id, embeddings[0], limit=8)
                 assert hits[0].image_id == anchor
                 assert store.read_preview(anchor)
-                store.find_latest(limit=8)
+                store.list_images(limit=8)
 
         with ThreadPoolExecutor(5) as pool:
             changed = pool.submit(change)

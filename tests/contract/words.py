@@ -6,9 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from image_search.records import ImageText
-from tests.contract.fixtures import StoreFixtures
-from tests.contract.search import list_ids
+from image_search.records import Hits, ImageText
+from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image
 
 # The library stays the same between examples; that each engine's class runs them with its own is meant.
@@ -69,23 +68,23 @@ class WordContract(StoreFixtures):
 
     @pytest.mark.parametrize(("word", "names"), CASES, ids=[word for word, _ in CASES])
     def test_a_word_is_found_where_it_occurs(self, described, word, names):
-        assert {hit.image.file_name for hit in described.search_words([word])} == set(names)
+        assert {hit.image.file_name for hit in described.list_images([word])} == set(names)
 
     def test_every_word_must_occur(self, described):
-        assert [hit.image.file_name for hit in described.search_words(["猫", "window"])] == ["prompt"]
-        assert described.search_words(["猫", "テレビ"]) == []
+        assert [hit.image.file_name for hit in described.list_images(["猫", "window"])] == ["prompt"]
+        assert described.list_images(["猫", "テレビ"]) == Hits()
 
-    def test_no_words_find_nothing(self, described):
-        assert described.search_words([]) == []
-        assert described.search_words(["", "  ", "\u3000"]) == []
+    def test_terms_without_visible_characters_find_nothing(self, described):
+        assert described.list_images(["", "  ", "\u3000"]) == Hits()
+        assert described.list_images(["\u200b"]) == Hits()
 
     def test_hits_come_newest_first_in_pages(self, store, model):
         images = [make_image(f"{n}.png", ImageText(description="猫")) for n in range(10)]
         image_ids = store.add_images(model.model_id, images[:5], make_embeddings(5))
         image_ids += store.add_images(model.model_id, images[5:], make_embeddings(5))
-        assert list_ids(store.search_words(["猫"])) == image_ids[::-1]
-        assert list_ids(store.search_words(["猫"], limit=3, offset=4)) == image_ids[::-1][4:7]
-        assert {hit.distance for hit in store.search_words(["猫"])} == {None}
+        assert list_ids(store.list_images(["猫"])) == image_ids[::-1]
+        assert list_ids(store.list_images(["猫"], limit=3, offset=4)) == image_ids[::-1][4:7]
+        assert {hit.distance for hit in store.list_images(["猫"])} == {None}
 
     def test_japanese_is_found_exactly_where_it_occurs(self, store, model):
         images = [make_image(f"{n}", ImageText(description=text)) for n, text in enumerate(JAPANESE_TEXTS)]
@@ -102,7 +101,7 @@ class WordContract(StoreFixtures):
         @given(st.sampled_from(sorted(cuts | foreign)))
         def check(word):
             wanted = [i for i, text in zip(image_ids, JAPANESE_TEXTS, strict=True) if word in text]
-            assert list_ids(store.search_words([word])) == wanted[::-1]
+            assert list_ids(store.list_images([word])) == wanted[::-1]
 
         check()
 
@@ -114,7 +113,7 @@ class WordContract(StoreFixtures):
             )
         )
         def check(words):
-            described.search_words(words)
+            described.list_images(words)
 
         check()
 
@@ -122,5 +121,5 @@ class WordContract(StoreFixtures):
         "word", ['"', "'", "*", "a*", "猫*", "NEAR", "AND", "{猫}", "a\x00b", "-", "%", "_", "cat)", "\ud83d"]
     )
     def test_special_characters_are_no_commands(self, described, word):
-        assert len(described.search_words([word])) < 4
-        assert described.search_words([word, "absent"]) == []
+        assert len(described.list_images([word])) < 4
+        assert described.list_images([word, "absent"]) == Hits()

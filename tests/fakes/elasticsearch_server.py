@@ -46,6 +46,6 @@ def connect(settings: Settings) -> tuple[Elasticsearch, str]:
 def remove_library(settings: Settings) -> None:
     """Remove what make_library made."""
     client, index = connect(settings)
-    for name in (index, f"{index}-library"):
+    for name in (index, f"{index}-images", f"{index}-deleted", f"{index}-library"):
         client.options(ignore_status=404).indices.delete(index=name)
     client.close()

@@ -14,12 +14,17 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 
 _JSON = "application/vnd.elasticsearch+json;compatible-with=8"
 _SCRIPT = re.compile(r"Math\.max\(0\.0, dotProduct\(params\.embedding, '([a-z_0-9]+)'\) \+ 1\.0\)")
+
+_ANALYSIS = {
+    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 64}},
+    "analyzer": {"beginnings": {"type": "custom", "tokenizer": "whitespace", "filter": ["beginnings"]}},
+}
 
 Json = dict[str, Any]
 
@@ -48,43 +53,50 @@ class ElasticsearchStandIn(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.refusals: dict[str, Rejected] = {}  # by path: what a test wants refused
         self.product = "Elasticsearch"
+        self.is_serverless = False
+        self.allows_expensive_queries = True
+        self.repeats_bulk = False  # whether a request is carried out twice, as when the first answer got lost
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def answer(self, method: str, path: str, options: Json, body: Any) -> tuple[int, Json]:
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
         match method, parts:
             case "GET", [""]:
                 return 200, {"version": {"number": "8.19.3"}, "tagline": "You Know, for Search"}
             case "PUT", [name]:
                 return self._create_index(name, body)
-            case "DELETE", [name]:
-                self._find_index(name)
-                del self.indexes[name]
-                return 200, {}
+            case "HEAD", [name]:
+                return 200 if name in self.indexes else 404, {}
         index = self._find_index(parts[0])
+        if (method, len(parts)) == ("DELETE", 1):
+            del self.indexes[parts[0]]
+            return 200, {}
+        return self._answer_of(index, method, parts, options, body)
+
+    def _answer_of(self, index: Index, method: str, parts: list[str], options: Json, body: Any) -> tuple[int, Json]:
         match method, parts[1:]:
+            case "GET", ["_mapping"]:
+                return 200, {parts[0]: {"mappings": index.mappings}}
             case "PUT", ["_mapping"]:
                 return self._add_fields(index, body)
             case "PUT", ["_create", key]:
                 return self._change(index, "create", key, options, body)
-            case "PUT", ["_doc", key]:
-                return self._change(index, "index", key, options, body)
-            case "DELETE", ["_doc", key]:
-                return self._change(index, "delete", key, options, None)
+            case "PUT" | "DELETE", ["_doc", key]:
+                return self._change(index, "index" if method == "PUT" else "delete", key, options, body)
             case "GET", ["_doc", key]:
                 found = _describe(index, key, None)
                 return 200 if found["found"] else 404, found
             case "PUT" | "POST", ["_bulk"]:
-                return self._bulk(index, options, body)
+                return [self._bulk(index, options, body) for _ in range(1 + self.repeats_bulk)][-1]
             case "POST", ["_mget"]:
                 columns = options.pop("_source_includes").split(",")
                 _refuse_others(options, {})
                 return 200, {"docs": [_describe(index, key, columns) for key in body["ids"]]}
             case "POST", ["_count"]:
-                return 200, {"count": len(_filter(index, body["query"]))}
+                return 200, {"count": len(self._filter(index, body["query"]))}
             case "POST", ["_search"]:
                 return self._search(index, body)
-        raise Rejected(400, "illegal_argument_exception", f"no handler found for {method} {path}")
+        raise Rejected(400, "illegal_argument_exception", f"no handler found for {method} {parts}")
 
     def _find_index(self, name: str) -> Index:
         if name not in self.indexes:
@@ -94,7 +106,13 @@ class ElasticsearchStandIn(ThreadingHTTPServer):
     def _create_index(self, name: str, body: Json) -> tuple[int, Json]:
         if name in self.indexes:
             raise Rejected(400, "resource_already_exists_exception", f"index [{name}] already exists")
-        _refuse_others(body["settings"], {"number_of_shards", "auto_expand_replicas", "max_result_window"})
+        body.setdefault("settings", {})
+        sizing = {"number_of_shards", "auto_expand_replicas", "max_result_window"}
+        _refuse_others(body["settings"], {*sizing, "analysis"})
+        if self.is_serverless and sizing & set(body["settings"]):
+            reason = f"Settings [{sorted(sizing)}] are not available when running in serverless mode"
+            raise Rejected(400, "illegal_argument_exception", reason)
+        assert body["settings"].get("analysis", _ANALYSIS) == _ANALYSIS
         for column in body["mappings"].get("properties", {}).values():
             _check_field(column)
         self.indexes[name] = Index(body["mappings"], body["settings"])
@@ -130,7 +148,13 @@ class ElasticsearchStandIn(ThreadingHTTPServer):
         return 200, {"errors": any("error" in item for item in items), "items": items}
 
     def _change(self, index: Index, action: str, key: str, options: Json, body: Any) -> tuple[int, Json]:
-        _refuse_others(options, {"if_seq_no", "if_primary_term"})
+        answer = self._change_document(index, action, key, options, body)
+        if options.get("refresh") == "true":
+            index.searchable = dict(index.documents)
+        return answer
+
+    def _change_document(self, index: Index, action: str, key: str, options: Json, body: Any) -> tuple[int, Json]:
+        _refuse_others(options, {"if_seq_no", "if_primary_term", "refresh"})
         before = index.documents.get(key)
         if "if_seq_no" in options and (before is None or before["_seq_no"] != int(options["if_seq_no"])):
             raise Rejected(409, "version_conflict_engine_exception", f"[{key}]: version conflict")
@@ -154,33 +178,46 @@ class ElasticsearchStandIn(ThreadingHTTPServer):
         index.documents[key] = {"_source": source, "_seq_no": index.number}
         return 200 if before else 201, {"result": "updated" if before else "created", "_id": key}
 
+    def _filter(self, index: Index, query: Json) -> dict[str, tuple[Json, float]]:
+        if "script_score" in query and not self.allows_expensive_queries:
+            reason = "[script score] queries cannot be executed when 'search.allow_expensive_queries' is set to false."
+            raise Rejected(400, "exception", reason)
+        return _filter(index, query)
+
     def _search(self, index: Index, body: Json) -> tuple[int, Json]:
-        _refuse_others(body, {"query", "sort", "from", "size", "_source", "track_total_hits", "aggregations"})
+        known = {"query", "sort", "from", "size", "_source", "track_total_hits", "aggregations", "search_after"}
+        _refuse_others(body, known)
         start, number = body.get("from", 0), body["size"]
-        if start + number > index.settings["max_result_window"]:
-            raise Rejected(400, "illegal_argument_exception", "Result window is too large")
-        found = _filter(index, body["query"])
+        window = 10_000 if self.is_serverless else index.settings.get("max_result_window", 10_000)
+        if start + number > window:
+            reason = f"Result window is too large, from + size must be less than or equal to: [{window}]"
+            raise Rejected(400, "illegal_argument_exception", reason)
+        found = self._filter(index, body["query"])
         if "aggregations" in body:
             [(name, values)] = body["aggregations"].items()
-            [terms] = values.values()
-            return 200, _wrap([], {"aggregations": {name: {"buckets": _count(index, found, **terms)}}})
+            return 200, _wrap([], len(found), {"aggregations": {name: {"buckets": _aggregate(index, found, values)}}})
         hits = []
         for key, (source, score) in found.items():
-            order = []
-            for [(column, direction)] in (clause.items() for clause in body.get("sort", [])):
-                value = score if column == "_score" else source[column]
-                assert column == "_score" or index.mappings["properties"][column]["type"] == "long"
-                order.append((value, value if direction == "asc" else -value))
-            hit = {"_id": key, "_score": score, "sort": [value for value, _ in order]}
-            hits.append((tuple(place for _, place in order), hit, source))
+            values = []
+            for [(column, _)] in (clause.items() for clause in body.get("sort", [])):
+                assert column == "_score" or index.mappings["properties"][column]["type"] in ("long", "keyword")
+                values.append(score if column == "_score" else source[column])
+            hits.append(({"_id": key, "_score": score, "sort": values}, source))
         hits.reverse()  # among equals any order may come: here, not the one that one hopes for
-        hits = sorted(hits, key=lambda item: item[0])[start : start + number]
+        for place, clause in reversed(list(enumerate(body.get("sort", [])))):
+            hits.sort(key=lambda item: item[0]["sort"][place], reverse=list(clause.values()) == ["desc"])
+        if "search_after" in body:
+            [clause], [last] = body["sort"], body["search_after"]
+            is_descending = list(clause.values()) == ["desc"]
+            hits = [hit for hit in hits if (hit[0]["sort"][0] < last if is_descending else hit[0]["sort"][0] > last)]
         columns = body.get("_source", True)
-        return 200, _wrap([{**hit, **_pick(source, columns)} for _, hit, source in hits], {})
+        page = hits[start : start + number]
+        return 200, _wrap([{**hit, **_pick(source, columns)} for hit, source in page], len(found), {})
 
 
-def _wrap(hits: list[Json], more: Json) -> Json:
-    return {"timed_out": False, "_shards": {"failed": 0}, "hits": {"hits": hits}, **more}
+def _wrap(hits: list[Json], total: int, more: Json) -> Json:
+    counted = {"total": {"value": total, "relation": "eq"}, "hits": hits}
+    return {"timed_out": False, "_shards": {"failed": 0}, "hits": counted, **more}
 
 
 def _describe(index: Index, key: str, columns: list[str] | None) -> Json:
@@ -194,10 +231,12 @@ def _describe(index: Index, key: str, columns: list[str] | None) -> Json:
 def _pick(source: Json, columns: Any) -> Json:
     if columns is False:
         return {}
+    if columns is True:
+        return {"_source": source}
     picked: Json = {}
     for column in columns:
         name, _, rest = column.partition(".")
-        if name in source:
+        if name in source and (not rest or source[name]):
             picked[name] = _pick(source[name], [rest])["_source"] if rest else source[name]
     return {"_source": picked}
 
@@ -218,9 +257,11 @@ def _check_field(column: Json) -> None:
         "binary": set[str](),
         "object": {"enabled"},
         "long": set[str](),
-        "text": {"analyzer", "norms"},
-        "dense_vector": {"dims", "index"},
+        "text": {"analyzer", "search_analyzer", "index_options", "norms", "fields"},
+        "dense_vector": {"dims", "index", "similarity", "index_options"},
     }
+    for inner in column.get("fields", {}).values():
+        _check_field(inner)
     _refuse_others({name: value for name, value in column.items() if name != "type"}, known[column["type"]])
     if column["type"] == "dense_vector" and not 1 <= column["dims"] <= 4096:
         raise Rejected(400, "mapper_parsing_exception", "The number of dimensions should be in the range [1, 4096]")
@@ -246,7 +287,7 @@ def _fits(column: Json, value: Any) -> bool:
         case "keyword":
             is_kept = column.get("index", True) or column.get("doc_values", True)
             return isinstance(value, str) and (
-                not is_kept or len(value) > column.get("ignore_above", 2**31) or len(value.encode()) <= 32766
+                not is_kept or _is_ignored(column, value) or len(value.encode()) <= 32766
             )
         case "text":
             return isinstance(value, str)
@@ -255,6 +296,11 @@ def _fits(column: Json, value: Any) -> bool:
         case "dense_vector":
             return isinstance(value, list) and len(value) == column["dims"] and bool(np.isfinite(value).all())
     return isinstance(value, dict)
+
+
+def _is_ignored(column: Json, value: str) -> bool:
+    """Whether a value is too long to be indexed: ignore_above counts as Java does, in units of UTF-16."""
+    return len(value.encode("utf-16-le")) // 2 > column.get("ignore_above", 2**31)
 
 
 # --- questions ---
@@ -288,10 +334,20 @@ def _score(index: Index, query: Json, source: Json) -> float | None:
         if len(asked) != index.mappings["properties"][script[1]]["dims"]:
             raise Rejected(400, "script_exception", "runtime error")
         return float(np.float32(max(0.0, float(np.dot(row, asked)) + 1.0)))
+    if kind == "knn":
+        return _find_neighbours(index, values).get(source["image_id"])
     if kind == "match_none":
         return None
+    if kind == "match_all":
+        return 1.0
     [(name, wanted)] = values.items()
+    name, _, inner = name.partition(".")
     column = index.mappings["properties"][name]
+    if inner:
+        assert column["fields"][inner]["analyzer"] == "beginnings"
+        assert kind == "term"
+        tokens = {token[:end] for token in source.get(name, "").split() for end in range(2, min(len(token), 64) + 1)}
+        return 0.0 if wanted in tokens else None
     assert column.get("index", True)
     held = source.get(name)
     stored = held if isinstance(held, list) else [] if held is None else [held]
@@ -310,23 +366,65 @@ def _holds(kind: str, column: str, stored: list[Any], wanted: Any) -> bool:
     if kind == "range":
         _refuse_others(wanted, {"gte", "gt", "lt"})
         return any(
-            number >= wanted.get("gte", number)
-            and number > wanted.get("gt", number - 1)
-            and number < wanted.get("lt", number + 1)
-            for number in stored
+            ("gte" not in wanted or value >= wanted["gte"])
+            and ("gt" not in wanted or value > wanted["gt"])
+            and ("lt" not in wanted or value < wanted["lt"])
+            for value in stored
         )
     raise Rejected(400, "parsing_exception", f"unknown query [{kind}]")
 
 
-def _count(index: Index, found: dict[str, tuple[Json, float]], field: str, size: int) -> list[Json]:
+def _find_neighbours(index: Index, knn: Json) -> dict[int, float]:
+    """Scores of the k nearest by image_id, as max_inner_product makes them."""
+    _refuse_others(knn, {"field", "query_vector", "k", "num_candidates", "filter"})
+    column = index.mappings["properties"][knn["field"]]
+    assert (column["index"], column["similarity"]) == (True, "max_inner_product")
+    if not knn["k"] <= knn["num_candidates"] <= 10_000:
+        raise Rejected(400, "illegal_argument_exception", "[num_candidates] cannot exceed [10000]")
+    scores = {}
+    for source, _ in _filter(index, knn["filter"]).values():
+        if source.get(knn["field"]) is not None:
+            product = np.float32(np.dot(np.float32(source[knn["field"]]), np.float32(knn["query_vector"])))
+            scores[source["image_id"]] = float(product + 1 if product >= 0 else 1 / (1 - product))
+    # Among equals the last ones, which is not what one hopes for.
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], -item[0]))[: knn["k"]])
+
+
+def _aggregate(index: Index, found: dict[str, tuple[Json, float]], values: Json) -> list[Json]:
+    if "composite" in values:
+        return _list_composite(index, found, values)
+    _refuse_others(values, {"terms"})
+    _refuse_others(values["terms"], {"field", "size"})
+    field, size = values["terms"]["field"], values["terms"]["size"]
     assert size <= 65_536
-    assert index.mappings["properties"][field].get("doc_values", True)
     counts: dict[str, int] = {}
     for source, _ in found.values():
-        value = source.get(field)
-        for one in value if isinstance(value, list) else [] if value is None else [value]:
+        for one in _list_indexed(index, source, field):
             counts[one] = counts.get(one, 0) + 1
     return [{"key": key, "doc_count": count} for key, count in counts.items()][:size]
+
+
+def _list_composite(index: Index, found: dict[str, tuple[Json, float]], values: Json) -> list[Json]:
+    [(name, source)] = values["composite"]["sources"][0].items()
+    [(first, least)] = values["aggregations"].items()
+    field, number = source["terms"]["field"], least["min"]["field"]
+    smallest: dict[str, int] = {}
+    for document, _ in found.values():
+        for value in _list_indexed(index, document, field):
+            smallest[value] = min(document[number], smallest.get(value, document[number]))
+    page = sorted(value for value in smallest if value > values["composite"]["after"][name])
+    return [
+        {"key": {name: value}, first: {"value": float(smallest[value])}}
+        for value in page[: values["composite"]["size"]]
+    ]
+
+
+def _list_indexed(index: Index, source: Json, field: str) -> set[str]:
+    column = index.mappings["properties"][field]
+    assert column.get("doc_values", True)
+    value = source.get(field)
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    return {one for one in given if not _is_ignored(column, one)}
 
 
 def _refuse_others(given: Json, known: Any) -> None:
@@ -365,9 +463,10 @@ class _Conversation(BaseHTTPRequestHandler):
         self.send_header("Content-Type", _JSON)
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
-        self.wfile.write(reply)
+        if self.command != "HEAD":
+            self.wfile.write(reply)
 
-    do_GET = do_PUT = do_POST = do_DELETE = _converse
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _converse
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

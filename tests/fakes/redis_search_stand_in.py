@@ -26,9 +26,12 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
 end
 return found
 """
+_PHRASE = '"[a-z0-9]+(?: [a-z0-9]+)*"'
 _TERM = re.compile(
-    r'(-?)@([a-z_0-9]+):(?:\{([A-Za-z0-9|]+)\}|\[(\S+) (\S+)\]|"([a-z0-9]+(?: [a-z0-9]+)*)")(?: |$)', re.ASCII
+    rf"(-?)@([a-z_0-9]+):(?:\{{([A-Za-z0-9|]+)\}}|\[(\S+) (\S+)\]|\(({_PHRASE}(?:\|{_PHRASE})*)\)|({_PHRASE}))(?: |$)",
+    re.ASCII,
 )
+_SCANS = 2  # how often an index that is being built says so
 _NEAREST = re.compile(r"(\*|\(.+\))=>\[KNN ([1-9][0-9]*) @([a-z_0-9]+) \$([a-z]+) AS ([a-z]+)\]", re.ASCII)
 _NUMBER = re.compile(r"\(?-?[0-9]+|[+-]inf", re.ASCII)
 
@@ -44,6 +47,7 @@ class Index:
     prefix: str
     kinds: dict[str, str] = field(default_factory=dict)
     dimensions: dict[str, int] = field(default_factory=dict)
+    scans: int = _SCANS  # until all that was there before the index is in it; half of it is found before
 
 
 class SearchStandIn(socketserver.ThreadingTCPServer):
@@ -66,9 +70,11 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
         if name == "FT.CREATE":
             return self._create(index, rest)
         if index not in self.indexes:
-            raise Rejected("Unknown index name")
+            raise Rejected(f"{index}: no such index" if name == "FT.INFO" else "Unknown index name")
         if name == "FT.ALTER":
             return self._alter(self.indexes[index], rest)
+        if name == "FT.INFO":
+            return self._describe(self.indexes[index])
         if name == "FT.DROPINDEX":
             del self.indexes[index]
             return "OK"
@@ -84,8 +90,11 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
         if words[:4] != ["ON", "HASH", "PREFIX", "1"] or words[5:8] != ["STOPWORDS", "0", "SCHEMA"]:
             raise Rejected(f"Unknown argument in {words}")
         index = Index(words[4])
+        if not list(self.client.scan_iter(index.prefix + "*", count=1000)):
+            index.scans = 0
         plain, *vectors = re.split(r" (?=\w+ VECTOR)", " ".join(words[8:]))
-        for column, kind in re.findall(r"(\w+) (TAG|TEXT NOSTEM|NUMERIC SORTABLE|NUMERIC)(?: |$)", plain):
+        kinds = "TAG SORTABLE UNF NOINDEX|TAG|TEXT NOSTEM|NUMERIC SORTABLE|NUMERIC"
+        for column, kind in re.findall(rf"(\w+) ({kinds})(?= |$)", plain):
             index.kinds[column] = kind
         if " ".join(f"{column} {kind}" for column, kind in index.kinds.items()) != plain:
             raise Rejected(f"Unknown field type in {plain}")
@@ -108,6 +117,12 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
                 index.dimensions[column] = int(dimension)
                 return "OK"
         raise Rejected(f"Unknown argument in {words}")
+
+    def _describe(self, index: Index) -> list[Any]:
+        is_building = index.scans > 0
+        index.scans = max(index.scans - 1, 0)
+        share = "0.5" if is_building else "1"
+        return ["index_name", "index", "percent_indexed", share, "indexing", str(int(is_building))]
 
     # --- questions ---
 
@@ -145,19 +160,19 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
         start, number = map(int, options["LIMIT"])
         order = options.get("SORTBY", [])
         columns = [column.removeprefix("@") for column in order[::2] if column != "MAX"]
-        if any(index.kinds.get(column) != "NUMERIC SORTABLE" for column in columns):
+        if any("SORTABLE" not in index.kinds.get(column, "") for column in columns):
             raise Rejected(f"Property not loaded nor in schema: {columns}")
         wanted = [loaded.removeprefix("@")] if loaded != "@__key" else []
         rows = self._filter(index, words[0], columns + wanted)
         if "GROUPBY" not in options:
             most = int(order[order.index("MAX") + 1])
-            keys = sorted(
-                rows,
-                key=lambda key: tuple(
-                    float(rows[key][column]) * (-1 if order[2 * place + 1] == "DESC" else 1)
-                    for place, column in enumerate(columns)
-                ),
-            )
+            keys = list(rows)
+            for place, column in reversed(list(enumerate(columns))):
+                is_text = index.kinds[column].startswith("TAG")
+                keys.sort(
+                    key=lambda key: rows[key][column] if is_text else float(rows[key][column]),
+                    reverse=order[2 * place + 1] == "DESC",
+                )
             return [1, *([loaded.removeprefix("@"), key] for key in keys[:most][start : start + number])]
         assert (options["GROUPBY"], options["REDUCE"]) == ([loaded], ["COUNT", "0", "AS", "number"])
         counts: dict[bytes | None, int] = {}
@@ -173,6 +188,7 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
         rows = {
             key.decode(): {name: value for name, value in zip(names, values, strict=True) if value is not None}
             for key, values in zip(found[::2], found[1::2], strict=True)
+            if not index.scans or int(key.rpartition(b":")[2]) % 2
         }
         return {
             key: row
@@ -181,7 +197,7 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
         }
 
 
-def _read_terms(index: Index, expression: str) -> list[tuple[bool, str, str, list[str]]]:
+def _read_terms(index: Index, expression: str) -> list[tuple[bool, str, str, Any]]:
     if expression == "*":
         return []
     terms, position = [], 0
@@ -189,14 +205,15 @@ def _read_terms(index: Index, expression: str) -> list[tuple[bool, str, str, lis
         term = _TERM.match(expression, position)
         if not term:
             raise Rejected(f"Syntax error at offset {position} near {expression[position : position + 20]}")
-        negation, column, tags, low, high, phrase = term.groups()
-        kind, wanted = (
-            ("TAG", tags.split("|"))
-            if tags
-            else ("TEXT NOSTEM", phrase.split())
-            if phrase
-            else ("NUMERIC", [low, high])
-        )
+        negation, column, tags, low, high, several, one = term.groups()
+        kind: str
+        wanted: list[Any]
+        if tags:
+            kind, wanted = "TAG", tags.split("|")
+        elif phrases := several or one:
+            kind, wanted = "TEXT NOSTEM", [phrase.strip('"').split() for phrase in phrases.split("|")]
+        else:
+            kind, wanted = "NUMERIC", [low, high]
         if not index.kinds.get(column, "").startswith(kind):
             raise Rejected(f"Unknown field at offset {position} near {column}")
         if kind == "NUMERIC" and not all(map(_NUMBER.fullmatch, wanted)):
@@ -206,7 +223,7 @@ def _read_terms(index: Index, expression: str) -> list[tuple[bool, str, str, lis
     return terms
 
 
-def _holds(row: Row, kind: str, column: str, wanted: list[str]) -> bool:
+def _holds(row: Row, kind: str, column: str, wanted: list[Any]) -> bool:
     if column not in row:
         return False
     value = row[column].decode()
@@ -214,10 +231,29 @@ def _holds(row: Row, kind: str, column: str, wanted: list[str]) -> bool:
         return bool({tag.lower() for tag in value.split(",")} & {tag.lower() for tag in wanted})
     if kind == "TEXT NOSTEM":
         assert re.fullmatch("[a-z0-9 ]*", value), "an analyser would cut this text"
-        return f" {' '.join(wanted)} " in f" {value} "
+        return any(occurs(value.split(), phrase) for phrase in wanted)
     low, high = wanted
     above = float(value) > float(low[1:]) if low[0] == "(" else float(value) >= float(low)
     return above and (float(value) < float(high[1:]) if high[0] == "(" else float(value) <= float(high))
+
+
+def occurs(tokens: list[str], phrase: list[str]) -> bool:
+    """Whether a phrase occurs, as the engine sees it: each token at or behind the place of the one before it.
+
+    So equal tokens that follow one another may stand at one place, and make up for a gap elsewhere.
+    """
+    places = [[place for place, token in enumerate(tokens, 1) if token == wanted] for wanted in phrase]
+    for first in places[0]:
+        last, gaps = first, 0
+        for later in places[1:]:
+            place = next((place for place in later if place >= last), None)
+            if place is None:
+                return False
+            gaps += place - last - 1
+            last = place
+        if gaps <= 0:
+            return True
+    return False
 
 
 def _read_options(words: list[str], known: set[str]) -> dict[str, list[str]]:

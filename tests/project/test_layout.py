@@ -39,7 +39,14 @@ ALLOWED = {
     | {"signals", "images", "originals", "registration", "search", "encoders", "stores", "api", "ui", "web"},
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.
-SHARED_BY_ENGINES = {"stores.base", "stores.sql", "stores.documents", "stores.text", "stores.rwlock"}
+SHARED_BY_ENGINES = {
+    "stores.base",
+    "stores.sql",
+    "stores.documents",
+    "stores.search_fields",
+    "stores.text",
+    "stores.rwlock",
+}
 
 
 def list_modules() -> list[Path]:

@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 
 import psycopg
 import pytest
+from pgvector.psycopg import register_vector
 from psycopg.errors import DiskFull, FeatureNotSupported, InsufficientPrivilege
 
 from image_search.errors import SchemaError, SettingsError, StoreFull, StoreUnavailable
@@ -18,8 +19,10 @@ from image_search.records import EmbeddingModel, ImageText, SearchFilter, Search
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store, postgres
 from image_search.stores.base import ImageStore
-from image_search.stores.postgres.database import create_extension, explain_error
+from image_search.stores.postgres.database import explain_error
 from image_search.stores.postgres.rows import insert_embeddings
+from image_search.stores.postgres.schema import create_extension
+from image_search.stores.postgres.search import explain_search
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.postgres_server import make_library, remove_library
@@ -72,10 +75,33 @@ class TestPostgresStore(ImageStoreContract):
         registrar.kill_and_finish(settings)
         registrar.check_library(settings)
 
-    def test_two_first_starts_at_once_make_one_schema(self, library: str) -> None:
-        with ThreadPoolExecutor(4) as pool:
-            models = list(pool.map(lambda _: make_first_model(library), range(4)))
-        assert len(set(models)) == 1
+    def test_first_starts_at_once_make_one_schema(self, library: str) -> None:
+        for _ in range(3):
+            with ThreadPoolExecutor(8) as pool:
+                models = list(pool.map(lambda _: make_first_model(library), range(8)))
+            assert len(set(models)) == 1
+            with psycopg.connect(library, autocommit=True) as connection:
+                [schema] = connection.execute("SELECT current_schema()").fetchone() or [""]
+                connection.execute(f"DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}")
+
+    def test_the_view_has_the_columns_of_the_original_application_first(self, store: ImageStore, library: str) -> None:
+        store.list_models()
+        with psycopg.connect(library) as connection:
+            columns = connection.execute("SELECT * FROM current_image_embeddings").description or []
+        assert [column.name for column in columns] == ["embedding_id", "image_id", "embedding", "model_id"]
+
+    def test_a_model_that_is_not_current_is_searched_in_the_table(
+        self, store: ImageStore, model: EmbeddingModel
+    ) -> None:
+        other = store.get_or_create_model("other", "1", 16)
+        image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
+        store.add_embeddings(other.model_id, image_ids[:2], make_embeddings(2, seed=5))
+        for current in (model, other):
+            store.set_current_model(current.model_id)
+            assert [
+                hit.image_id for hit in store.search_embedding(other.model_id, make_embeddings(2, seed=5)[1], 1)
+            ] == [image_ids[1]]
+            assert store.search_embedding(model.model_id, make_embeddings(1)[0], 1).total == 3
 
     def test_texts_of_any_length_are_stored_and_found(self, store: ImageStore, model: EmbeddingModel) -> None:
         long = "長い" * 3000
@@ -88,9 +114,9 @@ class TestPostgresStore(ImageStoreContract):
         ]
         images = [make_image(f"{n}.png", text, file_path=f"/{long}/{n}") for n, text in enumerate(texts)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(3))
-        assert [hit.image_id for hit in store.search_words([endless[200_000:200_006]])] == [image_ids[1]]
-        assert [hit.image_id for hit in store.search_words([run])] == [image_ids[2]]
-        assert store.search_words([run + "x"]) == []
+        assert [hit.image_id for hit in store.list_images([endless[200_000:200_006]])] == [image_ids[1]]
+        assert [hit.image_id for hit in store.list_images([run])] == [image_ids[2]]
+        assert len(store.list_images([run + "x"])) == 0
         assert store.count_images(SearchFilter(keyword=long, generator=long, generation_model=long)) == 1
         assert store.find_known_files([f"/{long}/2"])[f"/{long}/2"].image_id == image_ids[2]
 
@@ -117,13 +143,11 @@ class TestPostgresStore(ImageStoreContract):
         )
         with psycopg.connect(library, autocommit=True) as connection:
             connection.execute(statement)
-            connection.execute("ANALYZE images, image_embeddings")
-            plan = connection.execute(
-                f"EXPLAIN SELECT image_id, embedding::vector(16) <#> '{embeddings[0].tolist()}' AS distance "
-                f"FROM image_embeddings WHERE model_id = {model.model_id} ORDER BY distance, image_id LIMIT 16"
-            ).fetchall()
-        assert "embeddings_of_model_1" in str(plan)
+            connection.execute("ANALYZE images, image_embeddings, embedding_models")
+            register_vector(connection)
+            assert "embeddings_of_model_1" in explain_search(connection, model)
         approximate = [store.search_embedding(model.model_id, query) for query in make_embeddings(20, seed=1)]
+        assert {hits.total for hits in approximate} == {count}
         same = [len({*map(get_id, a)} & {*map(get_id, b)}) for a, b in zip(exact, approximate, strict=True)]
         assert sum(same) >= 0.95 * 20 * 16
         rare = store.search_embedding(model.model_id, embeddings[0], 30, filter=SearchFilter(generator="rare"))
@@ -137,6 +161,8 @@ class TestPostgresStore(ImageStoreContract):
             [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
             assert store.read_original(image_id) == image.data
             assert [path.read_bytes() for path in tmp_path.rglob(image.content_sha256)] == [image.data]
+            store.trash_images([image_id])
+            assert store.read_original(image_id) == image.data
             store.delete_images([image_id])
             assert not list(tmp_path.rglob(image.content_sha256))
 
@@ -154,6 +180,18 @@ class TestRefusals:
             open_library("postgresql://scott:t1%ger@host/pictures")
         assert "t1" not in str(caught.value)
 
+    @pytest.mark.parametrize("password", ["t1ger@home", "t1/ger", "12/ger", "t1@g/er", "t1?g@er"])
+    def test_a_password_that_breaks_the_url_is_refused_without_showing_any_of_it(self, password: str) -> None:
+        with pytest.raises(SettingsError, match="%40 for @") as caught:
+            open_library(f"postgresql://scott:{password}@db.example:5432/pictures")
+        assert "ger" not in str(caught.value)
+
+    def test_a_password_with_every_special_character_spelt_out_is_taken(self) -> None:
+        store = open_library("postgresql://scott:t1%40g%2Fer@127.0.0.1:1/pictures")
+        with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/pictures") as caught:
+            store.list_models()
+        assert "er@" not in str(caught.value)
+
     def test_tables_of_another_program_are_left_alone(self, library: str) -> None:
         with psycopg.connect(library, autocommit=True) as connection:
             connection.execute("CREATE TABLE images (id integer)")
@@ -163,8 +201,8 @@ class TestRefusals:
     def test_a_newer_schema_is_not_touched(self, library: str) -> None:
         open_library(library).list_models()
         with psycopg.connect(library, autocommit=True) as connection:
-            connection.execute("INSERT INTO image_search_schema VALUES (2)")
-        with pytest.raises(SchemaError, match="version 2"):
+            connection.execute("INSERT INTO image_search_schema VALUES (3)")
+        with pytest.raises(SchemaError, match="version 3"):
             open_library(library).list_models()
 
     @pytest.mark.parametrize(

@@ -65,3 +65,12 @@ def test_a_server_that_is_away_is_one_fault() -> None:
         faults = [finding for finding in check_library(store) if not finding.ok]
     assert [fault.name for fault in faults] == ["library"]
     assert "Never_Shown_1" not in str(faults)
+
+
+def test_an_index_that_searches_do_not_use_is_a_fault(store: ImageStore, library: str) -> None:
+    with psycopg.connect(library, autocommit=True) as connection:
+        connection.execute(INDEX.replace("vector_ip_ops", "vector_l2_ops"))
+    finding = look_at(store)["vector index"]
+    assert not finding.ok
+    assert "not used for the current model" in finding.what
+    assert f"DROP INDEX {NAME}" in finding.remedy

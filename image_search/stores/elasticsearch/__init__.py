@@ -1,10 +1,11 @@
-"""Elasticsearch 8 or 9. Everything but the originals is in two indexes; the originals are at ORIGINALS_URL.
+"""Elasticsearch 8.15 or newer. Everything but the originals is in its indexes; the originals are at ORIGINALS_URL.
 
 Elasticsearch has no transactions, so the order of writes decides. An image with its texts, preview and embeddings is
-one document, found whole or not at all. Originals are written before their documents; a batch is one request,
-and what the cluster accepted of it is taken back when it refused a part. Only a crash in that request leaves a part of
-a batch: whole images, and the next run adds the rest. Of deleted images the hashes are noted first, then the documents
-go, then the originals; the next writer finishes what a crash left. A lock lets one program at a time do either.
+one document, found whole or not at all; one in the trash is the same document without the fields that searches read.
+Originals are written before their documents; a batch is one request, and its images are taken back when the cluster
+refused a part. Only a crash in that request leaves a part of a batch: whole images, and the next run adds the rest. Of
+images that are removed the hashes are noted first, then the documents go, then the originals; the next writer finishes
+what a crash left. A lock lets one program at a time add, trash and remove images.
 
 Searches are exact: the inner product with every embedding that qualifies.
 """
@@ -12,9 +13,8 @@ Searches are exact: the inner product with every embedding that qualifies.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,15 @@ import numpy as np
 from image_search.errors import StoreError
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
+    Edits,
     EmbeddingModel,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
     SearchHit,
     StoreStatus,
@@ -36,59 +40,79 @@ from image_search.stores.base import (
     EVERYTHING,
     CountedField,
     Embeddings,
-    ImageStore,
-    embedding_not_found,
+    content_is_known,
+    find_model,
     image_not_found,
+    model_not_found,
 )
 from image_search.stores.documents import (
+    Place,
     add_model,
+    change_record,
     drop_model,
+    drop_paths,
     dump_models,
-    exact_key,
-    load_known_file,
+    list_wanted,
     load_models,
-    load_modified_ns,
     load_record,
-    make_record,
+    merge_image,
+    read_recognized,
+    recognize,
+    replace_content,
+    set_path,
     switch_model,
 )
-from image_search.stores.elasticsearch.client import (
-    Connection,
-    State,
-    change_images,
-    check_results,
-    explain_refusal,
-    read_images,
-    writing,
-)
+from image_search.stores.elasticsearch.client import Connection, State
 from image_search.stores.elasticsearch.documents import (
     Query,
-    add_embedding,
     build_nearest,
+    build_neighbours,
     build_query,
-    drop_embedding,
-    make_fields,
-    make_vector_field,
-    pack,
+    choose_vector_field,
+    match_keys,
+    match_model,
+    read_neighbour_score,
     unpack,
     unpack_embedding,
 )
+from image_search.stores.elasticsearch.migration import migrate
+from image_search.stores.elasticsearch.trash import ElasticsearchTrash
+from image_search.stores.elasticsearch.writes import (
+    Changes,
+    change_document,
+    change_images,
+    read_documents,
+    read_sources,
+)
+from image_search.stores.search_fields import (
+    LIVE,
+    TRASHED,
+    make_folder_key,
+    make_path_key,
+    make_recognizer_key,
+    sort_counts,
+)
 
-_NEWEST_FIRST = [{"upload_date": "desc"}, {"image_id": "desc"}]
-_OLDEST_FIRST = [{"image_id": "asc"}]
+_ORDERS: dict[Order, list[dict[str, str]]] = {
+    "registered": [{"upload_date": "desc"}, {"image_id": "desc"}],
+    "taken": [{"taken_order": "desc"}, {"upload_date": "desc"}, {"image_id": "desc"}],
+    "name": [{"sort_name": "asc"}, {"image_id": "asc"}],
+}
 _CHUNK = 500
-_ALL = 1_000_000
 _MAX_VALUES = 65_535  # of one count
-_MAX_ID = 2**63 - 1
+_MAX_NEIGHBOURS = 10_000
+_MAX_BUCKETS = 1000
 
 
-class ElasticsearchStore(ImageStore):
+class ElasticsearchStore(ElasticsearchTrash):
     """A library in one Elasticsearch cluster. Any number of threads and programs may use it at once."""
 
     def __init__(self, url: str, originals: Originals) -> None:
         super().__init__()
         self.originals = originals
-        self._cluster = Connection(url)
+        self._cluster = Connection(url, migrate)
+        self._fields: dict[int, str] = {}  # the vector field of each model
+        self._refuses_scripts = False
 
     @classmethod
     def open(cls, settings: Settings) -> ElasticsearchStore:
@@ -99,9 +123,11 @@ class ElasticsearchStore(ImageStore):
     # --- models ---------------------------------------------------------------------------------------------------
 
     def _add_model(self, name: str, version: str, dimension: int) -> None:
-        model_id = self._cluster.change_state(lambda state: _count_up(state, "last_model_id", 1))
-        self._cluster.add_vector_field(model_id, dimension)  # first, so that no model is without its field
-        self._change_models(lambda models: add_model(models, model_id, name, version, dimension))
+        while True:
+            field = _choose_field(self._cluster.read_state(), dimension)
+            self._cluster.add_vector_field(field, dimension)  # first, so that no model is without its field
+            if self._cluster.change_state(partial(_put_model, field, name, version, dimension)):
+                return
 
     def list_models(self) -> list[EmbeddingModel]:
         return load_models(self._cluster.read_state()["models"])
@@ -112,12 +138,17 @@ class ElasticsearchStore(ImageStore):
     def remove_model(self, model_id: int) -> None:
         self._change_models(lambda models: drop_model(models, model_id))
         self._dimensions.pop(model_id, None)
-        # Nobody finds the embeddings any more; what a crash leaves of them only takes room.
-        query = build_query(EVERYTHING, model_id=model_id)
-        while hits := self._cluster.search(query=query, size=_CHUNK, source=False):
-            change_images(
-                self._cluster, [hit["_id"] for hit in hits], lambda _, found: drop_embedding(found["models"], model_id)
-            )
+
+        def drop(changes: Changes) -> None:
+            for image_id, values in changes.found.items():
+                if model_id in values.recipes:
+                    changes.drop_embedding(image_id, model_id)
+
+        # No search finds the embeddings any more; what a crash leaves of them only takes room.
+        for query in (match_model(model_id), match_keys([TRASHED])):
+            image_ids = [int(hit["_id"]) for hit in self._cluster.scan(query, [])]
+            for start in range(0, len(image_ids), _CHUNK):
+                change_images(self._cluster, image_ids[start : start + _CHUNK], drop)
 
     def _change_models(self, change: Callable[[list[EmbeddingModel]], list[EmbeddingModel]]) -> None:
         def put(state: State) -> None:
@@ -125,164 +156,248 @@ class ElasticsearchStore(ImageStore):
 
         self._cluster.change_state(put)
 
+    def _find_field(self, model_id: int) -> str:
+        """The vector field of a model."""
+        if model_id not in self._fields:
+            fields = self._cluster.read_state()["fields"]
+            self._fields = {int(known_id): field for known_id, field in fields.items()}
+        if model_id not in self._fields:
+            raise model_not_found(model_id)
+        return self._fields[model_id]
+
     # --- registration -----------------------------------------------------------------------------------------------
 
-    def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
-        return {sha256: found["image_id"] for sha256, found in read_images(self._cluster, hashes, ["image_id"])}
-
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
+        wanted = set(paths)
         known: dict[str, KnownFile] = {}
-        for start in range(0, len(paths), _CHUNK):
-            tags = [exact_key("p", path) for path in paths[start : start + _CHUNK]]
-            for document in self._list_records({"terms": {"tags": tags}}, _OLDEST_FIRST, _ALL):
-                path, file = load_known_file(document)
-                known[path] = file  # the latest picture of a path wins
+        for document in self._find_documents("tags", list(map(make_path_key, paths))):
+            for path in wanted.intersection(document.paths):
+                if file := document.find_known_file(path):
+                    known[path] = file
         return known
 
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None:
-        self._change_record(
-            image_id, lambda record, _: (replace(record, file_path=file_path, file_name=file_name), modified_ns)
-        )
+    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
+        place = Place(file_path, byte_size, modified_ns)
+
+        def put(changes: Changes) -> None:
+            if image_id not in changes.list_live():
+                raise image_not_found(image_id)
+            set_path(changes.documents, image_id, file_name, place)
+
+        with self._writing() as ensure_locked:
+            document = read_documents(self._cluster, [image_id]).get(image_id)
+            owners = self._find_owners([(file_path, document.film if document else None)])
+            change_images(self._cluster, [image_id, *owners], put, ensure_locked)
+
+    def _remove_paths(self, paths: list[str]) -> int:
+        known: set[str] = set()
+
+        def drop(changes: Changes) -> None:
+            for image_id in changes.list_live():
+                document = changes.documents[image_id]
+                known.update({*paths}.intersection(document.paths))
+                changes.documents[image_id] = drop_paths(document, paths)
+
+        with self._writing() as ensure_locked:
+            owners = self._find_owners([(path, None) for path in paths])
+            change_images(self._cluster, owners, drop, ensure_locked)
+        return len(known)
+
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found = dict[str, int]()
+        query = {"bool": {"filter": [match_keys([LIVE]), match_keys([make_folder_key(folder)])]}}
+        for separator in ("/", "\\"):
+            start, end = folder + separator, folder + chr(ord(separator) + 1)
+            found |= self._list_paths_between(query, max(start, after), end, limit)
+        return sorted(found.items())[:limit]
+
+    def _list_paths_between(self, query: Query, after: str, end: str, limit: int) -> dict[str, int]:
+        """Paths behind one and before another, with one of their images."""
+        found: dict[str, int] = {}
+        sources = [{"path": {"terms": {"field": "paths"}}}]
+        while len(found) < limit:
+            pages = {
+                "composite": {"size": min(limit, _MAX_BUCKETS), "sources": sources, "after": {"path": after}},
+                "aggregations": {"first": {"min": {"field": "image_id"}}},
+            }
+            answer = self._cluster.ask(query=query, size=0, aggregations={"pages": pages})
+            buckets = answer["aggregations"]["pages"]["buckets"]
+            for bucket in buckets:
+                if bucket["key"]["path"] >= end:
+                    return found
+                found[bucket["key"]["path"]] = int(bucket["first"]["value"])
+            if not buckets:
+                break
+            after = buckets[-1]["key"]["path"]
+        return found
 
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
-        # The first of equal pictures counts.
-        first: dict[str, int] = {}
-        for number, image in enumerate(images):
-            first.setdefault(image.content_sha256, number)
         if any(not isinstance(image.preview, bytes) for image in images):
             raise StoreError("An image without a preview cannot be added. Nothing of this batch was kept.")
-        with writing(self._cluster) as ensure_locked:
-            self._delete_orphaned_originals()
-            try:
-                self.originals.write({image.content_sha256: image.data for image in images})
-                known = self._find_known_hashes(list(first))
-                new = [images[number] for sha256, number in first.items() if sha256 not in known]
-                rows = {sha256: embeddings[number] for sha256, number in first.items()}
-                ensure_locked()
-                self._put_embeddings(model_id, {sha256: rows[sha256] for sha256 in known}, is_replacing=False)
-                known |= self._insert(model_id, new, rows)
-            except BaseException:
-                with suppress(StoreError):
-                    ensure_locked()  # else somebody may be adding the same pictures by now
-                    self.originals.delete(first.keys() - self._find_known_hashes(list(first)).keys())
-                raise
+        hashes = list(dict.fromkeys(image.content_sha256 for image in images))
+        # The first of equal images counts.
+        first = {image.content_sha256: number for number, image in reversed(list(enumerate(images)))}
+        upload_date = datetime.now(UTC).replace(tzinfo=None)
+        with self._writing(_list_contents(images)) as ensure_locked:
+            documents = self._find_documents_of(hashes)
+            known = {sha256: document.image_id for sha256, document in documents.items()}
+            there = set(known.values())
+            self._check_frames(images, known)
+            owners = self._find_owners(list_wanted(images))
+            known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
+
+            def add(changes: Changes) -> None:
+                for image in images:
+                    merge_image(changes.documents, known[image.content_sha256], image, upload_date)
+                for sha256, number in first.items():
+                    image_id, image = known[sha256], images[number]
+                    if image_id not in there:
+                        changes.previews[image_id] = image.preview
+                    if image_id not in there or model_id not in changes.recipes.get(image_id, {}):
+                        changes.put_embedding(image_id, model_id, embeddings[number], image.recipe)
+
+            change_images(self._cluster, [*known.values(), *owners], add, ensure_locked)
+            self._forget(list(self._find_remembered(hashes)))
         return [known[image.content_sha256] for image in images]
 
-    def _insert(self, model_id: int, images: list[NewImage], rows: Mapping[str, Embeddings]) -> dict[str, int]:
-        if not images:
+    def _reserve_ids(self, hashes: Sequence[str]) -> dict[str, int]:
+        if not hashes:
             return {}
-        upload_date = datetime.now(UTC).replace(tzinfo=None)
-        last = self._cluster.change_state(lambda state: _count_up(state, "last_image_id", len(images)))
-        operations: list[dict[str, Any]] = []
-        inserted = {}
-        for image_id, image in enumerate(images, last - len(images) + 1):
-            record = make_record(image_id, image, upload_date)
-            inserted[image.content_sha256] = image_id
-            document = {
-                **make_fields(record, image.modified_ns),
-                **add_embedding([], model_id, rows[image.content_sha256]),
-                "preview": pack(image.preview),
-            }
-            operations += [{"create": {"_id": image.content_sha256}}, document]
-        results = self._cluster.write(operations)
-        refused = next((result for result in results if "error" in result), None)
-        if refused is not None:
-            accepted = [result["_id"] for result in results if "error" not in result]
-            self._cluster.write([{"delete": {"_id": sha256}} for sha256 in accepted])
-            raise explain_refusal(refused["status"], str(refused["error"].get("reason")), self._cluster.location)
-        return inserted
+        last = self._cluster.change_state(lambda state: _count_up(state, "last_image_id", len(hashes)))
+        return dict(zip(hashes, range(last - len(hashes) + 1, last + 1), strict=True))
 
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None:
-        hashes = self._find_hashes(image_ids)
-        rows = {
-            hashes[image_id]: row for image_id, row in zip(image_ids, embeddings, strict=True) if image_id in hashes
-        }
-        self._put_embeddings(model_id, rows, is_replacing=True)
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        old: set[str] = set()
 
-    def _put_embeddings(self, model_id: int, rows: Mapping[str, Embeddings], is_replacing: bool) -> None:
-        def put(sha256: str, found: dict[str, Any]) -> dict[str, Any] | None:
-            if model_id in found["models"] and not is_replacing:
-                return None
-            return add_embedding(found["models"], model_id, rows[sha256])
+        def put(changes: Changes) -> None:
+            if image_id not in changes.list_live():
+                raise image_not_found(image_id)
+            before = changes.documents[image_id]
+            old.add(before.sha256)
+            changes.documents[image_id] = replace_content(before, image)
+            changes.previews[image_id] = image.preview
+            for other_id in list(changes.recipes[image_id]):
+                changes.drop_embedding(image_id, other_id)
+            changes.put_embedding(image_id, model_id, embedding, image.recipe)
 
-        change_images(self._cluster, list(rows), put)
+        with self._writing(_list_contents([image])) as ensure_locked:
+            owner = self._find_documents_of([image.content_sha256]).get(image.content_sha256)
+            if owner is not None and owner.image_id != image_id:
+                raise content_is_known(owner.image_id)
+            self._check_frames([image], {image.content_sha256: image_id})
+            before = read_documents(self._cluster, [image_id])
+            hashes = [document.sha256 for document in before.values()]
+            self._cluster.change_state(lambda state: state["removed_originals"].extend(hashes))
+            change_images(self._cluster, [image_id], put, ensure_locked)
+            self._forget(list(self._find_remembered([image.content_sha256])))
+            self._delete_orphaned_originals()
 
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
+        rows = dict(zip(image_ids, embeddings, strict=True))
+
+        def put(changes: Changes) -> None:
+            for image_id in changes.list_live():
+                changes.put_embedding(image_id, model_id, rows[image_id], recipe)
+
+        change_images(self._cluster, image_ids, put)
+
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
+        return self._list_after(after_id, limit, must_not=[match_model(model_id, min_recipe)])
+
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_after(after_id, limit, [{"range": {"recipe": {"lt": recipe}}}])
+
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_after(after_id, limit, must_not=[match_keys([make_recognizer_key(recognizer)])])
+
+    def _list_after(
+        self, after_id: int, limit: int, conditions: Sequence[Query] = (), must_not: Sequence[Query] = ()
+    ) -> list[int]:
         after = {"range": {"image_id": {"gt": after_id}}}
-        query = {"bool": {"filter": [after], "must_not": [{"term": {"models": model_id}}]}}
-        hits = self._cluster.search(query=query, sort=_OLDEST_FIRST, size=limit, source=["image_id"])
-        return [hit["_source"]["image_id"] for hit in hits]
+        query = {"bool": {"filter": [match_keys([LIVE]), after, *conditions], "must_not": list(must_not)}}
+        hits, _ = self._cluster.search(query=query, sort=[{"image_id": "asc"}], size=limit, source=False)
+        return [int(hit["_id"]) for hit in hits]
+
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+        def put(changes: Changes) -> None:
+            if image_id not in changes.list_live():
+                raise image_not_found(image_id)
+            before = changes.documents[image_id]
+            changes.documents[image_id] = change_record(before, dominant_color=dominant_color, recipe=recipe)
+            changes.previews[image_id] = preview
+
+        change_images(self._cluster, [image_id], put)
+
+    # --- texts ------------------------------------------------------------------------------------------------------
 
     def _set_text(self, image_id: int, text: ImageText) -> bool:
-        return self._change_record(image_id, lambda record, modified_ns: (replace(record, text=text), modified_ns))
+        return change_document(self._cluster, image_id, partial(change_record, text=text))
 
-    def _change_record(
-        self, image_id: int, change: Callable[[ImageRecord, int | None], tuple[ImageRecord, int | None]]
-    ) -> bool:
-        was_found = has_changed = False
+    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+        return change_document(self._cluster, image_id, partial(change_record, edits=edits))
 
-        def put(_: str, found: dict[str, Any]) -> dict[str, Any] | None:
-            nonlocal was_found, has_changed
-            before = load_record(found["record"]), load_modified_ns(found["record"])
-            after = change(*before)
-            was_found, has_changed = True, after != before
-            return make_fields(*after) if has_changed else None
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        change_document(self._cluster, image_id, lambda document: recognize(document, recognized))
 
-        change_images(self._cluster, list(self._find_hashes([image_id]).values()), put)
-        if not was_found:
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        found = read_documents(self._cluster, [image_id])
+        if image_id not in found:
             raise image_not_found(image_id)
-        return has_changed
-
-    def _delete_images(self, image_ids: list[int]) -> int:
-        hashes = list(self._find_hashes(image_ids).values())
-        if not hashes:
-            return 0
-        with writing(self._cluster) as ensure_locked:
-            ensure_locked()
-            self._cluster.change_state(lambda state: state["removed_originals"].extend(hashes))
-            results = self._cluster.write([{"delete": {"_id": sha256}} for sha256 in hashes])
-            check_results(self._cluster, results)
-            self._delete_orphaned_originals()
-        return sum(result["result"] == "deleted" for result in results)
-
-    def _delete_orphaned_originals(self) -> None:
-        # While nobody can add the same picture again. What a crash left undone is done by the next one.
-        removed = self._cluster.read_state()["removed_originals"]
-        if removed:
-            self.originals.delete(set(removed) - self._find_known_hashes(removed).keys())
-
-            def forget(state: State) -> None:
-                state["removed_originals"] = [sha256 for sha256 in state["removed_originals"] if sha256 not in removed]
-
-            self._cluster.change_state(forget)
+        return read_recognized(found[image_id])
 
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]:
-        qualifying = build_query(filter, model_id=model_id)
-        hits = self._cluster.search(
-            query=build_nearest(qualifying, make_vector_field(model_id), embedding),
-            sort=[{"_score": "desc"}, {"image_id": "asc"}],
-            from_=offset,
-            size=limit,
-            source=["record"],
-        )
-        return [SearchHit(load_record(hit["_source"]["record"]), 1 - hit["sort"][0]) for hit in hits]
+    ) -> Hits:
+        field, query = self._find_field(model_id), build_query(filter, model_id=model_id)
+        if not self._refuses_scripts:
+            try:
+                hits, total = self._cluster.search(
+                    query=build_nearest(query, field, embedding),
+                    sort=[{"_score": "desc"}, {"image_id": "asc"}],
+                    from_=offset,
+                    size=limit,
+                    source=["record"],
+                )
+                found = [(hit, 1 - hit["sort"][0]) for hit in hits]
+                return Hits(tuple(_make_hit(hit, distance) for hit, distance in found), total)
+            except StoreError as error:
+                if "allow_expensive_queries" not in str(error):
+                    raise
+                self._refuses_scripts = True
+        return self._list_neighbours(query, field, embedding, limit, offset)
 
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(build_query(filter, words), limit, offset)
+    def _list_neighbours(self, query: Query, field: str, embedding: Embeddings, limit: int, offset: int) -> Hits:
+        depth = offset + limit
+        if depth > _MAX_NEIGHBOURS:
+            raise StoreError(
+                f"{self._cluster.location} refuses scripts (search.allow_expensive_queries) and gives the nearest "
+                f"{_MAX_NEIGHBOURS:,} images only. Narrow the search by a filter."
+            )
+        count = min(depth + 16, _MAX_NEIGHBOURS)
+        while True:
+            hits, _ = self._cluster.search(
+                query=build_neighbours(query, field, embedding, count),
+                sort=[{"_score": "desc"}, {"image_id": "asc"}],
+                size=count,
+                source=False,
+            )
+            # Which of several equally near ones are among them is the cluster's affair, so a tie is asked for whole.
+            scores = [hit["sort"][0] for hit in hits]
+            if len(hits) < count or count == _MAX_NEIGHBOURS or scores[-1] < scores[depth - 1]:
+                break
+            count = min(2 * count, _MAX_NEIGHBOURS)
+        page = hits[offset:depth]
+        sources = dict(read_sources(self._cluster, [int(hit["_id"]) for hit in page], ["record"]))
+        found = [(sources.get(int(hit["_id"])), -read_neighbour_score(hit["sort"][0])) for hit in page]
+        hits_found = tuple(_make_hit(source, distance) for source, distance in found if source is not None)
+        return Hits(hits_found, self._count(query))
 
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(build_query(filter), limit, offset)
-
-    def _list_newest(self, query: Query, limit: int, offset: int) -> list[SearchHit]:
-        return [SearchHit(load_record(found)) for found in self._list_records(query, _NEWEST_FIRST, limit, offset)]
-
-    def _list_records(self, query: Query, order: list[dict[str, str]], limit: int, offset: int = 0) -> list[str]:
-        hits = self._cluster.search(query=query, sort=order, from_=offset, size=limit, source=["record"])
-        return [hit["_source"]["record"] for hit in hits]
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+        return self._list_hits(build_query(filter, terms), _ORDERS[order], limit, offset)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return self._count(build_query(filter))
@@ -292,63 +407,36 @@ class ElasticsearchStore(ImageStore):
             return int(client.count(index=self._cluster.index, query=query)["count"])
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        counted = {"values": {"terms": {"field": field, "size": _MAX_VALUES}}}
-        with self._cluster.client() as client:
-            answer = client.search(index=self._cluster.index, query=build_query(filter), size=0, aggregations=counted)
-        counts = {bucket["key"]: bucket["doc_count"] for bucket in answer["aggregations"]["values"]["buckets"]}
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        counted = {"values": {"terms": {"field": f"counted_{field}", "size": _MAX_VALUES}}}
+        answer = self._cluster.ask(query=build_query(filter), size=0, aggregations=counted)
+        buckets = answer["aggregations"]["values"]["buckets"]
+        return sort_counts(((bucket["key"], bucket["doc_count"]) for bucket in buckets), field)
 
-    # --- one image --------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        found = self._read_images(image_ids, "record")
-        for image_id in image_ids:
-            if image_id not in found:
-                raise image_not_found(image_id)
-        return [load_record(found[image_id]) for image_id in image_ids]
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
+        return {image_id: found.record for image_id, found in read_documents(self._cluster, image_ids).items()}
 
-    def _read_images(self, image_ids: Sequence[int], field: str) -> dict[int, Any]:
-        """One field of those of these images that exist; a dot leads into it."""
-        found: dict[int, Any] = {}
-        known = [image_id for image_id in image_ids if 0 < image_id <= _MAX_ID]
-        for start in range(0, len(known), _CHUNK):
-            query = {"terms": {"image_id": known[start : start + _CHUNK]}}
-            for hit in self._cluster.search(query=query, size=_CHUNK, source=["image_id", field]):
-                value: Any = hit["_source"]
-                for name in field.split("."):
-                    value = value.get(name) if value else None
-                found[hit["_source"]["image_id"]] = value
-        return found
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
+        sources = read_sources(self._cluster, image_ids, ["preview"])
+        return {image_id: unpack(found["_source"]["preview"]) for image_id, found in sources}
 
-    def _find_hashes(self, image_ids: Sequence[int]) -> dict[int, str]:
-        found = self._read_images(image_ids, "record")
-        return {image_id: load_record(document).content_sha256 for image_id, document in found.items()}
-
-    def read_original(self, image_id: int) -> bytes:
-        return self.originals.read(self.get_image(image_id).content_sha256)
-
-    def read_preview(self, image_id: int) -> bytes:
-        found = self._read_images([image_id], "preview")
-        if image_id not in found:
-            raise image_not_found(image_id)
-        return unpack(found[image_id])
-
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        embedding = self._read_images([image_id], f"vectors.{model_id}").get(image_id)
-        if embedding is None or all(model.model_id != model_id for model in self.list_models()):
-            raise embedding_not_found(image_id, model_id)
-        return unpack_embedding(embedding)
-
-    def find_by_file_name(self, file_name: str) -> list[int]:
-        query = {"term": {"tags": exact_key("n", file_name)}}
-        hits = self._cluster.search(query=query, sort=_OLDEST_FIRST, size=_ALL, source=["image_id"])
-        return [hit["_source"]["image_id"] for hit in hits]
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
+        if all(model.model_id != model_id for model in self.list_models()):
+            return {}
+        name = str(model_id)
+        embeddings: dict[int, Embeddings] = {}
+        for image_id, found in read_sources(self._cluster, image_ids, [f"vectors.{name}"]):
+            packed = (found["_source"].get("vectors") or {}).get(name)
+            if packed is not None:
+                embeddings[image_id] = unpack_embedding(packed)
+        return embeddings
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
     def sample_embeddings(self, model_id: int, size: int) -> Embeddings:
         dimension = self._get_dimension(model_id)
-        hits = self._cluster.search(
+        hits, _ = self._cluster.search(
             query=build_query(EVERYTHING, model_id=model_id),
             sort=[{"shuffle": "asc"}, {"image_id": "asc"}],
             size=size,
@@ -356,6 +444,12 @@ class ElasticsearchStore(ImageStore):
         )
         rows = [unpack_embedding(hit["_source"]["vectors"][str(model_id)]) for hit in hits]
         return np.array(rows, np.float32).reshape(len(rows), dimension)
+
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
+        return self._cluster.list_settings(prefix)
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        self._cluster.set_setting(name, value)
 
     def get_status(self) -> StoreStatus:
         models = self.list_models()
@@ -366,7 +460,7 @@ class ElasticsearchStore(ImageStore):
             location=self._cluster.location,
             image_count=self.count_images(),
             models=tuple((model, self._count(build_query(EVERYTHING, model_id=model.model_id))) for model in models),
-            details={"originals": str(self.originals)},
+            trash_count=self._count(match_keys([TRASHED])),
         )
 
     def close(self) -> None:
@@ -376,3 +470,30 @@ class ElasticsearchStore(ImageStore):
 def _count_up(state: State, counter: str, number: int) -> int:
     state[counter] += number
     return int(state[counter])
+
+
+def _choose_field(state: State, dimension: int) -> str:
+    """A vector field for one more model: none that a model which is there uses."""
+    models = load_models(state["models"])
+    return choose_vector_field(dimension, [state["fields"][str(model.model_id)] for model in models])
+
+
+def _put_model(field: str, name: str, version: str, dimension: int, state: State) -> bool:
+    """Add a model with this field; False when another program took the field meanwhile."""
+    models = load_models(state["models"])
+    if find_model(models, name, version) is None:
+        if _choose_field(state, dimension) != field:
+            return False
+        model_id = _count_up(state, "last_model_id", 1)
+        state["models"] = dump_models(add_model(models, model_id, name, version, dimension))
+        state["fields"][str(model_id)] = field
+    return True
+
+
+def _make_hit(hit: Any, distance: float) -> SearchHit:
+    return SearchHit(load_record(hit["_source"]["record"]), distance)
+
+
+def _list_contents(images: Sequence[NewImage]) -> Mapping[str, bytes]:
+    """The originals that are kept, by hash."""
+    return {image.content_sha256: image.data for image in images if image.data is not None}

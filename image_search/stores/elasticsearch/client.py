@@ -1,36 +1,49 @@
-"""One library in one Elasticsearch cluster: its two indexes, its state, and what refusals mean to a person.
+"""One library in one Elasticsearch cluster: its indexes, its state, its lock, and what refusals mean to a person.
 
-The index NAME holds the images, the index NAME-library one document with everything that is there once: models and
-counters. It is changed on the condition that nobody else changed it meanwhile.
+The index NAME-images holds the images, NAME-deleted what is remembered of deleted ones, NAME-library settings and one
+document with everything that is there once: models and counters. It is changed on the condition that no other program
+changed it meanwhile. Schema 1 had the images in the index NAME.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import elasticsearch
 from elastic_transport import TransportError
 from elasticsearch import ApiError, BadRequestError, ConflictError, NotFoundError, UnsupportedProductError
 
-from image_search.errors import SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.elasticsearch.documents import MAPPINGS, SETTINGS, make_vector_field
+from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
+from image_search.stores.base import SCHEMA_VERSION, newer_schema
+from image_search.stores.elasticsearch.documents import (
+    ANALYSIS,
+    DELETED_MAPPINGS,
+    MAPPINGS,
+    SIZING,
+    describe_vector_field,
+)
 
 T = TypeVar("T")
 State = dict[str, Any]
 
-SCHEMA_VERSION = 1
+_log = logging.getLogger(__name__)
 
 _STATE_ID = "state"
+_SETTING = "setting:"  # before the name of a setting, in the index of the state
+_MAX_SETTINGS = 10_000
+_CHUNK = 500
 _FIRST_STATE = {
     "schema": SCHEMA_VERSION,
     "models": "[]",
+    "fields": {},  # the vector field of each model, by model_id
     "last_model_id": 0,
     "last_image_id": 0,
     "removed_originals": [],
@@ -45,10 +58,17 @@ _FORM = (
 class Connection:
     """Speaks with one cluster for any number of threads. It is reached, and the indexes made, when first needed."""
 
-    def __init__(self, url: str) -> None:
-        address, self.index, options = _read_url(url)
-        self.location = f"{address}/{self.index}"
-        self.state_index = f"{self.index}-library"
+    def __init__(self, url: str, migrate: Callable[[Connection, Any, State, Callable[[], None]], None]) -> None:
+        """migrate: carries a library of schema 1 over, given the client, its state and a function that keeps the lock.
+
+        It may be interrupted and called again.
+        """
+        self._migrate = migrate
+        address, self.name, options = _read_url(url)
+        self.location = f"{address}/{self.name}"
+        self.index = f"{self.name}-images"
+        self.deleted_index = f"{self.name}-deleted"
+        self.state_index = f"{self.name}-library"
         self._client = elasticsearch.Elasticsearch(address, request_timeout=120, max_retries=2, **options)
         self._lock = threading.Lock()
         self._prepared = False
@@ -90,46 +110,106 @@ class Connection:
                     continue
             return result
 
-    def write(self, operations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Send operations in one request and make them visible together. Returns what became of each."""
+    def write(self, operations: Sequence[dict[str, Any]], index: str | None = None) -> list[dict[str, Any]]:
+        """Send operations in one request and make them visible together. Returns what became of each.
+
+        The driver repeats a request that was not answered, so an operation may meet its own result.
+        """
         with self.client() as client:
-            answer = client.bulk(index=self.index, operations=operations, refresh=True)
+            answer = client.bulk(index=index or self.index, operations=operations, refresh=True)
         return [next(iter(item.values())) for item in answer["items"]]
 
-    def search(self, **question: Any) -> list[dict[str, Any]]:
-        """The hits of a search in the index of images."""
+    def search(self, index: str | None = None, **question: Any) -> tuple[list[dict[str, Any]], int]:
+        """The hits of a search, in the index of images unless another is named, and how many there are in all."""
+        answer = self.ask(index, track_total_hits=True, **question)
+        return answer["hits"]["hits"], int(answer["hits"]["total"]["value"])
+
+    def ask(self, index: str | None = None, **question: Any) -> Any:
+        """The whole answer to a search."""
         with self.client() as client:
-            answer = client.search(index=self.index, track_total_hits=False, **question)
+            answer = client.search(index=index or self.index, **question)
         if answer["timed_out"] or answer["_shards"]["failed"]:
             raise StoreUnavailable(f"{self.location} answered in part only. Check the state of the cluster.")
-        hits: list[dict[str, Any]] = answer["hits"]["hits"]
-        return hits
+        return answer
 
-    def add_vector_field(self, model_id: int, dimension: int) -> None:
-        """Let the index hold embeddings of a new model: without an index of neighbours, so every search is exact."""
-        field = {"type": "dense_vector", "dims": dimension, "index": False}
+    def scan(self, query: dict[str, Any], source: Sequence[str], order: str = "asc") -> Iterator[dict[str, Any]]:
+        """All hits of a query by image_id, page by page."""
+        after: dict[str, Any] = {}
+        while True:
+            hits, _ = self.search(query=query, sort=[{"image_id": order}], size=_CHUNK, source=source, **after)
+            yield from hits
+            if len(hits) < _CHUNK:
+                return
+            after = {"search_after": hits[-1]["sort"]}
+
+    def list_settings(self, prefix: str) -> dict[str, str]:
+        """Settings with names that begin like this, each a document of its own."""
         with self.client() as client:
-            client.indices.put_mapping(index=self.index, properties={make_vector_field(model_id): field})
+            answer = client.search(index=self.state_index, query={"match_all": {}}, size=_MAX_SETTINGS)
+        documents = {hit["_id"].removeprefix(_SETTING): hit["_source"] for hit in answer["hits"]["hits"]}
+        found = {name: document["value"] for name, document in documents.items() if "value" in document}
+        return {name: found[name] for name in sorted(found) if name.startswith(prefix)}
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Keep a setting; None removes it."""
+        with self.client() as client:
+            if value is not None:
+                client.index(index=self.state_index, id=_SETTING + name, document={"value": value}, refresh=True)
+                return
+            with suppress(NotFoundError):
+                client.delete(index=self.state_index, id=_SETTING + name, refresh=True)
+
+    def add_vector_field(self, field: str, dimension: int) -> None:
+        """Let the index hold embeddings of a dimension. Nothing happens when it does already."""
+        with self.client() as client:
+            client.indices.put_mapping(index=self.index, properties={field: describe_vector_field(dimension)})
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[], None]]:
+        """Hold the lock. Yields a function that raises StoreUnavailable if it was lost in the meantime."""
+        with self.client() as client, lock(client, self.state_index, self.location) as held:
+            yield held.ensure
 
     def close(self) -> None:
         self._client.close()
 
     def _prepare(self) -> None:
-        for index, mappings in ((self.index, MAPPINGS), (self.state_index, {"enabled": False})):
-            try:
-                self._client.indices.create(index=index, mappings=mappings, settings=SETTINGS)
-            except BadRequestError as error:
-                if error.message != "resource_already_exists_exception":
-                    raise
         try:
-            self._client.create(index=self.state_index, id=_STATE_ID, document=_FIRST_STATE)
-        except ConflictError:
-            found = self._client.get(index=self.state_index, id=_STATE_ID)["_source"]["schema"]
-            if found != SCHEMA_VERSION:
-                raise SchemaError(
-                    f"{self.location} has schema version {found}, this program knows version {SCHEMA_VERSION}. "
-                    "Use the version of the program that made it, or name another index in DATABASE_URL."
-                ) from None
+            state = self._client.get(index=self.state_index, id=_STATE_ID)["_source"]
+        except NotFoundError:
+            self.make_indexes(self._client)
+            with suppress(ConflictError):  # the last step of making a library; another program was quicker
+                self._client.create(index=self.state_index, id=_STATE_ID, document=_FIRST_STATE)
+            return
+        if state["schema"] > SCHEMA_VERSION:
+            raise newer_schema(self.location, state["schema"])
+        if state["schema"] < SCHEMA_VERSION:
+            with lock(self._client, self.state_index, self.location) as held:
+                state = self._client.get(index=self.state_index, id=_STATE_ID)["_source"]
+                if state["schema"] < SCHEMA_VERSION:
+                    self.make_indexes(self._client)
+                    self._migrate(self, self._client, state, held.keep)
+                    done = {**_FIRST_STATE, **state, "schema": SCHEMA_VERSION}  # the last step
+                    self._client.index(index=self.state_index, id=_STATE_ID, document=done)
+                    self._client.options(ignore_status=404).indices.delete(index=self.name)
+                    _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
+
+    def make_indexes(self, client: Any) -> None:
+        """Make what indexes of the library are not there."""
+        for index, mappings in (
+            (self.index, MAPPINGS),
+            (self.deleted_index, DELETED_MAPPINGS),
+            (self.state_index, {"enabled": False}),
+        ):
+            try:
+                client.indices.create(index=index, mappings=mappings, settings={**SIZING, "analysis": ANALYSIS})
+            except BadRequestError as error:
+                if "serverless" in find_reason(error):
+                    client.options(ignore_status=400).indices.create(
+                        index=index, mappings=mappings, settings={"analysis": ANALYSIS}
+                    )
+                elif error.message != "resource_already_exists_exception":
+                    raise
 
 
 def explain_error(error: Exception, location: str) -> StoreError:
@@ -146,6 +226,8 @@ def explain_refusal(status: int, reason: str, location: str) -> StoreError:
     """The same for the status and reason of a request or of one operation in it."""
     if "flood-stage" in reason or "disk usage exceeded" in reason:
         return StoreFull(f"The disk of {location} is full. Nothing of this batch was kept; free some space, run again.")
+    if "Result window is too large" in reason:
+        return StoreError(f"{location} gives no images so far down a list. Narrow the search by a filter.")
     if status in (401, 403):
         return StoreError(f"{location} does not let this user do that ({reason}). Check the user in DATABASE_URL.")
     if status in (408, 429, 502, 503, 504):
@@ -197,98 +279,55 @@ _PATIENCE = 150.0
 _PAUSE = 0.05
 
 
+class Held(NamedTuple):
+    """A lock that is held. Both raise StoreUnavailable if it was lost in the meantime."""
+
+    ensure: Callable[[], None]
+    keep: Callable[[], None]  # for work that takes longer than a lease
+
+
 @contextmanager
-def writing(connection: Connection) -> Iterator[Callable[[], None]]:
-    """Hold the lock. Yields a function that raises StoreUnavailable if it was lost in the meantime."""
+def lock(client: Any, index: str, location: str) -> Iterator[Held]:
+    """Hold the lock of a library. index: that of its state."""
     holder = uuid.uuid4().hex
-    index = connection.state_index
-    with connection.client() as client:
-        _take(connection, holder)
+    _take(client, index, location, holder)
 
-        def ensure_locked() -> None:
-            try:
-                if client.get(index=index, id=_ID)["_source"]["holder"] == holder:
-                    return
-            except NotFoundError:
-                pass
-            raise StoreUnavailable(f"Writing to {connection.location} took too long. Nothing was kept; try again.")
-
+    def ensure() -> None:
         try:
-            yield ensure_locked
-        finally:
-            with suppress(ApiError, TransportError, StoreUnavailable):  # an error inside says more
-                ensure_locked()
-                client.delete(index=index, id=_ID)
+            if client.get(index=index, id=_ID)["_source"]["holder"] == holder:
+                return
+        except NotFoundError:
+            pass
+        raise StoreUnavailable(f"Writing to {location} took too long. Nothing was kept; try again.")
+
+    def keep() -> None:
+        ensure()
+        client.index(index=index, id=_ID, document={"holder": holder})
+
+    try:
+        yield Held(ensure, keep)
+    finally:
+        with suppress(ApiError, TransportError, StoreUnavailable):  # an error inside says more
+            ensure()
+            client.delete(index=index, id=_ID)
 
 
-def _take(connection: Connection, holder: str) -> None:
-    index = connection.state_index
+def _take(client: Any, index: str, location: str, holder: str) -> None:
+    document = {"holder": holder}
     seen, since, begun = None, time.monotonic(), time.monotonic()
     while time.monotonic() - begun < _PATIENCE:
-        with connection.client() as client:
-            try:
-                client.create(index=index, id=_ID, document={"holder": holder})
+        with suppress(ConflictError):
+            client.create(index=index, id=_ID, document=document)
+            return
+        with suppress(NotFoundError, ConflictError):
+            found = client.get(index=index, id=_ID)
+            version = (found["_seq_no"], found["_primary_term"])
+            if found["_source"]["holder"] == holder:  # made by a request that was not answered
                 return
-            except ConflictError:
-                pass
-            try:
-                found = client.get(index=index, id=_ID)
-                version = (found["_seq_no"], found["_primary_term"])
-                if version != seen:
-                    seen, since = version, time.monotonic()
-                elif time.monotonic() - since > _LEASE:
-                    client.index(
-                        index=index,
-                        id=_ID,
-                        document={"holder": holder},
-                        if_seq_no=version[0],
-                        if_primary_term=version[1],
-                    )
-                    return
-            except (NotFoundError, ConflictError):
-                continue
-        time.sleep(_PAUSE)
-    raise StoreUnavailable(f"{connection.location} is held by another program. Try again when it has finished.")
-
-
-# Reading and changing documents as they are at this moment, whether searches see it yet or not.
-
-Fields = dict[str, Any]
-
-_CHUNK = 500
-
-
-def read_images(connection: Connection, hashes: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, Fields]]:
-    """Fields of those of these images that exist, with the version to change them on the condition that it holds."""
-    with connection.client() as client:
-        for start in range(0, len(hashes), _CHUNK):
-            chunk = hashes[start : start + _CHUNK]
-            for found in client.mget(index=connection.index, ids=chunk, source_includes=names)["docs"]:
-                if found["found"]:
-                    version = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]}
-                    yield found["_id"], {**found["_source"], "version": version}
-
-
-def change_images(
-    connection: Connection, hashes: Sequence[str], change: Callable[[str, Fields], Fields | None]
-) -> None:
-    """Change fields of these images, as far as they exist; done again for those somebody else changed meanwhile.
-
-    change is given an image's record and models, and returns the fields to set; None: leave it as it is.
-    """
-    while hashes:
-        operations: list[Fields] = []
-        for sha256, found in read_images(connection, hashes, ["record", "models"]):
-            fields = change(sha256, found)
-            if fields is not None:
-                operations += [{"update": {"_id": sha256, **found["version"]}}, {"doc": fields}]
-        results = connection.write(operations) if operations else []
-        hashes = [result["_id"] for result in results if result["status"] == 409]
-        check_results(connection, (result for result in results if result["status"] not in (404, 409)))
-
-
-def check_results(connection: Connection, results: Iterable[dict[str, Any]]) -> None:
-    """Raise the first refusal among what became of the operations of one request."""
-    for result in results:
-        if "error" in result:
-            raise explain_refusal(result["status"], str(result["error"].get("reason")), connection.location)
+            if version != seen:
+                seen, since = version, time.monotonic()
+            elif time.monotonic() - since > _LEASE:
+                client.index(index=index, id=_ID, document=document, if_seq_no=version[0], if_primary_term=version[1])
+                return
+            time.sleep(_PAUSE)
+    raise StoreUnavailable(f"{location} is held by another program. Try again when it has finished.")

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psycopg
 from pgvector import Vector
 
 from image_search.errors import StoreError
 from image_search.originals import Originals, check_originals, open_originals
 from image_search.records import (
+    DeletedImage,
+    Edits,
     EmbeddingModel,
     Finding,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
-    SearchHit,
     StoreStatus,
+    TrashReason,
 )
 from image_search.settings import Settings
 from image_search.stores.base import (
@@ -34,65 +39,38 @@ from image_search.stores.base import (
     CountedField,
     Embeddings,
     ImageStore,
-    embedding_not_found,
+    content_is_known,
     image_not_found,
     model_is_current,
     model_not_found,
 )
-from image_search.stores.postgres.database import Connection, Connections
+from image_search.stores.postgres import trash
+from image_search.stores.postgres.database import Connections
 from image_search.stores.postgres.rows import (
-    RECORD_COLUMNS,
     find_hashes,
     find_records,
     get_record,
     insert_embeddings,
     insert_images,
-    make_record,
-    match_word,
-    replace_file,
-    replace_text,
+    insert_paths,
+    pack_hashes,
+    rewrite_texts,
+    update_content,
+    update_records,
 )
-from image_search.stores.sql import Condition, list_conditions
-from image_search.stores.text import sanitize
-
-# --check on PostgreSQL: the vector index that an administrator may have made, and whether searches use it.
-
-_FIND_INDEXES = """
-SELECT c.relname, a.amname, i.indisvalid, pg_relation_size(c.oid)
-FROM pg_index i
-JOIN pg_class c ON c.oid = i.indexrelid
-JOIN pg_am a ON a.oid = c.relam
-WHERE i.indrelid = 'image_embeddings'::regclass AND a.amname IN ('hnsw', 'ivfflat')
-ORDER BY c.relname"""
-
-
-def check_vector_index(connection: psycopg.Connection[tuple[object, ...]], model: EmbeddingModel | None) -> Finding:
-    """Which index there is, and whether a search with the current model goes by it."""
-    rows = connection.execute(_FIND_INDEXES).fetchall()
-    if not rows:
-        return Finding("vector index", True, "none: every search is exact")
-    for name, _, is_valid, _ in rows:
-        if not is_valid:
-            remedy = f"DROP INDEX {name}; then make it again as docs/engines.md shows."
-            return Finding("vector index", False, f"{name} was not built to its end", remedy)
-    what = ", ".join(f"{name} ({kind}, {int(str(size)) / 2**20:,.0f} MiB)" for name, kind, _, size in rows)
-    if model is None:
-        return Finding("vector index", True, what)
-    plan = _explain_search(connection, model)
-    if any(str(name) in plan for name, *_ in rows):
-        return Finding("vector index", True, f"{what}, used for the current model: results are approximate")
-    return Finding("vector index", True, f"{what}, not used for the current model: its searches are exact")
-
-
-def _explain_search(connection: psycopg.Connection[tuple[object, ...]], model: EmbeddingModel) -> str:
-    """The plan of a search as PostgresStore writes it."""
-    query = np.eye(1, model.dimension, dtype=np.float32)[0]
-    rows = connection.execute(
-        f"EXPLAIN SELECT e.image_id, e.embedding::vector({model.dimension}) <#> %s AS distance "
-        f"FROM image_embeddings e WHERE e.model_id = {model.model_id} ORDER BY distance, e.image_id LIMIT 16",
-        [Vector(query)],
-    )
-    return "\n".join(str(row[0]) for row in rows)
+from image_search.stores.postgres.schema import Connection
+from image_search.stores.postgres.search import (
+    TRASH,
+    TRASH_ORDER,
+    check_vector_index,
+    list_images,
+    list_live_conditions,
+    list_page,
+    search_embedding,
+    write_where,
+)
+from image_search.stores.sql import COUNTED, list_folder_bounds, read_counts, replace_content
+from image_search.stores.text import dump_lines, load_lines
 
 
 class PostgresStore(ImageStore):
@@ -101,13 +79,13 @@ class PostgresStore(ImageStore):
     def __init__(self, url: str, originals: Originals | None = None) -> None:
         super().__init__()
         self.originals = originals  # None: in the database
-        self._database = Connections(url)
+        self._database = Connections(url, rewrite_texts)
 
     @classmethod
     def open(cls, settings: Settings) -> PostgresStore:
         """The store of DATABASE_URL, postgresql://user:password@host:5432/database. Connects to nothing yet."""
         url, endpoint_url = settings.originals_url, settings.s3_endpoint_url
-        return cls(settings.database_url, open_originals(url, Path(url), endpoint_url) if url else None)
+        return cls(settings.database_url, open_originals(url, s3_endpoint_url=endpoint_url) if url else None)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -122,11 +100,7 @@ class PostgresStore(ImageStore):
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT model_id, model_name, model_version, vector_dimension, is_current = 'Y' "
-                "FROM embedding_models ORDER BY model_id"
-            ).fetchall()
-        return [EmbeddingModel(*row) for row in rows]
+            return _list_models(connection)
 
     def set_current_model(self, model_id: int) -> None:
         with self._database.writing() as connection:
@@ -144,197 +118,280 @@ class PostgresStore(ImageStore):
                 raise model_not_found(model_id)
             if row[0] == "Y":
                 raise model_is_current(model_id)
-            connection.execute("DELETE FROM image_embeddings WHERE model_id = %s", [model_id])
-            connection.execute("DELETE FROM embedding_models WHERE model_id = %s", [model_id])
+            for table in ("image_embeddings", "trashed_embeddings", "embedding_models"):
+                connection.execute(f"DELETE FROM {table} WHERE model_id = %s", [model_id])
         self._dimensions.pop(model_id, None)
 
     # --- registration -----------------------------------------------------------------------------------------------
 
     def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
         with self._database.reading() as connection:
-            return find_hashes(connection, hashes)
+            rows = connection.execute(
+                "SELECT content_sha256, image_id FROM images "
+                "WHERE content_sha256 = ANY(%s::bytea[]) AND deleted_at IS NULL",
+                [pack_hashes(hashes)],
+            )
+            return {sha256.hex(): image_id for sha256, image_id in rows}
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        with self._database.reading() as connection:
+            return trash.find_deleted_hashes(connection, hashes)
+
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]:
+        with self._database.reading() as connection:
+            return trash.find_deleted_paths(connection, paths)
 
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT file_path, image_id, byte_size, modified_ns FROM images WHERE file_path = ANY(%s::text[]) "
-                "ORDER BY image_id",
+                "SELECT p.file_path, i.image_id, p.byte_size, p.modified_ns, encode(i.content_sha256, 'hex'), "
+                "encode(i.film_sha256, 'hex') FROM image_paths p JOIN images i USING (image_id) "
+                "WHERE p.file_path = ANY(%s::text[]) AND i.deleted_at IS NULL ORDER BY p.path_id",
                 [paths],
             )
-            return {row[0]: KnownFile(*row[1:]) for row in rows}  # the latest picture of a path wins
+            return {row[0]: KnownFile(*row[1:]) for row in rows}
 
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None:
+    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         with self._database.writing() as connection:
-            replace_file(connection, get_record(connection, image_id), file_path, file_name, modified_ns)
+            record = get_record(connection, image_id)
+            insert_paths(connection, [(image_id, file_path, byte_size, modified_ns)])
+            if record.file_name != file_name:
+                update_records(connection, [replace(record, file_name=file_name)])
+
+    def _remove_paths(self, paths: list[str]) -> int:
+        with self._database.writing() as connection:
+            rows = connection.execute(
+                "DELETE FROM image_paths WHERE file_path = ANY(%s::text[]) RETURNING file_path", [paths]
+            )
+            return len({row[0] for row in rows})
+
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+        below = " OR ".join("p.file_path >= %s AND p.file_path < %s" for _ in list_folder_bounds(folder))
+        with self._database.reading() as connection:
+            return connection.execute(
+                f"SELECT p.file_path, min(p.image_id) FROM image_paths p JOIN images i USING (image_id) "
+                f"WHERE ({below}) AND left(p.file_path, 600) >= left(%s, 600) AND p.file_path > %s "
+                "AND i.deleted_at IS NULL GROUP BY left(p.file_path, 600), p.file_path "
+                "ORDER BY left(p.file_path, 600), p.file_path LIMIT %s",
+                [*(bound for pair in list_folder_bounds(folder) for bound in pair), after, after, limit],
+            ).fetchall()
 
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
+        hashes = [image.content_sha256 for image in images]
         try:
             with self._database.writing() as connection:
-                if self.originals is not None:  # inside the transaction: meanwhile nobody else writes or deletes any
-                    self._delete_orphaned_originals(connection, self.originals)
-                    self.originals.write({image.content_sha256: image.data for image in images})
-                known = find_hashes(connection, [image.content_sha256 for image in images])
+                self._write_originals(connection, images)  # meanwhile no other program writes or deletes any
+                known = find_hashes(connection, hashes)
+                trash.restore_images(connection, list(known.values()))
                 new = {image.content_sha256: image for image in reversed(images) if image.content_sha256 not in known}
-                added = list(new.values())[::-1]  # the first of equal pictures, in the order given
-                upload_date = datetime.now(UTC).replace(tzinfo=None)
-                image_ids = insert_images(connection, added, upload_date, with_originals=self.originals is None)
-                known |= {image.content_sha256: image_id for image, image_id in zip(added, image_ids, strict=True)}
-                image_ids = [known[image.content_sha256] for image in images]
-                insert_embeddings(connection, model_id, image_ids, embeddings, "DO NOTHING")
+                added = list(new.values())[::-1]  # the first of equal images, in the order given
+                now = datetime.now(UTC).replace(tzinfo=None)
+                ids = insert_images(connection, added, now, with_originals=self.originals is None)
+                known |= {image.content_sha256: image_id for image, image_id in zip(added, ids, strict=True)}
+                image_ids = [known[sha256] for sha256 in hashes]
+                insert_embeddings(connection, model_id, image_ids, embeddings, [image.recipe for image in images])
+                insert_paths(
+                    connection,
+                    [
+                        (image_id, image.file_path, image.byte_size, image.modified_ns)
+                        for image_id, image in zip(image_ids, images, strict=True)
+                        if image.file_path is not None
+                    ],
+                )
+                trash.forget_deleted(connection, hashes)
         except BaseException:
-            if self.originals is not None:
-                with suppress(StoreError), self._database.writing() as connection:
-                    written = {image.content_sha256 for image in images}
-                    self.originals.delete(written - find_hashes(connection, list(written)).keys())
+            self._remove_written(hashes)
             raise
         return image_ids
 
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None:
-        with self._database.writing() as connection:
-            insert_embeddings(
-                connection, model_id, image_ids, embeddings, "DO UPDATE SET embedding = excluded.embedding"
-            )
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        try:
+            with self._database.writing() as connection:
+                record = get_record(connection, image_id)
+                other = find_hashes(connection, [image.content_sha256]).get(image.content_sha256, image_id)
+                if other != image_id:
+                    raise content_is_known(other)
+                self._write_originals(connection, [image])
+                if record.content_sha256 != image.content_sha256:
+                    self._note_removed(connection, [bytes.fromhex(record.content_sha256)])
+                update_content(connection, replace_content(record, image), image, self.originals is None)
+                for table in ("image_embeddings", "trashed_embeddings"):
+                    connection.execute(f"DELETE FROM {table} WHERE image_id = %s", [image_id])
+                table = "image_embeddings" if record.deleted_at is None else "trashed_embeddings"
+                connection.execute(
+                    f"INSERT INTO {table} (image_id, model_id, embedding, recipe) VALUES (%s, %s, %s, %s)",
+                    [image_id, model_id, Vector(embedding), image.recipe],
+                )
+                trash.forget_deleted(connection, [image.content_sha256])
+        except BaseException:
+            self._remove_written([image.content_sha256])
+            raise
+        self._sweep_originals()
 
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
+        with self._database.writing() as connection:
+            insert_embeddings(connection, model_id, image_ids, embeddings, [recipe] * len(image_ids), replaces=True)
+
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
+        condition = (
+            "NOT EXISTS (SELECT 1 FROM image_embeddings e "
+            "WHERE e.image_id = i.image_id AND e.model_id = %s AND e.recipe >= %s)"
+        )
+        return self._list_ids(condition, [model_id, min_recipe], after_id, limit)
+
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_ids("i.recipe < %s", [recipe], after_id, limit)
+
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+        with self._database.writing() as connection:
+            record = get_record(connection, image_id)
+            connection.execute("UPDATE images SET preview = %s WHERE image_id = %s", [preview, image_id])
+            update_records(connection, [replace(record, dominant_color=dominant_color, recipe=recipe)])
+
+    def _list_ids(self, condition: str, values: list[object], after_id: int, limit: int) -> list[int]:
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT image_id FROM images i WHERE image_id > %s AND NOT EXISTS (SELECT 1 FROM image_embeddings e "
-                "WHERE e.image_id = i.image_id AND e.model_id = %s) ORDER BY image_id LIMIT %s",
-                [after_id, model_id, limit],
+                f"SELECT i.image_id FROM images i WHERE i.image_id > %s AND i.deleted_at IS NULL AND {condition} "
+                "ORDER BY i.image_id LIMIT %s",
+                [after_id, *values, limit],
             )
             return [row[0] for row in rows]
+
+    # --- texts ------------------------------------------------------------------------------------------------------
 
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         with self._database.writing() as connection:
             record = get_record(connection, image_id)
-            if record.text == text:
-                return False
-            replace_text(connection, record, text)
-        return True
+            return _update(connection, record, replace(record, text=text))
 
-    def _delete_images(self, image_ids: list[int]) -> int:
+    def _set_edits(self, image_id: int, edits: Edits) -> bool:
         with self._database.writing() as connection:
-            deleted = connection.execute(
-                "DELETE FROM images WHERE image_id = ANY(%s::bigint[]) RETURNING content_sha256", [image_ids]
-            ).fetchall()
-            if self.originals is not None:
-                connection.execute(
-                    "INSERT INTO removed_originals SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING",
-                    [[row[0] for row in deleted]],
-                )
-        if self.originals is not None:
-            with self._database.writing() as connection:
-                self._delete_orphaned_originals(connection, self.originals)
-        return len(deleted)
+            record = get_record(connection, image_id)
+            return _update(connection, record, replace(record, edits=edits))
 
-    def _delete_orphaned_originals(self, connection: Connection, originals: Originals) -> None:
-        # In a transaction after the one that deleted the records: an original goes only when its record is gone for
-        # good and while nobody can add the same picture again. What a crash left undone is done by the next one.
-        hashes = [row[0].hex() for row in connection.execute("SELECT content_sha256 FROM removed_originals")]
-        if hashes:
-            originals.delete(set(hashes) - find_hashes(connection, hashes).keys())
-            connection.execute("DELETE FROM removed_originals")
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        name, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
+        with self._database.writing() as connection:
+            record = get_record(connection, image_id)
+            update_records(connection, [replace(record, recognizer=name, recognized_text=text)])
+            connection.execute(
+                "UPDATE images SET recognized_lines = %s WHERE image_id = %s",
+                [recognized and dump_lines(recognized), image_id],
+            )
+
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        recognizer, text, lines = self._get_row("recognizer, recognized_text, recognized_lines", image_id)
+        return None if recognizer is None else RecognizedText(recognizer, text, load_lines(lines))
+
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_ids("i.recognizer IS DISTINCT FROM %s", [recognizer], after_id, limit)
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+        with self._database.writing() as connection:
+            return trash.trash_images(connection, image_ids, reason, datetime.now(UTC).replace(tzinfo=None))
+
+    def _restore_images(self, image_ids: list[int]) -> int:
+        with self._database.writing() as connection:
+            return trash.restore_images(connection, image_ids)
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        with self._database.reading() as connection:
+            return list_page(connection, TRASH, TRASH_ORDER, limit, offset, repeats=True)
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        with self._database.writing() as connection:
+            removed = trash.empty_trash(connection, image_ids, before)
+            self._note_removed(connection, removed)
+        self._sweep_originals()
+        return len(removed)
+
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        with self._database.reading() as connection:
+            return trash.list_deleted(connection, after, limit)
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        with self._database.writing() as connection:
+            trash.add_deleted(connection, deleted)
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        with self._database.writing() as connection:
+            return trash.forget_deleted(connection, hashes)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]:
-        # Model and dimension are written out and the distance has the form of the index in docs/engines.md: only so
-        # can PostgreSQL use it. The page is found first, so that a large library is not sorted with its texts.
-        where, values = _write_where([(f"e.model_id = {int(model_id)}", []), *_list_conditions(filter)])
-        images = "" if filter.is_empty else "JOIN images i USING (image_id)"
+    ) -> Hits:
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"WITH page AS (SELECT e.image_id, e.embedding::vector({len(embedding)}) <#> %s AS distance "
-                f"FROM image_embeddings e {images} {where} ORDER BY distance, e.image_id LIMIT %s OFFSET %s) "
-                f"SELECT p.distance, {RECORD_COLUMNS} FROM page p JOIN images i USING (image_id) "
-                "LEFT JOIN image_descriptions d USING (image_id) ORDER BY p.distance, i.image_id",
-                [Vector(embedding), *values, limit, offset],
-            )
-            return [SearchHit(make_record(row[1:]), row[0]) for row in rows]
+            return search_embedding(connection, model_id, embedding, limit, offset, filter)
 
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter, words)
-
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter)
-
-    def _list_newest(self, limit: int, offset: int, filter: SearchFilter, words: Sequence[str] = ()) -> list[SearchHit]:
-        where, values = _write_where(_list_conditions(filter, words))
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"WITH page AS (SELECT i.image_id FROM images i {where} "
-                "ORDER BY i.upload_date DESC, i.image_id DESC LIMIT %s OFFSET %s) "
-                f"SELECT {RECORD_COLUMNS} FROM page JOIN images i USING (image_id) "
-                "LEFT JOIN image_descriptions d USING (image_id) ORDER BY i.upload_date DESC, i.image_id DESC",
-                [*values, limit, offset],
-            )
-            return [SearchHit(make_record(row)) for row in rows]
+            return list_images(connection, terms, limit, offset, filter, order)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
-        where, values = _write_where(_list_conditions(filter))
+        where, values = write_where(list_live_conditions(filter))
         with self._database.reading() as connection:
             row = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()
         return int(row[0]) if row else 0
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        where, values = _write_where(_list_conditions(filter))
-        join = "JOIN image_keywords v ON v.image_id = i.image_id" if field == "keyword" else ""
-        value = "v.keyword" if field == "keyword" else f"i.{field}"
+        value, table = COUNTED[field]
+        join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
+        where, values = write_where([(f"{value} IS NOT NULL", []), *list_live_conditions(filter)])
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT value, count(*) FROM (SELECT {value} AS value FROM images i {join} {where}) found "
-                "WHERE value IS NOT NULL GROUP BY value ORDER BY count(*) DESC, value",
-                values,
-            )
-            return {row[0]: row[1] for row in rows}
+                f"SELECT {value}, count(DISTINCT i.image_id) FROM images i {join} {where} GROUP BY 1", values
+            ).fetchall()
+        return read_counts(field, rows)
 
-    # --- one image --------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
         with self._database.reading() as connection:
-            records = find_records(connection, image_ids)
-        for image_id in image_ids:
-            if image_id not in records:
-                raise image_not_found(image_id)
-        return [records[image_id] for image_id in image_ids]
+            return find_records(connection, image_ids)
 
     def read_original(self, image_id: int) -> bytes:
-        with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT image_data, content_sha256 FROM images WHERE image_id = %s", [image_id]
-            ).fetchone()
-        if row is None:
-            raise image_not_found(image_id)
-        if row[0] is not None:  # also after ORIGINALS_URL was changed
-            return bytes(row[0])
-        if self.originals is None:
+        if self.originals is not None:
+            [data] = self._get_row("image_data", image_id)
+            if data is not None:  # registered before ORIGINALS_URL was set
+                return bytes(data)
+        return super().read_original(image_id)
+
+    def _read_original(self, image_id: int) -> bytes:
+        [data] = self._get_row("image_data", image_id)
+        if data is None:
             raise StoreError(f"The original of image {image_id} is not in the database. Correct ORIGINALS_URL.")
-        return self.originals.read(row[1].hex())
+        return bytes(data)
 
-    def read_preview(self, image_id: int) -> bytes:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT preview FROM images WHERE image_id = %s", [image_id]).fetchone()
-        if row is None:
-            raise image_not_found(image_id)
-        return bytes(row[0])
-
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT embedding FROM image_embeddings WHERE image_id = %s AND model_id = %s", [image_id, model_id]
-            ).fetchone()
-        if row is None:
-            raise embedding_not_found(image_id, model_id)
-        return _unpack(row[0])
-
-    def find_by_file_name(self, file_name: str) -> list[int]:
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT image_id FROM images WHERE file_name = %s ORDER BY image_id", [sanitize(file_name)]
+                "SELECT image_id, preview FROM images WHERE image_id = ANY(%s::bigint[])", [list(image_ids)]
             )
-            return [row[0] for row in rows]
+            return {image_id: bytes(preview) for image_id, preview in rows}
+
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                " UNION ALL ".join(
+                    f"SELECT image_id, embedding FROM {table} WHERE model_id = %s AND image_id = ANY(%s::bigint[])"
+                    for table in ("image_embeddings", "trashed_embeddings")
+                ),
+                [model_id, list(image_ids)] * 2,
+            )
+            return {image_id: _unpack(embedding) for image_id, embedding in rows}
+
+    def _get_row(self, columns: str, image_id: int) -> tuple[Any, ...]:
+        with self._database.reading() as connection:
+            row = connection.execute(f"SELECT {columns} FROM images WHERE image_id = %s", [image_id]).fetchone()
+        if row is None:
+            raise image_not_found(image_id)
+        return row
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
@@ -348,21 +405,41 @@ class PostgresStore(ImageStore):
             ).fetchall()
         return np.array([_unpack(row[0]) for row in rows], np.float32).reshape(len(rows), dimension)
 
-    def get_status(self) -> StoreStatus:
-        models = self.list_models()
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
         with self._database.reading() as connection:
-            rows = connection.execute("SELECT model_id, count(*) FROM image_embeddings GROUP BY model_id")
-            counts = dict(rows.fetchall())
-            versions = connection.execute(
-                "SELECT split_part(current_setting('server_version'), ' ', 1), extversion FROM pg_extension "
-                "WHERE extname = 'vector'"
+            rows = connection.execute(
+                "SELECT name, value FROM library_settings WHERE starts_with(name, %s) ORDER BY name", [prefix]
+            )
+            return dict(rows.fetchall())
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        with self._database.writing() as connection:
+            if value is None:
+                connection.execute("DELETE FROM library_settings WHERE name = %s", [name])
+            else:
+                connection.execute(
+                    "INSERT INTO library_settings VALUES (%s, %s) "
+                    "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    [name, value],
+                )
+
+    def get_status(self) -> StoreStatus:
+        with self._database.reading() as connection:
+            [row] = connection.execute(
+                "SELECT split_part(current_setting('server_version'), ' ', 1), extversion, "
+                "(SELECT count(*) FROM images WHERE deleted_at IS NULL), "
+                "(SELECT count(*) FROM images WHERE deleted_at IS NOT NULL) FROM pg_extension WHERE extname = 'vector'"
             ).fetchall()
+            counts = dict(
+                connection.execute("SELECT model_id, count(*) FROM image_embeddings GROUP BY model_id").fetchall()
+            )
+            models = _list_models(connection)
         return StoreStatus(
-            engine="PostgreSQL {} + pgvector {}".format(*versions[0]),
+            engine=f"PostgreSQL {row[0]} + pgvector {row[1]}",
             location=self._database.location,
-            image_count=self.count_images(),
+            image_count=row[2],
             models=tuple((model, counts.get(model.model_id, 0)) for model in models),
-            details={"originals": "in the database" if self.originals is None else str(self.originals)},
+            trash_count=row[3],
         )
 
     def check(self) -> Iterator[Finding]:
@@ -374,15 +451,52 @@ class PostgresStore(ImageStore):
     def close(self) -> None:
         self._database.close()
 
+    # --- originals outside of the database ----------------------------------------------------------------------------
 
-def _list_conditions(filter: SearchFilter, words: Sequence[str] = ()) -> list[Condition]:
-    wanted = [sanitize(word) for word in (*filter.words, *words) if word.strip()]
-    return [*list_conditions(filter), *(match_word(word) for word in wanted)]
+    def _write_originals(self, connection: Connection, images: Sequence[NewImage]) -> None:
+        if self.originals is not None:
+            self._delete_orphaned_originals(connection, self.originals)
+            self.originals.write({image.content_sha256: image.data for image in images if image.data is not None})
+
+    def _note_removed(self, connection: Connection, hashes: list[bytes]) -> None:
+        if self.originals is not None:
+            connection.execute(
+                "INSERT INTO removed_originals SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING", [hashes]
+            )
+
+    def _sweep_originals(self) -> None:
+        if self.originals is not None:
+            with self._database.writing() as connection:
+                self._delete_orphaned_originals(connection, self.originals)
+
+    def _delete_orphaned_originals(self, connection: Connection, originals: Originals) -> None:
+        # In a transaction after the one that deleted the records: an original goes only when its record is gone for
+        # good and while no program can add the same image again. What a crash left undone is done by the next one.
+        hashes = [row[0].hex() for row in connection.execute("SELECT content_sha256 FROM removed_originals")]
+        if hashes:
+            originals.delete(set(hashes) - find_hashes(connection, hashes).keys())
+            connection.execute("DELETE FROM removed_originals")
+
+    def _remove_written(self, hashes: list[str]) -> None:
+        """After a transaction that failed: remove the originals it has written."""
+        if self.originals is not None:
+            with suppress(StoreError), self._database.writing() as connection:
+                self.originals.delete(set(hashes) - find_hashes(connection, hashes).keys())
 
 
-def _write_where(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
-    clause = " AND ".join(sql for sql, _ in conditions)
-    return f"WHERE {clause}" if clause else "", [value for _, values in conditions for value in values]
+def _list_models(connection: Connection) -> list[EmbeddingModel]:
+    rows = connection.execute(
+        "SELECT model_id, model_name, model_version, vector_dimension, is_current = 'Y' "
+        "FROM embedding_models ORDER BY model_id"
+    ).fetchall()
+    return [EmbeddingModel(*row) for row in rows]
+
+
+def _update(connection: Connection, record: ImageRecord, changed: ImageRecord) -> bool:
+    if changed == record:
+        return False
+    update_records(connection, [changed])
+    return True
 
 
 def _unpack(embedding: Vector) -> Embeddings:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from pgvector import Vector
 
-from image_search.records import ImageRecord, ImageText, NewImage
+from image_search.records import ImageRecord, NewImage
 from image_search.stores.base import Embeddings, image_not_found
-from image_search.stores.postgres.database import Connection
-from image_search.stores.sql import Condition
-from image_search.stores.text import dump_details, load_text, make_index_tokens, make_query_tokens
+from image_search.stores.postgres.schema import Connection
+from image_search.stores.sql import RECORD_COLUMNS, Condition, list_columns, make_new_record, make_record
+from image_search.stores.text import (
+    dump_lines,
+    get_folder,
+    list_searchable,
+    make_index_tokens,
+    make_query_tokens,
+)
 
 # Words in PostgreSQL: an index of tokens narrows down, and the stream of tokens decides.
 #
-# The built-in parser and pg_trgm cannot find Japanese words of one or two characters, so the tokens of words.py are
-# kept as they are: in words, a tsvector that answers which images have these tokens, and in tokens, the same in their
-# order, where a word is a piece of text. No dictionary, no language setting and no further extension is needed.
+# The built-in parser and pg_trgm cannot find Japanese words of one or two characters, so the tokens of stores/text.py
+# are kept as they are: in words, a tsvector that answers which images have these tokens, and in tokens, the same in
+# their order, where a word is a piece of text. No dictionary, no language setting and no further extension is needed.
 
 _TOKEN_LENGTH = 100  # characters; a lexeme may have 2046 bytes
 _MAX_BYTES = 500_000  # of all lexemes; a tsvector may have 1 MiB
 _ANYTHING = "\ue0fe"  # private use: stands for all tokens of an image that has too many
 
 
-def make_tokens(text: ImageText, file_name: str) -> tuple[str, list[str]]:
-    """What an image's columns tokens and words are made of."""
-    stream = make_index_tokens([text.generation_prompt, text.description, *text.keywords, file_name])
+def make_tokens(record: ImageRecord) -> tuple[str, list[str]]:
+    """The columns tokens and words of an image."""
+    stream = make_index_tokens(list_searchable(record.text, record.edits, record.recognized_text, record.file_name))
     lexemes = sorted({token[:_TOKEN_LENGTH] for token in stream.split(" ") if token})
     if sum(len(lexeme.encode()) for lexeme in lexemes) > _MAX_BYTES:
         lexemes = [_ANYTHING]
@@ -50,27 +56,25 @@ def match_word(word: str) -> Condition:
 
 
 # Of images i LEFT JOIN image_descriptions d, in the order make_record expects.
-RECORD_COLUMNS = """i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height,
-  i.upload_date, i.file_path, i.details::text, i.generation_prompt, d.description, i.generator, i.generation_model,
-  i.taken_at"""
+COLUMNS = (
+    f"{RECORD_COLUMNS}, i.details::text, "
+    "ARRAY(SELECT p.file_path FROM image_paths p WHERE p.image_id = i.image_id ORDER BY p.path_id DESC)"
+)
 
 
-def make_record(row: Sequence[Any]) -> ImageRecord:
-    """The record of one row of RECORD_COLUMNS."""
-    image_id, sha256, file_name, file_type, byte_size, width, height, upload_date, file_path, *text = row
-    return ImageRecord(
-        image_id, sha256.hex(), file_name, file_type, byte_size, width, height, upload_date, file_path, load_text(*text)
-    )
+def read_record(row: Sequence[Any]) -> ImageRecord:
+    """The record of one row of COLUMNS."""
+    return make_record(row[:-2], *row[-2:])
 
 
 def find_records(connection: Connection, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
-    """Those of these images that exist, in one query."""
+    """Those of these images that exist, live or in the trash, in one query."""
     rows = connection.execute(
-        f"SELECT {RECORD_COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
+        f"SELECT {COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
         "WHERE i.image_id = ANY(%s::bigint[])",
         [list(image_ids)],
     )
-    return {row[0]: make_record(row) for row in rows}
+    return {row[0]: read_record(row) for row in rows}
 
 
 def get_record(connection: Connection, image_id: int) -> ImageRecord:
@@ -81,98 +85,176 @@ def get_record(connection: Connection, image_id: int) -> ImageRecord:
     return records[image_id]
 
 
-def find_hashes(connection: Connection, hashes: Sequence[str]) -> dict[str, int]:
-    """Those of these SHA-256 hashes that are registered, with their image_id."""
+def find_hashes(connection: Connection, hashes: Iterable[str]) -> dict[str, int]:
+    """Those of these SHA-256 hashes that images have, live or in the trash, with image_id."""
     rows = connection.execute(
-        "SELECT content_sha256, image_id FROM images WHERE content_sha256 = ANY(%s::bytea[])",
-        [[bytes.fromhex(sha256) for sha256 in hashes]],
+        "SELECT content_sha256, image_id FROM images WHERE content_sha256 = ANY(%s::bytea[])", [pack_hashes(hashes)]
     )
     return {sha256.hex(): image_id for sha256, image_id in rows}
+
+
+def pack_hashes(hashes: Iterable[str]) -> list[bytes]:
+    """Hashes as they are stored."""
+    return [bytes.fromhex(sha256) for sha256 in hashes]
 
 
 def insert_images(
     connection: Connection, images: Sequence[NewImage], upload_date: datetime, with_originals: bool
 ) -> list[int]:
-    """Insert everything but the embeddings. Returns the image_ids, in order."""
+    """Insert everything but embeddings and paths. Returns the image_ids, in order."""
     rows = connection.execute(
         "SELECT nextval(pg_get_serial_sequence('images', 'image_id')) FROM generate_series(1, %s)", [len(images)]
     )
     image_ids = [row[0] for row in rows]
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO images (image_id, content_sha256, file_name, file_path, modified_ns, file_type, byte_size, "
-            "width, height, image_data, preview, upload_date, generation_prompt, generator, generation_model, "
-            f"taken_at, details, tokens, words) VALUES ({'%s, ' * 18} array_to_tsvector(%s::text[]))",
-            [
-                (
-                    image_id,
-                    bytes.fromhex(image.content_sha256),
-                    image.file_name,
-                    image.file_path,
-                    image.modified_ns,
-                    image.file_type,
-                    len(image.data),
-                    image.width,
-                    image.height,
-                    image.data if with_originals else None,
-                    image.preview,
-                    image.upload_date or upload_date,
-                    *_list_text_columns(image.text),
-                    *make_tokens(image.text, image.file_name),
-                )
-                for image_id, image in zip(image_ids, images, strict=True)
-            ],
-        )
-    _insert_texts(connection, {image_id: image.text for image_id, image in zip(image_ids, images, strict=True)})
+    records = [make_new_record(i, image, upload_date) for i, image in zip(image_ids, images, strict=True)]
+    _execute_many(
+        connection,
+        "INSERT INTO images (image_id, content_sha256, file_type, byte_size, width, height, image_data, preview, "
+        f"upload_date, recognized_lines, film_sha256, frame_ms, {', '.join(_DERIVED)}, tokens, words) "
+        f"VALUES ({'%s, ' * (13 + len(_DERIVED))} array_to_tsvector(%s::text[]))",
+        [
+            (
+                record.image_id,
+                bytes.fromhex(image.content_sha256),
+                image.file_type,
+                image.byte_size,
+                image.width,
+                image.height,
+                image.data if with_originals else None,
+                image.preview,
+                record.upload_date,
+                image.recognized and dump_lines(image.recognized),
+                image.frame and bytes.fromhex(image.frame.film_sha256),
+                image.frame and image.frame.frame_ms,
+                *_list_derived(record),
+            )
+            for record, image in zip(records, images, strict=True)
+        ],
+    )
+    _insert_texts(connection, records)
     return image_ids
 
 
-def insert_embeddings(
-    connection: Connection, model_id: int, image_ids: Sequence[int], embeddings: Embeddings, on_conflict: str
-) -> None:
-    """Insert the embeddings of those of these images that exist. on_conflict: what to do where there is one."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO image_embeddings (image_id, model_id, embedding) "
-            f"SELECT image_id, %s, %s FROM images WHERE image_id = %s ON CONFLICT (image_id, model_id) {on_conflict}",
-            [(model_id, Vector(row), image_id) for image_id, row in zip(image_ids, embeddings, strict=True)],
-        )
-
-
-def replace_text(connection: Connection, record: ImageRecord, text: ImageText) -> None:
-    """Replace everything an image says about itself."""
-    connection.execute(
-        "UPDATE images SET generation_prompt = %s, generator = %s, generation_model = %s, taken_at = %s, details = %s, "
-        "tokens = %s, words = array_to_tsvector(%s::text[]) WHERE image_id = %s",
-        [*_list_text_columns(text), *make_tokens(text, record.file_name), record.image_id],
-    )
-    connection.execute("DELETE FROM image_descriptions WHERE image_id = %s", [record.image_id])
-    connection.execute("DELETE FROM image_keywords WHERE image_id = %s", [record.image_id])
-    _insert_texts(connection, {record.image_id: text})
-
-
-def replace_file(
-    connection: Connection, record: ImageRecord, file_path: str, file_name: str, modified_ns: int | None
-) -> None:
-    """Remember where an image's file is now, and its name."""
-    connection.execute(
-        "UPDATE images SET file_path = %s, modified_ns = %s, file_name = %s, tokens = %s, "
+def update_records(connection: Connection, records: Sequence[ImageRecord]) -> None:
+    """Write everything that is derived from the texts and facts of these records."""
+    _execute_many(
+        connection,
+        f"UPDATE images SET {', '.join(f'{name} = %s' for name in _DERIVED)}, tokens = %s, "
         "words = array_to_tsvector(%s::text[]) WHERE image_id = %s",
-        [file_path, modified_ns, file_name, *make_tokens(record.text, file_name), record.image_id],
+        [(*_list_derived(record), record.image_id) for record in records],
+    )
+    image_ids = [record.image_id for record in records]
+    for table in ("image_descriptions", "image_keywords", "image_loras"):
+        connection.execute(f"DELETE FROM {table} WHERE image_id = ANY(%s::bigint[])", [image_ids])
+    _insert_texts(connection, records)
+
+
+def update_content(connection: Connection, record: ImageRecord, image: NewImage, with_originals: bool) -> None:
+    """Write the new content of an image, of which this is the record; recognised lines are forgotten."""
+    connection.execute(
+        "UPDATE images SET content_sha256 = %s, file_type = %s, byte_size = %s, width = %s, height = %s, "
+        "image_data = %s, preview = %s, recognized_lines = NULL WHERE image_id = %s",
+        [
+            bytes.fromhex(image.content_sha256),
+            image.file_type,
+            image.byte_size,
+            image.width,
+            image.height,
+            image.data if with_originals else None,
+            image.preview,
+            record.image_id,
+        ],
+    )
+    update_records(connection, [record])
+
+
+def rewrite_texts(connection: Connection) -> None:
+    """Write what is derived from the texts of all images anew."""
+    after_id = 0
+    while True:
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
+            "WHERE i.image_id > %s ORDER BY i.image_id LIMIT 500",
+            [after_id],
+        ).fetchall()
+        if not rows:
+            return
+        update_records(connection, [read_record(row) for row in rows])
+        after_id = rows[-1][0]
+
+
+def insert_embeddings(
+    connection: Connection,
+    model_id: int,
+    image_ids: Sequence[int],
+    embeddings: Embeddings,
+    recipes: Sequence[int],
+    replaces: bool = False,
+) -> None:
+    """Insert the embeddings of those of these images that are live. replaces: also where there is one already."""
+    action = "UPDATE SET embedding = excluded.embedding, recipe = excluded.recipe" if replaces else "NOTHING"
+    _execute_many(
+        connection,
+        "INSERT INTO image_embeddings (image_id, model_id, embedding, recipe) SELECT image_id, %s, %s, %s FROM images "
+        f"WHERE image_id = %s AND deleted_at IS NULL ON CONFLICT (image_id, model_id) DO {action}",
+        [
+            (model_id, Vector(row), recipe, image_id)
+            for image_id, row, recipe in zip(image_ids, embeddings, recipes, strict=True)
+        ],
     )
 
 
-def _list_text_columns(text: ImageText) -> list[object]:
-    return [text.generation_prompt, text.generator, text.generation_model, text.taken_at, dump_details(text)]
+def insert_paths(connection: Connection, paths: Iterable[tuple[int, str, int, int | None]]) -> None:
+    """Give images their paths (image_id, stored path, byte_size, modified_ns), the last one as the latest.
+
+    Another image loses such a path, except a frame of the same film.
+    """
+    paths = list(paths)
+    _execute_many(
+        connection,
+        "DELETE FROM image_paths p USING images own, images other "
+        "WHERE own.image_id = %s AND p.file_path = %s AND other.image_id = p.image_id "
+        "AND (p.image_id = own.image_id OR own.film_sha256 IS NULL "
+        "OR other.film_sha256 IS DISTINCT FROM own.film_sha256)",
+        [path[:2] for path in paths],
+    )
+    _execute_many(
+        connection,
+        "INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) VALUES (%s, %s, %s, %s, %s)",
+        [(image_id, path, get_folder(path), *known) for image_id, path, *known in paths],
+    )
 
 
-def _insert_texts(connection: Connection, texts: Mapping[int, ImageText]) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(
+_DERIVED = (
+    *("file_name", "sort_name", "recipe", "generator", "generation_model", "taken_at", "camera", "lens", "rating"),
+    *("recognizer", "generation_prompt", "recognized_text", "details"),
+)
+
+
+def _list_derived(record: ImageRecord) -> list[object]:
+    columns = list_columns(record)
+    return [*(columns[name] for name in _DERIVED), *make_tokens(record)]
+
+
+def _insert_texts(connection: Connection, records: Sequence[ImageRecord]) -> None:
+    for statement, rows in (
+        (
             "INSERT INTO image_descriptions (image_id, description) VALUES (%s, %s)",
-            [(image_id, text.description) for image_id, text in texts.items() if text.description is not None],
-        )
-        cursor.executemany(
+            [(r.image_id, r.text.description) for r in records if r.text.description is not None],
+        ),
+        (
             "INSERT INTO image_keywords (image_id, keyword) VALUES (%s, %s)",
-            [(image_id, keyword) for image_id, text in texts.items() for keyword in text.keywords],
-        )
+            [(r.image_id, keyword) for r in records for keyword in r.keywords],
+        ),
+        (
+            "INSERT INTO image_loras (image_id, lora) VALUES (%s, %s)",
+            [(r.image_id, lora) for r in records for lora in r.text.loras],
+        ),
+    ):
+        _execute_many(connection, statement, rows)
+
+
+def _execute_many(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, rows)

@@ -1,54 +1,183 @@
-"""Changes of hashes and of the list of models: each one MULTI/EXEC, done again if somebody else was quicker."""
+"""Changes of images and of the list of models: each one MULTI/EXEC, done again if another program was quicker.
+
+An image is a hash: its document, the preview, an embedding for each model, and beside them what the index reads: keys
+as tags, times and sizes as numbers, words as tokens. In the trash it is the same hash under another name, which the
+index does not look at. Beside the hashes, and always changed with them:
+
+hashes          hash   content_sha256 of each live image: image_id
+trashed_hashes  hash   content_sha256 of each image in the trash: image_id and reason
+trash           zset   image_ids in the trash by the time they were deleted
+paths           zset   every path of a live image, film and image_id, in the order of their bytes
+trashed_paths   zset   the same of images in the trash
+frames          hash   film and time of each frame: image_id
+deleted         hash   content_sha256 of each remembered image: what is remembered; deleted_order: a zset of the hashes
+deleted_paths   zset   every path of an image that a person deleted, and its content_sha256
+vocabulary      zset   every token that may begin like a term
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from image_search.records import EmbeddingModel, ImageRecord
+from image_search.records import DeletedImage, EmbeddingModel
 from image_search.stores.base import Embeddings, image_not_found
-from image_search.stores.documents import (
-    dump_models,
-    dump_record,
-    list_searchable,
-    load_models,
-    load_modified_ns,
-    load_record,
-)
+from image_search.stores.documents import Document, dump_deleted, dump_document, dump_models, load_document, load_models
 from image_search.stores.redis.client import Connection, make_vector_field
+from image_search.stores.redis.query import list_beginnings, make_words
+from image_search.stores.search_fields import (
+    count_microseconds,
+    get_sort_name,
+    list_counted,
+    list_keys,
+    list_model_keys,
+    list_numbers,
+    list_texts,
+    name_frame,
+    read_recipes,
+)
 
-# Images as Redis hashes.
-#
-# A hash holds the whole record as one JSON document, the preview, an embedding for each model, and beside them what the
-# index reads: exact values as tags, times and sizes as numbers, words as tokens.
+_SEPARATOR = "\x00"  # between the parts of a member; no path has it
 
 
 class Values(NamedTuple):
-    """What is read of an image before it is changed."""
+    """An image before it is changed. recipes: of its embeddings, by model_id."""
 
-    record: bytes
-    models: frozenset[int]  # those it has an embedding of
-
-
-Found = Mapping[int, Values]  # by image_id
-NO_VALUES = Values(b"", frozenset())
+    document: Document
+    recipes: dict[int, int]
 
 
-def make_fields(record: ImageRecord, modified_ns: int | None) -> Mapping[str, object]:
-    """The fields that follow from a record; None: the hash has no such field."""
-    text, searchable = record.text, list_searchable(record)
-    return {
-        **searchable,
-        "tags": ",".join(searchable["tags"]),
-        "record": dump_record(record, modified_ns),
-        "file_type": record.file_type,
-        "generator": text.generator,
-        "generation_model": text.generation_model,
-        "keywords": json.dumps(text.keywords, ensure_ascii=False) if text.keywords else None,
+class Changes:
+    """Fills one transaction: documents is edited in place, everything else follows from it."""
+
+    def __init__(self, connection: Connection, found: Mapping[int, Values]) -> None:
+        self.found = found
+        self.documents = {image_id: values.document for image_id, values in found.items()}
+        self.recipes = {image_id: dict(values.recipes) for image_id, values in found.items()}
+        self.previews: dict[int, bytes] = {}
+        self._connection = connection
+        self._embeddings: dict[tuple[int, int], Embeddings | None] = {}
+        self._changed_recipes: set[int] = set()
+
+    def list_live(self) -> list[int]:
+        """The image_ids of those that are not in the trash."""
+        return [image_id for image_id, document in self.documents.items() if document.record.deleted_at is None]
+
+    def put_embedding(self, image_id: int, model_id: int, embedding: Embeddings, recipe: int) -> None:
+        """Add or replace an embedding."""
+        self.set_recipes(image_id, {**self.recipes.get(image_id, {}), model_id: recipe})
+        self._embeddings[image_id, model_id] = embedding
+
+    def drop_embedding(self, image_id: int, model_id: int) -> None:
+        """Take an embedding away."""
+        kept = {known: recipe for known, recipe in self.recipes[image_id].items() if known != model_id}
+        self.set_recipes(image_id, kept)
+        self._embeddings[image_id, model_id] = None
+
+    def set_recipes(self, image_id: int, recipes: dict[int, int]) -> None:
+        """Say which embeddings an image has, without changing one."""
+        self.recipes[image_id] = recipes
+        self._changed_recipes.add(image_id)
+
+    def write(self, pipeline: Any) -> None:
+        """Fill a transaction that has begun."""
+        for image_id, document in self.documents.items():
+            values = self.found.get(image_id)
+            if values is None or values.document != document:
+                self._put(pipeline, values.document if values else None, document)
+        for image_id, preview in self.previews.items():
+            pipeline.hset(self._find_key(image_id), "preview", preview)
+        for (image_id, model_id), embedding in self._embeddings.items():
+            key, field = self._find_key(image_id), make_vector_field(model_id)
+            if embedding is None:
+                pipeline.hdel(key, field)
+            else:
+                pipeline.hset(key, field, np.ascontiguousarray(embedding, np.float32).tobytes())
+        for image_id in self._changed_recipes:
+            pipeline.hset(self._find_key(image_id), "models", ",".join(list_model_keys(self.recipes[image_id])))
+        pipeline.incr(self._connection.make_key("revision"))
+
+    def _find_key(self, image_id: int) -> str:
+        return _find_key(self._connection, self.documents[image_id])
+
+    def _put(self, pipeline: Any, before: Document | None, after: Document) -> None:
+        key = _find_key(self._connection, after)
+        if before is not None and (old_key := _find_key(self._connection, before)) != key:
+            pipeline.rename(old_key, key)
+        put_fields(pipeline, key, make_fields(after))
+        make_key = self._connection.make_key
+        old, new = _list_entries(before), _list_entries(after)
+        for name in old:
+            if gone := old[name].keys() - new[name].keys():
+                remove = pipeline.hdel if name in _HASHES else pipeline.zrem
+                remove(make_key(name), *gone)
+            put = {member: value for member, value in new[name].items() if old[name].get(member) != value}
+            if put and name in _HASHES:
+                pipeline.hset(make_key(name), mapping=put)
+            elif put:
+                pipeline.zadd(make_key(name), put)
+        if beginnings := list_beginnings(list_texts(after.record)):
+            pipeline.zadd(make_key("vocabulary"), dict.fromkeys(beginnings, 0))
+
+
+_HASHES = ("hashes", "trashed_hashes", "frames")
+
+
+def _list_entries(document: Document | None) -> dict[str, dict[str, Any]]:
+    """What stands beside the hash of an image, by name."""
+    entries: dict[str, dict[str, Any]] = {
+        "hashes": {},
+        "trashed_hashes": {},
+        "trash": {},
+        "paths": {},
+        "trashed_paths": {},
+        "deleted_paths": {},
+        "frames": {},
     }
+    if document is None:
+        return entries
+    if document.record.frame is not None:
+        entries["frames"] = {name_frame(document.record.frame): document.image_id}
+    members = (_SEPARATOR.join((path, document.film or "", str(document.image_id))) for path in document.paths)
+    entries["paths" if document.is_live else "trashed_paths"] = dict.fromkeys(members, 0)
+    if document.record.deleted_at is None:
+        entries["hashes"] = {document.sha256: document.image_id}
+        return entries
+    entries["trashed_hashes"] = {document.sha256: f"{document.image_id} {document.record.trash_reason}"}
+    entries["trash"] = {f"{document.image_id:020}": count_microseconds(document.record.deleted_at)}
+    if document.record.trash_reason == "deleted":
+        entries["deleted_paths"] = _list_deleted_paths(document.sha256, document.paths)
+    return entries
+
+
+def _list_deleted_paths(sha256: str, paths: Iterable[str]) -> dict[str, Any]:
+    return {f"{path}{_SEPARATOR}{sha256}": 0 for path in paths}
+
+
+def _find_key(connection: Connection, document: Document) -> str:
+    is_live = document.record.deleted_at is None
+    return connection.make_image_key(document.image_id) if is_live else connection.make_trash_key(document.image_id)
+
+
+def make_fields(document: Document) -> Mapping[str, object]:
+    """The fields that follow from a document; None: the hash has no such field."""
+    counted = {name: json.dumps(values, ensure_ascii=False) for name, values in list_counted(document).items()}
+    return {
+        **list_numbers(document.record),
+        "sort_name": get_sort_name(document.record),
+        "tags": ",".join(list_keys(document)),
+        "words": make_words(list_texts(document.record)),
+        "record": dump_document(document),
+        **{make_counted_field(name): value for name, value in counted.items()},
+    }
+
+
+def make_counted_field(name: str) -> str:
+    """The field with the values of one that is counted, as a JSON list."""
+    return f"counted_{name}"
 
 
 def change_models(connection: Connection, change: Callable[[list[EmbeddingModel]], list[EmbeddingModel]]) -> None:
@@ -64,57 +193,65 @@ def change_models(connection: Connection, change: Callable[[list[EmbeddingModel]
         client.transaction(transact, key)
 
 
+def read_images(client: Any, connection: Connection, image_ids: Sequence[int]) -> dict[int, Values]:
+    """Those of these images that exist, live or in the trash."""
+    if not image_ids:
+        return {}
+    with client.pipeline() as pipeline:  # a transaction, so that none is missed while it moves
+        for image_id in image_ids:
+            pipeline.hmget(connection.make_image_key(image_id), "record", "models")
+            pipeline.hmget(connection.make_trash_key(image_id), "record", "models")
+        values = pipeline.execute()
+    return {
+        image_id: Values(load_document(record), read_recipes(filter(None, (models or b"").decode().split(","))))
+        for image_id, pair in zip(image_ids, zip(values[::2], values[1::2], strict=True), strict=True)
+        for record, models in pair
+        if record is not None
+    }
+
+
 def change_images(
     connection: Connection,
-    image_ids: Sequence[int],
-    change: Callable[[Any, Found], None],
+    image_ids: Iterable[int],
+    change: Callable[[Changes], None],
+    also: Callable[[Any], None] = lambda _: None,
     ensure_locked: Callable[[Any], None] | None = None,
 ) -> None:
-    """Change these images, as far as they exist. hold: what checks that the lock is still held (Connection.writing).
+    """Change images, as far as they exist.
 
-    change is given the pipeline to fill and what the images are now; it is called again if one changes meanwhile.
+    change: edits what is there; called again if another program changes one of these images meanwhile.
+    also: adds commands to the transaction. ensure_locked: checks that the lock is still held (Connection.writing).
     """
-    keys = [connection.make_image_key(image_id) for image_id in image_ids]
+    ids = list(dict.fromkeys(image_ids))
+    keys = [make(image_id) for image_id in ids for make in (connection.make_image_key, connection.make_trash_key)]
     with connection.client() as client:
 
         def transact(pipeline: Any) -> None:
             if ensure_locked is not None:
                 ensure_locked(pipeline)
-            with client.pipeline(transaction=False) as reader:  # all at once, while the pipeline watches
-                for key in keys:
-                    reader.hmget(key, "record", "models")
-                values = reader.execute() if keys else []
-            found = {
-                image_id: Values(record, frozenset(map(int, filter(None, models.split(b",")))))
-                for image_id, (record, models) in zip(image_ids, values, strict=True)
-                if record is not None
-            }
+            changes = Changes(connection, read_images(client, connection, ids))  # while the pipeline watches
+            change(changes)
             pipeline.multi()
-            change(pipeline, found)
+            changes.write(pipeline)
+            also(pipeline)
 
         client.transaction(transact, *keys)
 
 
-def change_record(
-    connection: Connection,
-    image_id: int,
-    change: Callable[[ImageRecord, int | None], tuple[ImageRecord, int | None]],
-) -> bool:
-    """Replace a record and the modification time of its file. Returns whether they changed. Raises ImageNotFound."""
-    changed = False
+def change_document(connection: Connection, image_id: int, change: Callable[[Document], Document]) -> bool:
+    """Replace the document of a live image. Returns whether anything changed. Raises ImageNotFound."""
+    has_changed = False
 
-    def put(pipeline: Any, found: Found) -> None:
-        nonlocal changed
-        if image_id not in found:
+    def put(changes: Changes) -> None:
+        nonlocal has_changed
+        if image_id not in changes.list_live():
             raise image_not_found(image_id)
-        before = load_record(found[image_id].record), load_modified_ns(found[image_id].record)
-        after = change(*before)
-        changed = before != after
-        if changed:
-            put_fields(pipeline, connection.make_image_key(image_id), make_fields(*after))
+        before = changes.documents[image_id]
+        changes.documents[image_id] = change(before)
+        has_changed = changes.documents[image_id] != before
 
     change_images(connection, [image_id], put)
-    return changed
+    return has_changed
 
 
 def put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
@@ -125,20 +262,66 @@ def put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
     pipeline.hset(key, mapping={name: value for name, value in fields.items() if value is not None})
 
 
-def put_embedding(pipeline: Any, key: str, values: Values, model_id: int, embedding: Embeddings) -> None:
-    """Set the embedding of a model. values: what the image was before."""
-    fields = {
-        make_vector_field(model_id): np.ascontiguousarray(embedding, np.float32).tobytes(),
-        "models": _join(values.models | {model_id}),
-    }
-    pipeline.hset(key, mapping=fields)
+# Removed and remembered images.
 
 
-def drop_embedding(pipeline: Any, key: str, values: Values, model_id: int) -> None:
-    """Take the embedding of a model away."""
-    pipeline.hdel(key, make_vector_field(model_id))
-    pipeline.hset(key, "models", _join(values.models - {model_id}))
+def remove_image(pipeline: Any, connection: Connection, document: Document) -> None:
+    """Remove an image in the trash, and all that stands beside it."""
+    pipeline.delete(connection.make_trash_key(document.image_id))
+    for name, members in _list_entries(document).items():
+        if members:
+            (pipeline.hdel if name in _HASHES else pipeline.zrem)(connection.make_key(name), *members)
+    pipeline.sadd(connection.make_key("removed_originals"), document.sha256)
+    pipeline.incr(connection.make_key("revision"))
 
 
-def _join(model_ids: frozenset[int]) -> str:
-    return ",".join(map(str, sorted(model_ids)))
+def remember_deleted(pipeline: Any, connection: Connection, deleted: DeletedImage) -> None:
+    """Remember a deleted image, in place of what was remembered of it. Paths as they are stored."""
+    sha256 = deleted.content_sha256
+    pipeline.hset(connection.make_key("deleted"), sha256, dump_deleted(deleted))
+    pipeline.zadd(connection.make_key("deleted_order"), {sha256: 0})
+    if deleted.paths:
+        pipeline.zadd(connection.make_key("deleted_paths"), _list_deleted_paths(sha256, deleted.paths))
+
+
+def forget_deleted(pipeline: Any, connection: Connection, deleted: DeletedImage) -> None:
+    """Forget a remembered image and its paths."""
+    sha256 = deleted.content_sha256
+    pipeline.hdel(connection.make_key("deleted"), sha256)
+    pipeline.zrem(connection.make_key("deleted_order"), sha256)
+    if deleted.paths:
+        pipeline.zrem(connection.make_key("deleted_paths"), *_list_deleted_paths(sha256, deleted.paths))
+    pipeline.incr(connection.make_key("revision"))
+
+
+# Members of paths and deleted_paths.
+
+
+def find_owners(client: Any, connection: Connection, places: Iterable[tuple[str, str | None]]) -> list[int]:
+    """Images at any of these paths, live or in the trash, except frames of the film beside it."""
+    wanted = list(dict.fromkeys(places))
+    return [
+        int(image_id)
+        for name in ("paths", "trashed_paths")
+        for (_, film), members in zip(wanted, find_members(client, connection, name, wanted), strict=True)
+        for other, image_id in members
+        if film is None or other != film
+    ]
+
+
+def find_members(
+    client: Any, connection: Connection, name: str, places: Sequence[tuple[str, object]]
+) -> list[list[list[str]]]:
+    """For each path the rest of its members, in parts."""
+    with client.pipeline(transaction=False) as pipeline:
+        for path, _ in places:
+            start = path.encode() + _SEPARATOR.encode()
+            pipeline.zrangebylex(connection.make_key(name), b"[" + start, b"(" + path.encode() + b"\x01")
+        answers = pipeline.execute()
+    return [[member.decode().split(_SEPARATOR)[1:] for member in members] for members in answers]
+
+
+def read_member(member: bytes) -> tuple[str, int]:
+    """Path and image_id of a member of paths."""
+    path, _, image_id = member.decode().split(_SEPARATOR)
+    return path, int(image_id)

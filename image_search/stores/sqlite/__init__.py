@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from image_search.errors import SettingsError, StoreError
-from image_search.originals import Originals, check_folder, check_originals, open_originals
+from image_search.errors import SettingsError, StoreError, StoreUnavailable
+from image_search.originals import FolderOriginals, Originals, open_originals
 from image_search.records import (
+    DeletedImage,
+    Edits,
     EmbeddingModel,
     Finding,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
     SearchHit,
     StoreStatus,
+    TrashReason,
 )
 from image_search.settings import DEFAULT_DATABASE_URL, Settings
 from image_search.stores.base import (
@@ -30,76 +36,49 @@ from image_search.stores.base import (
     CountedField,
     Embeddings,
     ImageStore,
-    embedding_not_found,
+    content_is_known,
     image_not_found,
     model_is_current,
     model_not_found,
 )
+from image_search.stores.sql import COUNTED, LIVE, ORDERS, read_counts
+from image_search.stores.sqlite.check import check_sqlite
 from image_search.stores.sqlite.database import Connections
+from image_search.stores.sqlite.embedding_rows import TableRows
 from image_search.stores.sqlite.exact_search import find_nearest
-from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL, Ids
+from image_search.stores.sqlite.faiss_index import FAISS_VERSION, Ids
 from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
-    TableRows,
+    EACH,
     build_where,
-    delete_records,
+    dump_values,
+    find_hashes,
+    find_known_files,
     find_records,
-    get_record,
-    insert_image,
-    iterate_in_chunks,
+    get_live_record,
+    list_paths,
     read_counters,
-    replace_file,
-    replace_text,
 )
-from image_search.stores.text import sanitize
-
-# --check on the embedded store: the file, the originals beside it, and the index in memory with its saved copy.
-
-_READ_THROUGH = 2**30  # bytes; a larger file takes longer than a person waits
-
-
-def check_sqlite(store: SqliteStore) -> Iterator[Finding]:
-    """What there is to say of this store. A library that is not there yet is not made. Raises StoreError."""
-    folder = store.path.parent
-    if not folder.parent.is_dir():
-        yield Finding("folder", False, f"{folder} is not there", "Make it, or correct DATABASE_URL.")
-        return
-    yield check_folder("folder", folder, "DATABASE_URL")
-    yield check_originals(store.originals)
-    if not store.path.exists():
-        yield Finding("database file", True, f"{store.path.name} is not there yet: it is made when it is first needed")
-        return
-    models = store.get_status().models  # opens the file: a foreign one, or one of another schema, is refused here
-    yield _check_file(store.path)
-    for model, count in models:
-        if model.is_current and count:
-            yield _check_index(store, model, count)
-
-
-def _check_file(path: Path) -> Finding:
-    size = path.stat().st_size
-    what = f"{path.name}, {size / 2**20:,.1f} MiB"
-    if size > _READ_THROUGH:
-        return Finding("database file", True, f"{what}, too large to be read through here")
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        [first, *_] = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
-    if first != "ok":
-        remedy = "Restore the file from a backup, or remove it and register the pictures again."
-        return Finding("database file", False, f"{what}, damaged: {' '.join(str(first).split())}", remedy)
-    return Finding("database file", True, f"{what}, undamaged")
-
-
-def _check_index(store: SqliteStore, model: EmbeddingModel, count: int) -> Finding:
-    """The index in memory, if this program has searched already, and its saved copy."""
-    copies = list(store.path.parent.glob(f"{store.path.name}-index-{model.model_id}.*"))
-    name = f"FAISS {FAISS_VERSION}"
-    if count <= SMALL and not copies:
-        return Finding("index", True, f"{name}, in half precision, made from the table at the first search")
-    found = store.get_status().details.get(f"index of model {model.model_id}", "not looked at")
-    size = sum(file.stat().st_size for file in copies) / 2**20
-    copy = f"saved copy of {size:,.1f} MiB" if copies else "no saved copy"
-    return Finding("index", True, f"{name}: {found} of {count:,}, {copy}; the rest is read from the table")
-
+from image_search.stores.sqlite.trash import (
+    find_deleted_paths,
+    find_remembered,
+    forget,
+    list_deleted,
+    list_trash,
+    park,
+    remember,
+    remove_for_good,
+    unpark,
+)
+from image_search.stores.sqlite.writes import (
+    insert_embedding,
+    insert_image,
+    insert_path,
+    update_content,
+    update_record,
+    write_lines,
+)
+from image_search.stores.text import dump_lines, load_lines
 
 _DEFAULT_NAME = "image_search.db"
 _PREFIX = "sqlite:///"
@@ -108,13 +87,15 @@ _PREFIX = "sqlite:///"
 class SqliteStore(ImageStore):
     """A library in one file. Any number of threads and processes may use it at once."""
 
+    originals: Originals
+
     def __init__(self, path: Path, originals: Originals) -> None:
         super().__init__()
         self.path = path
         self.originals = originals
-        self._database = Connections(path)
-        self._mirror = IndexSync(self._database)
-        self._counted: tuple[tuple[int, ...], int] = ((), 0)
+        self._database = Connections(path, self.check_new)
+        self.mirror = IndexSync(self._database)
+        self._counted: dict[int | None, tuple[tuple[int, ...], int]] = {}  # by model; None: images
 
     @classmethod
     def open(cls, settings: Settings) -> SqliteStore:
@@ -123,9 +104,21 @@ class SqliteStore(ImageStore):
         name = url.removeprefix(_PREFIX)
         if not url.startswith(_PREFIX) or not name or name.endswith("/"):
             raise SettingsError("DATABASE_URL names no file. Write sqlite:///data/image_search.db for example.")
-        path = Path(name).absolute()  # the current directory may change later
+        try:
+            path = Path(name).expanduser().absolute()  # the current directory may change later
+        except RuntimeError as error:
+            raise SettingsError(f"DATABASE_URL names a home folder that is not known: {name}") from error
         folder = path.with_name("originals") if path.name == _DEFAULT_NAME else path.with_suffix(".originals")
         return cls(path, open_originals(settings.originals_url, folder, settings.s3_endpoint_url))
+
+    def check_new(self) -> None:
+        """Raises StoreUnavailable when files of a library are here whose own file is missing."""
+        folder = self.originals.folder if isinstance(self.originals, FolderOriginals) else None
+        if folder is not None and folder.is_dir() and any(folder.iterdir()):
+            raise StoreUnavailable(
+                f"The library {self.path} is not there, but its original files are in {folder}. Put the file back, or "
+                "name a new one in DATABASE_URL (and another folder in ORIGINALS_URL, if that is set)."
+            )
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -162,196 +155,306 @@ class SqliteStore(ImageStore):
                 raise model_not_found(model_id)
             if row[0] == "Y":
                 raise model_is_current(model_id)
-            connection.execute("DELETE FROM image_embeddings WHERE model_id = ?", (model_id,))
-            connection.execute("DELETE FROM embedding_models WHERE model_id = ?", (model_id,))
+            for table in ("image_embeddings", "trashed_embeddings", "embedding_models"):
+                connection.execute(f"DELETE FROM {table} WHERE model_id = ?", (model_id,))
         self._dimensions.pop(model_id, None)
-        self._mirror.forget(model_id)
+        self.mirror.forget(model_id)
 
     # --- registration -----------------------------------------------------------------------------------------------
 
     def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
         with self._database.reading() as connection:
-            return _find_hashes(connection, hashes)
+            return find_hashes(connection, hashes, LIVE)
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        with self._database.reading() as connection:
+            trashed = find_hashes(connection, hashes, "i.trash_reason = 'deleted'")
+            return trashed.keys() | find_remembered(connection, hashes)
+
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]:
+        with self._database.reading() as connection:
+            return find_deleted_paths(connection, paths)
 
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
-        known: dict[str, KnownFile] = {}
         with self._database.reading() as connection:
-            for chunk in iterate_in_chunks(paths):
-                rows = connection.execute(
-                    "SELECT file_path, image_id, byte_size, modified_ns FROM images "
-                    f"WHERE file_path IN ({', '.join('?' * len(chunk))}) ORDER BY image_id",
-                    chunk,
-                )
-                known.update((row[0], KnownFile(*row[1:])) for row in rows)  # the latest picture of a path wins
-        return known
+            return find_known_files(connection, paths)
 
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None:
+    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         with self._database.writing() as connection:
-            replace_file(connection, get_record(connection, image_id), file_path, file_name, modified_ns)
+            record = get_live_record(connection, image_id)
+            insert_path(connection, image_id, file_path, byte_size, modified_ns)
+            update_record(connection, record, replace(record, file_name=file_name))
+
+    def _remove_paths(self, paths: list[str]) -> int:
+        with self._database.writing() as connection:
+            known = find_known_files(connection, paths)
+            connection.execute(
+                f"DELETE FROM image_paths WHERE file_path IN {EACH} "
+                f"AND image_id IN (SELECT i.image_id FROM images i WHERE {LIVE})",
+                [dump_values(known)],
+            )
+        return len(known)
+
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+        with self._database.reading() as connection:
+            return list_paths(connection, folder, after, limit)
 
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
-        originals = {image.content_sha256: image.data for image in images}
+        hashes = [image.content_sha256 for image in images]
+        contents = {image.content_sha256: image.data for image in images if image.data is not None}
         image_ids = []
         try:
             # The originals are written inside the transaction: while it lasts no other process writes or deletes any.
             with self._database.writing() as connection:
                 self._delete_orphaned_originals(connection)
-                self.originals.write(originals)
-                known = _find_hashes(connection, list(originals))
+                self.originals.write(contents)
+                known = find_hashes(connection, hashes)
+                unpark(connection, list(known.values()))
+                forget(connection, hashes)
                 upload_date = datetime.now(UTC).replace(tzinfo=None)
                 for image, embedding in zip(images, embeddings, strict=True):
                     image_id = known.get(image.content_sha256)
                     if image_id is None:
                         image_id = known[image.content_sha256] = insert_image(connection, image, upload_date)
-                    connection.execute(
-                        "INSERT INTO image_embeddings (image_id, model_id, embedding) VALUES (?, ?, ?) "
-                        "ON CONFLICT (image_id, model_id) DO NOTHING",
-                        (image_id, model_id, _pack(embedding)),
-                    )
+                    if image.file_path is not None:
+                        insert_path(connection, image_id, image.file_path, image.byte_size, image.modified_ns)
+                    insert_embedding(connection, image_id, model_id, embedding, image.recipe)
                     image_ids.append(image_id)
         except BaseException:
-            with suppress(StoreError), self._database.writing() as connection:
-                self.originals.delete(originals.keys() - _find_hashes(connection, list(originals)).keys())
+            self._delete_unused_originals(list(contents))
             raise
         return image_ids
 
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None:
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        contents = {} if image.data is None else {image.content_sha256: image.data}
+        try:
+            with self._database.writing() as connection:
+                record = get_live_record(connection, image_id)
+                owner = find_hashes(connection, [image.content_sha256]).get(image.content_sha256, image_id)
+                if owner != image_id:
+                    raise content_is_known(owner)
+                self._delete_orphaned_originals(connection)
+                self.originals.write(contents)
+                forget(connection, [image.content_sha256])
+                update_content(connection, record, image)
+                insert_embedding(connection, image_id, model_id, embedding, image.recipe)
+        except BaseException:
+            self._delete_unused_originals(list(contents))
+            raise
+        with self._database.writing() as connection:
+            self._delete_orphaned_originals(connection)
+
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
         with self._database.writing() as connection:
             for image_id, embedding in zip(image_ids, embeddings, strict=True):
                 # Delete and insert instead of update: searchers of other processes look for new embedding_ids.
                 connection.execute(
                     "DELETE FROM image_embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
                 )
-                connection.execute(
-                    "INSERT INTO image_embeddings (image_id, model_id, embedding) "
-                    "SELECT image_id, ?, ? FROM images WHERE image_id = ?",
-                    (model_id, _pack(embedding), image_id),
-                )
+                insert_embedding(connection, image_id, model_id, embedding, recipe)
 
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
+        return self._list_ids(
+            "NOT EXISTS (SELECT 1 FROM image_embeddings e WHERE e.image_id = i.image_id AND e.model_id = ? "
+            "AND e.recipe >= ?)",
+            [model_id, min_recipe],
+            after_id,
+            limit,
+        )
+
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_ids("i.recipe < ?", [recipe], after_id, limit)
+
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_ids("i.recognizer IS NOT ?", [recognizer], after_id, limit)
+
+    def _list_ids(self, condition: str, values: list[object], after_id: int, limit: int) -> list[int]:
+        # +i.deleted_at: no index is wanted, the rows are walked by image_id.
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT image_id FROM images i WHERE image_id > ? AND NOT EXISTS (SELECT 1 FROM image_embeddings e "
-                "WHERE e.image_id = i.image_id AND e.model_id = ?) ORDER BY image_id LIMIT ?",
-                (after_id, model_id, limit),
+                f"SELECT i.image_id FROM images i WHERE i.image_id > ? AND +{LIVE} AND {condition} "
+                "ORDER BY i.image_id LIMIT ?",
+                [after_id, *values, limit],
             )
             return [row[0] for row in rows]
 
-    def _set_text(self, image_id: int, text: ImageText) -> bool:
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
-            if record.text == text:
-                return False
-            replace_text(connection, record, text)
-        return True
-
-    def _delete_images(self, image_ids: list[int]) -> int:
-        with self._database.writing() as connection:
-            records = list(find_records(connection, image_ids).values())
-            delete_records(connection, records)
-        with self._database.writing() as connection:
-            self._delete_orphaned_originals(connection)
-        return len(records)
+            record = get_live_record(connection, image_id)
+            connection.execute("UPDATE image_previews SET preview = ? WHERE image_id = ?", (preview, image_id))
+            update_record(connection, record, replace(record, dominant_color=dominant_color, recipe=recipe))
 
     def _delete_orphaned_originals(self, connection: sqlite3.Connection) -> None:
         # In a transaction after the one that deleted the records: an original goes only when its record is gone for
-        # good and while nobody can add the same picture again. What a crash left undone is done by the next one.
+        # good and while no other process can add the same image again. The next one finishes what a crash left undone.
         hashes = [row[0].hex() for row in connection.execute("SELECT content_sha256 FROM removed_originals")]
         if hashes:
-            self.originals.delete(set(hashes) - _find_hashes(connection, hashes).keys())
+            self.originals.delete(set(hashes) - find_hashes(connection, hashes).keys())
             connection.execute("DELETE FROM removed_originals")
+
+    def _delete_unused_originals(self, hashes: list[str]) -> None:
+        with suppress(StoreError), self._database.writing() as connection:
+            self.originals.delete(set(hashes) - find_hashes(connection, hashes).keys())
+
+    # --- texts ------------------------------------------------------------------------------------------------------
+
+    def _set_text(self, image_id: int, text: ImageText) -> bool:
+        with self._database.writing() as connection:
+            record = get_live_record(connection, image_id)
+            if record.text != text:
+                update_record(connection, record, replace(record, text=text))
+        return record.text != text
+
+    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+        with self._database.writing() as connection:
+            record = get_live_record(connection, image_id)
+            if record.edits != edits:
+                update_record(connection, record, replace(record, edits=edits))
+        return record.edits != edits
+
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        with self._database.writing() as connection:
+            record = get_live_record(connection, image_id)
+            write_lines(connection, image_id, dump_lines(recognized) if recognized else None)
+            recognizer, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
+            update_record(connection, record, replace(record, recognizer=recognizer, recognized_text=text))
+
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT recognizer, recognized_text, recognized_lines FROM images WHERE image_id = ?", (image_id,)
+            ).fetchone()
+        if row is None:
+            raise image_not_found(image_id)
+        recognizer, text, lines = row
+        return None if recognizer is None else RecognizedText(recognizer, text or "", load_lines(lines))
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+        with self._database.writing() as connection:
+            return park(connection, image_ids, datetime.now(UTC).replace(tzinfo=None), reason)
+
+    def _restore_images(self, image_ids: list[int]) -> int:
+        with self._database.writing() as connection:
+            return unpark(connection, image_ids)
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        with self._database.reading() as connection:
+            total = connection.execute("SELECT count(*) FROM images WHERE deleted_at IS NOT NULL").fetchone()[0]
+            return _gather(connection, list_trash(connection, limit, offset), total)
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        with self._database.writing() as connection:
+            removed = remove_for_good(connection, image_ids, before)
+        with self._database.writing() as connection:
+            self._delete_orphaned_originals(connection)
+        return removed
+
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        with self._database.reading() as connection:
+            return list_deleted(connection, after, limit)
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        with self._database.writing() as connection:
+            remember(connection, deleted)
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        with self._database.writing() as connection:
+            if hashes is None:
+                return connection.execute("DELETE FROM deleted_images").rowcount
+            return forget(connection, hashes)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]:
+    ) -> Hits:
         with self._database.reading() as connection:
-            index = self._mirror.follow(model_id, len(embedding), read_counters(connection))
+            index = self.mirror.follow(model_id, len(embedding), read_counters(connection))
             table = TableRows(connection, model_id, len(embedding))
             allowed = None if filter.is_empty else _find_embeddings(connection, model_id, filter)
             nearest = find_nearest(embedding, offset + limit, index, table, allowed)
-            image_ids = nearest.image_ids[offset:].tolist()
-            records = find_records(connection, image_ids)
-        page = zip(image_ids, nearest.distances[offset:].tolist(), strict=True)
-        return [SearchHit(records[image_id], distance) for image_id, distance in page]
+            total = self._count(connection, model_id) if allowed is None else len(allowed)
+            hits = _gather(connection, nearest.image_ids[offset:].tolist(), total)
+        distances = nearest.distances[offset:].tolist()
+        return Hits(tuple(replace(hit, distance=d) for hit, d in zip(hits, distances, strict=True)), total)
 
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter, words)
-
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter)
-
-    def _list_newest(self, limit: int, offset: int, filter: SearchFilter, words: Sequence[str] = ()) -> list[SearchHit]:
-        where, values = build_where(filter, words)
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+        where, values = build_where(filter, terms)
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT i.image_id FROM images i {where} "
-                "ORDER BY i.upload_date DESC, i.image_id DESC LIMIT ? OFFSET ?",
+                "SELECT k.image_id FROM (SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name FROM images i "
+                f"{where}) k ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
                 [*values, limit, offset],
             )
             page = [row[0] for row in rows]
-            records = find_records(connection, page)
-        return [SearchHit(records[image_id]) for image_id in page]
+            if filter.is_empty and not terms:
+                total = self._count(connection, None)
+            elif len(page) < limit and (page or not offset):
+                total = offset + len(page)
+            else:
+                total = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]
+            return _gather(connection, page, total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         where, values = build_where(filter)
         with self._database.reading() as connection:
-            counters = tuple(read_counters(connection).values())
-            if not where and counters == self._counted[0]:  # counting a million rows at every search would be felt
-                return self._counted[1]
+            if filter.is_empty:
+                return self._count(connection, None)
             count: int = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]
-        if not where:
-            self._counted = (counters, count)
+        return count
+
+    def _count(self, connection: sqlite3.Connection, model_id: int | None) -> int:
+        """The live images, or the embeddings of a model. Remembered: counting a million at every search would show."""
+        counters = tuple(read_counters(connection).values())
+        remembered = self._counted.get(model_id)
+        if remembered is not None and remembered[0] == counters:
+            return remembered[1]
+        if model_id is None:
+            query, values = f"SELECT count(*) FROM images i WHERE {LIVE}", []
+        else:
+            query, values = "SELECT count(*) FROM image_embeddings WHERE model_id = ?", [model_id]
+        count: int = connection.execute(query, values).fetchone()[0]
+        self._counted[model_id] = (counters, count)
         return count
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         where, values = build_where(filter)
-        join = "JOIN image_keywords k ON k.image_id = i.image_id" if field == "keyword" else ""
-        value = "k.keyword" if field == "keyword" else f"i.{field}"
+        value, table = COUNTED[field]
+        join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
+        distinct = "DISTINCT i.image_id," if field == "folder" else ""  # an image may have several paths in one
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT value, count(*) FROM (SELECT {value} AS value FROM images i {join} {where}) "
-                "WHERE value IS NOT NULL GROUP BY value ORDER BY count(*) DESC, value",
+                f"SELECT value, count(*) FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
+                "WHERE value IS NOT NULL GROUP BY value",
                 values,
+            )
+            return read_counts(field, rows)
+
+    # --- images -----------------------------------------------------------------------------------------------------
+
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
+        with self._database.reading() as connection:
+            return find_records(connection, image_ids)
+
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT image_id, preview FROM image_previews WHERE image_id IN {EACH}", [dump_values(image_ids)]
             )
             return dict(rows.fetchall())
 
-    # --- one image --------------------------------------------------------------------------------------------------
-
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        with self._database.reading() as connection:
-            records = find_records(connection, image_ids)
-        for image_id in image_ids:
-            if image_id not in records:
-                raise image_not_found(image_id)
-        return [records[image_id] for image_id in image_ids]
-
-    def read_original(self, image_id: int) -> bytes:
-        return self.originals.read(self.get_image(image_id).content_sha256)
-
-    def read_preview(self, image_id: int) -> bytes:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT preview FROM image_previews WHERE image_id = ?", (image_id,)).fetchone()
-        if row is None:
-            raise image_not_found(image_id)
-        return bytes(row[0])
-
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT embedding FROM image_embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
-            ).fetchone()
-        if row is None:
-            raise embedding_not_found(image_id, model_id)
-        return np.frombuffer(row[0], np.float32)
-
-    def find_by_file_name(self, file_name: str) -> list[int]:
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT image_id FROM images WHERE file_name = ? ORDER BY image_id", (sanitize(file_name),)
+                f"SELECT image_id, embedding FROM image_embeddings WHERE image_id IN {EACH} AND model_id = ? UNION ALL "
+                f"SELECT image_id, embedding FROM trashed_embeddings WHERE image_id IN {EACH} AND model_id = ?",
+                (dump_values(image_ids), model_id, dump_values(image_ids), model_id),
             )
-            return [row[0] for row in rows]
+            return {image_id: np.frombuffer(embedding, np.float32) for image_id, embedding in rows}
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
@@ -364,44 +467,48 @@ class SqliteStore(ImageStore):
             ids = np.array([row[0] for row in rows], np.int64)
             chosen = np.random.default_rng(0).choice(ids, min(size, len(ids)), replace=False)
             blobs = connection.execute(
-                "SELECT embedding FROM image_embeddings WHERE embedding_id IN (SELECT value FROM json_each(?))",
-                [json.dumps(chosen.tolist())],
+                f"SELECT embedding FROM image_embeddings WHERE embedding_id IN {EACH}", [dump_values(chosen.tolist())]
             ).fetchall()
         return np.frombuffer(b"".join(blob for (blob,) in blobs), np.float32).reshape(len(blobs), dimension)
 
-    def get_status(self) -> StoreStatus:
-        models, counts, image_count = self._count_rows() if self.path.exists() else ([], {}, 0)
-        return StoreStatus(
-            engine=f"SQLite {sqlite3.sqlite_version} + FAISS {FAISS_VERSION}",
-            location=str(self.path),
-            image_count=image_count,
-            models=tuple((model, counts.get(model.model_id, 0)) for model in models),
-            details={"originals": str(getattr(self.originals, "folder", "")), **self._mirror.describe()},
-        )
-
-    def _count_rows(self) -> tuple[list[EmbeddingModel], dict[int, int], int]:
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
         with self._database.reading() as connection:
-            counts = dict(connection.execute("SELECT model_id, count(*) FROM image_embeddings GROUP BY model_id"))
-            image_count: int = connection.execute("SELECT count(*) FROM images").fetchone()[0]
-        return self.list_models(), counts, image_count
+            rows = connection.execute(
+                "SELECT name, value FROM library_settings WHERE substr(name, 1, ?) = ? ORDER BY name",
+                (len(prefix), prefix),
+            )
+            return dict(rows.fetchall())
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        with self._database.writing() as connection:
+            if value is None:
+                connection.execute("DELETE FROM library_settings WHERE name = ?", (name,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO library_settings VALUES (?, ?)", (name, value))
+
+    def get_status(self) -> StoreStatus:
+        models: tuple[tuple[EmbeddingModel, int], ...] = ()
+        live = trashed = 0
+        if self.path.exists():
+            with self._database.reading() as connection:
+                counts = dict(connection.execute("SELECT model_id, count(*) FROM image_embeddings GROUP BY model_id"))
+                images = dict(connection.execute("SELECT deleted_at IS NULL, count(*) FROM images GROUP BY 1"))
+            models = tuple((model, counts.get(model.model_id, 0)) for model in self.list_models())
+            live, trashed = images.get(1, 0), images.get(0, 0)
+        engine = f"SQLite {sqlite3.sqlite_version} + FAISS {FAISS_VERSION}"
+        return StoreStatus(engine, str(self.path), live, models, trashed)
 
     def check(self) -> Iterator[Finding]:
         return check_sqlite(self)
 
     def close(self) -> None:
-        self._mirror.close()
+        self.mirror.close()
         self._database.close()
 
 
-def _find_hashes(connection: sqlite3.Connection, hashes: list[str]) -> dict[str, int]:
-    known: dict[str, int] = {}
-    for chunk in iterate_in_chunks(hashes):
-        rows = connection.execute(
-            f"SELECT content_sha256, image_id FROM images WHERE content_sha256 IN ({', '.join('?' * len(chunk))})",
-            [bytes.fromhex(sha256) for sha256 in chunk],
-        )
-        known.update((sha256.hex(), image_id) for sha256, image_id in rows)
-    return known
+def _gather(connection: sqlite3.Connection, image_ids: list[int], total: int) -> Hits:
+    records = find_records(connection, image_ids)
+    return Hits(tuple(SearchHit(records[image_id]) for image_id in image_ids), total)
 
 
 def _find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
@@ -412,7 +519,3 @@ def _find_embeddings(connection: sqlite3.Connection, model_id: int, filter: Sear
         [model_id, *values],
     )
     return np.sort(np.fromiter((row[0] for row in rows), np.int64))
-
-
-def _pack(embedding: Embeddings) -> bytes:
-    return np.ascontiguousarray(embedding, "<f4").tobytes()

@@ -1,7 +1,7 @@
-"""Keeps an index of each model's embeddings near the table, in the background, whoever changes the table.
+"""Keeps an index of each model's embeddings near the table, in the background, whichever process changes the table.
 
-A search never waits for this: what the index lacks, the search reads from the table (nearest.py). So the index may lag
-behind, be under construction or be missing; only speed depends on it.
+A search never waits for this: what the index lacks, the search reads from the table (exact_search.py). So the index may
+lag behind, be under construction or be missing; only speed depends on it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from image_search.errors import StoreError
 from image_search.stores.sqlite.database import Connections
+from image_search.stores.sqlite.embedding_rows import TableRows
 from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_index, remove_index, save_index
-from image_search.stores.sqlite.rows import TableRows, read_counters
+from image_search.stores.sqlite.rows import read_counters
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to
 _GROWTH = 4  # fitted anew when there are so many times more
@@ -52,16 +53,15 @@ class IndexSync:
                     self._worker.start()
         return index
 
-    def describe(self) -> dict[str, str]:
-        """How far the index of each model is, for people; nothing for a model nobody has searched with."""
+    def describe(self) -> dict[int, str]:
+        """How far the index of each model is, for people; nothing for a model that was not searched with yet."""
         return {
-            f"index of model {model_id}": f"{len(index):,} embeddings, "
-            + ("compressed" if index.is_compressed else "half precision")
+            model_id: f"{len(index):,} embeddings, " + ("compressed" if index.is_compressed else "half precision")
             for model_id, index in self._indexes.copy().items()
         }
 
     def wait(self) -> None:
-        """Until the indexes are up to date, for who measures them."""
+        """Until the indexes are up to date, for measurements."""
         while (worker := self._worker) is not None and worker.is_alive():
             worker.join()
 

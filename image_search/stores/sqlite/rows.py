@@ -1,31 +1,35 @@
-"""Rows of the SQLite tables as records, and back."""
+"""Rows of the SQLite tables as records, and which images a query is about."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
-from image_search.records import ImageRecord, ImageText, NewImage, SearchFilter
+from image_search.records import ImageRecord, KnownFile, SearchFilter
 from image_search.stores.base import image_not_found
-from image_search.stores.sql import Condition, list_conditions
-from image_search.stores.sqlite.exact_search import Rows
-from image_search.stores.sqlite.faiss_index import Ids
-from image_search.stores.text import dump_details, load_text, make_index_tokens, make_query_tokens, sanitize
+from image_search.stores.sql import LIVE, RECORD_COLUMNS, Condition, list_conditions, list_folder_bounds, make_record
+from image_search.stores.text import make_query_tokens, sanitize
 
-# A SearchFilter, and words that must occur, as conditions of a SQLite query over images i.
+T = TypeVar("T")
+
+# An object for a placeholder of IN (SELECT value FROM json_each(?)): any number of values, in one query.
+EACH = "(SELECT value FROM json_each(?))"
+
+_TIMES = [RECORD_COLUMNS.split(", ").index(f"i.{name}") for name in ("upload_date", "deleted_at", "taken_at")]
 
 
-def build_where(filter: SearchFilter, words: Sequence[str] = ()) -> Condition:
-    """A WHERE clause ("" when everything qualifies) and the values of its placeholders."""
-    occurring = [sanitize(word) for word in (*filter.words, *words) if word.strip()]
-    conditions = [*list_conditions(filter), *(_match_word(word) for word in occurring)]
-    if not conditions:
-        return "", []
+def dump_values(values: Iterable[int | str]) -> str:
+    """Numbers or texts for the placeholder of EACH."""
+    return json.dumps(list(values))
+
+
+def build_where(filter: SearchFilter, terms: Sequence[str] = ()) -> Condition:
+    """A WHERE clause on live images i and the values of its placeholders."""
+    occurring = [sanitize(word) for word in (*filter.words, *terms) if word.strip()]
+    conditions = [(LIVE, []), *list_conditions(filter), *(_match_word(word) for word in occurring)]
     clause = "WHERE " + " AND ".join(sql.replace("%s", "?") for sql, _ in conditions)
     values = [value for _, given in conditions for value in given]
     return clause, [format_time(value) if isinstance(value, datetime) else value for value in values]
@@ -44,211 +48,96 @@ def _match_word(word: str) -> Condition:
     return "i.image_id IN (SELECT rowid FROM image_words WHERE image_words MATCH %s)", [phrase]
 
 
-_COLUMNS = """i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date,
-  i.file_path, i.details, i.generation_prompt, d.description, i.generator, i.generation_model, i.taken_at"""
-
-
-def find_records(connection: sqlite3.Connection, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
-    """Those of these images that exist, in one query."""
+def find_records(connection: sqlite3.Connection, image_ids: Iterable[int]) -> dict[int, ImageRecord]:
+    """Those of these images that exist, live or in the trash."""
+    ids = dump_values(image_ids)
+    paths: dict[int, list[str]] = {}
+    for image_id, path in connection.execute(
+        f"SELECT image_id, file_path FROM image_paths WHERE image_id IN {EACH} ORDER BY path_id DESC", [ids]
+    ):
+        paths.setdefault(image_id, []).append(path)
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
-        "WHERE i.image_id IN (SELECT value FROM json_each(?))",
-        [json.dumps(list(image_ids))],
+        f"SELECT {RECORD_COLUMNS}, i.details FROM images i LEFT JOIN image_descriptions d USING (image_id) "
+        f"WHERE i.image_id IN {EACH}",
+        [ids],
     )
-    return {row[0]: _make_record(row) for row in rows}
+    return {row[0]: _make_record(row, paths.get(row[0], ())) for row in rows}
 
 
 def get_record(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
-    """One record. Raises ImageNotFound."""
+    """One record, live or in the trash. Raises ImageNotFound."""
     records = find_records(connection, [image_id])
     if image_id not in records:
         raise image_not_found(image_id)
     return records[image_id]
 
 
-def insert_image(connection: sqlite3.Connection, image: NewImage, upload_date: datetime) -> int:
-    """Insert everything but the original and the embedding. Returns the image_id."""
-    text = image.text
-    image_id = connection.execute(
-        "INSERT INTO images (content_sha256, file_name, file_path, modified_ns, file_type, byte_size, width, height, "
-        "upload_date, generation_prompt, generator, generation_model, taken_at, details) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            bytes.fromhex(image.content_sha256),
-            image.file_name,
-            image.file_path,
-            image.modified_ns,
-            image.file_type,
-            len(image.data),
-            image.width,
-            image.height,
-            format_time(image.upload_date or upload_date),
-            *_list_text_columns(text),
-        ),
-    ).lastrowid
-    assert image_id is not None
-    connection.execute("INSERT INTO image_previews VALUES (?, ?)", (image_id, image.preview))
-    _insert_description(connection, image_id, text)
-    connection.execute(
-        "INSERT INTO image_words (rowid, tokens) VALUES (?, ?)", (image_id, _make_tokens(text, image.file_name))
+def get_live_record(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
+    """One record. Raises ImageNotFound, also for an image in the trash."""
+    record = get_record(connection, image_id)
+    if record.deleted_at is not None:
+        raise image_not_found(image_id)
+    return record
+
+
+def find_hashes(connection: sqlite3.Connection, hashes: Sequence[str], condition: str = "true") -> dict[str, int]:
+    """Those of these hashes that images have, live or in the trash, with image_id."""
+    known: dict[str, int] = {}
+    for chunk in iterate_in_chunks(hashes):
+        rows = connection.execute(
+            f"SELECT i.content_sha256, i.image_id FROM images i WHERE i.content_sha256 IN ({_mark(chunk)}) "
+            f"AND {condition}",
+            [bytes.fromhex(sha256) for sha256 in chunk],
+        )
+        known.update((sha256.hex(), image_id) for sha256, image_id in rows)
+    return known
+
+
+def find_known_files(connection: sqlite3.Connection, paths: Iterable[str]) -> dict[str, KnownFile]:
+    """Those of these stored paths that live images have."""
+    rows = connection.execute(
+        "SELECT p.file_path, p.image_id, p.byte_size, p.modified_ns, i.content_sha256, i.film_sha256 "
+        f"FROM image_paths p JOIN images i USING (image_id) WHERE p.file_path IN {EACH} AND {LIVE}",
+        [dump_values(paths)],
     )
-    return image_id
+    return {
+        path: KnownFile(image_id, byte_size, modified_ns, sha256.hex(), film and film.hex())
+        for path, image_id, byte_size, modified_ns, sha256, film in rows
+    }
 
 
-def replace_text(connection: sqlite3.Connection, record: ImageRecord, text: ImageText) -> None:
-    """Replace everything an image says about itself."""
-    connection.execute(
-        "UPDATE images SET generation_prompt = ?, generator = ?, generation_model = ?, taken_at = ?, details = ? "
-        "WHERE image_id = ?",
-        (*_list_text_columns(text), record.image_id),
-    )
-    connection.execute("DELETE FROM image_descriptions WHERE image_id = ?", (record.image_id,))
-    _insert_description(connection, record.image_id, text)
-    _replace_words(connection, record, text, record.file_name)
+def list_paths(connection: sqlite3.Connection, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+    """Stored paths of live images below a folder, ascending, behind a path, with one image_id each."""
+    found: list[tuple[str, int]] = []
+    for low, high in list_folder_bounds(folder):
+        found += connection.execute(
+            "SELECT p.file_path, min(p.image_id) FROM image_paths p JOIN images i USING (image_id) "
+            f"WHERE p.file_path >= ? AND p.file_path < ? AND p.file_path > ? AND {LIVE} "
+            "GROUP BY p.file_path ORDER BY p.file_path LIMIT ?",
+            (low, high, after, limit),
+        )
+    return sorted(found)[:limit]
 
 
-def replace_file(
-    connection: sqlite3.Connection, record: ImageRecord, file_path: str, file_name: str, modified_ns: int | None
-) -> None:
-    """Remember where an image's file is now, and its name."""
-    connection.execute(
-        "UPDATE images SET file_path = ?, modified_ns = ?, file_name = ? WHERE image_id = ?",
-        (file_path, modified_ns, file_name, record.image_id),
-    )
-    if file_name != record.file_name:
-        _replace_words(connection, record, record.text, file_name)
-
-
-def delete_records(connection: sqlite3.Connection, records: Sequence[ImageRecord]) -> None:
-    """Delete images with all rows that belong to them."""
-    for record in records:
-        _delete_words(connection, record)
-        connection.execute("DELETE FROM images WHERE image_id = ?", (record.image_id,))
-
-
-def iterate_in_chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+def iterate_in_chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
     """Slices small enough for the number of placeholders of any SQLite."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
-def _make_record(row: tuple[Any, ...]) -> ImageRecord:
-    image_id, sha256, file_name, file_type, byte_size, width, height, upload_date, file_path, details, *text = row
-    generation_prompt, description, generator, generation_model, taken_at = text
-    return ImageRecord(
-        image_id=image_id,
-        content_sha256=sha256.hex(),
-        file_name=file_name,
-        file_type=file_type,
-        byte_size=byte_size,
-        width=width,
-        height=height,
-        upload_date=datetime.fromisoformat(upload_date),
-        file_path=file_path,
-        text=load_text(
-            details,
-            generation_prompt,
-            description,
-            generator,
-            generation_model,
-            datetime.fromisoformat(taken_at) if taken_at else None,
-        ),
-    )
-
-
-def _list_text_columns(text: ImageText) -> tuple[str | None, ...]:
-    taken_at = format_time(text.taken_at) if text.taken_at else None
-    return text.generation_prompt, text.generator, text.generation_model, taken_at, dump_details(text)
-
-
-def _insert_description(connection: sqlite3.Connection, image_id: int, text: ImageText) -> None:
-    if text.description is not None:
-        connection.execute(
-            "INSERT INTO image_descriptions (image_id, description) VALUES (?, ?)", (image_id, text.description)
-        )
-
-
-def _replace_words(connection: sqlite3.Connection, record: ImageRecord, text: ImageText, file_name: str) -> None:
-    _delete_words(connection, record)
-    connection.execute(
-        "INSERT INTO image_words (rowid, tokens) VALUES (?, ?)", (record.image_id, _make_tokens(text, file_name))
-    )
-
-
-def _delete_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
-    # The index keeps no copy of the text, so it must be told again what it was given.
-    connection.execute(
-        "INSERT INTO image_words (image_words, rowid, tokens) VALUES ('delete', ?, ?)",
-        (record.image_id, _make_tokens(record.text, record.file_name)),
-    )
-
-
-def _make_tokens(text: ImageText, file_name: str) -> str:
-    return make_index_tokens([text.generation_prompt, text.description, *text.keywords, file_name])
-
-
-# The embeddings of one model as one transaction on the SQLite tables sees them.
-
-_CHUNK = 2048
-
-
-class TableRows:
-    """Reads embeddings by embedding_id through one connection."""
-
-    def __init__(self, connection: sqlite3.Connection, model_id: int, dimension: int) -> None:
-        self._connection = connection
-        self._model_id = model_id
-        self._dimension = dimension
-
-    def read(self, embedding_ids: Ids) -> Rows:
-        """Those of these that are there, in any order."""
-        rows = self._connection.execute(
-            "SELECT embedding_id, image_id, embedding FROM image_embeddings "
-            "WHERE embedding_id IN (SELECT value FROM json_each(?))",
-            [json.dumps(embedding_ids.tolist())],
-        )
-        return self._gather(rows.fetchall())
-
-    def read_after(self, embedding_id: int, until: int | None = None) -> Iterator[Rows]:
-        """Everything above this id, up to another one if given, ascending and in chunks."""
-        # NOT INDEXED: in order of embedding_id, which is how the rows lie in the file.
-        rows = self._connection.execute(
-            "SELECT embedding_id, image_id, embedding FROM image_embeddings NOT INDEXED "
-            "WHERE embedding_id > ? AND embedding_id <= ? AND model_id = ? ORDER BY embedding_id",
-            (embedding_id, 2**63 - 1 if until is None else until, self._model_id),
-        )
-        while chunk := rows.fetchmany(_CHUNK):
-            yield self._gather(chunk)
-
-    def list_ids(self) -> Ids:
-        """All embedding_ids, in no order."""
-        rows = self._connection.execute(
-            "SELECT embedding_id FROM image_embeddings WHERE model_id = ?", (self._model_id,)
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def list_removed(self, removal_id: int) -> Ids:
-        """embedding_ids that were removed after this removal."""
-        rows = self._connection.execute(
-            "SELECT embedding_id FROM removals WHERE removal_id > ? AND model_id = ?", (removal_id, self._model_id)
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def count(self) -> int:
-        """How many there are."""
-        query = "SELECT count(*) FROM image_embeddings WHERE model_id = ?"
-        return int(self._connection.execute(query, (self._model_id,)).fetchone()[0])
-
-    def _gather(self, rows: list[Any]) -> Rows:
-        return Rows(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.int64),
-            np.frombuffer(b"".join(row[2] for row in rows), "<f4").reshape(len(rows), self._dimension),
-        )
-
-
 def read_counters(connection: sqlite3.Connection) -> dict[str, int]:
     """The highest id ever given out in each table: what was added and removed since is told by these alone."""
     counters = {"images": 0, "image_embeddings": 0, "removals": 0}
-    counters.update(connection.execute("SELECT name, seq FROM sqlite_sequence"))
+    counters.update(connection.execute("SELECT name, seq FROM sqlite_sequence WHERE name <> 'image_paths'"))
     return counters
+
+
+def _mark(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _make_record(row: Sequence[Any], paths: Iterable[str]) -> ImageRecord:
+    *columns, details = row
+    for index in _TIMES:
+        columns[index] = columns[index] and datetime.fromisoformat(columns[index])
+    return make_record(columns, details, paths)

@@ -1,0 +1,186 @@
+"""Reading and changing images as they are at this moment, whether searches see it yet or not.
+
+Elasticsearch has no transactions: the changes of several images are one request, and each image is changed whole, on
+the condition that it is still as it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from image_search.stores.base import Embeddings, image_not_found
+from image_search.stores.documents import Document, load_document
+from image_search.stores.elasticsearch.client import Connection, explain_refusal
+from image_search.stores.elasticsearch.documents import make_embedding_fields, make_fields, pack, unpack_embedding
+
+_CHUNK = 500
+_MAX_ID = 2**63 - 1
+
+Fields = dict[str, Any]
+
+
+class Values(NamedTuple):
+    """An image before it is changed. recipes: of its embeddings, by model_id."""
+
+    document: Document
+    recipes: dict[int, int]
+
+
+class Changes:
+    """Changes of several images: documents is edited in place, everything else follows from it."""
+
+    def __init__(self, found: Mapping[int, Values]) -> None:
+        self.found = found
+        self.documents = {image_id: values.document for image_id, values in found.items()}
+        self.recipes = {image_id: dict(values.recipes) for image_id, values in found.items()}
+        self.previews: dict[int, bytes] = {}
+        self.embeddings: dict[int, dict[int, Embeddings | None]] = {}
+
+    def list_live(self) -> list[int]:
+        """The image_ids of those that are not in the trash."""
+        return [image_id for image_id, document in self.documents.items() if document.is_live]
+
+    def put_embedding(self, image_id: int, model_id: int, embedding: Embeddings, recipe: int) -> None:
+        """Add or replace an embedding."""
+        self.recipes.setdefault(image_id, {})[model_id] = recipe
+        self.embeddings.setdefault(image_id, {})[model_id] = embedding
+
+    def drop_embedding(self, image_id: int, model_id: int) -> None:
+        """Take an embedding away."""
+        self.recipes[image_id].pop(model_id, None)
+        self.embeddings.setdefault(image_id, {})[model_id] = None
+
+    def list_moved(self) -> list[int]:
+        """The image_ids of those that go to the trash or come back."""
+        return [
+            image_id
+            for image_id, values in self.found.items()
+            if values.document.is_live != self.documents[image_id].is_live
+        ]
+
+    def list_fields(self, fields: Mapping[int, str], kept: Mapping[int, Mapping[int, Embeddings]]) -> dict[int, Fields]:
+        """The fields to set of each image that changes. kept: the embeddings of those that move."""
+        changed: dict[int, Fields] = {}
+        moved = self.list_moved()
+        for image_id, document in self.documents.items():
+            values: Fields = {}
+            if image_id not in self.found or self.found[image_id].document != document:
+                values |= make_fields(document)
+            if image_id in self.previews:
+                values["preview"] = pack(self.previews[image_id])
+            embeddings = self.embeddings.get(image_id, {})
+            if image_id in moved:
+                embeddings = {**kept.get(image_id, {}), **embeddings}
+            if embeddings or image_id in moved:
+                values |= make_embedding_fields(self.recipes.get(image_id, {}), embeddings, fields, document.is_live)
+            if values:
+                changed[image_id] = values
+        return changed
+
+
+def read_sources(connection: Connection, image_ids: Iterable[int], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Those of these images that exist, live or in the trash, as the cluster gives them, with these fields."""
+    ids = [str(image_id) for image_id in dict.fromkeys(image_ids) if 0 < image_id <= _MAX_ID]
+    with connection.client() as client:
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            for found in client.mget(index=connection.index, ids=chunk, source_includes=names)["docs"]:
+                if found["found"]:
+                    yield int(found["_id"]), found
+
+
+def read_documents(connection: Connection, image_ids: Iterable[int]) -> dict[int, Document]:
+    """Those of these images that exist, live or in the trash."""
+    sources = read_sources(connection, image_ids, ["record"])
+    return {image_id: load_document(found["_source"]["record"]) for image_id, found in sources}
+
+
+def read_embeddings(connection: Connection, image_ids: Iterable[int]) -> dict[int, dict[int, Embeddings]]:
+    """All embeddings of these images, by image_id and model_id, live or in the trash."""
+    return {
+        image_id: {
+            int(model_id): unpack_embedding(embedding)
+            for model_id, embedding in (found["_source"].get("vectors") or {}).items()
+            if embedding is not None
+        }
+        for image_id, found in read_sources(connection, image_ids, ["vectors"])
+    }
+
+
+def change_images(
+    connection: Connection,
+    image_ids: Iterable[int],
+    change: Callable[[Changes], None],
+    ensure_locked: Callable[[], None] = lambda: None,
+) -> None:
+    """Change images, as far as they exist; new ones are those that change adds.
+
+    change: edits what is there; called again, with what became of all of them, if another program changed one
+    meanwhile. Images that lose something are written before those that gain it.
+    """
+    ids = list(dict.fromkeys(image_ids))
+    while True:
+        sources = dict(read_sources(connection, ids, ["record", "recipes"]))
+        found = {image_id: _read_values(one["_source"]) for image_id, one in sources.items()}
+        changes = Changes(found)
+        change(changes)
+        moved = changes.list_moved()
+        kept = read_embeddings(connection, moved) if moved else {}
+        state = connection.read_state()
+        fields = changes.list_fields({int(model_id): field for model_id, field in state["fields"].items()}, kept)
+        operations: list[Fields] = []
+        for image_id in sorted(fields, key=lambda image_id: _gains_path(changes, image_id)):
+            if image_id in sources:
+                version = {f"if{name}": sources[image_id][name] for name in ("_seq_no", "_primary_term")}
+                operations += [{"update": {"_id": str(image_id), **version}}, {"doc": fields[image_id]}]
+            else:
+                # Its id is no other's, so that a request that is repeated writes the same once more.
+                operations += [{"index": {"_id": str(image_id)}}, fields[image_id]]
+        if not operations:
+            return
+        ensure_locked()
+        results = connection.write(operations)
+        refused = [result for result in results if "error" in result and result["status"] not in (404, 409)]
+        if refused:
+            new = fields.keys() - sources.keys()
+            if new:  # none of the batch stays
+                connection.write([{"delete": {"_id": str(image_id)}} for image_id in new])
+            check_results(connection, refused)
+        if all(result["status"] != 409 for result in results):
+            return
+
+
+def change_document(connection: Connection, image_id: int, change: Callable[[Document], Document]) -> bool:
+    """Replace the document of a live image. Returns whether anything changed. Raises ImageNotFound."""
+    has_changed = False
+
+    def put(changes: Changes) -> None:
+        nonlocal has_changed
+        if image_id not in changes.list_live():
+            raise image_not_found(image_id)
+        before = changes.documents[image_id]
+        changes.documents[image_id] = change(before)
+        has_changed = has_changed or changes.documents[image_id] != before
+
+    change_images(connection, [image_id], put)
+    return has_changed
+
+
+def check_results(connection: Connection, results: Iterable[dict[str, Any]]) -> None:
+    """Raise the first refusal among the results of the operations of one request."""
+    for result in results:
+        if "error" in result:
+            raise explain_refusal(result["status"], str(result["error"].get("reason")), connection.location)
+
+
+def _read_values(source: Fields) -> Values:
+    recipes = {
+        int(model_id): recipe for model_id, recipe in (source.get("recipes") or {}).items() if recipe is not None
+    }
+    return Values(load_document(source["record"]), recipes)
+
+
+def _gains_path(changes: Changes, image_id: int) -> bool:
+    before = changes.found.get(image_id)
+    return before is None or bool(set(changes.documents[image_id].paths) - set(before.document.paths))

@@ -1,0 +1,240 @@
+"""Keys and numbers that searches, filters, orders and counts read of a document, for engines without tables.
+
+Exact values are searched as digests: any length, any characters, nothing for a query language to misunderstand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from image_search.records import Frame, ImageRecord, SearchFilter
+from image_search.stores.base import CountedField
+from image_search.stores.documents import Document
+from image_search.stores.text import decode_path, encode_path, get_folder, list_searchable, make_sort_name, sanitize
+
+LIVE = "live"
+TRASHED = "trash"
+WITH_PROMPT = "prompt"
+WITH_TEXT = "text"
+NEVER = -(2**53)  # microseconds; in place of a time for images without one, exact as float64
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def list_texts(record: ImageRecord) -> list[str | None]:
+    """The fields terms are looked up in."""
+    return list_searchable(record.text, record.edits, record.recognized_text, record.file_name)
+
+
+def list_numbers(record: ImageRecord) -> dict[str, int | None]:
+    """What ranges and orders compare."""
+    taken_at = record.text.taken_at
+    return {
+        "image_id": record.image_id,
+        "upload_date": count_microseconds(record.upload_date),
+        "taken_at": count_microseconds(taken_at) if taken_at else None,
+        "taken_order": count_microseconds(taken_at) if taken_at else NEVER,
+        "pixels": record.width * record.height,
+        "rating": record.rating,
+        "recipe": record.recipe,
+        "shuffle": int(record.content_sha256[:12], 16),  # an order that has nothing to do with the images
+    }
+
+
+def get_sort_name(record: ImageRecord) -> str:
+    """What the order "name" compares, byte by byte."""
+    return make_sort_name(record.file_name)
+
+
+def list_keys(document: Document) -> list[str]:
+    """Every exact value of an image as a key. In the trash it has those only that the trash is searched by."""
+    if document.is_live:
+        return list(dict.fromkeys([LIVE, *_list_keys(document)]))
+    make_keys = [make_trashed_path_key]
+    if document.record.trash_reason == "deleted":
+        make_keys.append(make_deleted_path_key)
+    keys = [TRASHED, *(make_key(path) for path in document.paths for make_key in make_keys)]
+    if document.record.frame is not None:
+        keys += [make_frame_key(document.record.frame), make_film_key(document.record.frame.film_sha256)]
+    return list(dict.fromkeys(keys))
+
+
+def _list_keys(document: Document) -> Iterator[str]:
+    record, text = document.record, document.record.text
+    yield exact_key("n", record.file_name)
+    yield exact_key("t", record.file_type)
+    yield "square" if record.width == record.height else "landscape" if record.width > record.height else "portrait"
+    if text.generation_prompt is not None:
+        yield WITH_PROMPT
+    if record.recognized_text:
+        yield WITH_TEXT
+    if record.recognizer is not None:
+        yield make_recognizer_key(record.recognizer)
+    for kind, value in (
+        ("g", text.generator),
+        ("m", text.generation_model),
+        ("c", text.camera),
+        ("e", text.lens),
+        ("x", document.film),
+    ):
+        if value is not None:
+            yield exact_key(kind, value)
+    yield "image" if record.frame is None else "frame"
+    if record.frame is not None:
+        yield make_frame_key(record.frame)
+    for keyword in record.keywords:
+        yield exact_key("k", keyword)
+    for lora in text.loras:
+        yield exact_key("l", lora)
+    for path in document.paths:
+        yield make_path_key(path)
+        for end, character in enumerate(path):
+            if character in "/\\":
+                yield exact_key("f", path[:end])
+
+
+def make_path_key(path: str) -> str:
+    """The key of images at this stored path."""
+    return exact_key("p", path)
+
+
+def make_trashed_path_key(path: str) -> str:
+    """The key of images in the trash at this stored path."""
+    return exact_key("q", path)
+
+
+def make_film_key(film_sha256: str) -> str:
+    """The key of frames of this film, live or in the trash."""
+    return exact_key("x", film_sha256)
+
+
+def make_frame_key(frame: Frame) -> str:
+    """The key of the one frame of a film at a time, live or in the trash."""
+    return exact_key("z", name_frame(frame))
+
+
+def name_frame(frame: Frame) -> str:
+    """Film and time as one text."""
+    return f"{frame.film_sha256}@{frame.frame_ms}"
+
+
+def make_deleted_path_key(path: str) -> str:
+    """The key of images at this stored path that a person deleted."""
+    return exact_key("d", path)
+
+
+def make_folder_key(folder: str) -> str:
+    """The key of images below this stored folder."""
+    return exact_key("f", folder.rstrip("/\\"))
+
+
+def make_recognizer_key(recognizer: str) -> str:
+    """The key of images this recogniser has read."""
+    return exact_key("r", recognizer)
+
+
+def exact_key(kind: str, value: str) -> str:
+    """An exact value of any length and any characters, as a key without a special one."""
+    return kind + hashlib.sha256(sanitize(value).encode()).hexdigest()[:24]
+
+
+def list_filter_keys(filter: SearchFilter) -> Iterator[tuple[bool, list[str]]]:
+    """For each condition on an exact value: whether an image must have one of these keys, or none of them."""
+    if filter.folder is not None:
+        yield True, [make_folder_key(encode_path(filter.folder))]
+    if filter.file_types:
+        yield True, [exact_key("t", file_type) for file_type in filter.file_types]
+    for kind, value in (
+        ("n", filter.file_name),
+        ("g", filter.generator),
+        ("m", filter.generation_model),
+        ("l", filter.lora),
+        ("c", filter.camera),
+        ("e", filter.lens),
+        ("x", filter.film_sha256),
+        ("k", filter.keyword),
+    ):
+        if value is not None:
+            yield True, [exact_key(kind, value)]
+    for key in (filter.orientation, filter.kind):
+        if key is not None:
+            yield True, [key]
+    if filter.has_prompt is not None:
+        yield filter.has_prompt, [WITH_PROMPT]
+    if filter.has_text is not None:
+        yield filter.has_text, [WITH_TEXT]
+
+
+def list_filter_ranges(filter: SearchFilter) -> Iterator[tuple[str, int | None, int | None]]:
+    """Conditions on numbers: field, lowest value, and the value that is too high already."""
+    for field, start, end in (
+        ("taken_at", filter.taken_from, filter.taken_to),
+        ("upload_date", filter.registered_from, filter.registered_to),
+    ):
+        if start is not None or end is not None:
+            yield (
+                field,
+                None if start is None else count_microseconds(start),
+                None if end is None else count_microseconds(end),
+            )
+    if filter.min_pixels is not None:
+        yield "pixels", filter.min_pixels, None
+    if filter.min_rating is not None:
+        yield "rating", filter.min_rating, None
+
+
+def list_counted(document: Document) -> dict[CountedField, list[str]]:
+    """The values of an image in each field that is counted; folders as they are stored."""
+    record, text = document.record, document.record.text
+    return {
+        "generator": [text.generator] if text.generator is not None else [],
+        "generation_model": [text.generation_model] if text.generation_model is not None else [],
+        "lora": list(text.loras),
+        "file_type": [record.file_type],
+        "keyword": list(record.keywords),
+        "camera": [text.camera] if text.camera is not None else [],
+        "lens": [text.lens] if text.lens is not None else [],
+        "rating": [str(record.rating)] if record.rating is not None else [],
+        "folder": list(dict.fromkeys(map(get_folder, document.paths))),
+        "kind": ["image" if record.frame is None else "frame"],
+    }
+
+
+def sort_counts(counts: Iterable[tuple[str, int]], field: CountedField) -> dict[str, int]:
+    """Counts by value as count_values gives them."""
+    ordered = sorted(counts, key=lambda item: (-item[1], item[0]))
+    return {decode_path(value) if field == "folder" else value: count for value, count in ordered}
+
+
+def count_microseconds(moment: datetime) -> int:
+    """Since 1970; exact as float64 until the year 2255."""
+    return (moment.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
+
+
+# Which models an image has embeddings of, and of which recipe. A model is one key, and one more for each recipe up to
+# that of the embedding, so that "none of at least this recipe" is one condition.
+
+
+def list_model_keys(recipes: dict[int, int]) -> list[str]:
+    """Keys of the models an image has embeddings of. recipes: by model_id."""
+    return [
+        key
+        for model_id, recipe in sorted(recipes.items())
+        for key in (str(model_id), *(f"{model_id}r{number}" for number in range(1, recipe + 1)))
+    ]
+
+
+def make_model_key(model_id: int, min_recipe: int = 0) -> str:
+    """The key of images with an embedding of this model, of at least this recipe."""
+    return f"{int(model_id)}r{int(min_recipe)}" if min_recipe > 0 else str(int(model_id))
+
+
+def read_recipes(keys: Iterable[str]) -> dict[int, int]:
+    """What list_model_keys was given."""
+    recipes: dict[int, int] = {}
+    for key in keys:
+        model_id, _, recipe = key.partition("r")
+        recipes[int(model_id)] = max(int(recipe or 0), recipes.get(int(model_id), 0))
+    return recipes

@@ -1,0 +1,235 @@
+"""The SQLite schema: the tables and views of create_all_tables.sql, and what SQLite needs beside them.
+
+Beside the contract's tables there are image_previews (kept out of images, so that reading a column of many images
+stays narrow), image_words (an index, kept by the store), removals (a log by which searchers in other processes learn
+what is gone) and removed_originals (files that are still to be deleted).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from image_search.errors import SchemaError
+from image_search.stores.base import SCHEMA_VERSION, newer_schema
+
+APPLICATION_ID = 0x696D7365  # "imse", so that a foreign SQLite file is told apart
+_PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
+
+# AUTOINCREMENT: an id is never given out twice, so an id a person or a browser remembers never shows another image,
+# and a searcher that has seen embedding n finds everything new above n.
+# deleted_at leads the indexes of images: every list, count and filter begins with the live ones.
+# IF NOT EXISTS: the migration makes what schema 1 lacks with the same statements.
+_STATEMENTS = """
+CREATE TABLE IF NOT EXISTS embedding_models (
+  model_id         INTEGER PRIMARY KEY AUTOINCREMENT,
+  model_name       TEXT NOT NULL,
+  model_version    TEXT NOT NULL,
+  vector_dimension INTEGER NOT NULL CHECK (vector_dimension > 0),
+  is_current       TEXT NOT NULL DEFAULT 'N' CHECK (is_current IN ('Y', 'N')),
+  UNIQUE (model_name, model_version)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_current_model ON embedding_models (is_current) WHERE is_current = 'Y';
+
+CREATE TABLE IF NOT EXISTS images (
+  image_id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  content_sha256    BLOB NOT NULL UNIQUE CHECK (length(content_sha256) = 32),
+  file_name         TEXT NOT NULL,
+  sort_name         TEXT NOT NULL,
+  file_type         TEXT NOT NULL,
+  byte_size         INTEGER NOT NULL CHECK (byte_size > 0),
+  width             INTEGER NOT NULL CHECK (width > 0),
+  height            INTEGER NOT NULL CHECK (height > 0),
+  recipe            INTEGER NOT NULL DEFAULT 1,
+  upload_date       TEXT NOT NULL,
+  deleted_at        TEXT,
+  trash_reason      TEXT,
+  generator         TEXT,
+  generation_model  TEXT,
+  taken_at          TEXT,
+  camera            TEXT,
+  lens              TEXT,
+  rating            INTEGER,
+  recognizer        TEXT,
+  film_sha256       BLOB,
+  frame_ms          INTEGER,
+  generation_prompt TEXT,
+  recognized_text   TEXT,
+  recognized_lines  TEXT,
+  details           TEXT NOT NULL DEFAULT '{}',
+  UNIQUE (film_sha256, frame_ms)
+);
+CREATE INDEX images_by_upload_date ON images (deleted_at, upload_date);
+CREATE INDEX images_by_taken_at ON images (deleted_at, taken_at, upload_date);
+CREATE INDEX images_by_name ON images (deleted_at, sort_name);
+CREATE INDEX images_by_file_name ON images (file_name);
+CREATE INDEX images_by_file_type ON images (deleted_at, file_type);
+CREATE INDEX images_by_size ON images (deleted_at, width, height);
+CREATE INDEX images_by_generator ON images (deleted_at, generator);
+CREATE INDEX images_by_generation_model ON images (deleted_at, generation_model);
+CREATE INDEX images_by_camera ON images (deleted_at, camera);
+CREATE INDEX images_by_lens ON images (deleted_at, lens);
+CREATE INDEX images_by_rating ON images (deleted_at, rating);
+CREATE INDEX images_by_film ON images (deleted_at, film_sha256);
+CREATE INDEX images_with_prompt ON images (deleted_at) WHERE generation_prompt IS NOT NULL;
+CREATE INDEX images_without_prompt ON images (deleted_at) WHERE generation_prompt IS NULL;
+
+CREATE TABLE IF NOT EXISTS image_paths (
+  path_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+  image_id    INTEGER NOT NULL REFERENCES images ON DELETE CASCADE,
+  file_path   TEXT NOT NULL,
+  folder      TEXT NOT NULL,
+  byte_size   INTEGER NOT NULL,
+  modified_ns INTEGER,
+  UNIQUE (file_path, image_id)
+);
+CREATE INDEX paths_by_image ON image_paths (image_id);
+CREATE INDEX paths_by_folder ON image_paths (folder, image_id);
+
+CREATE TABLE IF NOT EXISTS image_previews (
+  image_id INTEGER PRIMARY KEY REFERENCES images ON DELETE CASCADE,
+  preview  BLOB NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS image_embeddings (
+  embedding_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  image_id     INTEGER NOT NULL REFERENCES images ON DELETE CASCADE,
+  model_id     INTEGER NOT NULL REFERENCES embedding_models,
+  embedding    BLOB NOT NULL,
+  recipe       INTEGER NOT NULL DEFAULT 1,
+  UNIQUE (image_id, model_id)
+);
+CREATE INDEX IF NOT EXISTS embeddings_by_model ON image_embeddings (model_id, image_id);
+
+CREATE TABLE IF NOT EXISTS trashed_embeddings (
+  image_id  INTEGER NOT NULL REFERENCES images ON DELETE CASCADE,
+  model_id  INTEGER NOT NULL REFERENCES embedding_models,
+  embedding BLOB NOT NULL,
+  recipe    INTEGER NOT NULL DEFAULT 1,
+  PRIMARY KEY (image_id, model_id)
+);
+CREATE INDEX trashed_embeddings_by_model ON trashed_embeddings (model_id);
+
+CREATE TABLE IF NOT EXISTS image_descriptions (
+  description_id INTEGER PRIMARY KEY,
+  image_id       INTEGER NOT NULL UNIQUE REFERENCES images ON DELETE CASCADE,
+  description    TEXT NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS image_keywords (
+  keyword  TEXT NOT NULL,
+  image_id INTEGER NOT NULL REFERENCES images ON DELETE CASCADE,
+  PRIMARY KEY (keyword, image_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS keywords_by_image ON image_keywords (image_id);
+
+CREATE TABLE IF NOT EXISTS image_loras (
+  lora     TEXT NOT NULL,
+  image_id INTEGER NOT NULL REFERENCES images ON DELETE CASCADE,
+  PRIMARY KEY (lora, image_id)
+) WITHOUT ROWID;
+CREATE INDEX loras_by_image ON image_loras (image_id);
+
+CREATE TABLE IF NOT EXISTS deleted_images (
+  content_sha256 BLOB PRIMARY KEY,
+  deleted_at     TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deleted_paths (
+  file_path      TEXT NOT NULL,
+  content_sha256 BLOB NOT NULL REFERENCES deleted_images ON DELETE CASCADE,
+  PRIMARY KEY (file_path, content_sha256)
+) WITHOUT ROWID;
+CREATE INDEX deleted_paths_by_hash ON deleted_paths (content_sha256);
+
+CREATE TABLE IF NOT EXISTS library_settings (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE VIEW current_embedding_model AS
+  SELECT model_id, model_name, model_version, vector_dimension FROM embedding_models WHERE is_current = 'Y';
+CREATE VIEW current_image_embeddings AS
+  SELECT e.embedding_id, e.image_id, e.embedding, e.model_id
+  FROM image_embeddings e JOIN current_embedding_model m ON m.model_id = e.model_id;
+
+CREATE TABLE IF NOT EXISTS removals (
+  removal_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+  embedding_id INTEGER,
+  model_id     INTEGER
+);
+CREATE TABLE IF NOT EXISTS removed_originals (content_sha256 BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TRIGGER log_removed_embedding AFTER DELETE ON image_embeddings BEGIN
+  INSERT INTO removals (embedding_id, model_id) VALUES (old.embedding_id, old.model_id);
+END;
+CREATE TRIGGER log_moved_image AFTER UPDATE OF deleted_at ON images BEGIN
+  INSERT INTO removals (embedding_id, model_id) VALUES (NULL, NULL);
+END;
+CREATE TRIGGER log_removed_image AFTER DELETE ON images BEGIN
+  INSERT OR IGNORE INTO removed_originals VALUES (old.content_sha256);
+END;
+CREATE TRIGGER log_replaced_content AFTER UPDATE OF content_sha256 ON images BEGIN
+  INSERT OR IGNORE INTO removed_originals VALUES (old.content_sha256);
+END;
+
+CREATE VIRTUAL TABLE image_words USING fts5 (tokens, content='', tokenize='ascii', prefix='1');
+"""
+
+
+def prepare_database(connection: sqlite3.Connection, location: str) -> int:
+    """Create the schema in an empty file, or check the one that is there. Safe when two processes do it at once.
+
+    Returns the schema version: this program's, or an older one that is to be migrated. Raises SchemaError when the
+    file holds something else or comes from a newer version of this program.
+    """
+    if read_pragma(connection, "user_version") == 0:
+        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        _use_write_ahead_log(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if read_pragma(connection, "user_version") == 0:
+                if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    raise SchemaError(_foreign(location))
+                create_schema(connection)
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+    version = read_pragma(connection, "user_version")
+    if read_pragma(connection, "application_id") != APPLICATION_ID:
+        raise SchemaError(_foreign(location))
+    if version > SCHEMA_VERSION:
+        raise newer_schema(location, version)
+    return version
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Make whatever of the schema is not there yet, inside the caller's transaction."""
+    statement = ""
+    for line in _STATEMENTS.splitlines():  # executescript would commit before every script
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def read_pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The value of a pragma that is a number."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # Changing the journal mode does not wait for busy_timeout, so two processes at their first start would collide.
+    for attempt in range(50):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or attempt == 49:
+                raise
+            time.sleep(0.1)
+
+
+def _foreign(location: str) -> str:
+    return f"{location} is a SQLite database of another program. Name another file in DATABASE_URL."
