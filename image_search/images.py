@@ -16,6 +16,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from math import ceil, sqrt
 from pathlib import Path
 from unicodedata import normalize
 
@@ -27,6 +28,7 @@ from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
 MAX_IMAGE_PIXELS = Settings.max_image_pixels
+MAX_DETAILED_PIXELS = 9_000_000  # a screen of 3840 x 2160, a page of A4 at 300 dots to the inch
 PREVIEW_SIDE = 768
 SMALL_SIDE = 200  # pixels that a small preview keeps at least; a tile of the page has 170
 
@@ -92,14 +94,27 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedPicture:
-    """Decode the first frame of a picture. name is for the message. Raises UnreadableImage."""
+def open_detailed_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """The image in a file, large enough for small print: upright, RGB, at most MAX_DETAILED_PIXELS.
+
+    Raises UnreadableImage naming the file.
+    """
+    return decode_image(read_file(path), Path(path).name, max_pixels, most_pixels=MAX_DETAILED_PIXELS).image
+
+
+def decode_image(
+    data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS, most_pixels: int | None = None
+) -> DecodedPicture:
+    """Decode the first frame of a picture. name is for the message. Raises UnreadableImage.
+
+    most_pixels: reduce it to so many, rather than to what previews and models need.
+    """
     name = make_printable(name)
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded pictures and later frames by itself
     try:
         with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
             _check_size(image.size, max_pixels)
-            return _decode(image)
+            return _decode(image, most_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(
             f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
@@ -201,13 +216,13 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise Image.DecompressionBombError
 
 
-def _decode(image: Image.Image) -> DecodedPicture:
+def _decode(image: Image.Image, most_pixels: int | None) -> DecodedPicture:
     width, height = image.size
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     file_type = Image.MIME.get(kind, f"image/x-{kind.lower()}")
     if kind == "JPEG":
         # The decoder itself skips what is not needed: a quarter of the time for a photograph of 12 megapixels.
-        factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size))
+        factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size, most_pixels))
         image.draft(None, (width // factor, height // factor))
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
@@ -217,16 +232,18 @@ def _decode(image: Image.Image) -> DecodedPicture:
             width, height = height, width
         _turn_upright(image)
         has_rgb_profile = image.mode in ("RGB", "RGBA", "P")
-        reduced = _convert_to_rgb(_reduce(image))
-    if min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
+        reduced = _convert_to_rgb(_reduce(image, most_pixels))
+    if not most_pixels and min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
     profile = image.info.get("icc_profile") or b""
     keep = has_rgb_profile and isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE
     return DecodedPicture(reduced, width, height, file_type, profile if keep else b"")
 
 
-def _choose_reduction(size: tuple[int, int]) -> int:
+def _choose_reduction(size: tuple[int, int], most_pixels: int | None) -> int:
     short, long = sorted(size)
+    if most_pixels:
+        return ceil(sqrt(short * long / most_pixels))
     wanted = min(short // _SHORT_SIDE, long // _LONG_SIDE)
     needed = int((short * long / _MAX_PREVIEW_SOURCE_PIXELS) ** 0.5)
     return max(1, wanted, needed)
@@ -255,7 +272,7 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
-def _reduce(image: Image.Image) -> Image.Image:
+def _reduce(image: Image.Image, most_pixels: int | None) -> Image.Image:
     """Shrink by a whole number, before colours are converted: that is less work and less memory."""
     if image.mode == "1":
         image = image.convert("L")
@@ -265,7 +282,7 @@ def _reduce(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")
-    factor = _choose_reduction(image.size)
+    factor = _choose_reduction(image.size, most_pixels)
     return image.reduce(factor) if factor > 1 else image
 
 
