@@ -71,7 +71,7 @@ def detect_lines(networks: Networks, pixels: Pixels, scale: float, most_pixels: 
     They are looked for at scale times the size of the image, less when that has more than most_pixels. Returns them and
     the scale that was used.
     """
-    canvas, scale = _choose_canvas(pixels.shape[:2], scale, most_pixels)
+    canvas, scale = choose_canvas(pixels.shape[:2], scale, most_pixels)
     height, width = pixels.shape[:2]
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = ((side - used) // 2 for side, used in zip(canvas, shape, strict=True))
@@ -83,7 +83,7 @@ def detect_lines(networks: Networks, pixels: Pixels, scale: float, most_pixels: 
     return [box for box in moved if box.thickness > 2], scale
 
 
-def _choose_canvas(shape: tuple[int, ...], scale: float, most_pixels: int) -> tuple[tuple[int, int], float]:
+def choose_canvas(shape: tuple[int, ...], scale: float, most_pixels: int) -> tuple[tuple[int, int], float]:
     """The smallest canvas on which an image fits at this scale; otherwise the one on which it fits the largest."""
     best, best_rank = (_CANVASES[0], 0.0), (0.0, 0)
     for canvas in _CANVASES:

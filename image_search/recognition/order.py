@@ -76,7 +76,7 @@ def _sort_rows(rectangles: np.ndarray, places: np.ndarray) -> list[int]:
     waiting, ordered = np.argsort(middles, kind="stable").tolist(), []
     while waiting:
         first = waiting[0]
-        row = [line for line in waiting if abs(middles[line] - middles[first]) < heights[first] / 2]
+        row = [line for line in waiting if abs(middles[line] - middles[first]) <= heights[first] / 2]
         ordered += sorted(row, key=lambda line: rectangles[line, 0])
         waiting = [line for line in waiting if line not in row]
     return [int(places[line]) for line in ordered]
