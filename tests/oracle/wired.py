@@ -47,7 +47,7 @@ def serve_nothing(path: Path, has_text: bool = True, has_long_strings: bool = Tr
 
 @cache
 def _make_library(has_text: bool, has_long_strings: bool) -> Database:
-    from image_search.stores.oracle_schema import create_schema
+    from image_search.stores.oracle.schema import create_schema
 
     with serve_nothing(Path(mkdtemp()) / "template.db", has_text, has_long_strings) as server:
         list(create_schema(make_settings(server)))

@@ -59,6 +59,7 @@ class Database:
 
     has_long_strings: MAX_STRING_SIZE = EXTENDED. has_text: Oracle Text is installed.
     views: rows of dictionary views in place of what they would show. hidden: views this user may not read.
+    approximate_rows: how many rows a vector index finds at most, as one does that has fallen behind.
     """
 
     def __init__(self, path: Path, has_long_strings: bool = True, has_text: bool = True) -> None:
@@ -71,6 +72,7 @@ class Database:
         self.preferences: dict[str, Lexer] = {}
         self.views: dict[str, list[views.Row]] = {}
         self.hidden: set[str] = set()
+        self.approximate_rows: int | None = None
         self.mistakes: list[str] = []
         self.lock = threading.RLock()  # held while DDL runs
         self._prepared: dict[str, Statement] = {}
@@ -214,6 +216,8 @@ class DatabaseSession:
             used = {name: values.get(name.lower()) for name in re.findall(r"(?<![\w:']):(\w+)", part)}
             cursor = self._run_sqlite(part, used, statement.writes)
             rows = cursor.fetchall()
+            if statement.is_approximate:
+                rows = rows[: self.database.approximate_rows]
             count += len(rows) if statement.is_returning else max(cursor.rowcount, 0)
         if statement.is_returning:
             return Result(row_count=count, returned=[row[0] for row in rows])

@@ -211,42 +211,53 @@ class Inference:
 
     def infer(self, node: exp.Expression, scope: Scope) -> Type:
         """The type of an expression."""
-        if isinstance(node, exp.Column):
-            return self._resolve(node, scope)
-        if isinstance(node, exp.Placeholder):
-            return Type(None, bind=node.name.lower())
-        if isinstance(node, exp.Literal):
-            if node.is_string and node.this == "":
-                node.replace(exp.null())
-                return Type(None)
-            return Type("LITERAL" if node.is_string else "NUMBER")
-        if isinstance(node, exp.Null):
-            return Type(None)
-        if isinstance(node, (exp.Paren, exp.Neg)):
-            return self.infer(node.this, scope)
-        if isinstance(node, (exp.Subquery, exp.Select)):
-            return self.infer_query(node, scope)[0][1]
-        if isinstance(node, _ARITHMETIC):
-            for side in (node.this, node.expression):
-                self._expect(self.infer(side, scope), "NUMBER", "argument")
-            return Type("NUMBER")
-        if isinstance(node, exp.DPipe):
-            for side in (node.this, node.expression):
-                self._expect(self.infer(side, scope), "ANY", "argument")
-            node.replace(exp.func("ORA_CONCAT", node.this, node.expression))
-            return Type("VARCHAR2")
-        if isinstance(node, exp.Case):
-            return self._infer_case(node, scope)
-        if isinstance(node, (exp.Systimestamp, exp.CurrentTimestamp)):
-            node.replace(exp.func("ORA_SYSTIMESTAMP"))
-            return Type("TIMESTAMP WITH TIME ZONE")
-        if isinstance(node, exp.Window):
-            for key in (*(node.args.get("partition_by") or ()), *(o.this for o in _list_order(node))):
-                self._check_comparable(self.infer(key, scope))
-            return self.infer(node.this, scope)
-        if isinstance(node, exp.Star):
-            return Type("NUMBER")  # of COUNT(*): anywhere else a column list has to be written out
+        for kind, infer in _INFERRERS.items():
+            if isinstance(node, kind):
+                return infer(self, node, scope)
         return self._infer_function(node, scope)
+
+    def _infer_placeholder(self, node: exp.Placeholder, _: Scope) -> Type:
+        return Type(None, bind=node.name.lower())
+
+    def _infer_literal(self, node: exp.Literal, _: Scope) -> Type:
+        if node.is_string and node.this == "":  # is NULL
+            node.replace(exp.null())
+            return Type(None)
+        return Type("LITERAL" if node.is_string else "NUMBER")
+
+    def _infer_null(self, *_: object) -> Type:
+        return Type(None)
+
+    def _infer_inner(self, node: exp.Expression, scope: Scope) -> Type:
+        return self.infer(node.this, scope)
+
+    def _infer_star(self, *_: object) -> Type:
+        return Type("NUMBER")  # of COUNT(*): anywhere else a column list has to be written out
+
+    def _infer_scalar(self, node: exp.Expression, scope: Scope) -> Type:
+        return self.infer_query(node, scope)[0][1]
+
+    def _infer_sum(self, node: exp.Binary, scope: Scope) -> Type:
+        for side in (node.this, node.expression):
+            self._expect(self.infer(side, scope), "NUMBER", "argument")
+        return Type("NUMBER")
+
+    def _infer_concatenation(self, node: exp.DPipe, scope: Scope) -> Type:
+        for side in (node.this, node.expression):
+            self._expect(self.infer(side, scope), "ANY", "argument")
+        node.replace(exp.func("ORA_CONCAT", node.this, node.expression))
+        return Type("VARCHAR2")
+
+    def _infer_time(self, node: exp.Expression, _: Scope) -> Type:
+        node.replace(exp.func("ORA_SYSTIMESTAMP"))
+        return Type("TIMESTAMP WITH TIME ZONE")
+
+    def _infer_window(self, node: exp.Window, scope: Scope) -> Type:
+        order = node.args.get("order")
+        keys = [*(node.args.get("partition_by") or ()), *(key.this for key in (order.expressions if order else ()))]
+        for key in keys:
+            self._check_comparable(self.infer(key, scope))
+        return self.infer(node.this, scope)
 
     def _infer_case(self, node: exp.Case, scope: Scope) -> Type:
         results = []
@@ -377,11 +388,6 @@ class Inference:
             raise OracleError(932, f"inconsistent datatypes: {kind.kind} in a comparison or order", is_mistake=True)
 
 
-def _list_order(node: exp.Expression) -> list[exp.Expression]:
-    order = node.args.get("order")
-    return list(order.expressions) if order else []
-
-
 def _fits(wanted: str, given: Type) -> bool:
     """Whether a value may be stored without a conversion that depends on the session or loses something."""
     if wanted in ("CLOB", "VECTOR") and given.family == "text":
@@ -398,3 +404,22 @@ def _pad_literal(node: exp.Expression, against: Type) -> None:
     column = against.column
     if isinstance(node, exp.Literal) and node.is_string and column and column.kind == "CHAR":
         node.set("this", node.this.ljust(column.length or 1))
+
+
+_INFERRERS: dict[type[exp.Expression], Callable[..., Type]] = {
+    exp.Column: Inference._resolve,
+    exp.Placeholder: Inference._infer_placeholder,
+    exp.Literal: Inference._infer_literal,
+    exp.Null: Inference._infer_null,
+    exp.Paren: Inference._infer_inner,
+    exp.Neg: Inference._infer_inner,
+    exp.Subquery: Inference._infer_scalar,
+    exp.Select: Inference._infer_scalar,
+    **dict.fromkeys(_ARITHMETIC, Inference._infer_sum),
+    exp.DPipe: Inference._infer_concatenation,
+    exp.Case: Inference._infer_case,
+    exp.Systimestamp: Inference._infer_time,
+    exp.CurrentTimestamp: Inference._infer_time,
+    exp.Window: Inference._infer_window,
+    exp.Star: Inference._infer_star,
+}

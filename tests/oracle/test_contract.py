@@ -9,9 +9,9 @@ import pytest
 
 from image_search.stores.base import ImageStore
 from image_search.stores.oracle import OracleStore
+from tests.contract import ImageStoreContract
 from tests.oracle.wire.server import Server
 from tests.oracle.wired import make_settings, serve
-from tests.store_contract import ImageStoreContract
 
 
 class TestOracle(ImageStoreContract):
