@@ -5,9 +5,10 @@
     python ImageSearch.py --image cat.jpg --limit 5 --json
     python ImageSearch.py 猫 --taken-from 2024 --out found    with copies of the pictures and a contact sheet
     python ImageSearch.py - < queries.txt                     one query a line
+    python ImageSearch.py --read receipt.jpg                  the text that stands in a picture
     python ImageSearch.py --check                             what is amiss, and what to do about it
 
-Exit code: 0 found (--check: all is well), 1 a query found nothing (--check: something is amiss), 2 it could not run.
+Exit code: 0 found (--check: all is well), 1 nothing was found (--check: something is amiss), 2 it could not run.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def run_command(settings: Settings, options: argparse.Namespace) -> bool:
         from image_search.cli.health import check_everything, print_findings
 
         return print_findings(check_everything(settings), as_json=options.json)
+    if options.read:
+        from image_search.cli.recognition import print_text
+
+        return print_text(settings, options.read, as_json=options.json)
     if options == parse_arguments([]):
         from image_search.cli.serve import serve_page
 
@@ -69,6 +74,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--out", type=Path, metavar="DIR", help="copy what was found into a new folder below DIR")
     others = parser.add_argument_group("instead of a search")
     others.add_argument("--tags", type=Path, metavar="FILE", help="name what a picture shows, from the list of tags")
+    others.add_argument("--read", type=Path, metavar="FILE", help="print the text that stands in a picture")
     others.add_argument("--check", action="store_true", help="look at database, model, disk and port")
     return parser.parse_args(arguments)
 

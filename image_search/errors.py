@@ -8,6 +8,7 @@ ImageSearchError
 ├── EncoderError           the embedding model cannot be used
 │   ├── ModelUnavailable   it is missing, gated, incomplete or cannot be reached
 │   └── TextNotSupported   words were given to a model that embeds pictures only
+├── RecognizerUnavailable  text in images cannot be read: a package is missing or broken
 └── StoreError             the database refused or cannot do what was asked
     ├── StoreUnavailable   it cannot be reached just now; the same call may succeed later
     ├── SchemaError        its tables are missing or have another shape than this program needs
@@ -47,6 +48,10 @@ class ModelUnavailable(EncoderError):
 
 class TextNotSupported(EncoderError):
     """Words were given to a model that embeds pictures only."""
+
+
+class RecognizerUnavailable(ImageSearchError):
+    """Text in images cannot be read: a package is missing or broken."""
 
 
 class StoreError(ImageSearchError):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -34,6 +35,7 @@ from image_search.settings import Settings
 MAX_FILE_BYTES = 512 * 2**20
 RECIPE = 2  # version of the decoding that makes previews and embeddings; 1 kept the colour space of the file
 MAX_IMAGE_PIXELS = Settings.max_image_pixels
+MAX_DETAILED_PIXELS = 9_000_000  # a screen of 3840 x 2160, a page of A4 at 300 dots to the inch
 PREVIEW_SIDE = 768
 SMALL_SIDE = 200  # pixels that a small preview keeps at least; a tile of the page has 170
 
@@ -101,12 +103,25 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedPicture:
-    """Decode the first frame of a picture. name is for the message. Raises UnreadableImage."""
+def open_detailed_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """The image in a file, large enough for small print: upright, RGB, at most MAX_DETAILED_PIXELS.
+
+    Raises UnreadableImage naming the file.
+    """
+    return decode_image(read_file(path), Path(path).name, max_pixels, target_pixels=MAX_DETAILED_PIXELS).image
+
+
+def decode_image(
+    data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS, target_pixels: int | None = None
+) -> DecodedPicture:
+    """Decode the first frame of a picture. name is for the message. Raises UnreadableImage.
+
+    target_pixels: reduce it to so many, rather than to what previews and models need.
+    """
     name = make_printable(name)
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded pictures and later frames by itself
     try:
-        return _decode_or_rescue(data, max_pixels)
+        return _decode_or_rescue(data, max_pixels, target_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(
             f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
@@ -208,40 +223,40 @@ class _CutShort(Exception):
     """A JPEG of which less than _ENOUGH is there; the message is the share."""
 
 
-def _decode_or_rescue(data: bytes, max_pixels: int) -> DecodedPicture:
+def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     kind = name_format(data)
     if kind == "GIF":
         data = drop_gif_comments(data)
     try:
-        return _open(data, max_pixels)
+        return _open(data, max_pixels, target_pixels)
     except Image.DecompressionBombError:
         raise
     except Exception as error:
         if kind == "PNG" and (plain := drop_png_extras(data)) != data:
-            return _open(plain, max_pixels)
+            return _open(plain, max_pixels, target_pixels)
         if kind == "JPEG" and "truncated" in str(error):
-            return _decode_cut_jpeg(data, max_pixels)
+            return _decode_cut_jpeg(data, max_pixels, target_pixels)
         if kind == "TIFF" and (image := _decode_tiff(data, max_pixels)) is not None:
-            return _finish(image, image.size, "image/tiff", {}, image.getexif().get(ExifTags.Base.Orientation, 1))
+            return _finish(image, image.size, "image/tiff", {}, 1, target_pixels)
         raise
 
 
-def _open(data: bytes, max_pixels: int) -> DecodedPicture:
+def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
         if image.format == "PNG" and (cicp := find_png_chunk(data, b"cICP")) and len(cicp) == 4:
             image.info["cicp"] = cicp
         if image.format == "BMP" and data[30:31] in (b"\1", b"\2") and data[14:15] != b"\x0c":
             raise ValueError("run-length encoded BMP, which the decoder gets wrong")
-        return _decode(image)
+        return _decode(image, target_pixels)
 
 
-def _decode_cut_jpeg(data: bytes, max_pixels: int) -> DecodedPicture:
+def _decode_cut_jpeg(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     """A JPEG without its end, as viewers show it, if at least _ENOUGH of its rows (or one whole scan) is there."""
     share = _measure_jpeg(data)
     if share < _ENOUGH:
         raise _CutShort(f"{share:.0%}")
-    return replace(_open(data + b"\xff\xd9", max_pixels), is_incomplete=True)
+    return replace(_open(data + b"\xff\xd9", max_pixels, target_pixels), is_incomplete=True)
 
 
 def _measure_jpeg(data: bytes) -> float:
@@ -351,47 +366,53 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ValueError(f"longer than {_MAX_SIDE:,} pixels")
 
 
-def _decode(image: Image.Image) -> DecodedPicture:
+def _decode(image: Image.Image, target_pixels: int | None) -> DecodedPicture:
     width, height = image.size
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     file_type = Image.MIME.get(kind, f"image/x-{kind.lower()}")
     if kind == "JPEG":
         # The decoder itself skips what is not needed: a quarter of the time for a photograph of 12 megapixels.
-        factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size))
+        factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size, target_pixels))
         image.draft(None, (width // factor, height // factor))
     elif kind == "JPEG2000":
-        _reduce_jpeg2000(image)
+        _reduce_jpeg2000(image, target_pixels)
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
     with _one_large_picture if held > _LARGE else nullcontext():
         image.load()
         info: dict[Any, Any] = dict(image.info)
-        return _finish(image, (width, height), file_type, info, _read_orientation(image))
+        return _finish(image, (width, height), file_type, info, _read_orientation(image), target_pixels)
 
 
 def _finish(
-    image: Image.Image, size: tuple[int, int], file_type: str, info: dict[str, Any], orientation: int
+    image: Image.Image,
+    size: tuple[int, int],
+    file_type: str,
+    info: dict[str, Any],
+    orientation: int,
+    target_pixels: int | None,
 ) -> DecodedPicture:
     """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
     width, height = size if orientation <= 4 else size[::-1]
-    info = dict(info)  # what turning it leaves out is still needed
     _turn_upright(image)
-    reduced = _convert_to_rgb(_reduce(image), info)
-    if min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
+    reduced = _convert_to_rgb(_reduce(image, target_pixels), info)
+    if not target_pixels and min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
     return DecodedPicture(reduced, width, height, file_type)
 
 
-def _reduce_jpeg2000(image: Image.Image) -> None:
+def _reduce_jpeg2000(image: Image.Image, target_pixels: int | None) -> None:
     """Leave out resolutions that are not needed; the decoder holds every thread of Python meanwhile."""
-    levels = min(5, _choose_reduction(image.size).bit_length() - 1)
+    levels = min(5, _choose_reduction(image.size, target_pixels).bit_length() - 1)
     if image.width * image.height >> 2 * levels > _MAX_HELD:
         raise ValueError(f"JPEG 2000 of {image.width:,} x {image.height:,} pixels takes too long to decode")
     image.reduce = levels  # type: ignore[assignment, method-assign]  # of this format a number, until it is loaded
 
 
-def _choose_reduction(size: tuple[int, int]) -> int:
+def _choose_reduction(size: tuple[int, int], target_pixels: int | None) -> int:
     short, long = sorted(size)
+    if target_pixels:
+        return ceil(sqrt(short * long / target_pixels))
     wanted = min(short // _SHORT_SIDE, long // _LONG_SIDE)
     needed = int((short * long / _MAX_PREVIEW_SOURCE_PIXELS) ** 0.5)
     return max(1, wanted, needed)
@@ -420,7 +441,7 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
-def _reduce(image: Image.Image) -> Image.Image:
+def _reduce(image: Image.Image, target_pixels: int | None) -> Image.Image:
     """Shrink by a whole number, before colours are converted: that is less work and less memory."""
     if image.mode == "1":
         image = image.convert("L")
@@ -430,7 +451,7 @@ def _reduce(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")
-    factor = _choose_reduction(image.size)
+    factor = _choose_reduction(image.size, target_pixels)
     return image.reduce(factor) if factor > 1 else image
 
 

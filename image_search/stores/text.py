@@ -26,8 +26,8 @@ from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage,
 # dictionary does not know) or by three characters (and then miss 猫). Here every character of such a script becomes one
 # token: itself and the character after it. A term of n characters is then found as a phrase of its n-1 pairs, wherever
 # it occurs, and a single character as the beginning of a pair. Letters and digits make one token for each run. A term
-# that is one run of at least two letters or digits is found as the beginning of a run: cat in cats and cat01.png, not in
-# education. In a longer term every run is whole: "black cat" does not find black cats. Everything else that is not
+# that is one run of two or more letters or digits is found as the beginning of a run: cat in cats and cat01.png, not
+# in education. In a longer term every run is whole: "black cat" does not find black cats. Everything else that is not
 # blank is a token by itself.
 #
 # Tokens hold letters, digits and characters above 127 only: no query language gives them a meaning.

@@ -49,7 +49,7 @@ def list_constants() -> Iterator[tuple[str, str]]:
 
 def list_written() -> Iterator[tuple[str, str]]:
     """Every statement that a function writes, for filters of every kind."""
-    for function in ("find_hashes", "find_files", "find_embedded", "delete_images", "get_records"):
+    for function in ("find_hashes", "find_files", "find_embedded", "lock_hashes", "delete_images", "get_records"):
         yield function, getattr(oracle_sql, function)(":value_0, :value_1")
     every = [build_conditions(filter, ["猫の写真", "C++"], has_text_index=True)[0] for filter, _ in CASES]
     conditions = list(dict.fromkeys(itertools.chain(*every)))

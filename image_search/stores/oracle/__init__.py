@@ -226,8 +226,9 @@ class OracleStore(ImageStore):
 
     def _delete_images(self, image_ids: list[int]) -> int:
         def delete(session: Session) -> tuple[int, list[str]]:
-            rows = list(session.query_chunks(sql.get_records, image_ids)) if self.originals is not None else []
-            return session.execute_chunks(sql.delete_images, sorted(image_ids)), [row[1].hex() for row in rows]
+            rows = session.query_chunks(sql.lock_hashes, sorted(image_ids)) if self.originals is not None else ()
+            hashes = [sha256.hex() for (sha256,) in rows]
+            return session.execute_chunks(sql.delete_images, sorted(image_ids)), hashes
 
         def sweep(session: Session) -> None:
             # After the deletion is certain, and while nobody can add the same picture again.

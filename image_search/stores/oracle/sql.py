@@ -152,6 +152,15 @@ SET file_name = :file_name,
 WHERE image_id = :image_id"""
 
 
+def lock_hashes(values: str) -> str:
+    """Hashes of these images, which stay as they are until the end of the transaction."""
+    return f"""
+SELECT i.content_sha256
+FROM images i
+WHERE i.image_id IN ({values})
+FOR UPDATE"""
+
+
 def delete_images(values: str) -> str:
     """Embeddings, description and keywords go with the image (ON DELETE CASCADE)."""
     return f"""

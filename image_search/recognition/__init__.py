@@ -1,0 +1,75 @@
+"""Text inside images: signs, screenshots, receipts, slides.
+
+TextRecognizer is the seam; open_recognizer returns the one there is. Its packages (requirements-ocr.txt) are loaded by
+open_recognizer only; without them all else works, and RecognizerUnavailable says how to get them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from image_search.errors import RecognizerUnavailable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Scores from which a line is shown; benchmarks/recognition.py counts false ones in images without text. A few letters
+# over much of an image are most often a thing that looks like letters: a torii like 开, a window like 日.
+SURE, SURE_WHEN_LARGE = 0.6, 0.95
+FEW_LETTERS, LARGE_PART = 3, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line of text in an image. box: left, top, right, bottom, relative to width and height, 0 to 1.
+
+    text is never empty, and has no spaces between Japanese characters, which recognition puts there.
+    score: mean probability of the characters.
+    """
+
+    text: str
+    score: float  # 0 to 1
+    box: tuple[float, float, float, float]
+
+
+class TextRecognizer(Protocol):
+    """Reads the text in images.
+
+    version: changes whenever the same image may be read differently; images read by another version are read again.
+    """
+
+    name: str
+    version: str
+
+    def recognize(self, image: Image.Image) -> list[TextLine]:
+        """The lines of an upright RGB image in reading order, [] when there is no text. Safe to call from threads."""
+        ...
+
+
+def open_recognizer(threads: int = 0) -> TextRecognizer:
+    """The recogniser, loaded, computing with so many threads; 0 for all processor cores.
+
+    Raises RecognizerUnavailable when its packages are missing or broken.
+    """
+    from image_search.recognition.models import INSTALL_HINT, Networks, choose_threads
+
+    networks = Networks(threads or choose_threads())
+    try:
+        from image_search.recognition.paddle import PaddleRecognizer
+    except ImportError as error:
+        raise RecognizerUnavailable(f"OpenCV cannot be loaded ({error}). {INSTALL_HINT}") from error
+    return PaddleRecognizer(networks)
+
+
+def is_sure(line: TextLine) -> bool:
+    """Whether to show a line. Others are kept for searches: a part of what they say is right."""
+    left, top, right, bottom = line.box
+    is_large = len(line.text) <= FEW_LETTERS and (right - left) * (bottom - top) > LARGE_PART
+    return line.score >= (SURE_WHEN_LARGE if is_large else SURE)
+
+
+def join_lines(lines: Iterable[TextLine], only_sure: bool = False) -> str:
+    """The text of lines, one a line: all of it for searches, what is sure for people."""
+    return "\n".join(line.text for line in lines if not only_sure or is_sure(line))
