@@ -43,7 +43,7 @@ class Ours:
         connection.close()
         with self._open(folder) as store:  # the first search has the index built, and saved
             store.search_embedding(1, np.array(vectors[0]), 1)
-            store._mirror.wait()
+            store.index.wait()
 
     def open(self, folder: Path) -> None:
         self.store = self._open(folder)

@@ -188,7 +188,7 @@ def measure_engine(name: str, folder: Path, data: str, size: int) -> list[dict[s
     first = time.perf_counter() - started
     disk = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / 1e6
     if name == "ours":
-        engine.store._mirror.wait()
+        engine.store.index.wait()
     rows = []
     for asked, query in queries.items():
         label = asked if data == KINDS[0] else f"{asked}, {data}"

@@ -94,7 +94,7 @@ class SqliteStore(ImageStore):
         self.path = path
         self.originals = originals
         self._database = Connections(path, self.check_new)
-        self.mirror = IndexSync(self._database)
+        self.index = IndexSync(self._database)
         self._counted: dict[int | None, tuple[tuple[int, ...], int]] = {}  # by model; None: images
 
     @classmethod
@@ -116,8 +116,8 @@ class SqliteStore(ImageStore):
         folder = self.originals.folder if isinstance(self.originals, FolderOriginals) else None
         if folder is not None and folder.is_dir() and any(folder.iterdir()):
             raise StoreUnavailable(
-                f"The library {self.path} is not there, but its original files are in {folder}. Put the file back, or "
-                "name a new one in DATABASE_URL (and another folder in ORIGINALS_URL, if that is set)."
+                f"The library {self.path} is not there, but its original files are in {folder}. Put the file back "
+                "(mount its disk, or take a backup); to begin a new library, move that folder away."
             )
 
     # --- models ---------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class SqliteStore(ImageStore):
             for table in ("image_embeddings", "trashed_embeddings", "embedding_models"):
                 connection.execute(f"DELETE FROM {table} WHERE model_id = ?", (model_id,))
         self._dimensions.pop(model_id, None)
-        self.mirror.forget(model_id)
+        self.index.forget(model_id)
 
     # --- registration -----------------------------------------------------------------------------------------------
 
@@ -373,7 +373,7 @@ class SqliteStore(ImageStore):
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
     ) -> Hits:
         with self._database.reading() as connection:
-            index = self.mirror.follow(model_id, len(embedding), read_counters(connection))
+            index = self.index.follow(model_id, len(embedding), read_counters(connection))
             table = TableRows(connection, model_id, len(embedding))
             allowed = None if filter.is_empty else _find_embeddings(connection, model_id, filter)
             nearest = find_nearest(embedding, offset + limit, index, table, allowed)
@@ -502,7 +502,7 @@ class SqliteStore(ImageStore):
         return check_sqlite(self)
 
     def close(self) -> None:
-        self.mirror.close()
+        self.index.close()
         self._database.close()
 
 

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image_search.errors import StoreError
 from image_search.originals import check_folder, check_originals
 from image_search.records import EmbeddingModel, Finding
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
@@ -28,11 +27,7 @@ def check_sqlite(store: SqliteStore) -> Iterator[Finding]:
     yield check_folder("folder", folder, "DATABASE_URL")
     yield check_originals(store.originals)
     if not store.path.exists():
-        try:
-            store.check_new()
-        except StoreError as error:
-            yield Finding("database file", False, f"{store.path} is not there", str(error))
-            return
+        store.check_new()
         yield Finding("database file", True, f"{store.path.name} is not there yet: it is made when it is first needed")
         return
     models = store.get_status().models  # opens the file: a foreign one, or one of another schema, is refused here
@@ -61,7 +56,7 @@ def _check_index(store: SqliteStore, model: EmbeddingModel, count: int) -> Findi
     name = f"FAISS {FAISS_VERSION}"
     if count <= SMALL and not copies:
         return Finding("index", True, f"{name}, in half precision, made from the table at the first search")
-    found = store.mirror.describe().get(model.model_id, "not looked at")
+    found = store.index.describe().get(model.model_id, "not looked at")
     size = sum(file.stat().st_size for file in copies) / 2**20
     copy = f"saved copy of {size:,.1f} MiB" if copies else "no saved copy"
     return Finding("index", True, f"{name}: {found} of {count:,}, {copy}; the rest is read from the table")

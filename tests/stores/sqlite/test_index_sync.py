@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -11,8 +12,7 @@ import pytest
 from image_search.records import ImageText, SearchFilter
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.sqlite import SqliteStore
-from image_search.stores.sqlite import index_sync as sqlite_mirror
+from image_search.stores.sqlite import SqliteStore, index_sync
 from image_search.stores.sqlite.faiss_index import EmbeddingIndex
 from tests.contract.filters import FilterContract
 from tests.contract.search import SearchContract, list_ids
@@ -34,7 +34,7 @@ def open_library(path: Path) -> SqliteStore:
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A library is large enough for the compressed index as soon as it has SMALL images."""
-    monkeypatch.setattr(sqlite_mirror, "SMALL", SMALL)
+    monkeypatch.setattr(index_sync, "SMALL", SMALL)
 
 
 class TestCompressedStore(SearchContract, FilterContract, SharingContract):
@@ -74,8 +74,8 @@ def list_embeddings(count: int = COUNT) -> dict[int, np.ndarray]:
 
 
 def get_index(store: SqliteStore) -> EmbeddingIndex:
-    store._mirror.wait()
-    return store._mirror._indexes[1]
+    store.index.wait()
+    return store.index._indexes[1]
 
 
 def find_copy(path: Path) -> Path:
@@ -89,11 +89,11 @@ def test_the_first_search_is_right_before_the_index_is_there(path):
         assert index.is_compressed
         assert len(index) == COUNT
         check_search(store, list_embeddings())
-        assert store.get_status().details["index of model 1"] == "600 embeddings, compressed"
+        assert store.index.describe() == {1: "600 embeddings, compressed"}
 
 
 def test_a_small_library_is_kept_in_half_precision_and_not_saved(path, monkeypatch):
-    monkeypatch.setattr(sqlite_mirror, "SMALL", 10 * COUNT)
+    monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT)
     with open_library(path) as store:
         check_search(store, list_embeddings())
         assert not get_index(store).is_compressed
@@ -102,7 +102,7 @@ def test_a_small_library_is_kept_in_half_precision_and_not_saved(path, monkeypat
 
 
 def test_a_library_that_grows_is_compressed(path, monkeypatch):
-    monkeypatch.setattr(sqlite_mirror, "SMALL", COUNT + 5)
+    monkeypatch.setattr(index_sync, "SMALL", COUNT + 5)
     with open_library(path) as store:
         check_search(store, list_embeddings())
         assert not get_index(store).is_compressed
@@ -141,7 +141,7 @@ def test_a_damaged_copy_is_built_anew(path):
     copy.write_bytes(copy.read_bytes()[:-1000])
     with open_library(path) as store:
         check_search(store, list_embeddings())
-        assert len(get_index(store)) == COUNT
+        assert len(get_index(store)) == COUNT + 60
     assert len(copy.read_bytes()) > 1000
 
 
@@ -153,6 +153,7 @@ def test_a_copy_of_another_library_is_built_anew(path, count):
     for file in path.parent.glob("library.db*"):
         if file != find_copy(path):
             file.unlink()
+    shutil.rmtree(path.with_suffix(".originals"))
     with open_library(path) as store:
         store.get_or_create_model("fake", "1", 16)
         store.add_images(1, [make_image(f"other {n}.png") for n in range(count)], make_embeddings(count, seed=8))
@@ -162,6 +163,22 @@ def test_a_copy_of_another_library_is_built_anew(path, count):
         check_search(store, embeddings)
 
 
+def test_the_index_follows_images_into_the_trash_and_back(path):
+    with open_library(path) as store, open_library(path) as other:
+        check_search(store, list_embeddings())
+        get_index(store)
+        trashed = list(range(1, 61))
+        other.trash_images(trashed)
+        live = {image_id: row for image_id, row in list_embeddings().items() if image_id not in trashed}
+        check_search(store, live)
+        assert get_index(store).dead_share == 0.1
+        check_search(store, live)
+        other.restore_images(trashed)
+        check_search(store, list_embeddings())
+        assert len(get_index(store)) == COUNT + 60
+        check_search(store, list_embeddings())
+
+
 def test_an_index_with_many_dead_is_built_anew(path):
     with open_library(path) as store:
         check_search(store, list_embeddings())
@@ -169,7 +186,7 @@ def test_an_index_with_many_dead_is_built_anew(path):
         store.delete_images(list(range(1, 201)))
         embeddings = {image_id: row for image_id, row in list_embeddings().items() if image_id > 200}
         check_search(store, embeddings)
-        store._mirror.wait()
+        store.index.wait()
         check_search(store, embeddings)
         store.delete_images([201])
         del embeddings[201]
@@ -203,7 +220,7 @@ def test_a_filter_sees_what_the_index_does_not_hold_yet(path, monkeypatch):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         get_index(store)
-        monkeypatch.setattr(sqlite_mirror.IndexSync, "_bring_up_to_date", lambda *_: None)
+        monkeypatch.setattr(index_sync.IndexSync, "_bring_up_to_date", lambda *_: None)
         [late] = store.add_images(1, [make_image("late.png", ImageText(generator="a"))], QUERY[None])
         assert list_ids(store.search_embedding(1, QUERY, 1, filter=SearchFilter(generator="a"))) == [late]
         assert late not in list_ids(store.search_embedding(1, QUERY, 100, filter=SearchFilter(generator="b")))

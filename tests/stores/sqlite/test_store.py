@@ -97,6 +97,45 @@ def test_originals_may_lie_elsewhere(tmp_path):
     assert (tmp_path / "nas" / "pictures").is_dir()
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with open_store(Settings(database_url="sqlite:///~/photos.db")) as store:
+        store.get_or_create_model("fake", "1", 16)
+    assert (tmp_path / "photos.db").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_a_new_library_is_open_to_its_owner_only(path, store, model_id):
+    store.add_images(model_id, make_images(1), make_embeddings(1))
+    for file in (path, path.with_name("library.db-wal")):
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert path.with_suffix(".originals").stat().st_mode & 0o777 == 0o700
+
+
+def test_files_stay_where_they_are_by_reference_and_uploads_are_kept(path, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"a photograph")
+    images = [make_image(data=b"a photograph", file_path=str(photo)), make_image(data=b"an upload")]
+    settings = Settings(database_url=f"sqlite:///{path}", originals_url="reference")
+    with open_store(settings) as store:
+        model = store.get_or_create_model("fake", "1", 16)
+        referenced, uploaded = store.add_images(model.model_id, images, make_embeddings(2))
+        assert list_originals(path) == {images[1].content_sha256}
+        assert store.read_original(referenced) == b"a photograph"
+        assert store.read_original(uploaded) == b"an upload"
+        assert store.get_image(referenced).byte_size == len(b"a photograph")
+        photo.write_bytes(b"another photograph")
+        with pytest.raises(StoreError, match=r"photo\.png was changed or moved"):
+            store.read_original(referenced)
+        changed = make_image(data=b"another photograph", file_path=str(photo))
+        store.replace_image(referenced, model.model_id, changed, make_embeddings(1)[0])
+        assert store.read_original(referenced) == b"another photograph"
+        store.delete_images([referenced, uploaded])
+        assert list_originals(path) == set()
+    assert photo.read_bytes() == b"another photograph"
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///folder/", "sqlite://host/a.db"])
 def test_a_url_without_a_file_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
@@ -111,6 +150,33 @@ def test_a_missing_folder_is_named_and_not_made(tmp_path):
     with pytest.raises(StoreUnavailable, match=r"mount.photos"):
         store.list_models()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_whose_file_is_missing_is_said_and_not_replaced(path, store, model_id):
+    store.add_images(model_id, make_images(2), make_embeddings(2))
+    store.close()
+    path.rename(path.with_name("elsewhere.db"))
+    with open_library(path) as again:
+        for use in (again.list_models, lambda: list(again.check())):
+            with pytest.raises(StoreUnavailable, match=r"library\.db is not there.*library\.originals"):
+                use()
+        assert not path.exists()
+        path.with_name("elsewhere.db").rename(path)
+        assert again.count_images() == 2
+
+
+def test_a_library_that_is_taken_away_meanwhile_is_missed(path, store, model_id):
+    store.add_images(model_id, make_images(2), make_embeddings(2))
+    store.close()
+    with open_library(path) as again:
+        assert again.count_images() == 2
+        for connection in again._database._idle:
+            connection.close()
+        again._database._idle.clear()
+        path.unlink()
+        with pytest.raises(StoreUnavailable, match=r"library\.db"):
+            again.count_images()
+    assert not path.exists()
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path, store):
@@ -135,9 +201,9 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path, store):
 def test_a_library_of_a_newer_version_is_refused(path, store):
     store.close()
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 99")
+    newer.execute("PRAGMA user_version = 3")
     newer.close()
-    with open_library(path) as again, pytest.raises(SchemaError, match="schema version 99"):
+    with open_library(path) as again, pytest.raises(SchemaError, match=r"schema version 3.*Update the program"):
         again.list_models()
 
 
@@ -148,7 +214,7 @@ def test_a_damaged_library_says_so(path, store, model_id):
     content[4096:] = bytes(len(content) - 4096)
     path.write_bytes(content)
     with open_library(path) as again, pytest.raises(StoreError, match=r"library\.db"):
-        again.find_latest()
+        again.list_images()
 
 
 def test_a_library_held_by_another_program_is_unavailable_and_then_works(path, store, model_id, monkeypatch):
@@ -159,7 +225,7 @@ def test_a_library_held_by_another_program_is_unavailable_and_then_works(path, s
     with open_library(path) as store:
         with pytest.raises(StoreUnavailable, match=r"library\.db is held by another program"):
             store.add_images(model_id, make_images(1), make_embeddings(1))
-        assert store.find_latest() == []
+        assert not store.list_images()
         holder.rollback()
         holder.close()
         assert len(store.add_images(model_id, make_images(1), make_embeddings(1))) == 1
@@ -230,6 +296,21 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_next_change(path, st
     assert len(list_originals(path)) == 3
     store.add_images(model_id, make_images(1), make_embeddings(1))  # one of the two is back meanwhile
     assert list_originals(path) == {make_images(3)[0].content_sha256, make_images(3)[2].content_sha256}
+
+
+def test_the_original_of_replaced_content_goes(path, store, model_id):
+    [image_id] = store.add_images(model_id, [make_image(data=b"old")], make_embeddings(1))
+    new = make_image(data=b"new")
+    store.replace_image(image_id, model_id, new, make_embeddings(1)[0])
+    assert list_originals(path) == {new.content_sha256}
+
+
+def test_an_image_in_the_trash_keeps_its_original_until_the_trash_is_emptied(path, store, model_id):
+    image_ids = store.add_images(model_id, make_images(2), make_embeddings(2))
+    store.trash_images(image_ids[:1])
+    assert store.read_original(image_ids[0]) == make_images(1)[0].data
+    store.empty_trash()
+    assert list_originals(path) == {make_images(2)[1].content_sha256}
 
 
 def test_a_lost_original_comes_back_with_the_picture(path, store, model_id):
