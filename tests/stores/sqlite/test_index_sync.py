@@ -141,7 +141,7 @@ def test_a_damaged_copy_is_built_anew(path):
     copy.write_bytes(copy.read_bytes()[:-1000])
     with open_library(path) as store:
         check_search(store, list_embeddings())
-        assert len(get_index(store)) == COUNT + 60
+        assert len(get_index(store)) == COUNT
     assert len(copy.read_bytes()) > 1000
 
 
@@ -171,7 +171,7 @@ def test_the_index_follows_images_into_the_trash_and_back(path):
         other.trash_images(trashed)
         live = {image_id: row for image_id, row in list_embeddings().items() if image_id not in trashed}
         check_search(store, live)
-        assert get_index(store).dead_share == 0.1
+        assert get_index(store).dead_share == pytest.approx(0.1)
         check_search(store, live)
         other.restore_images(trashed)
         check_search(store, list_embeddings())
