@@ -17,7 +17,13 @@ from dotenv import dotenv_values
 
 from image_search.errors import SettingsError
 
-ROOT = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+IS_INSTALLED = not (_PACKAGE.parent / "create_all_tables.sql").is_file()
+# Where .env and data/ are: the clone, or for an installed program the current folder.
+ROOT = Path.cwd() if IS_INSTALLED else _PACKAGE.parent
+# Where demo/model, images/ and create_all_tables.sql are: the clone, or a folder of the installed package.
+BUNDLED = _PACKAGE / "bundled" if IS_INSTALLED else ROOT
+SAMPLES = BUNDLED / "images"
 DEFAULT_DATABASE_URL = "sqlite:///data/image_search.db"
 DATABASE_SCHEMES = ("sqlite", "postgresql", "milvus", "redis", "rediss", "elasticsearch", "elasticsearch+https")
 DEVICES = ("auto", "cpu", "cuda")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from image_search.errors import ModelUnavailable
-from image_search.settings import ROOT, Settings
+from image_search.settings import BUNDLED, Settings
 
 # Models people are likely to choose, one line each. Any other model that AutoModel knows works without a line here.
 
@@ -127,13 +127,13 @@ def canonical_name(model: str) -> str:
     folder = find_folder(model)
     if folder is None:
         return model
-    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else folder.name
+    return folder.relative_to(BUNDLED).as_posix() if folder.is_relative_to(BUNDLED) else folder.name
 
 
 def find_folder(model: str) -> Path | None:
     """The folder that EMBEDDING_MODEL names, relative to the project or to the current directory; None for a hub id."""
     path = Path(model).expanduser()
-    for folder in (ROOT / path, Path.cwd() / path):
+    for folder in (BUNDLED / path, Path.cwd() / path):
         if folder.is_dir():
             return folder.resolve()
     return None
@@ -207,7 +207,7 @@ def refuse_missing_folder(model: str) -> None:
     """Raise ModelUnavailable for the path of a folder that is not there; a hub id passes."""
     path = Path(model).expanduser()
     looks_like_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model) is not None
-    if looks_like_hub_id and not (len(path.parts) == 2 and (ROOT / path.parts[0]).is_dir()):
+    if looks_like_hub_id and not (len(path.parts) == 2 and (BUNDLED / path.parts[0]).is_dir()):
         return
     raise ModelUnavailable(
         f"EMBEDDING_MODEL is {model}, but there is no such folder. Correct the path, or choose a model by its "
