@@ -45,6 +45,7 @@ class Settings:
     trust_remote_code: bool = False
     max_image_pixels: int = 100_000_000
     read_gps: bool = False
+    read_people: bool = False
     video_frames: int = 300
     app_host: str = "127.0.0.1"
     app_port: int = 8899
@@ -169,6 +170,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "precision": lambda text: _parse_choice("PRECISION", text, PRECISIONS),
     "trust_remote_code": lambda text: _parse_flag("TRUST_REMOTE_CODE", text),
     "read_gps": lambda text: _parse_flag("READ_GPS", text),
+    "read_people": lambda text: _parse_flag("READ_PEOPLE", text),
     "max_image_pixels": lambda text: _parse_number("MAX_IMAGE_PIXELS", text, 1, 10**10),
     "video_frames": lambda text: _parse_number("VIDEO_FRAMES", text, 1, 10_000),
     "app_port": lambda text: _parse_number("APP_PORT", text, 1, 65535),

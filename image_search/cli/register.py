@@ -145,6 +145,10 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
         f"copied {report.added_images} images and {report.added_embeddings} embeddings, "
         f"already there {report.embeddings_already_there} embeddings, failed {len(report.failures)}"
     )
+    if report.images_deleted_there:
+        print(
+            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", file=sys.stderr
+        )
     if report.images_without_embedding:
         print(f"{report.images_without_embedding} images of no model stay behind; register them.", file=sys.stderr)
     return Exit.SOME_FAILED if report.failures or report.images_without_embedding else Exit.OK

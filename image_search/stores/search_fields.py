@@ -84,15 +84,15 @@ def _list_keys(document: Document) -> Iterator[str]:
     yield "image" if record.frame is None else "frame"
     if record.frame is not None:
         yield make_frame_key(record.frame)
-    for keyword in record.keywords:
-        yield exact_key("k", keyword)
-    for lora in text.loras:
-        yield exact_key("l", lora)
     for path in document.paths:
         yield make_path_key(path)
         for end, character in enumerate(path):
             if character in "/\\":
                 yield exact_key("f", path[:end])
+    for lora in text.loras:
+        yield exact_key("l", lora)
+    for keyword in record.keywords:  # last, for there may be more than an engine holds
+        yield exact_key("k", keyword)
 
 
 def make_path_key(path: str) -> str:

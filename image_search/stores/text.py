@@ -120,6 +120,7 @@ def _cut(text: str) -> list[str]:
 #
 # A token holds a-z and 0-9 only. No analyser cuts or changes it, and no query language gives it a meaning.
 
+_GAP = " "  # between two runs of an unspaced script, which would else be one
 _FIELD_BOUNDARY = "f0"  # between fields, so that no phrase reaches from one into the next
 _MAX_TOKEN = 64  # characters; indexes cut or refuse longer ones
 
@@ -135,8 +136,13 @@ def tokenize_query(word: str) -> str:
     Where is_beginning_query(word), the one token is found as the beginning of another.
     """
     pieces: list[str] = []
+    is_gap = False
     for piece in split_text(word):
-        pieces += piece if is_unspaced(piece) else [piece]
+        if not is_unspaced(piece):
+            pieces.append(piece)
+        else:
+            pieces += [*([_GAP] if is_gap else []), *piece]
+        is_gap = is_unspaced(piece)
     return " ".join(map(_spell, pieces))
 
 
@@ -147,14 +153,28 @@ def is_beginning_query(word: str) -> bool:
 
 
 def _spell(piece: str) -> str:
-    # Runs are letters only or digits only, so that what has both can stand for everything else.
+    # Runs are letters only or digits only, so that what has both can stand for everything else. The beginning of a run
+    # of letters is spelt as the beginning of the run.
     if piece.isascii() and piece.isalnum():
         spelt = piece
     elif len(piece) == 1:
         spelt = f"c0{ord(piece):x}"
+    elif piece.isalpha():
+        spelt = ("" if piece[0].isascii() else "u4") + "".join(map(_spell_letter, piece))
     else:
         spelt = f"w0{piece.encode().hex()}"
-    return spelt if len(spelt) <= _MAX_TOKEN else f"l0{hashlib.sha256(spelt.encode()).hexdigest()}"
+    if len(spelt) <= _MAX_TOKEN:
+        return spelt
+    return spelt[: _MAX_TOKEN - 16] + hashlib.sha256(spelt.encode()).hexdigest()[:16]  # still found by its beginning
+
+
+def _spell_letter(letter: str) -> str:
+    number = ord(letter)
+    if number < 0x80:
+        return letter
+    if number < 0x1000:
+        return f"1{number:03x}"
+    return f"2{number:04x}" if number < 0x10000 else f"3{number:06x}"
 
 
 # These are columns of their own in every engine, because searches and filters use them.

@@ -7,8 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from image_search.records import Hits, ImageText
+from image_search.stores.text import list_searchable, make_index_tokens
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image
+from tests.fakes.matching import is_among
+from tests.fakes.odd_texts import make_odd_queries, make_odd_texts
 
 # The library stays the same between examples; that each engine's class runs them with its own is meant.
 quick = settings(
@@ -104,6 +107,20 @@ class WordContract(StoreFixtures):
             assert list_ids(store.list_images([word])) == wanted[::-1]
 
         check()
+
+    def test_odd_texts_are_found_exactly_as_the_rule_says(self, store, model):
+        texts = make_odd_texts(1000)
+        images = [make_image(f"{n}", ImageText(description=text)) for n, text in enumerate(texts)]
+        image_ids = store.add_images(model.model_id, images, make_embeddings(1000))
+        tokens = [
+            make_index_tokens(list_searchable(record.text, record.edits, None, record.file_name)).split()
+            for record in store.get_images(image_ids)
+        ]
+        for word in make_odd_queries(texts, 200):
+            found = store.list_images([word], 1000)
+            wanted = [i for i, known in zip(image_ids, tokens, strict=True) if is_among(word, known)]
+            assert sorted(list_ids(found)) == wanted, ascii(word)
+            assert found.total == len(wanted)
 
     def test_no_text_breaks_the_query_language(self, described):
         @quick

@@ -375,11 +375,11 @@ def _holds(kind: str, column: str, stored: list[Any], wanted: Any) -> bool:
 
 
 def _find_neighbours(index: Index, knn: Json) -> dict[int, float]:
-    """Scores of the k nearest by image_id, as max_inner_product makes them."""
-    _refuse_others(knn, {"field", "query_vector", "k", "num_candidates", "filter"})
+    """Scores of the nearest by image_id, as max_inner_product makes them."""
+    _refuse_others(knn, {"field", "query_vector", "num_candidates", "filter"})
     column = index.mappings["properties"][knn["field"]]
     assert (column["index"], column["similarity"]) == (True, "max_inner_product")
-    if not knn["k"] <= knn["num_candidates"] <= 10_000:
+    if not knn["num_candidates"] <= 10_000:
         raise Rejected(400, "illegal_argument_exception", "[num_candidates] cannot exceed [10000]")
     scores = {}
     for source, _ in _filter(index, knn["filter"]).values():
@@ -387,7 +387,7 @@ def _find_neighbours(index: Index, knn: Json) -> dict[int, float]:
             product = np.float32(np.dot(np.float32(source[knn["field"]]), np.float32(knn["query_vector"])))
             scores[source["image_id"]] = float(product + 1 if product >= 0 else 1 / (1 - product))
     # Among equals the last ones, which is not what one hopes for.
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], -item[0]))[: knn["k"]])
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], -item[0]))[: knn["num_candidates"]])
 
 
 def _aggregate(index: Index, found: dict[str, tuple[Json, float]], values: Json) -> list[Json]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from image_search.stores.text import make_index_tokens, make_query_tokens
+
+_query_tokens = lru_cache(make_query_tokens)
+
+
+@lru_cache(2000)
+def _cut(fields: tuple[str | None, ...]) -> list[str]:
+    return make_index_tokens(fields).split()
 
 
 def occurs(term: str, fields: Iterable[str | None]) -> bool:
     """Whether a term occurs in one of these fields."""
-    return is_among(term, make_index_tokens(fields).split())
+    return is_among(term, _cut(tuple(fields)))
 
 
 def is_among(term: str, tokens: Sequence[str]) -> bool:
     """Whether the tokens of a term follow one another among these."""
-    wanted, is_beginning = make_query_tokens(term)
-    if not wanted:
+    wanted, is_beginning = _query_tokens(term)
+    if not wanted or (len(wanted) > 1 and wanted[0] not in tokens):
         return False
     for start in range(len(tokens) - len(wanted) + 1):
         *middle, last = tokens[start : start + len(wanted)]

@@ -14,7 +14,7 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from pymilvus import MilvusClient
 
 from image_search.settings import Settings
-from image_search.stores.milvus.client import LOCK
+from image_search.stores.milvus.client import WRITERS
 
 _numbers = itertools.count(1)
 
@@ -51,7 +51,21 @@ def release(settings: Settings) -> None:
     """As if the lock of a program that was killed had run out; Milvus Lite's goes with its program."""
     if url:
         client = _connect(settings.database_url.rpartition("/")[2])
-        client.drop_collection(LOCK)
+        client.delete(WRITERS, filter="number >= 0")
+        client.close()
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Any]:
+    """A client of a library that no store has open."""
+    if url:
+        client = _connect(settings.database_url.rpartition("/")[2])
+        yield client
+        client.close()
+        return
+    with served(Path(settings.database_url.removeprefix("milvus:///"))) as address:
+        client = MilvusClient(address.replace("milvus://", "http://"), dedicated=True)
+        yield client
         client.close()
 
 

@@ -162,7 +162,7 @@ class TestElasticsearchStore(ImageStoreContract):
                     assert [hit.image_id for hit in hits] == [hit.image_id for hit in wanted]
                     assert [hit.distance for hit in hits] == pytest.approx([hit.distance for hit in wanted], abs=1e-6)
                     assert hits.total == wanted.total == 26
-            assert frugal.list_images(["3"]).total == 11
+            assert frugal.list_images(["comf"]).total == frugal.list_images(["3"]).total - 1 == 0
             with pytest.raises(StoreError, match=r"allow_expensive_queries.*10,000"):
                 frugal.search_embedding(model.model_id, embeddings[3], offset=10_000)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from milvus_lite.search.filter.parser import parse_expr
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from image_search.errors import StoreError, StoreUnavailable
@@ -24,10 +24,10 @@ from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.milvus import MilvusStore
 from image_search.stores.milvus import client as milvus_lock
-from image_search.stores.milvus import session as milvus_nearest
-from image_search.stores.milvus.client import LOCK, collection_lock, explain_error
+from image_search.stores.milvus import nearest as milvus_nearest
+from image_search.stores.milvus.client import WRITERS, explain_error, writer_lock
+from image_search.stores.milvus.nearest import find_nearest
 from image_search.stores.milvus.rows import list_conditions, match_phrase, tokenize_query
-from image_search.stores.milvus.session import find_nearest
 from tests.fakes import make_embeddings, make_image, make_images, milvus_server
 
 pytestmark = pytest.mark.engine("milvus")
@@ -68,7 +68,7 @@ def test_only_one_holds_the_lock_at_a_time(server: str) -> None:
     def work(_: int) -> None:
         client = connect(server)
         for _ in range(4):
-            with collection_lock(client, server):
+            with writer_lock(client, server):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.002)
@@ -80,28 +80,28 @@ def test_only_one_holds_the_lock_at_a_time(server: str) -> None:
     assert most == [1]
 
 
-def ensure_locked(client: Any, since: float) -> None:
-    schema = client.create_schema()
-    schema.add_field(f"held_since_{int(since)}_by_other", DataType.INT64, is_primary=True)
-    schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
-    client.create_collection(LOCK, schema=schema)
+def hold(client: Any, since: float) -> None:
+    """Another program that took the lock at some time."""
+    with writer_lock(client, "anywhere"):
+        pass
+    client.upsert(WRITERS, [{"holder": "other", "number": 1, "since": int(since), "nothing": [0.0, 0.0]}])
 
 
 def test_a_lock_that_is_held_is_waited_for_but_not_for_ever(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milvus_lock, "_WAIT_SECONDS", 0.1)
     client = connect(server)
-    ensure_locked(client, time.time())
-    with pytest.raises(StoreUnavailable, match="held by another program"), collection_lock(client, server):
+    hold(client, time.time())
+    with pytest.raises(StoreUnavailable, match="held by another program"), writer_lock(client, server):
         pass
-    assert client.has_collection(LOCK)
+    assert [row["holder"] for row in client.query(WRITERS, filter="number >= 0")] == ["other"]
 
 
 def test_the_lock_of_a_program_that_died_long_ago_is_broken(server: str) -> None:
     client = connect(server)
-    ensure_locked(client, time.time() - 3600)
-    with collection_lock(client, server):
+    hold(client, time.time() - 3600)
+    with writer_lock(client, server):
         pass
-    assert not client.has_collection(LOCK)
+    assert client.query(WRITERS, filter="number >= 0") == []
 
 
 def test_two_handles_share_a_library_on_a_server(server: str, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_writer_that_lost_the_lock_changes_nothing(server: str, tmp_path: Path
         assert len(store.list_models()) == 1
     with open_store(chosen) as store:
         assert len(store.add_images(model.model_id, make_images(3), make_embeddings(3))) == 3
-        assert store.count_images() == len(store.find_latest()) == 3
+        assert store.count_images() == len(store.list_images()) == 3
 
 
 class LosesLock:
@@ -140,7 +140,7 @@ class LosesLock:
         self._client = client
 
     def write(self, contents: dict[str, bytes]) -> None:
-        self._client.drop_collection(LOCK)
+        self._client.delete(WRITERS, filter="number >= 0")
         self._originals.write(contents)
 
 
@@ -156,7 +156,7 @@ def test_the_index_of_the_manual_finds_nearly_the_same(server: str, tmp_path: Pa
         manual = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
         [program] = re.findall(r"^```python\n(from pymilvus.*?)^```", manual, re.DOTALL | re.MULTILINE)
         exec(program.replace("http://localhost:19530", server.replace("milvus://", "http://")), {})
-        connect(server).flush("image_search_embeddings_1")  # Milvus Lite indexes what is on disk
+        connect(server).flush("image_search_vectors_1")  # Milvus Lite indexes what is on disk
         found = store.search_embedding(model.model_id, query)
         assert len({hit.image_id for hit in found} & {hit.image_id for hit in exact}) >= 15
         assert len(store.search_embedding(model.model_id, query, 100, filter=rare)) >= 15

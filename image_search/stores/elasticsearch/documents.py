@@ -201,12 +201,11 @@ def build_nearest(query: Query, field: str, embedding: Embeddings) -> Query:
 
 
 def build_neighbours(query: Query, field: str, embedding: Embeddings, count: int) -> Query:
-    """The query for so many of the nearest, for clusters that refuse scripts."""
+    """The query for so many of the nearest, for clusters that refuse scripts. The search must ask for as many hits."""
     return {
         "knn": {
             "field": field,
             "query_vector": embedding.tolist(),
-            "k": count,
             "num_candidates": count,
             "filter": query,
         }

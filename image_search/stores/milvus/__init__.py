@@ -3,35 +3,42 @@
 Records, texts and embeddings are in Milvus; originals and previews, and documents too long for a field, in the folder
 or bucket of ORIGINALS_URL, for Milvus keeps no files.
 
-Milvus has no transactions, so every change is prepared where nobody sees it and then begins to count with one row, the
-state (milvus_schema.py):
+Milvus has no transactions, so every change is prepared where no search sees it and then begins to count with one row,
+the state (schema.py):
 
 - Adding: images get ids above the last one that counts; first their rows are written, then their files, then the
   embeddings, and last the state names the new last id. A crash before leaves rows that no search sees.
-- Deleting: the state names the ids that are gone; then rows and files are swept away.
+- Removing: the state names the ids that are gone; then rows and files are swept away.
 - Changing a text: the state names the image; its row is written, then the copies beside its embeddings.
+- Trash: the state names the images as hidden; their rows are written, with the embeddings parked in them, and the
+  embeddings leave the collection that is searched. Back the same way.
 
-Who writes next first finishes or sweeps away what a crash left. One writes at a time (milvus_lock.py).
+The next writer first finishes or sweeps away what a crash left. One writes at a time (client.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
+    Edits,
     EmbeddingModel,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
-    SearchHit,
     StoreStatus,
 )
 from image_search.settings import Settings
@@ -39,22 +46,30 @@ from image_search.stores.base import (
     EVERYTHING,
     CountedField,
     Embeddings,
-    ImageStore,
-    embedding_not_found,
+    content_is_known,
     find_model,
+    frame_is_known,
     image_not_found,
-    model_is_current,
 )
-from image_search.stores.milvus.client import LOCK, Connections, describe_engine
-from image_search.stores.milvus.rows import (
-    Stored,
-    count_now,
-    make_key,
-    make_stored,
-    mark_keyword,
-    match_ids,
-    name_preview,
+from image_search.stores.documents import (
+    Document,
+    Place,
+    add_model,
+    change_record,
+    drop_model,
+    drop_paths,
+    list_wanted,
+    merge_image,
+    read_recognized,
+    recognize,
+    replace_content,
+    set_path,
+    switch_model,
 )
+from image_search.stores.milvus.client import Connections, describe_engine, is_written
+from image_search.stores.milvus.migration import migrate
+from image_search.stores.milvus.nearest import find_nearest
+from image_search.stores.milvus.rows import Stored, check_image, match_ids, match_marks, name_new_preview, name_preview
 from image_search.stores.milvus.schema import (
     IMAGES,
     make_embeddings_collection,
@@ -62,14 +77,39 @@ from image_search.stores.milvus.schema import (
     prepare_library,
     read_state,
 )
-from image_search.stores.milvus.session import Snapshot, Writer, find_nearest
-from image_search.stores.text import sanitize
+from image_search.stores.milvus.session import Snapshot
+from image_search.stores.milvus.trash import MilvusTrash, make_hits
+from image_search.stores.milvus.writer import Writer
+from image_search.stores.search_fields import (
+    TRASHED,
+    exact_key,
+    list_counted,
+    make_film_key,
+    make_folder_key,
+    make_frame_key,
+    make_path_key,
+    make_recognizer_key,
+    make_trashed_path_key,
+    sort_counts,
+)
 
-_REMOVE_BATCH = 1000
+_BATCH = 1000
 _MIN_SCORE = -2.0  # below every inner product of unit vectors
+# The mark of an image that stands for a value of a counted field.
+_MARKS: dict[CountedField, str] = {
+    "generator": "g",
+    "generation_model": "m",
+    "lora": "l",
+    "file_type": "t",
+    "keyword": "k",
+    "camera": "c",
+    "lens": "e",
+    "folder": "b",
+}
+_MARK = len(exact_key("", "")) + 1  # characters of a mark that stands for a value
 
 
-class MilvusStore(ImageStore):
+class MilvusStore(MilvusTrash):
     """A library in one database of Milvus. Any number of threads may use it at once, and of programs on a server."""
 
     def __init__(self, url: str, originals: Originals) -> None:
@@ -86,14 +126,14 @@ class MilvusStore(ImageStore):
 
     def _prepare(self, client: object, is_lite: bool) -> None:
         self._is_lite = is_lite
-        prepare_library(client, is_lite, self._database.location)
+        prepare_library(client, is_lite, self._database.location, lambda client: migrate(client, self.originals))
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
         while True:
             with self._database.reading() as client:
                 state = read_state(client)
-                if not state.changed or client.has_collection(LOCK):
+                if not state.changed or is_written(client):
                     yield Snapshot(client, state, self.originals)
                     return
             with self._writing():  # a text was half changed when its writer died; this finishes it
@@ -115,10 +155,10 @@ class MilvusStore(ImageStore):
         with self._writing() as writer:
             state = writer.state
             if find_model(state.models, name, version) is None:
-                is_current = not any(known.is_current for known in state.models)
-                model = EmbeddingModel(state.last_model_id + 1, name, version, dimension, is_current)
-                make_embeddings_collection(writer.client, model.model_id, dimension, self._is_lite)
-                writer.save(replace(state, last_model_id=model.model_id, models=(*state.models, model)))
+                model_id = state.last_model_id + 1
+                make_embeddings_collection(writer.client, model_id, dimension, self._is_lite)
+                models = add_model(list(state.models), model_id, name, version, dimension)
+                writer.save(replace(state, last_model_id=model_id, models=tuple(models)))
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._reading() as view:
@@ -126,98 +166,200 @@ class MilvusStore(ImageStore):
 
     def set_current_model(self, model_id: int) -> None:
         with self._writing() as writer:
-            writer.find_model(model_id)
-            models = tuple(replace(known, is_current=known.model_id == model_id) for known in writer.state.models)
-            writer.save(replace(writer.state, models=models))
+            models = switch_model(list(writer.state.models), model_id)
+            writer.save(replace(writer.state, models=tuple(models)))
 
     def remove_model(self, model_id: int) -> None:
+        # Embeddings that are parked stay with their images, where nothing reads them; ids of models are not used again.
         with self._writing() as writer:
-            if writer.find_model(model_id).is_current:
-                raise model_is_current(model_id)
-            state = writer.state
-            models = tuple(known for known in state.models if known.model_id != model_id)
-            writer.save(replace(state, models=models, dropped=(model_id,)))
+            models = drop_model(list(writer.state.models), model_id)
+            writer.save(replace(writer.state, models=tuple(models), dropped=(model_id,)))
             writer.client.drop_collection(name_embeddings(model_id))
             writer.save(replace(writer.state, dropped=()))
         self._dimensions.pop(model_id, None)
 
     # --- registration -----------------------------------------------------------------------------------------------
 
-    def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
-        with self._reading() as view:
-            return view.find_hashes(hashes)
-
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
         with self._reading() as view:
-            rows = list(view.look_up("file_path_key", [make_key(path) for path in paths], []))
-            stored = view.get_stored(sorted(int(row["image_id"]) for row in rows))
-        files = (stored[image_id] for image_id in sorted(stored))  # the latest picture of a path wins
-        return {file.record.file_path: file.known_file for file in files if file.record.file_path is not None}
+            found = view.look_up("marks", list(map(make_path_key, paths)))
+        files = {path: one.find_known_file(path) for one in found.values() for path in one.paths}
+        return {path: file for path in paths if (file := files.get(path)) is not None}
 
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None:
+    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         with self._writing() as writer:
-            record = self._get_stored(writer, image_id).record
-            writer.replace_image(Stored(replace(record, file_path=file_path, file_name=file_name), modified_ns))
+            stored = writer.get_live(image_id)
+            documents = self._find_owners(writer, [(file_path, stored.document.film)]) | {image_id: stored.document}
+            set_path(documents, image_id, file_name, Place(file_path, byte_size, modified_ns))
+            self._change_documents(writer, documents)
+
+    def _remove_paths(self, paths: list[str]) -> int:
+        with self._writing() as writer:
+            found = writer.look_up("marks", list(map(make_path_key, paths)))
+            known = {path for document in found.values() for path in document.paths if path in paths}
+            changed = {image_id: drop_paths(document, known) for image_id, document in found.items()}
+            self._change_documents(writer, changed)
+        return len(known)
+
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found: dict[str, int] = {}
+        with self._reading() as view:
+            for document in view.look_up("marks", [make_folder_key(folder)]).values():
+                below = (path for path in document.paths if path.startswith((f"{folder}/", f"{folder}\\")))
+                found |= {path: document.image_id for path in below if path > after}
+        return sorted(found.items())[:limit]
+
+    @staticmethod
+    def _find_owners(writer: Writer, wanted: Sequence[tuple[str, str | None]]) -> dict[int, Document]:
+        """Images at any of these paths, live or in the trash, except frames of the film beside it."""
+        owners: dict[int, Document] = {}
+        for film in dict.fromkeys(film for _, film in wanted):
+            paths = [path for path, of in wanted if of == film]
+            marks = [make_key(path) for make_key in (make_path_key, make_trashed_path_key) for path in paths]
+            besides = [] if film is None else [f"not {match_marks([make_film_key(film)])}"]
+            owners |= writer.look_up("marks", marks, besides)
+        return owners
+
+    @staticmethod
+    def _change_documents(writer: Writer, documents: Mapping[int, Document]) -> None:
+        """Write those of these documents that are other than they are stored; images in the trash come back."""
+        stored = writer.get_stored(list(documents))
+        changed = [
+            one.change(documents[image_id]) for image_id, one in stored.items() if one.document != documents[image_id]
+        ]
+        back = any(one.document.is_live != stored[one.document.image_id].document.is_live for one in changed)
+        # Those that lose a path before those that gain it.
+        changed.sort(key=lambda one: len(one.document.places) > len(stored[one.document.image_id].document.places))
+        writer.change_images(changed, is_hidden=back)
+
+    @staticmethod
+    def _check_frames(writer: Writer, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
+        """Raise StoreError for a frame of whose film and time another image is. known: image_ids by hash."""
+        frames = {make_frame_key(image.frame): known.get(image.content_sha256) for image in images if image.frame}
+        for image_id, document in writer.look_up("marks", list(frames)).items():
+            frame = document.record.frame
+            if frame is not None and frames.get(make_frame_key(frame), image_id) != image_id:
+                raise frame_is_known(image_id)
 
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
-        given = {image.content_sha256: n for n, image in reversed(list(enumerate(images)))}  # the first of equal ones
-        moment = count_now()
+        for image in images:
+            check_image(image)
+        first = {image.content_sha256: n for n, image in reversed(list(enumerate(images)))}  # the first of equal ones
+        moment = datetime.now(UTC).replace(tzinfo=None)
         with self._writing() as writer:
             writer.find_model(model_id)
-            known = writer.find_hashes(list(given))
-            new = [n for sha256, n in sorted(given.items(), key=lambda item: item[1]) if sha256 not in known]
-            first = writer.state.last_image_id + 1
-            added = [make_stored(images[n], image_id, moment) for image_id, n in enumerate(new, first)]
-            contents = {images[n].content_sha256: images[n].data for n in given.values()}
-            contents |= {name_preview(images[n].content_sha256): images[n].preview for n in given.values()}
-            lacking = self._list_lacking(writer, model_id, list(known.values()))
-            writer.put_embeddings(
-                model_id, {known[sha]: embeddings[given[sha]] for sha in known if known[sha] in lacking}
-            )
-            writer.add_rows(model_id, added, contents, [embeddings[n] for n in new])
-            known |= {stored.record.content_sha256: stored.record.image_id for stored in added}
+            found = writer.find_hashes(list(first))
+            known = {sha256: document.image_id for sha256, document in found.items()}
+            self._check_frames(writer, images, known)
+            documents = self._find_owners(writer, list_wanted(images))
+            documents |= {document.image_id: document for document in found.values()}
+            there = set(documents)
+            for image in images:
+                image_id = known.setdefault(
+                    image.content_sha256, writer.state.last_image_id + 1 + len(known) - len(found)
+                )
+                merge_image(documents, image_id, image, moment)
+            self._change_documents(writer, {image_id: documents[image_id] for image_id in there})
+            lacking = self._list_lacking(writer, model_id, [document.image_id for document in found.values()])
+            rows = {known[sha256]: (embeddings[n], images[n].recipe) for sha256, n in first.items()}
+            writer.put_embeddings(model_id, {image_id: rows[image_id] for image_id in lacking})
+            new = sorted(documents.keys() - there)
+            added = [Stored(documents[image_id], name_preview(documents[image_id].sha256)) for image_id in new]
+            contents = _list_contents([images[n] for sha256, n in first.items() if sha256 not in found])
+            writer.add_images(model_id, added, contents, rows)
+            self._forget(writer, list(first))
         return [known[image.content_sha256] for image in images]
 
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None:
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        check_image(image)
         with self._writing() as writer:
             writer.find_model(model_id)
-            writer.put_embeddings(model_id, dict(zip(image_ids, embeddings, strict=True)))
+            stored = writer.get_live(image_id)
+            owner = writer.find_hashes([image.content_sha256]).get(image.content_sha256)
+            if owner is not None and owner.image_id != image_id:
+                raise content_is_known(owner.image_id)
+            self._check_frames(writer, [image], {image.content_sha256: image_id})
+            preview = name_new_preview(image.content_sha256, image.preview)
+            document = replace_content(stored.document, image)
+            contents = {preview: image.preview} | ({} if image.data is None else {image.content_sha256: image.data})
+            changed = Stored(document, preview, {model_id: (embedding, image.recipe)})
+            writer.change_images([changed], contents)
+            self._forget(writer, [image.content_sha256])
 
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
+        with self._writing() as writer:
+            writer.find_model(model_id)
+            rows = {image_id: (row, recipe) for image_id, row in zip(image_ids, embeddings, strict=True)}
+            writer.put_embeddings(model_id, rows)
+
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
         lacking: list[int] = []
         with self._reading() as view:
-            for page in _cut_in_pages(view.iterate(IMAGES, view.write_condition([f"image_id > {after_id}"]), [])):
-                lacking += sorted(self._list_lacking(view, model_id, page))
+            rows = view.iterate(IMAGES, view.write_live([f"image_id > {int(after_id)}"]), [])
+            for page in _cut_in_pages(rows):
+                lacking += sorted(self._list_lacking(view, model_id, page, min_recipe))
                 if len(lacking) >= limit:
                     break
         return lacking[:limit]
 
     @staticmethod
-    def _list_lacking(view: Snapshot, model_id: int, image_ids: list[int]) -> set[int]:
-        if not any(model.model_id == model_id for model in view.state.models):
-            return set(image_ids)
-        return set(image_ids) - view.get_rows(name_embeddings(model_id), image_ids, []).keys()
+    def _list_lacking(view: Snapshot, model_id: int, image_ids: list[int], min_recipe: int = 0) -> set[int]:
+        recipes = view.read_recipes(model_id, image_ids)
+        return {image_id for image_id in image_ids if image_id not in recipes or recipes[image_id] < min_recipe}
 
-    def _set_text(self, image_id: int, text: ImageText) -> bool:
-        if self.get_image(image_id).text == text:  # asked first without keeping other writers waiting
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_after(after_id, f"recipe < {int(recipe)}", limit)
+
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        return self._list_after(after_id, f"not {match_marks([make_recognizer_key(recognizer)])}", limit)
+
+    def _list_after(self, after_id: int, condition: str, limit: int) -> list[int]:
+        with self._reading() as view:
+            rows = view.iterate(IMAGES, view.write_live([f"image_id > {int(after_id)}", condition]), [])
+            return sorted(int(row["image_id"]) for row in rows)[:limit]
+
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+        with self._writing() as writer:
+            stored = writer.get_live(image_id)
+            document = change_record(stored.document, dominant_color=dominant_color, recipe=recipe)
+            name = name_new_preview(document.sha256, preview)
+            writer.change_images([Stored(document, name)], {name: preview})
+
+    # --- texts ------------------------------------------------------------------------------------------------------
+
+    def _change_record(self, image_id: int, change: Callable[[Document], Document]) -> bool:
+        with self._reading() as view:  # asked first without keeping other writers waiting
+            before = view.get_live(image_id).document
+        if change(before) == before:
             return False
         with self._writing() as writer:
-            stored = self._get_stored(writer, image_id)
-            writer.replace_image(Stored(replace(stored.record, text=text), stored.modified_ns))
+            stored = writer.get_live(image_id)
+            writer.change_images([stored.change(change(stored.document))])
         return True
 
-    def _delete_images(self, image_ids: list[int]) -> int:
-        count = 0
-        for start in range(0, len(image_ids), _REMOVE_BATCH):
-            with self._writing() as writer:
-                count += writer.remove_images(image_ids[start : start + _REMOVE_BATCH])
-        return count
+    def _set_text(self, image_id: int, text: ImageText) -> bool:
+        return self._change_record(image_id, partial(change_record, text=text))
+
+    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+        return self._change_record(image_id, partial(change_record, edits=edits))
+
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        self._change_record(image_id, lambda document: recognize(document, recognized))
+
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        with self._reading() as view:
+            stored = view.get_stored([image_id])
+        if image_id not in stored:
+            raise image_not_found(image_id)
+        return read_recognized(stored[image_id].document)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]:
+    ) -> Hits:
         with self._reading() as view:
             view.find_model(model_id)
             condition = view.write_filter(filter)
@@ -236,120 +378,110 @@ class MilvusStore(ImageStore):
                 return {int(hit["image_id"]): float(hit["distance"]) for hit in found[0]}
 
             page = find_nearest(search, lambda ids: view.read_embeddings(model_id, ids), embedding, offset, limit)
-            stored = view.get_stored([image_id for image_id, _ in page])
-        return [SearchHit(stored[image_id].record, distance) for image_id, distance in page if image_id in stored]
+            return make_hits(view, page, view.count(name_embeddings(model_id), condition))
 
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter, words)
-
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._list_newest(limit, offset, filter)
-
-    def _list_newest(self, limit: int, offset: int, filter: SearchFilter, words: Sequence[str] = ()) -> list[SearchHit]:
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         with self._reading() as view:
-            page = view.list_newest(view.write_filter(filter, words), offset, limit)
-            stored = view.get_stored(page)
-        return [SearchHit(stored[image_id].record) for image_id in page if image_id in stored]
+            condition = view.write_filter(filter, terms)
+            if order == "name":
+                page, total = view.list_by_name(condition, offset, limit)
+            else:
+                fields = ("taken_order", "upload_date") if order == "taken" else ("upload_date",)
+                page, total = view.list_newest(condition, offset, limit, fields)
+            return make_hits(view, ((image_id, None) for image_id in page), total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         with self._reading() as view:
             return view.count(IMAGES, view.write_filter(filter))
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        # Milvus cannot group. The keys of all images are counted here; what they stand for, one image of each tells.
-        column = "marks" if field == "keyword" else field
+        # Milvus cannot group. The marks of all images are counted here; one image of each tells what it stands for.
         counts: Counter[str] = Counter()
         examples: dict[str, int] = {}
         with self._reading() as view:
-            for row in view.iterate(IMAGES, view.write_filter(filter), [column]):
-                keys = [key for key in row["marks"] if key[0] == "k"] if column == "marks" else [row[column]]
-                for key in keys:
-                    counts[key] += key != ""
-                    examples.setdefault(key, int(row["image_id"]))
-            stored = view.get_stored([examples[key] for key in counts])
-        values: dict[str, str] = {}
-        for image in stored.values():
-            values |= _list_values(image.record, field)
-        counted = ((values[key], count) for key, count in counts.items() if key in values)
-        return dict(sorted(counted, key=lambda item: (-item[1], item[0])))
+            condition = view.write_filter(filter)
+            if field == "rating":
+                ratings = Counter(int(row["rating"]) for row in view.iterate(IMAGES, condition, ["rating"]))
+                return sort_counts(((str(value), count) for value, count in ratings.items() if value >= 0), field)
+            for row in view.iterate(IMAGES, condition, ["marks"]):
+                for mark in _list_marks(row["marks"], field):
+                    counts[mark] += 1
+                    examples.setdefault(mark, int(row["image_id"]))
+            stored = view.get_stored(list(examples.values()))
+        values = {mark: value for one in stored.values() for mark, value in _list_values(one.document, field)}
+        return sort_counts(((values[mark], count) for mark, count in counts.items() if mark in values), field)
 
-    # --- one image --------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
+        with self._reading() as view:
+            return {image_id: stored.record for image_id, stored in view.get_stored(image_ids).items()}
+
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
         with self._reading() as view:
             stored = view.get_stored(image_ids)
-        for image_id in image_ids:
-            if image_id not in stored:
-                raise image_not_found(image_id)
-        return [stored[image_id].record for image_id in image_ids]
+            return {image_id: self.originals.read(one.preview) for image_id, one in stored.items()}
 
-    @staticmethod
-    def _get_stored(view: Snapshot, image_id: int) -> Stored:
-        stored = view.get_stored([image_id])
-        if image_id not in stored:
-            raise image_not_found(image_id)
-        return stored[image_id]
-
-    def read_original(self, image_id: int) -> bytes:
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
         with self._reading() as view:
-            sha256 = view.get_hash(image_id)
-        return self.originals.read(sha256)
-
-    def read_preview(self, image_id: int) -> bytes:
-        with self._reading() as view:
-            sha256 = view.get_hash(image_id)
-        return self.originals.read(name_preview(sha256))
-
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        with self._reading() as view:
-            if any(model.model_id == model_id for model in view.state.models):
-                for embedding in view.read_embeddings(model_id, [image_id]).values():
-                    return embedding
-        raise embedding_not_found(image_id, model_id)
-
-    def find_by_file_name(self, file_name: str) -> list[int]:
-        with self._reading() as view:
-            rows = view.look_up("file_name_key", [make_key(sanitize(file_name))], [])
-            return sorted(int(row["image_id"]) for row in rows)
+            if all(model.model_id != model_id for model in view.state.models):
+                return {}
+            found = view.read_embeddings(model_id, image_ids)
+            others = view.get_stored([image_id for image_id in image_ids if image_id not in found])
+        parked = {image_id: one.parked[model_id][0] for image_id, one in others.items() if model_id in one.parked}
+        return found | parked
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
     def sample_embeddings(self, model_id: int, size: int) -> Embeddings:
         dimension = self._get_dimension(model_id)
-        sample: dict[int, Embeddings] = {}
+        sample: list[Embeddings] = []
         with self._reading() as view:
-            drawn = np.random.default_rng(0).permutation(view.state.last_image_id) + 1
-            for start in range(0, len(drawn), _REMOVE_BATCH):
-                ids = drawn[start : start + _REMOVE_BATCH].tolist()
-                there = view.get_rows(name_embeddings(model_id), ids, [])
-                chosen = [image_id for image_id in ids if image_id in there][: size - len(sample)]
-                sample |= view.read_embeddings(model_id, chosen)
+            rows = view.iterate(IMAGES, view.write_live(), ["shuffle"])
+            drawn = sorted((int(row["shuffle"]), int(row["image_id"])) for row in rows)
+            for start in range(0, len(drawn), _BATCH):
+                image_ids = [image_id for _, image_id in drawn[start : start + _BATCH]]
+                there = view.read_recipes(model_id, image_ids)
+                chosen = [image_id for image_id in image_ids if image_id in there][: size - len(sample)]
+                embeddings = view.read_embeddings(model_id, chosen)
+                sample += [embeddings[image_id] for image_id in chosen]
                 if len(sample) >= size:
                     break
-        return np.array([sample[image_id] for image_id in sorted(sample)], np.float32).reshape(len(sample), dimension)
+        return np.array(sample, np.float32).reshape(len(sample), dimension)
 
     def get_status(self) -> StoreStatus:
         with self._reading() as view:
-            condition = view.write_condition()
+            condition = view.write_live()
             models = view.state.models
             return StoreStatus(
                 engine=describe_engine(view.client),
                 location=self._database.location,
                 image_count=view.count(IMAGES, condition),
                 models=tuple((model, view.count(name_embeddings(model.model_id), condition)) for model in models),
-                details={"originals": str(getattr(self.originals, "folder", self.originals))},
+                trash_count=view.count(IMAGES, view.write_condition([match_marks([TRASHED])])),
             )
 
     def close(self) -> None:
         self._database.close()
 
 
-def _list_values(record: ImageRecord, field: CountedField) -> dict[str, str]:
-    """The keys an image has for a field, and what they stand for."""
-    if field == "keyword":
-        return {mark_keyword(keyword): keyword for keyword in record.text.keywords}
-    value = record.file_type if field == "file_type" else getattr(record.text, field)
-    return {} if value is None else {make_key(value): value}
+def _list_contents(images: Sequence[NewImage]) -> dict[str, bytes]:
+    """The originals and previews that are kept, by name."""
+    originals = {image.content_sha256: image.data for image in images if image.data is not None}
+    return originals | {name_preview(image.content_sha256): image.preview for image in images}
+
+
+def _list_marks(marks: Sequence[str], field: CountedField) -> list[str]:
+    """Those of the marks of an image that stand for values of a field."""
+    if field == "kind":
+        return [mark for mark in marks if mark in ("image", "frame")]
+    return [mark for mark in marks if mark[0] == _MARKS[field] and len(mark) == _MARK]
+
+
+def _list_values(document: Document, field: CountedField) -> Iterator[tuple[str, str]]:
+    """The marks an image has for a field, with the values they stand for."""
+    for value in list_counted(document)[field]:
+        yield (value if field == "kind" else exact_key(_MARKS[field], value)), value
 
 
 def _cut_in_pages(rows: Iterator[dict[str, int]], size: int = 1000) -> Iterator[list[int]]:

@@ -26,67 +26,90 @@ from image_search.stores.rwlock import ReadWriteLock
 
 # One writer at a time on a Milvus server, which has neither transactions nor locks.
 #
-# Making a collection is the one thing a Milvus server does for only one of two programs that ask at once. The name of a
-# field says who made it and when; whoever finds its own name there may write, and drops the collection afterwards.
+# Lamport's bakery: every program that wants to write puts a row of its own into one collection, draws a number above
+# those it finds there, and writes when no other has a lower one or is still drawing. No row is written by two programs,
+# so it needs no more of the server than that it reads what was written. A row whose program was killed is removed by
+# those that wait.
 
-LOCK = "image_search_lock"
+WRITERS = "image_search_writers"
 _WAIT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.05
-_DEAD_AFTER_SECONDS = 600  # a batch takes seconds; who has held the lock for so long was killed
+_DEAD_AFTER_SECONDS = 600  # a batch takes seconds; a program that has held the lock for so long was killed
+_REFRESHED_AFTER_SECONDS = 60
 
 
 @contextmanager
-def collection_lock(client: Any, location: str) -> Iterator[Callable[[], None]]:
+def writer_lock(client: Any, location: str) -> Iterator[Callable[[], None]]:
     """Holds the lock while the block runs. Raises StoreUnavailable when another program does not let go of it.
 
     Gives a function that raises StoreUnavailable when the lock was lost, for what must not be done then.
     """
-    own = f"held_since_{int(time.time())}_by_{uuid.uuid4().hex}"
+    own, since = uuid.uuid4().hex, time.time()
+    _make_writers(client)
+    try:
+        _put_writer(client, own, 0)
+        number = 1 + max((row["number"] for row in _list_writers(client)), default=0)
+        _put_writer(client, own, number)
+        _wait_for_turn(client, location, own, number)
+
+        def ensure_locked() -> None:
+            nonlocal since
+            if all(row["holder"] != own for row in _list_writers(client)):
+                raise StoreUnavailable(f"{location} took too long, and another program writes now. Try again.")
+            if time.time() - since > _REFRESHED_AFTER_SECONDS:
+                since = time.time()
+                _put_writer(client, own, number)
+
+        yield ensure_locked
+    finally:
+        with suppress(MilvusException):
+            client.delete(WRITERS, ids=[own])
+
+
+def is_written(client: Any) -> bool:
+    """Whether a program writes, or waits to."""
+    return client.has_collection(WRITERS) and bool(_list_writers(client))
+
+
+def _wait_for_turn(client: Any, location: str, own: str, number: int) -> None:
     until = time.monotonic() + _WAIT_SECONDS
-    while not _take(client, own):
+    while True:
+        others = [row for row in _list_writers(client) if row["holder"] != own]
+        dead = [row["holder"] for row in others if time.time() - row["since"] > _DEAD_AFTER_SECONDS]
+        if dead:
+            client.delete(WRITERS, ids=dead)
+        elif all(row["number"] > 0 and (number, own) < (row["number"], row["holder"]) for row in others):
+            return
         if time.monotonic() > until:
             raise StoreUnavailable(f"{location} is held by another program. Try again when it has finished.")
         time.sleep(_PAUSE_SECONDS)
 
-    def ensure_locked() -> None:
-        if _find_holder(client) != own:
-            raise StoreUnavailable(f"{location} took too long, and another program writes now. Try again.")
 
-    try:
-        yield ensure_locked
-    finally:
-        with suppress(MilvusException):
-            if _find_holder(client) == own:
-                client.drop_collection(LOCK)
-
-
-def _take(client: Any, own: str) -> bool:
-    schema = client.create_schema()
-    schema.add_field(own, DataType.INT64, is_primary=True)
-    schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
-    holder = _find_holder(client)
-    if holder is None:
-        with suppress(MilvusException):  # another program was quicker; that is seen next
-            client.create_collection(LOCK, schema=schema)
-        return _find_holder(client) == own
-    if time.time() - _read_time(holder) > _DEAD_AFTER_SECONDS:
-        client.drop_collection(LOCK)
-    return False
+def _make_writers(client: Any) -> None:
+    if not client.has_collection(WRITERS):
+        schema = client.create_schema()
+        schema.add_field("holder", DataType.VARCHAR, max_length=64, is_primary=True)
+        for name in ("number", "since"):
+            schema.add_field(name, DataType.INT64)
+        schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
+        indexes = client.prepare_index_params()
+        indexes.add_index("nothing", index_type="FLAT", metric_type="IP")
+        with suppress(MilvusException):  # another program was quicker
+            client.create_collection(WRITERS, schema=schema, consistency_level="Strong", num_shards=1)
+        client.create_index(WRITERS, indexes, sync=False)
+    client.load_collection(WRITERS)
 
 
-def _find_holder(client: Any) -> str | None:
-    if not client.has_collection(LOCK):
-        return None
-    try:
-        fields = client.describe_collection(LOCK)["fields"]
-    except MilvusException:  # dropped in between
-        return None
-    return next((field["name"] for field in fields if field["name"].startswith("held_since_")), "")
+def _put_writer(client: Any, holder: str, number: int) -> None:
+    row = {"holder": holder, "number": number, "since": int(time.time()), "nothing": [0.0, 0.0]}
+    client.upsert(WRITERS, [row])
 
 
-def _read_time(holder: str) -> float:
-    digits = holder.removeprefix("held_since_").partition("_")[0]
-    return float(digits) if digits.isdigit() else 0.0
+def _list_writers(client: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = client.query(
+        WRITERS, filter="number >= 0", output_fields=["holder", "number", "since"]
+    )
+    return rows
 
 
 Confirm = Callable[[], None]
@@ -166,7 +189,7 @@ class Connections:
             return
         with _opening:
             queue = _writing.setdefault(self.location, threading.Lock())
-        with queue, collection_lock(client, self.location) as ensure_locked:
+        with queue, writer_lock(client, self.location) as ensure_locked:
             yield ensure_locked
 
     def _connect(self) -> Any:

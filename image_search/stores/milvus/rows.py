@@ -1,4 +1,4 @@
-"""Rows of the images: how a NewImage becomes one and an ImageRecord is read out of it.
+"""Rows of Milvus: what an image becomes there and is read out of, and filters and terms as expressions over them.
 
 What no filter asks for lies in one text, the document. Where that is too long for a field it lies beside the originals,
 under the SHA-256 of what it holds; the document names the image, so no two images share one.
@@ -11,73 +11,48 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from image_search.errors import StoreError
 from image_search.originals import Originals
-from image_search.records import ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
+from image_search.records import ImageRecord, NewImage, SearchFilter
+from image_search.stores.base import Embeddings
+from image_search.stores.documents import Document, dump_document, load_document
 from image_search.stores.milvus.schema import FILTER_FIELDS, MAX_BYTES, MAX_MARKS
-from image_search.stores.text import dump_details, load_text, make_index_tokens, make_query_tokens, sanitize
+from image_search.stores.search_fields import (
+    NEVER,
+    count_microseconds,
+    exact_key,
+    get_sort_name,
+    list_filter_keys,
+    list_filter_ranges,
+    list_keys,
+    list_numbers,
+    list_texts,
+)
+from image_search.stores.text import get_folder, make_index_tokens, make_query_tokens, sanitize
 
-# A SearchFilter, and words that must occur, as expressions of Milvus over images or embeddings.
+# Expressions.
 #
 # Texts of people never get into an expression: equal texts are found by a digest of theirs, and words by the tokens of
-# words.py, which have no character that means anything in an expression or to LIKE. Expression templates would do for
-# servers, but Milvus Lite does not know them.
+# stores/text.py, which have no character that means anything in an expression or to LIKE. Expression templates would do
+# for servers, but Milvus Lite does not know them.
 
-NEVER = -(2**62)  # taken_at of an image without
-
-_EPOCH = datetime(1970, 1, 1)
-_ORIENTATIONS = {"landscape": "width > height", "portrait": "width < height", "square": "width == height"}
+_LARGEST = 2**62
 
 
-def make_key(text: str | None) -> str:
-    """32 hexadecimal digits that stand for a text; "" for none."""
-    return "" if text is None else hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def mark_folder(folder: str) -> str:
-    """What marks an image below this folder, written without the separator at its end."""
-    return "f" + make_key(folder)
-
-
-def mark_keyword(keyword: str) -> str:
-    """What marks an image with this keyword."""
-    return "k" + make_key(keyword)
-
-
-def list_marks(text: ImageText, file_path: str | None) -> list[str]:
-    """The marks of an image: its keywords, and every folder its file is below."""
-    path = file_path or ""
-    folders = [path[:end] for end, character in enumerate(path) if character in "/\\"]
-    return list(dict.fromkeys([*map(mark_keyword, text.keywords), *map(mark_folder, folders)]))
-
-
-def make_words(text: ImageText, file_name: str) -> str:
+def make_words(record: ImageRecord) -> str:
     """The tokens of an image in their order, each between blanks."""
-    return f" {make_index_tokens([text.generation_prompt, text.description, *text.keywords, file_name])} "
+    return f" {make_index_tokens(list_texts(record))} "
 
 
 def tokenize_query(word: str) -> str | None:
     """The piece of make_words that is there where this word occurs; None when a word is found nowhere."""
     tokens, is_prefix = make_query_tokens(sanitize(word))
     return " " + " ".join(tokens) + ("" if is_prefix else " ") if tokens else None
-
-
-def count_microseconds(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
-    return (moment.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
-
-
-def read_microseconds(microseconds: int) -> datetime:
-    """The moment count_microseconds was given."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def count_now() -> int:
-    """This moment in UTC as microseconds since 1970."""
-    return count_microseconds(datetime.now(UTC))
 
 
 def match_ids(image_ids: Iterable[int], operator: str = "in") -> str:
@@ -90,6 +65,13 @@ def match_any(field: str, keys: Iterable[str]) -> str:
     return f"{field} in [{', '.join(_quote(key) for key in keys)}]"
 
 
+def match_marks(marks: Sequence[str]) -> str:
+    """The condition that an image has one of these marks."""
+    if len(marks) == 1:
+        return f"array_contains(marks, {_quote(marks[0])})"
+    return f"array_contains_any(marks, [{', '.join(map(_quote, marks))}])"
+
+
 def match_phrase(phrase: str | None, besides: Sequence[int] = ()) -> str:
     """The condition that a phrase occurs; besides: images in whose words it occurs where no field holds them."""
     if phrase is None:
@@ -100,34 +82,13 @@ def match_phrase(phrase: str | None, besides: Sequence[int] = ()) -> str:
 
 def list_conditions(filter: SearchFilter) -> Iterator[str]:
     """A condition for every field that is set, except words."""
-    if filter.taken_from is not None:
-        yield f"taken_at >= {count_microseconds(filter.taken_from)}"
-    if filter.taken_to is not None:
-        yield f"taken_at < {count_microseconds(filter.taken_to)} and taken_at > {NEVER}"
-    if filter.registered_from is not None:
-        yield f"upload_date >= {count_microseconds(filter.registered_from)}"
-    if filter.registered_to is not None:
-        yield f"upload_date < {count_microseconds(filter.registered_to)}"
-    if filter.folder is not None:
-        yield _match_mark(mark_folder(sanitize(filter.folder).rstrip("/\\")))
-    if filter.file_types:
-        yield match_any("file_type", [make_key(sanitize(file_type)) for file_type in filter.file_types])
-    if filter.orientation is not None:
-        yield _ORIENTATIONS[filter.orientation]
-    if filter.min_pixels is not None:
-        yield f"pixels >= {min(int(filter.min_pixels), 2**62)}"
-    if filter.generator is not None:
-        yield f"generator == {_quote(make_key(sanitize(filter.generator)))}"
-    if filter.generation_model is not None:
-        yield f"generation_model == {_quote(make_key(sanitize(filter.generation_model)))}"
-    if filter.has_prompt is not None:
-        yield f"has_prompt == {'true' if filter.has_prompt else 'false'}"
-    if filter.keyword is not None:
-        yield _match_mark(mark_keyword(sanitize(filter.keyword)))
-
-
-def _match_mark(mark: str) -> str:
-    return f"array_contains(marks, {_quote(mark)})"
+    for is_wanted, keys in list_filter_keys(filter):
+        yield match_marks(keys) if is_wanted else f"not {match_marks(keys)}"
+    for name, low, high in list_filter_ranges(filter):
+        if low is not None:
+            yield f"{name} >= {min(int(low), _LARGEST)}"
+        if high is not None:
+            yield f"{name} < {int(high)} and {name} > {NEVER}"
 
 
 def _quote(text: str) -> str:
@@ -137,71 +98,68 @@ def _quote(text: str) -> str:
     return f'"{text}"'
 
 
+# Rows.
+
 _SHORT = 1000  # characters; compressing less saves nothing
 _FILE, _PACKED = "file:", "zlib:"
 
 Row = dict[str, Any]
 
 
-class Stored(NamedTuple):
-    """An image as it is stored."""
+@dataclass(frozen=True)
+class Stored:
+    """An image as it is stored.
 
-    record: ImageRecord
-    modified_ns: int | None
+    preview: the name of its file. parked: embeddings and their recipes by model_id, of an image in the trash. A live
+    image has some only while it comes back, or gets new content: then they are all its embeddings.
+    """
+
+    document: Document
+    preview: str
+    parked: Mapping[int, tuple[Embeddings, int]] = field(default_factory=dict)
 
     @property
-    def known_file(self) -> KnownFile:
-        return KnownFile(self.record.image_id, self.record.byte_size, self.modified_ns)
+    def record(self) -> ImageRecord:
+        return self.document.record
+
+    def change(self, document: Document) -> Stored:
+        return replace(self, document=document)
 
 
 def name_preview(content_sha256: str) -> str:
-    """The name of an image's preview among the originals: its own, for pictures that look alike share none."""
+    """The name of an image's preview among the originals: its own, for images that look alike share none."""
     return hashlib.sha256(f"preview of {content_sha256}".encode()).hexdigest()
 
 
-def make_stored(image: NewImage, image_id: int, upload_date: int) -> Stored:
-    """A new image as it will be read again. upload_date: microseconds since 1970, for an image that has none."""
-    if not isinstance(image.data, bytes) or not isinstance(image.preview, bytes):
-        raise StoreError(f"{image.file_name} came without its bytes or its preview. Nothing of its batch was kept.")
-    moment = count_microseconds(image.upload_date) if image.upload_date else upload_date
-    record = ImageRecord(
-        image_id,
-        image.content_sha256,
-        image.file_name,
-        image.file_type,
-        len(image.data),
-        image.width,
-        image.height,
-        read_microseconds(moment),
-        image.file_path,
-        image.text,
-    )
-    return Stored(record, image.modified_ns)
+def name_new_preview(content_sha256: str, preview: bytes) -> str:
+    """The name of a preview that replaces another."""
+    return name_preview(f"{content_sha256} {hashlib.sha256(preview).hexdigest()}")
+
+
+def check_image(image: NewImage) -> None:
+    """Raise StoreError for an image without a preview."""
+    if not isinstance(image.preview, bytes):
+        raise StoreError(f"{image.file_name} came without its preview. Nothing of its batch was kept.")
 
 
 def make_row(stored: Stored) -> tuple[Row, dict[str, bytes]]:
     """The row of an image, and the file that holds its document where the row cannot."""
-    record, text = stored.record, stored.record.text
-    words, is_cut = _fit_words(make_words(text, record.file_name))
-    document, files = _fit_document(_dump(stored))
+    document, record = stored.document, stored.record
+    words, is_cut = _fit_words(make_words(record) if document.is_live else " ")
+    text, files = fit_text(_dump(stored))
+    numbers = list_numbers(record)
+    folders = [exact_key("b", get_folder(path)) for path in document.paths] if document.is_live else []
     row: Row = {
-        "image_id": record.image_id,
-        "content_sha256": record.content_sha256,
-        "file_name_key": make_key(record.file_name),
-        "file_path_key": make_key(record.file_path),
-        "width": record.width,
-        "height": record.height,
-        "pixels": record.width * record.height,
-        "taken_at": NEVER if text.taken_at is None else count_microseconds(text.taken_at),
-        "upload_date": count_microseconds(record.upload_date),
-        "has_prompt": text.generation_prompt is not None,
-        "file_type": make_key(record.file_type),
-        "generator": make_key(text.generator),
-        "generation_model": make_key(text.generation_model),
-        "marks": list_marks(text, record.file_path)[:MAX_MARKS],
+        **numbers,
+        "taken_at": numbers["taken_order"],
+        "rating": -1 if record.rating is None else record.rating,
+        "deleted_at": NEVER if record.deleted_at is None else count_microseconds(record.deleted_at),
+        "content_sha256": document.sha256,
+        "sort_name": get_sort_name(record),
+        "marks": list(dict.fromkeys([*folders, *list_keys(document)]))[:MAX_MARKS],
         "words": words,
         "words_cut": is_cut,
-        "document": document,
+        "document": text,
         "nothing": [0.0, 0.0],
     }
     return row, files
@@ -209,81 +167,72 @@ def make_row(stored: Stored) -> tuple[Row, dict[str, bytes]]:
 
 def copy_filter_fields(row: Mapping[str, Any]) -> Row:
     """The part of an image's row that lies beside each of its embeddings, too."""
-    return {"image_id": row["image_id"], **{field: row[field] for field in FILTER_FIELDS}}
+    return {"image_id": row["image_id"], **{name: row[name] for name in FILTER_FIELDS}}
 
 
 def read_row(row: Mapping[str, Any], originals: Originals) -> Stored:
     """The image of a row with its document."""
-    document = json.loads(_read_document(row["document"], originals))
-    taken_at = document["taken_at"]
-    text = load_text(
-        document["details"],
-        document["generation_prompt"],
-        document["description"],
-        document["generator"],
-        document["generation_model"],
-        None if taken_at is None else read_microseconds(taken_at),
-    )
-    record = ImageRecord(
-        int(row["image_id"]),
-        document["content_sha256"],
-        document["file_name"],
-        document["file_type"],
-        document["byte_size"],
-        document["width"],
-        document["height"],
-        read_microseconds(document["upload_date"]),
-        document["file_path"],
-        text,
-    )
-    return Stored(record, document["modified_ns"])
+    values = json.loads(read_text(row["document"], originals))
+    if "document" not in values:  # of schema 1
+        return _read_old_row(int(row["image_id"]), values)
+    parked = {
+        int(model_id): (np.frombuffer(base64.b64decode(packed), np.float32).copy(), recipe)
+        for model_id, (packed, recipe) in values.get("parked", {}).items()
+    }
+    return Stored(load_document(values["document"]), values["preview"], parked)
 
 
-def list_files(row: Mapping[str, Any]) -> list[str]:
+def _read_old_row(image_id: int, values: dict[str, Any]) -> Stored:
+    names = ("details", "generation_prompt", "description", "generator", "generation_model")
+    text = [*(values.pop(name) for name in names), _write_moment(values.pop("taken_at"))]
+    moment = _write_moment(values.pop("upload_date"))
+    document = load_document(json.dumps({**values, "image_id": image_id, "upload_date": moment, "text": text}))
+    return Stored(document, name_preview(document.sha256))
+
+
+def _write_moment(microseconds: int | None) -> str | None:
+    return None if microseconds is None else str(np.datetime64(microseconds, "us"))
+
+
+def list_files(row: Mapping[str, Any], originals: Originals) -> list[str]:
     """The names of the files an image has among the originals. The row needs content_sha256 and document."""
-    sha256, document = row["content_sha256"], row["document"]
-    return [sha256, name_preview(sha256), *([document.removeprefix(_FILE)] if document.startswith(_FILE) else [])]
+    return [row["content_sha256"], read_row(row, originals).preview, *list_text_files(row["document"])]
+
+
+def list_text_files(text: str) -> list[str]:
+    """The name of the file fit_text made of a text, if it did."""
+    return [text.removeprefix(_FILE)] if text.startswith(_FILE) else []
 
 
 def _dump(stored: Stored) -> str:
-    record, text = stored.record, stored.record.text
-    document = {
-        "content_sha256": record.content_sha256,
-        "file_name": record.file_name,
-        "file_path": record.file_path,
-        "modified_ns": stored.modified_ns,
-        "file_type": record.file_type,
-        "byte_size": record.byte_size,
-        "width": record.width,
-        "height": record.height,
-        "upload_date": count_microseconds(record.upload_date),
-        "generation_prompt": text.generation_prompt,
-        "description": text.description,
-        "generator": text.generator,
-        "generation_model": text.generation_model,
-        "taken_at": None if text.taken_at is None else count_microseconds(text.taken_at),
-        "details": dump_details(text),
-    }
-    return json.dumps(document, ensure_ascii=False)
+    values: dict[str, Any] = {"document": dump_document(stored.document), "preview": stored.preview}
+    if stored.parked:
+        values["parked"] = {
+            str(model_id): [base64.b64encode(np.asarray(embedding, np.float32).tobytes()).decode(), recipe]
+            for model_id, (embedding, recipe) in stored.parked.items()
+        }
+    return json.dumps(values, ensure_ascii=False)
 
 
-def _fit_document(document: str) -> tuple[str, dict[str, bytes]]:
-    if len(document) <= _SHORT:
-        return document, {}
-    packed = zlib.compress(document.encode())
-    text = _PACKED + base64.b64encode(packed).decode()
-    if len(text) <= MAX_BYTES:
+def fit_text(text: str) -> tuple[str, dict[str, bytes]]:
+    """A text as a field holds it, and the file that holds it where the field cannot."""
+    if len(text) <= _SHORT:
         return text, {}
+    packed = zlib.compress(text.encode())
+    short = _PACKED + base64.b64encode(packed).decode()
+    if len(short) <= MAX_BYTES:
+        return short, {}
     name = hashlib.sha256(packed).hexdigest()
     return _FILE + name, {name: packed}
 
 
-def _read_document(document: str, originals: Originals) -> bytes:
-    if document.startswith(_FILE):
-        return zlib.decompress(originals.read(document.removeprefix(_FILE)))
-    if document.startswith(_PACKED):
-        return zlib.decompress(base64.b64decode(document.removeprefix(_PACKED)))
-    return document.encode()
+def read_text(text: str, originals: Originals) -> str:
+    """The text fit_text was given."""
+    if text.startswith(_FILE):
+        return zlib.decompress(originals.read(text.removeprefix(_FILE))).decode()
+    if text.startswith(_PACKED):
+        return zlib.decompress(base64.b64decode(text.removeprefix(_PACKED))).decode()
+    return text
 
 
 def _fit_words(words: str) -> tuple[str, bool]:

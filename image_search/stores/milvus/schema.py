@@ -1,47 +1,44 @@
 """The collections of a library in Milvus, and the one row that says what of them counts.
 
-image_search_images: a row for each image, with everything but its original and preview.
-image_search_embeddings_N: a row for each embedding of model N, with copies of the fields that filters ask for.
+image_search_records: a row for each image, live or in the trash, with everything but its original and preview.
+image_search_vectors_N: a row for each embedding of model N of a live image, with the fields that filters ask for.
+image_search_entries: a row for each setting and for each deleted image that is remembered.
 image_search_state: one row. A row is written at once or not at all, so it takes the place of transactions.
+image_search_writers: a row for each program that writes or waits to write (client.py).
+
+Schema 1 had the images in image_search_images and their embeddings in image_search_embeddings_N.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pymilvus import DataType
 
-from image_search.errors import SchemaError
 from image_search.records import EmbeddingModel
+from image_search.stores.base import SCHEMA_VERSION, newer_schema
 
-SCHEMA_VERSION = 1
+_log = logging.getLogger(__name__)
 
-IMAGES = "image_search_images"
+IMAGES = "image_search_records"
+ENTRIES = "image_search_entries"
 STATE = "image_search_state"
+OLD_IMAGES = "image_search_images"
 
 MAX_BYTES = 65_535  # of a text field
 MAX_MARKS = 4096  # of an array field
 
-_KEY = 32  # characters
+_NAME = 512  # bytes of the name of an entry
+_MARK = 32
 _NOTHING = [0.0, 0.0]  # every collection must have an embedding
+_NUMBERS = ("taken_at", "upload_date", "pixels", "rating")
 
-# What filters and words ask for, in the images and with the embeddings.
-FILTER_FIELDS = (
-    "width",
-    "height",
-    "pixels",
-    "taken_at",
-    "upload_date",
-    "has_prompt",
-    "file_type",
-    "generator",
-    "generation_model",
-    "marks",
-    "words",
-    "words_cut",
-)
+# What filters and terms ask for, in the images and with the embeddings.
+FILTER_FIELDS = (*_NUMBERS, "marks", "words", "words_cut")
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class LibraryState:
     models: tuple[EmbeddingModel, ...] = ()
     has_cut_words: bool = False  # whether some image has more words than a field holds
     removed: tuple[int, ...] = ()  # images that are gone although rows of theirs may still lie about
-    changed: tuple[int, ...] = ()  # images whose copies beside the embeddings may still have the text of before
+    changed: tuple[int, ...] = ()  # images whose copies beside the embeddings may still be those of before
+    hidden: tuple[int, ...] = ()  # those of them that no search finds meanwhile
     dropped: tuple[int, ...] = ()  # models that are gone although their collection may still lie about
 
     @property
@@ -63,34 +61,54 @@ class LibraryState:
 
 def name_embeddings(model_id: int) -> str:
     """The collection of the embeddings of a model."""
+    return f"image_search_vectors_{model_id}"
+
+
+def name_old_embeddings(model_id: int) -> str:
+    """The same of schema 1."""
     return f"image_search_embeddings_{model_id}"
 
 
-def prepare_library(client: Any, is_lite: bool, location: str) -> None:
+def prepare_library(client: Any, is_lite: bool, location: str, migrate: Callable[[Any], None]) -> None:
     """Make the collections of a new library, or check those that are there. Only one program may do it at once.
 
+    migrate: copies the images of schema 1 into the collections, which are new and empty.
     Raises SchemaError when they are of a newer version of this program.
     """
-    if client.has_collection(IMAGES):
-        client.load_collection(IMAGES)
-    else:
-        _make_images(client, is_lite)
     if client.has_collection(STATE):
         client.load_collection(STATE)
     else:
         _make_state(client, is_lite)
     content = _read_content(client)
+    version = SCHEMA_VERSION if content is None else content.get("schema_version", 0)
+    if version > SCHEMA_VERSION:
+        raise newer_schema(location, version)
+    if version < SCHEMA_VERSION:
+        _remake_collections(client, is_lite)
+        migrate(client)
+        write_state(client, read_state(client))  # the last step
+        for name in (OLD_IMAGES, *(name_old_embeddings(model.model_id) for model in read_state(client).models)):
+            client.drop_collection(name)
+        _log.warning("%s: migrated the library to schema %s.", location, SCHEMA_VERSION)
+    for name, make in ((IMAGES, _make_images), (ENTRIES, _make_entries)):
+        if client.has_collection(name):
+            client.load_collection(name)
+        else:
+            make(client, is_lite)
     if content is None:  # the last step of making a library
         write_state(client, LibraryState())
-        return
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise SchemaError(
-            f"{location} has schema version {version}, this program knows version {SCHEMA_VERSION}. "
-            "Use the version of the program that made it, or name another database in DATABASE_URL."
-        )
     for model in read_state(client).models:
         client.load_collection(name_embeddings(model.model_id))
+
+
+def _remake_collections(client: Any, is_lite: bool) -> None:
+    for name in (IMAGES, ENTRIES):
+        if client.has_collection(name):  # of a migration that was interrupted
+            client.drop_collection(name)
+    _make_images(client, is_lite)
+    _make_entries(client, is_lite)
+    for model in read_state(client).models:
+        make_embeddings_collection(client, model.model_id, model.dimension, is_lite)
 
 
 def read_state(client: Any) -> LibraryState:
@@ -103,6 +121,7 @@ def read_state(client: Any) -> LibraryState:
         models=tuple(EmbeddingModel(**model) for model in content.get("models", ())),
         removed=tuple(state.removed),
         changed=tuple(state.changed),
+        hidden=tuple(state.hidden),
         dropped=tuple(state.dropped),
     )
 
@@ -120,6 +139,7 @@ def make_embeddings_collection(client: Any, model_id: int, dimension: int, is_li
         client.drop_collection(name)
     schema = client.create_schema()
     schema.add_field("image_id", DataType.INT64, is_primary=True)
+    schema.add_field("recipe", DataType.INT64)
     _add_filter_fields(schema)
     schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
     _make_collection(client, name, schema, "embedding", ("marks", "upload_date"), is_lite)
@@ -128,12 +148,20 @@ def make_embeddings_collection(client: Any, model_id: int, dimension: int, is_li
 def _make_images(client: Any, is_lite: bool) -> None:
     schema = _make_schema(client, [("image_id", DataType.INT64, {"is_primary": True})])
     schema.add_field("content_sha256", DataType.VARCHAR, max_length=64)
-    schema.add_field("file_name_key", DataType.VARCHAR, max_length=_KEY)
-    schema.add_field("file_path_key", DataType.VARCHAR, max_length=_KEY)
+    for name in ("taken_order", "deleted_at", "recipe", "shuffle"):
+        schema.add_field(name, DataType.INT64)
+    schema.add_field("sort_name", DataType.VARCHAR, max_length=2048)
     _add_filter_fields(schema)
     schema.add_field("document", DataType.VARCHAR, max_length=MAX_BYTES)
-    looked_up = ("content_sha256", "file_name_key", "file_path_key", "marks", "upload_date")
-    _make_collection(client, IMAGES, schema, "nothing", looked_up, is_lite)
+    _make_collection(client, IMAGES, schema, "nothing", ("content_sha256", "marks", "upload_date"), is_lite)
+
+
+def _make_entries(client: Any, is_lite: bool) -> None:
+    schema = _make_schema(client, [("name", DataType.VARCHAR, {"max_length": _NAME, "is_primary": True})])
+    schema.add_field("kind", DataType.VARCHAR, max_length=16)
+    _add_marks(schema)
+    schema.add_field("content", DataType.VARCHAR, max_length=MAX_BYTES)
+    _make_collection(client, ENTRIES, schema, "nothing", ("kind", "marks"), is_lite)
 
 
 def _make_state(client: Any, is_lite: bool) -> None:
@@ -151,16 +179,15 @@ def _make_schema(client: Any, fields: list[tuple[str, DataType, dict[str, Any]]]
 
 
 def _add_filter_fields(schema: Any) -> None:
-    for name in ("width", "height", "pixels", "taken_at", "upload_date"):
+    for name in _NUMBERS:
         schema.add_field(name, DataType.INT64)
-    for name in ("has_prompt", "words_cut"):
-        schema.add_field(name, DataType.BOOL)
-    for name in ("file_type", "generator", "generation_model"):
-        schema.add_field(name, DataType.VARCHAR, max_length=_KEY)
-    schema.add_field(
-        "marks", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MAX_MARKS, max_length=_KEY + 1
-    )
+    _add_marks(schema)
     schema.add_field("words", DataType.VARCHAR, max_length=MAX_BYTES)
+    schema.add_field("words_cut", DataType.BOOL)
+
+
+def _add_marks(schema: Any) -> None:
+    schema.add_field("marks", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MAX_MARKS, max_length=_MARK)
 
 
 def _make_collection(

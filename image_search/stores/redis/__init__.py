@@ -162,7 +162,7 @@ class RedisStore(RedisTrash):
             found: dict[int, Document] = {}
             image_ids = list(dict.fromkeys(first.values()))
             for start in range(0, len(image_ids), _CHUNK):
-                values = read_images(client, self._server, image_ids[start : start + _CHUNK])
+                values = read_images(self._server, image_ids[start : start + _CHUNK])
                 found |= {image_id: one.document for image_id, one in values.items()}
         files = {path: found[image_id].find_known_file(path) for path, image_id in first.items() if image_id in found}
         return {path: file for path, file in files.items() if file is not None}
@@ -176,7 +176,7 @@ class RedisStore(RedisTrash):
             set_path(changes.documents, image_id, file_name, place)
 
         with self._writing() as (client, ensure_locked):
-            found = read_images(client, self._server, [image_id])
+            found = read_images(self._server, [image_id])
             film = found[image_id].document.film if image_id in found else None
             owners = find_owners(client, self._server, [(file_path, film)])
             change_images(self._server, [image_id, *owners], put, ensure_locked=ensure_locked)
@@ -330,8 +330,7 @@ class RedisStore(RedisTrash):
         change_document(self._server, image_id, lambda document: recognize(document, recognized))
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
-        with self._server.client() as client:
-            found = read_images(client, self._server, [image_id])
+        found = read_images(self._server, [image_id])
         if image_id not in found:
             raise image_not_found(image_id)
         return read_recognized(found[image_id].document)

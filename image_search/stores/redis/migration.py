@@ -31,7 +31,7 @@ def migrate(client: Any, connection: Connection, keep_lock: Callable[[], object]
 
 
 def _migrate_images(client: Any, connection: Connection, image_ids: list[int]) -> None:
-    found = read_images(client, connection, image_ids)
+    found = read_images(connection, image_ids, client)
     places = [(path, image_id) for image_id, values in found.items() for path in values.document.paths]
     owners = find_members(client, connection, "paths", places)
     changes = Changes(connection, {})

@@ -43,7 +43,7 @@ def list_beginnings(fields: Iterable[str | None]) -> set[str]:
     return {token for token in tokenize_document(fields).split() if len(token) > 1 and token[:2] not in _NO_RUNS}
 
 
-_NO_RUNS = ("c0", "f0", "l0")  # single characters, boundaries, and runs of which only a digest is stored
+_NO_RUNS = ("c0", "f0")  # single characters and boundaries
 
 
 def _mark_repeated(tokens: Sequence[str], first: bool = False) -> list[str]:

@@ -163,7 +163,7 @@ class RedisTrash(ImageStore):
         return len(parked)
 
     def _remove_images(self, client: Any, image_ids: list[int], ensure_locked: EnsureLocked) -> None:
-        documents = [values.document for values in read_images(client, self._server, image_ids).values()]
+        documents = [values.document for values in read_images(self._server, image_ids).values()]
         remembered = self._list_remembered([document.sha256 for document in documents])
         with client.pipeline() as pipeline:
             ensure_locked(pipeline)
@@ -219,10 +219,7 @@ class RedisTrash(ImageStore):
             return {}
         makers = (self._server.make_image_key, self._server.make_trash_key)
         keys = [(image_id, make(image_id)) for make in makers for image_id in image_ids]
-        with self._server.client() as client, client.pipeline() as pipeline:
-            for _, key in keys:
-                pipeline.hget(key, field)
-            values = pipeline.execute()
+        values = self._server.ask(*(("HGET", key, field) for _, key in keys))
         return {image_id: value for (image_id, _), value in zip(keys, values, strict=True) if value is not None}
 
     def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:

@@ -193,15 +193,22 @@ def change_models(connection: Connection, change: Callable[[list[EmbeddingModel]
         client.transaction(transact, key)
 
 
-def read_images(client: Any, connection: Connection, image_ids: Sequence[int]) -> dict[int, Values]:
-    """Those of these images that exist, live or in the trash."""
-    if not image_ids:
+def read_images(connection: Connection, image_ids: Sequence[int], client: Any = None) -> dict[int, Values]:
+    """Those of these images that exist, live or in the trash, of one moment.
+
+    client: for who watches these images and so notices when one moves between live and trash.
+    """
+    keys = [make(image_id) for image_id in image_ids for make in (connection.make_image_key, connection.make_trash_key)]
+    commands = [("HMGET", key, "record", "models") for key in keys]
+    if not commands:
         return {}
-    with client.pipeline() as pipeline:  # a transaction, so that none is missed while it moves
-        for image_id in image_ids:
-            pipeline.hmget(connection.make_image_key(image_id), "record", "models")
-            pipeline.hmget(connection.make_trash_key(image_id), "record", "models")
-        values = pipeline.execute()
+    if client is None:
+        values = connection.ask(*commands)
+    else:
+        with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            values = pipeline.execute()
     return {
         image_id: Values(load_document(record), read_recipes(filter(None, (models or b"").decode().split(","))))
         for image_id, pair in zip(image_ids, zip(values[::2], values[1::2], strict=True), strict=True)
@@ -229,7 +236,7 @@ def change_images(
         def transact(pipeline: Any) -> None:
             if ensure_locked is not None:
                 ensure_locked(pipeline)
-            changes = Changes(connection, read_images(client, connection, ids))  # while the pipeline watches
+            changes = Changes(connection, read_images(connection, ids, client))  # while the pipeline watches
             change(changes)
             pipeline.multi()
             changes.write(pipeline)

@@ -26,7 +26,6 @@ from image_search.records import (
     Order,
     RecognizedText,
     SearchFilter,
-    SearchHit,
     StoreStatus,
     TrashReason,
 )
@@ -41,12 +40,12 @@ from image_search.stores.base import (
     model_is_current,
     model_not_found,
 )
-from image_search.stores.sql import COUNTED, LIVE, ORDERS, read_counts
+from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.check import check_sqlite
 from image_search.stores.sqlite.database import Connections
 from image_search.stores.sqlite.embedding_rows import TableRows
 from image_search.stores.sqlite.exact_search import find_nearest
-from image_search.stores.sqlite.faiss_index import FAISS_VERSION, Ids
+from image_search.stores.sqlite.faiss_index import FAISS_VERSION
 from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
     EACH,
@@ -59,6 +58,7 @@ from image_search.stores.sqlite.rows import (
     list_paths,
     read_counters,
 )
+from image_search.stores.sqlite.search import count_values, find_embeddings, gather, list_page
 from image_search.stores.sqlite.trash import (
     find_deleted_paths,
     find_remembered,
@@ -344,7 +344,7 @@ class SqliteStore(ImageStore):
     def _list_trash(self, limit: int, offset: int) -> Hits:
         with self._database.reading() as connection:
             total = connection.execute("SELECT count(*) FROM images WHERE deleted_at IS NOT NULL").fetchone()[0]
-            return _gather(connection, list_trash(connection, limit, offset), total)
+            return gather(connection, list_trash(connection, limit, offset), total)
 
     def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
         with self._database.writing() as connection:
@@ -375,29 +375,24 @@ class SqliteStore(ImageStore):
         with self._database.reading() as connection:
             index = self.index.follow(model_id, len(embedding), read_counters(connection))
             table = TableRows(connection, model_id, len(embedding))
-            allowed = None if filter.is_empty else _find_embeddings(connection, model_id, filter)
+            allowed = None if filter.is_empty else find_embeddings(connection, model_id, filter)
             nearest = find_nearest(embedding, offset + limit, index, table, allowed)
             total = self._count(connection, model_id) if allowed is None else len(allowed)
-            hits = _gather(connection, nearest.image_ids[offset:].tolist(), total)
+            hits = gather(connection, nearest.image_ids[offset:].tolist(), total)
         distances = nearest.distances[offset:].tolist()
         return Hits(tuple(replace(hit, distance=d) for hit, d in zip(hits, distances, strict=True)), total)
 
     def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         where, values = build_where(filter, terms)
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT k.image_id FROM (SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name FROM images i "
-                f"{where}) k ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
-                [*values, limit, offset],
-            )
-            page = [row[0] for row in rows]
+            page = list_page(connection, where, values, order, limit, offset)
             if filter.is_empty and not terms:
                 total = self._count(connection, None)
             elif len(page) < limit and (page or not offset):
                 total = offset + len(page)
             else:
                 total = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]
-            return _gather(connection, page, total)
+            return gather(connection, page, total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         where, values = build_where(filter)
@@ -423,16 +418,8 @@ class SqliteStore(ImageStore):
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         where, values = build_where(filter)
-        value, table = COUNTED[field]
-        join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
-        distinct = "DISTINCT i.image_id," if field == "folder" else ""  # an image may have several paths in one
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"SELECT value, count(*) FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
-                "WHERE value IS NOT NULL GROUP BY value",
-                values,
-            )
-            return read_counts(field, rows)
+            return count_values(connection, field, where, values)
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -504,18 +491,3 @@ class SqliteStore(ImageStore):
     def close(self) -> None:
         self.index.close()
         self._database.close()
-
-
-def _gather(connection: sqlite3.Connection, image_ids: list[int], total: int) -> Hits:
-    records = find_records(connection, image_ids)
-    return Hits(tuple(SearchHit(records[image_id]) for image_id in image_ids), total)
-
-
-def _find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
-    where, values = build_where(filter)
-    rows = connection.execute(
-        "SELECT e.embedding_id FROM images i JOIN image_embeddings e ON e.image_id = i.image_id AND e.model_id = ? "
-        + where,
-        [model_id, *values],
-    )
-    return np.sort(np.fromiter((row[0] for row in rows), np.int64))

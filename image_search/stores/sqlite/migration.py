@@ -45,7 +45,7 @@ def migrate(path: Path, timeout: float) -> None:
             db.rollback()
             raise
         db.commit()
-    _LOG.warning("Migrated the library %s to schema %d. The file as it was is %s.", path, SCHEMA_VERSION, copy.name)
+    _LOG.warning("%s: migrated the library to schema %s; the file as it was is %s", path, SCHEMA_VERSION, copy.name)
 
 
 def _copy_file(path: Path) -> Path:

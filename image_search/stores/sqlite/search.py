@@ -1,0 +1,58 @@
+"""Lists, counts and filters on the SQLite tables, inside the caller's read transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import numpy as np
+
+from image_search.records import Hits, Order, SearchFilter, SearchHit
+from image_search.stores.base import CountedField
+from image_search.stores.sql import COUNTED, ORDERS, read_counts
+from image_search.stores.sqlite.faiss_index import Ids
+from image_search.stores.sqlite.rows import build_where, find_records
+
+
+def list_page(
+    connection: sqlite3.Connection, where: str, values: Sequence[object], order: Order, limit: int, offset: int
+) -> list[int]:
+    """image_ids of images i that qualify, in this order."""
+    rows = connection.execute(
+        "SELECT k.image_id FROM (SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name FROM images i "
+        f"{where}) k ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
+        [*values, limit, offset],
+    )
+    return [row[0] for row in rows]
+
+
+def gather(connection: sqlite3.Connection, image_ids: Sequence[int], total: int) -> Hits:
+    """The records of a page."""
+    records = find_records(connection, image_ids)
+    return Hits(tuple(SearchHit(records[image_id]) for image_id in image_ids), total)
+
+
+def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
+    """embedding_ids of the images that qualify, ascending."""
+    where, values = build_where(filter)
+    rows = connection.execute(
+        "SELECT e.embedding_id FROM images i JOIN image_embeddings e ON e.image_id = i.image_id AND e.model_id = ? "
+        + where,
+        [model_id, *values],
+    )
+    return np.sort(np.fromiter((row[0] for row in rows), np.int64))
+
+
+def count_values(
+    connection: sqlite3.Connection, field: CountedField, where: str, values: Sequence[object]
+) -> dict[str, int]:
+    """How many images i that qualify have each value of a field."""
+    value, table = COUNTED[field]
+    join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
+    distinct = "DISTINCT i.image_id," if field == "folder" else ""  # an image may have several paths in one
+    rows = connection.execute(
+        f"SELECT value, count(*) FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
+        "WHERE value IS NOT NULL GROUP BY value",
+        values,
+    )
+    return read_counts(field, rows)
