@@ -67,6 +67,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders and files (default: images/)")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.add_argument("--batch-size", type=_parse_batch_size, metavar="N", help="pictures given to the model at once")
+    parser.add_argument(
+        "--include-deleted", action="store_true", help="take in what was deleted from the library earlier, too"
+    )
     parser.add_argument("--watch", action="store_true", help="go on, and register what is new, until Ctrl-C")
     parser.add_argument(
         "--shard",
@@ -82,7 +85,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     models.add_argument("--remove-model", metavar="ID", type=int, help="remove a model's embeddings, see --list-models")
     pruning = parser.add_argument_group("clearing up")
     pruning.add_argument("--prune", action="store_true", help="list the images below PATH whose file is gone")
-    pruning.add_argument("--yes", action="store_true", help="with --prune: remove them from the library")
+    pruning.add_argument("--yes", action="store_true", help="with --prune: move them to the trash")
     moving = parser.add_argument_group("moving")
     moving.add_argument("--copy-from", metavar="URL", help="copy the library of this DATABASE_URL into the one set")
     moving.add_argument("--originals-from", metavar="URL", default="", help="its ORIGINALS_URL, where it had one")

@@ -14,6 +14,7 @@ ImageSearchError
     ├── SchemaError        its tables are missing or have another shape than this program needs
     ├── StoreFull          no room is left for more
     ├── ImageNotFound      no image has this id
+    ├── ContentKnown       another image has this content already
     └── EmbeddingRefused   an embedding has the wrong dimension, is not finite or has no length
 """
 
@@ -72,6 +73,10 @@ class StoreFull(StoreError):
 
 class ImageNotFound(StoreError):
     """No image has this id."""
+
+
+class ContentKnown(StoreError):
+    """Another image, live or in the trash, has this content already."""
 
 
 class EmbeddingRefused(StoreError):

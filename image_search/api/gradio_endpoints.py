@@ -15,7 +15,7 @@ from image_search.api.schemas import SearchRequest
 from image_search.api.service import LibraryService, Upload
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import read_file
-from image_search.registration.registrar import clean_name
+from image_search.registration.uploads import clean_name
 
 T = TypeVar("T")
 _CONCURRENCY = 32  # they wait at the library's gates, on the event loop, not in threads

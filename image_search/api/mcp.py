@@ -23,7 +23,7 @@ from image_search.api.errors import describe_faults
 from image_search.api.schemas import ImageOut, SearchAnswer, SearchRequest
 from image_search.api.service import LibraryService, Upload
 from image_search.errors import ImageSearchError, UnreadableImage
-from image_search.registration.registrar import clean_name
+from image_search.registration.uploads import clean_name
 
 T = TypeVar("T")
 MAX_MESSAGE = 32 * 2**20  # bytes; pictures come as Base64 in JSON, held in memory

@@ -28,7 +28,7 @@ from image_search.api.schemas import (
     TagOut,
 )
 from image_search.api.service import LibraryService, Upload
-from image_search.registration.registrar import clean_name
+from image_search.registration.uploads import clean_name
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from image_search.records import ImageRecord, Orientation, SearchFilter
+from image_search.records import ImageRecord, ImageText, Orientation, SearchFilter
 from image_search.search.query import IMAGE_WEIGHT
 from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
+from image_search.stores.text import sanitize
 
 MAX_ID = 2**63 - 1  # what every engine can hold
 LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100
 _MAX_TEXT = 2000
+_NO_TEXT = ImageText()
 
 
 def _make_encodable(text: str) -> str:
@@ -92,7 +95,8 @@ class ImageOut(BaseModel):
     @classmethod
     def of(cls, image: ImageRecord) -> ImageOut:
         """From a record."""
-        text = {name: getattr(image.text, name) for name in image.text.__slots__ if name != "raw"}
+        known = replace(image.text, raw={})
+        text = {name: value for name, value in asdict(known).items() if value != getattr(_NO_TEXT, name)}
         return cls(
             image_id=image.image_id,
             file_name=image.file_name,
@@ -101,10 +105,10 @@ class ImageOut(BaseModel):
             width=image.width,
             height=image.height,
             registered=image.upload_date.replace(tzinfo=UTC),
-            file_path=image.file_path,
+            file_path=None if image.file_path is None else sanitize(image.file_path),
             preview=f"api/images/{image.image_id}/preview",
             original=f"api/images/{image.image_id}/original",
-            text={name: value for name, value in text.items() if value not in (None, ())},
+            text=text,
         )
 
 
@@ -150,6 +154,7 @@ class Registered(BaseModel):
     """is_new: false when the very same file was in the library already; its image is told."""
 
     is_new: bool
+    was_restored: bool = Field(False, description="Whether it had been deleted earlier, and is back.")
     image: ImageOut
 
 

@@ -29,7 +29,7 @@ from image_search.records import ImageRecord
 from image_search.registration.files import find_files
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import register_upload
+from image_search.registration.uploads import register_upload
 from image_search.search.searcher import Plan, Query, Searcher, SearchResult
 from image_search.stores.base import ImageStore
 
@@ -206,10 +206,11 @@ class LibraryService:
 
         def register() -> Registered:
             store, model = self.searcher.store, self.searcher.model
-            image_id, is_new = register_upload(
+            sent = register_upload(
                 store, model.encoder, lambda: model.get_row().model_id, self.reader, picture.fetch(), picture.name
             )
-            return Registered(is_new=is_new, image=ImageOut.of(store.get_image(image_id)))
+            image = ImageOut.of(store.get_image(sent.image_id))
+            return Registered(is_new=sent.outcome != "known", was_restored=sent.outcome == "restored", image=image)
 
         return await self.encoder_gate.run(register)
 

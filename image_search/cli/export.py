@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from image_search.errors import SettingsError, StoreError
 from image_search.settings import Settings
+from image_search.stores.text import sanitize
 
 if TYPE_CHECKING:
     from image_search.search.searcher import FoundHit, Query, Searcher, SearchResult
@@ -33,7 +34,7 @@ def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
         "rank": rank,
         "image_id": hit.image_id,
         "file_name": hit.image.file_name,
-        "file_path": hit.image.file_path,
+        "file_path": None if hit.image.file_path is None else sanitize(hit.image.file_path),
         "distance": distance,
         "similarity": None if distance is None else -distance,
         "relevance": None if hit.relevance is None else round(hit.relevance, 4),

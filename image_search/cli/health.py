@@ -218,7 +218,7 @@ def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) ->
 
 def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Finding]:
     """Read the newest image whole, and search with its embedding."""
-    [newest] = store.find_latest(1)
+    [newest] = store.list_images(limit=1)
     try:
         size = len(store.read_original(newest.image_id)) + len(store.read_preview(newest.image_id))
         yield Finding("newest image", True, f"{newest.image.file_name}, {size / 2**10:,.0f} KiB read")

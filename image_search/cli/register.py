@@ -15,8 +15,10 @@ from image_search.cli import Exit
 from image_search.cli.console import Console, finishing_on_interrupt
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
+from image_search.images import make_printable
 from image_search.records import EmbeddingModel
-from image_search.registration.files import find_files, find_missing_files
+from image_search.registration.files import find_files
+from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
@@ -24,8 +26,6 @@ from image_search.settings import Settings, mask_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
-from image_search.stores.oracle.migration import migrate
-from image_search.stores.oracle.schema import create_schema, set_vector_index
 
 # Register files, and embed what is registered.
 
@@ -43,6 +43,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
         on_progress=console.show_progress,
         on_message=console.say,
         stop=stop,
+        include_deleted=options.include_deleted,
     )
     model = registrar.model  # a model or a database that is not there is told before any file is looked at
     with finishing_on_interrupt(stop):
@@ -83,12 +84,17 @@ def announce_model(store: ImageStore, model: EmbeddingModel, make_current: bool)
 
 def print_summary(report: RegistrationReport, as_json: bool) -> None:
     if as_json:
-        counts = {name: getattr(report, name) for name in ("registered", "failed", "moved", "embedded")}
-        print(json.dumps(counts | {"already_known": report.known, "failures": report.failures}, ensure_ascii=False))
+        counts = {name: getattr(report, name) for name in ("registered", "updated", "failed", "moved", "embedded")}
+        counts |= {"already_known": report.known, "deleted_earlier": report.deleted}
+        print(json.dumps(counts | {"failures": report.failures}, ensure_ascii=False))
         return
     parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
-    parts += [f"{name} {count}" for name in ("moved", "embedded") if (count := getattr(report, name))]
+    others = {"updated": report.updated, "moved": report.moved, "embedded": report.embedded}
+    others["deleted earlier"] = report.deleted
+    parts += [f"{name} {count}" for name, count in others.items() if count]
     print(", ".join(parts), flush=True)
+    if report.deleted:
+        print("What was deleted from the library stays out of it; --include-deleted takes it in.", file=sys.stderr)
 
 
 def list_models(store: ImageStore) -> Exit:
@@ -107,15 +113,17 @@ def remove_model(store: ImageStore, model_id: int) -> Exit:
 
 
 def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
-    """List, and remove if asked to, the images whose file below these folders is gone."""
-    gone = [record for folder in folders for record in find_missing_files(store, folder)]
-    for record in gone:
-        print(record.image_id, record.file_path, sep="\t")
+    """List, and move to the trash if asked to, the images whose file below these folders is gone."""
+    found = [find_gone_files(store, folder) for folder in folders]
+    gone = list({file.path: file for result in found for file in result.files}.values())
+    for file in gone:
+        print(file.image_id, make_printable(file.path), sep="\t")
+    for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
+        print(warning, file=sys.stderr)
     if remove:
-        removed = store.delete_images([record.image_id for record in gone])
-        print(f"{removed} images removed.", file=sys.stderr)
+        print(f"{trash_gone_files(store, gone)} images moved to the trash.", file=sys.stderr)
     elif gone:
-        print(f"{len(gone)} images have lost their file; --prune --yes removes them for good.", file=sys.stderr)
+        print(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", file=sys.stderr)
     return Exit.OK
 
 
@@ -137,6 +145,10 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
         f"copied {report.added_images} images and {report.added_embeddings} embeddings, "
         f"already there {report.embeddings_already_there} embeddings, failed {len(report.failures)}"
     )
+    if report.images_deleted_there:
+        print(
+            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", file=sys.stderr
+        )
     if report.images_without_embedding:
         print(f"{report.images_without_embedding} images of no model stay behind; register them.", file=sys.stderr)
     return Exit.SOME_FAILED if report.failures or report.images_without_embedding else Exit.OK
@@ -164,6 +176,9 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
 
 def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
     """Make or migrate the tables of an Oracle Database, or its vector index; other engines look after theirs."""
+    from image_search.stores.oracle.migration import migrate
+    from image_search.stores.oracle.schema import create_schema, set_vector_index
+
     if not settings.uses_oracle and not options.print:
         raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
     if options.create_schema:

@@ -8,10 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from image_search.errors import UnreadableImage
 from image_search.images import list_picture_suffixes, make_printable
-from image_search.records import ImageRecord, SearchFilter
-from image_search.stores.base import ImageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +97,12 @@ def _explain(path: str, error: OSError | ValueError) -> str:
     return f"{make_printable(path)} cannot be read ({reason}). Check that it is there and that you may."
 
 
-# Images whose file is gone.
-
-_PAGE = 1000
-
-
-def find_missing_files(store: ImageStore, folder: str | os.PathLike[str]) -> list[ImageRecord]:
-    """Images that were registered from a file below this folder which is no longer there.
-
-    Raises UnreadableImage when the folder itself is missing or empty: then most likely a disk is not mounted.
-    """
-    path = os.path.abspath(folder)
+def is_missing(path: str) -> bool:
+    """Whether there is certainly nothing at a path. Of what cannot be looked at that is not known."""
     try:
-        is_empty = not os.listdir(path)
-    except OSError:
-        is_empty = True
-    if is_empty:
-        raise UnreadableImage(f"{make_printable(path)} is missing or empty. Mount its disk, or name another folder.")
-    filter = SearchFilter(folder=path)
-    gone: list[ImageRecord] = []
-    for offset in range(0, store.count_images(filter), _PAGE):
-        records = (hit.image for hit in store.find_latest(_PAGE, offset, filter))
-        gone += [record for record in records if record.file_path and not os.path.exists(record.file_path)]
-    return gone
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

@@ -1,21 +1,23 @@
-"""Read again what the files of registered images say, and store it: after an upgrade that understands more of them."""
+"""Read again what the files of registered images say, and store it: after an upgrade that understands more of them.
+
+Only the file's layer is written; what a person said of an image stays as it is.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
-from unicodedata import normalize
 
 from image_search.errors import ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, make_printable, read_file
 from image_search.metadata import find_sidecars, read_image_text
-from image_search.records import ImageText
+from image_search.records import ImageText, SearchFilter
 from image_search.registration.files import FoundFile
 from image_search.stores.base import ImageStore
+from image_search.stores.text import make_file_name
 
 FILE_BATCH = 500  # asked for in one query
 
@@ -46,8 +48,8 @@ class _ReadText:
 def update_texts(store: ImageStore, files: Iterable[FoundFile], read_gps: bool = False) -> Iterator[TextUpdate]:
     """Store what each file says with its image, which is found by content, or failing that by its file name.
 
-    Text from a file replaces all text that was stored; a file that says nothing changes nothing. In the order of the
-    files, a bounded number of them ahead. May raise StoreError.
+    Text from a file replaces the text that was stored of it; a file that says nothing changes nothing. In the order of
+    the files, a bounded number of them ahead. May raise StoreError.
     """
     waiting = iter(files)
     while batch := list(islice(waiting, FILE_BATCH)):
@@ -71,13 +73,13 @@ def _store_text(store: ImageStore, item: _ReadText, known: dict[str, int]) -> Te
     warning = ""
     image_id = known.get(item.content_sha256)
     if image_id is None:
-        same_name = store.find_by_file_name(normalize("NFC", os.path.basename(item.path)))
+        same_name = store.list_images(limit=1, filter=SearchFilter(file_name=make_file_name(item.path)))
         if not same_name:
             return TextUpdate(item.path, "failed", warning=f"{name} is not registered. Run register_images.py first.")
-        if len(same_name) > 1:
-            reason = f"{name} is not registered as it is now, and {len(same_name)} images have its name."
+        if same_name.total > 1:
+            reason = f"{name} is not registered as it is now, and {same_name.total} images have its name."
             return TextUpdate(item.path, "failed", warning=f"{reason} Run register_images.py first.")
-        image_id = same_name[0]
+        image_id = same_name[0].image_id
         warning = f"{name} has other content than the registered image of this name; it was found by name only."
     if replace(item.text, raw={}) == ImageText():
         return TextUpdate(item.path, "no text", warning=warning)

@@ -19,16 +19,17 @@ from image_search.images import (
     make_printable,
 )
 from image_search.metadata import find_sidecars, read_image_text
-from image_search.records import NewImage
+from image_search.records import KnownFile, NewImage
 from image_search.registration.files import FoundFile
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A new image, and its picture for the encoder."""
+    """A new image, and its picture for the encoder. replaces: the registered image whose file it was."""
 
     image: NewImage
     picture: Image.Image
+    replaces: KnownFile | None = None
 
     @property
     def name(self) -> str:
@@ -39,8 +40,13 @@ class ReadFile:
         return self.image.content_sha256
 
     @property
+    def file(self) -> FoundFile:
+        """The file it was read from; the path is "" for an upload."""
+        return FoundFile(self.image.file_path or "", self.image.byte_size, self.image.modified_ns or 0)
+
+    @property
     def weight(self) -> int:
-        return len(self.image.data) + 3 * self.picture.width * self.picture.height
+        return self.image.byte_size + 3 * self.picture.width * self.picture.height
 
 
 @dataclass(frozen=True, slots=True)

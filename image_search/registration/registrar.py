@@ -9,29 +9,22 @@ content's hash and takes a batch whole or not at all; that is why a run may be k
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Generic, Literal, Protocol, TypeVar
-from unicodedata import normalize
+from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from image_search.encoders.base import Embeddings, Encoder
-from image_search.errors import (
-    EncoderError,
-    ImageNotFound,
-    ModelUnavailable,
-    StoreError,
-    StoreUnavailable,
-    UnreadableImage,
-)
+from image_search.errors import ImageNotFound, StoreError, StoreUnavailable, UnreadableImage
 from image_search.images import hash_bytes, read_file
-from image_search.records import EmbeddingModel, KnownFile
+from image_search.records import EmbeddingModel
+from image_search.registration.changes import Candidate, ChangeDetector, NewContent, replace_content
+from image_search.registration.encoding import Encodable, EncodedBatch, concat_batches, encode_batch
 from image_search.registration.files import FileList, FoundFile
 from image_search.registration.pipeline import (
     RETRY_DELAYS,
@@ -54,6 +47,8 @@ class RegistrationReport:
     registered: new in the store
     known:      in the store already, whether under this path or as a copy elsewhere
     moved:      in the store already, but its file had moved or been renamed; the store knows the new path now
+    updated:    the file of an image of the store had new content, and the image has it now
+    deleted:    deleted from the library by a person earlier, and left out
     failed:     could not be read, each with a sentence in failures
     embedded:   images of the store that lacked an embedding of the model and got one from their original
     total:      files to look at and images to embed, as far as known
@@ -62,6 +57,8 @@ class RegistrationReport:
     registered: int = 0
     known: int = 0
     moved: int = 0
+    updated: int = 0
+    deleted: int = 0
     failed: int = 0
     embedded: int = 0
     total: int = 0
@@ -69,108 +66,12 @@ class RegistrationReport:
 
     @property
     def done(self) -> int:
-        return self.registered + self.known + self.moved + self.failed + self.embedded
+        counts = (self.registered, self.known, self.moved, self.updated, self.deleted, self.failed, self.embedded)
+        return sum(counts)
 
     def add_failure(self, sentence: str) -> None:
         self.failed += 1
         self.failures.append(sentence)
-
-
-# A picture that somebody sends, into the library at once: read, embedded and stored.
-
-
-def register_upload(
-    store: ImageStore,
-    encoder: Encoder,
-    find_model_id: Callable[[], int],
-    reader: ImageReader,
-    data: bytes,
-    file_name: str,
-) -> tuple[int, bool]:
-    """image_id, and whether the picture is new. Raises UnreadableImage, EncoderError or StoreError."""
-    known = store.find_known_hashes([hash_bytes(data)])
-    if known:
-        return next(iter(known.values())), False
-    read = reader.read_upload(data, clean_name(file_name))
-    image = replace(read.image, file_path=None, modified_ns=None)
-    embeddings = encoder.encode_images([read.picture])
-    [image_id] = store.add_images(find_model_id(), [image], embeddings)
-    return image_id, True
-
-
-def clean_name(name: str) -> str:
-    """A file name as programs send it, without folders and without what no file name has."""
-    last = re.split(r"[/\\]", normalize("NFC", name))[-1]
-    return "".join(letter for letter in last if letter.isprintable()).strip()[:200] or "image"
-
-
-# A batch of pictures to embeddings, such that one picture a model chokes on is not the end of the others.
-
-
-class Encodable(Protocol):
-    """A picture on its way to the model."""
-
-    @property
-    def picture(self) -> Image.Image:
-        """RGB, upright."""
-
-    @property
-    def name(self) -> str:
-        """What a message calls it."""
-
-    @property
-    def key(self) -> object:
-        """Equal keys are the same image."""
-
-    @property
-    def weight(self) -> int:
-        """Bytes it holds in memory, roughly."""
-
-
-EncodedItem = TypeVar("EncodedItem", bound=Encodable)
-
-
-@dataclass(frozen=True)
-class EncodedBatch(Generic[EncodedItem]):
-    """items with their embeddings, row by row; failures: a sentence for each that the model gave no embedding for."""
-
-    items: list[EncodedItem]
-    embeddings: Embeddings
-    failures: list[str]
-
-    @property
-    def weight(self) -> int:
-        return sum(item.weight for item in self.items)
-
-
-def concat_batches(batches: Sequence[EncodedBatch[EncodedItem]]) -> EncodedBatch[EncodedItem]:
-    """Several batches, at least one, as one."""
-    return EncodedBatch(
-        [item for batch in batches for item in batch.items],
-        np.concatenate([batch.embeddings for batch in batches]),
-        [sentence for batch in batches for sentence in batch.failures],
-    )
-
-
-def encode_batch(encoder: Encoder, items: Sequence[EncodedItem]) -> EncodedBatch[EncodedItem]:
-    """Embed a batch at once, or one by one when that fails. Raises EncoderError when it fails for all of them."""
-    try:
-        return EncodedBatch(list(items), encoder.encode_images([item.picture for item in items]), [])
-    except ModelUnavailable:
-        raise
-    except EncoderError:
-        encoded: list[EncodedItem] = []
-        rows: list[Embeddings] = []
-        failures: list[str] = []
-        for item in items:
-            try:
-                rows.append(encoder.encode_images([item.picture]))
-                encoded.append(item)
-            except EncoderError as error:
-                failures.append(f"{item.name} was not embedded. {error}")
-        if not encoded:
-            raise
-        return EncodedBatch(encoded, np.concatenate(rows), failures)
 
 
 KNOWN_BATCH = 500  # files in one query to the store
@@ -189,8 +90,7 @@ class Rejected:
 
 Source = TypeVar("Source")
 Item = TypeVar("Item", bound=Encodable)
-Outcome = Literal["known", "moved", "stopped"] | Rejected
-Candidate = tuple[FoundFile, KnownFile | None]  # the store's last knowledge of the path
+Outcome = Literal["known", "moved", "deleted", "stopped"] | Rejected
 
 
 class Registrar:
@@ -200,6 +100,7 @@ class Registrar:
     on_progress: called often with the report, from the thread that runs register
     on_message:  called with one sentence for everything a person should know at once, from any thread
     stop:        set it to end early; the batches that the model and the store have in hand are finished
+    include_deleted: take in what a person deleted from the library, too
     pauses:      seconds to wait, one after the other, for a store that is away; two minutes together when left out
     """
 
@@ -214,6 +115,7 @@ class Registrar:
         on_message: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
         pauses: Sequence[float] | None = None,
+        include_deleted: bool = False,
     ) -> None:
         self.report = RegistrationReport()
         self._store = store
@@ -224,6 +126,8 @@ class Registrar:
         self._on_message = on_message or _ignore
         self._stop = stop or threading.Event()
         self._patience = Patience(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
+        self._changes = ChangeDetector(store, self._patience, include_deleted)
+        self._copies: list[tuple[str, FoundFile]] = []  # of images that are on their way into the store
 
     @cached_property
     def model(self) -> EmbeddingModel:
@@ -242,11 +146,20 @@ class Registrar:
             self._fail(sentence)
 
         def write(items: list[ReadFile], embeddings: Embeddings) -> None:
-            self._store.add_images(model_id, [item.image for item in items], embeddings)
+            is_new = np.array(
+                [
+                    not replace_content(self._store, model_id, item, embedding)
+                    for item, embedding in zip(items, embeddings, strict=True)
+                ]
+            )
+            images = [item.image for item, new in zip(items, is_new, strict=True) if new]
+            self._store.add_images(model_id, images, embeddings[is_new])
+            self.report.registered += len(images)
+            self.report.updated += len(items) - len(images)
 
-        for count in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
-            self.report.registered += count
+        for _ in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
             self._on_progress(self.report)
+        self._add_copies()
         return self.report
 
     def embed_missing(self, shard: tuple[int, int] = (1, 1)) -> RegistrationReport:
@@ -261,9 +174,9 @@ class Registrar:
 
         def write(items: list[ReadOriginal], embeddings: Embeddings) -> None:
             self._store.add_embeddings(model_id, [item.image_id for item in items], embeddings)
+            self.report.embedded += len(items)
 
-        for count in self._run(self._list_missing(shard), self._read_original, write):
-            self.report.embedded += count
+        for _ in self._run(self._list_missing(shard), self._read_original, write):
             self._on_progress(self.report)
         return self.report
 
@@ -273,8 +186,8 @@ class Registrar:
         read: Callable[[Source], Item | Outcome],
         write: Callable[[list[Item], Embeddings], None],
         size_of: Callable[[Source], int] | None = None,
-    ) -> Iterator[int]:
-        """Take sources through all stages; the number of images written, batch by batch."""
+    ) -> Iterator[None]:
+        """Take sources through all stages; yields after every batch that was written."""
 
         def read_unless_stopped(source: Source) -> Item | Outcome:
             return "stopped" if self._stop.is_set() else read(source)
@@ -304,7 +217,7 @@ class Registrar:
                 for batch in coalescing_map(writer, write_batches, encoded, lambda batch: batch.weight, BYTES_IN_BATCH):
                     for sentence in batch.failures:
                         self._fail(sentence)
-                    yield len(batch.items)
+                    yield
 
     def _dedupe(self, outcomes: Iterable[Item | Outcome]) -> Iterator[Item]:
         """Count what needs no model, and let every other image through once."""
@@ -314,12 +227,16 @@ class Registrar:
                 self._fail(outcome.sentence)
             elif outcome == "moved":
                 self.report.moved += 1
+            elif outcome == "deleted":
+                self.report.deleted += 1
             elif outcome == "known":
                 self.report.known += 1
             elif isinstance(outcome, str):
                 continue
             elif outcome.key in seen:
                 self.report.known += 1
+                if isinstance(outcome, ReadFile):
+                    self._copies.append((outcome.key, outcome.file))
             else:
                 seen.add(outcome.key)
                 yield outcome
@@ -329,7 +246,9 @@ class Registrar:
         """Files that are new or have changed since the store saw them, by size and time of modification."""
         for start in range(0, len(files), KNOWN_BATCH):
             chunk = files[start : start + KNOWN_BATCH]
-            known = self._patience.call(self._store.find_known_files, [file.path for file in chunk])
+            paths = [file.path for file in chunk]
+            known = self._patience.call(self._store.find_known_files, paths)
+            deleted = self._patience.call(self._store.find_deleted_paths, paths)
             for file in chunk:
                 if self._stop.is_set():
                     return
@@ -337,32 +256,31 @@ class Registrar:
                 if former and (former.byte_size, former.modified_ns) == (file.byte_size, file.modified_ns):
                     self.report.known += 1
                 else:
-                    yield file, former
+                    yield Candidate(file, former, deleted.get(file.path))
             self._on_progress(self.report)
 
     def _read_file(self, candidate: Candidate) -> ReadFile | Outcome:
-        file, former = candidate
+        file = candidate.file
         try:
             data = read_file(file.path)
             content_sha256 = hash_bytes(data)
-            known = self._patience.call(self._store.find_known_hashes, [content_sha256])
-            if content_sha256 in known:
-                return self._recognise(file, former, known[content_sha256])
-            return self._reader.read_file(file, data, content_sha256)
+            change = self._changes.judge(candidate, content_sha256)
+            if not isinstance(change, NewContent):
+                return change
+            return replace(self._reader.read_file(file, data, content_sha256), replaces=change.replaces)
         except UnreadableImage as error:
             return Rejected(str(error))
 
-    def _recognise(self, file: FoundFile, former: KnownFile | None, image_id: int) -> Outcome:
-        """A file whose content is registered: the same file touched, the file moved here, or a copy."""
-        try:
-            same_path = former is not None and former.image_id == image_id
-            old_path = self._patience.call(self._store.get_image, image_id).file_path
-            if same_path or old_path is None or not os.path.exists(old_path):
-                self._patience.call(self._store.set_file, image_id, file.path, file.modified_ns)
-                return "known" if same_path or old_path is None else "moved"
-        except ImageNotFound:  # deleted by somebody a moment ago
-            pass
-        return "known"
+    def _add_copies(self) -> None:
+        """Tell the store where copies lie whose image it did not have when they were read."""
+        copies, self._copies = self._copies, []
+        known = self._patience.call(self._store.find_known_hashes, [content_sha256 for content_sha256, _ in copies])
+        for content_sha256, file in copies:
+            if content_sha256 in known:
+                with suppress(ImageNotFound):  # deleted a moment ago
+                    self._patience.call(
+                        self._store.set_path, known[content_sha256], file.path, file.byte_size, file.modified_ns
+                    )
 
     def _list_missing(self, shard: tuple[int, int]) -> Iterator[int]:
         number, count = shard
@@ -390,11 +308,11 @@ class Registrar:
 
 
 def _weigh_file(candidate: Candidate) -> int:
-    return candidate[0].byte_size
+    return candidate.file.byte_size
 
 
 def _ignore(news: object) -> None:
-    """Whoever gave no callback wants to hear nothing."""
+    """Without a callback nothing is told."""
 
 
 def _count_cores() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from image_search.images import make_printable
@@ -24,8 +25,8 @@ def watch_folders(
 ) -> None:
     """Register what is in these paths, then every interval seconds what is new or changed, until stop is set.
 
-    A file that was still growing between two looks is left for the next one. A file that vanished is told; its image
-    stays in the library. Raises as Registrar.register does.
+    A file is registered once its size and time stood still between two looks, or longer than that before the first. A
+    file that vanished is told; its image stays in the library. Raises as Registrar.register does.
     """
     taken: dict[str, FoundFile] = {}
     before: dict[str, FoundFile] | None = None
@@ -35,7 +36,11 @@ def watch_folders(
         now = {file.path: file for file in found.files}
         if before is not None:
             _tell_vanished(sorted(before.keys() - now.keys()), on_message)
-        settled = [file for file in found.files if before is None or before.get(file.path) == file]
+        if before is None:
+            last = time.time_ns() - int(interval * 1e9)
+            settled = [file for file in found.files if file.modified_ns <= last]
+        else:
+            settled = [file for file in found.files if before.get(file.path) == file]
         fresh = [file for file in settled if taken.get(file.path) != file]
         failures = [sentence for sentence in found.failures if sentence not in told]
         if fresh or failures:

@@ -222,7 +222,7 @@ class Searcher:
             blend = self._embed(model, query, text)
         except TextNotSupported:
             # An image-only model still leaves the words themselves to be looked up.
-            if has_picture or not text.words or not self.store.search_words(text.words, 1, 0, query.filter):
+            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
                 raise
             blend = None
         return Plan(
@@ -239,14 +239,11 @@ class Searcher:
     def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
         """A page of the images that answer the plan, or of the newest. Raises StoreError."""
         started = time.perf_counter()
-        if plan.is_newest:
-            hits = [with_source(hit, None) for hit in self.store.find_latest(limit, offset, plan.filter)]
-        elif plan.blend is None:
-            found = self.store.search_words(plan.words, limit, offset, plan.filter)
-            hits = [with_source(hit, "words") for hit in found]
+        if plan.blend is None:
+            found = self.store.list_images(plan.words, limit, offset, plan.filter)
+            hits, total = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
         else:
-            hits = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
-        total = self._count(plan)
+            hits, total = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
         hits, has_match = self._judge(plan, hits, total)
         return SearchResult(
             tuple(hits),
@@ -271,10 +268,10 @@ class Searcher:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
-    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> list[FoundHit]:
-        """Fused ranks first, then the rest by distance. One total order, so that pages never overlap."""
+    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> tuple[list[FoundHit], int]:
+        """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
         model_id = plan.model_id or self.get_model().model_id
-        named = []
+        named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
             named = self.store.search_embedding(model_id, embedding, _WINDOW, 0, with_words)
@@ -284,7 +281,7 @@ class Searcher:
             named = [hit for hit in named if hit.image_id not in gone]
         if not named and plan.left_out is None:
             hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
-            return [with_source(hit, "meaning") for hit in hits]
+            return [with_source(hit, "meaning") for hit in hits], hits.total
         near = self.store.search_embedding(model_id, embedding, _WINDOW, 0, plan.filter)
         order = fuse_rankings(near, named, plan.is_identifier_query)
         missing = offset + limit + (plan.left_out is not None) - len(order)
@@ -293,7 +290,8 @@ class Searcher:
             rest = self.store.search_embedding(model_id, embedding, missing + len(named), _WINDOW, plan.filter)
             fused = {hit.image_id for hit in order}
             order += [with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
-        return [hit for hit in order if hit.image_id != plan.left_out][offset : offset + limit]
+        kept = [hit for hit in order if hit.image_id != plan.left_out]
+        return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
 
     def _judge(self, plan: Plan, hits: list[FoundHit], total: int) -> tuple[list[FoundHit], bool | None]:
         """The hits with their relevance, and whether anything stands out. What is named in words is relevant."""
@@ -312,11 +310,6 @@ class Searcher:
             for hit, rating, is_named in zip(hits, compute_z_scores(plan.blend, evidence, total), named, strict=True)
         ]
         return rated, any(named) or bool(evidence.max() >= compute_match_threshold(plan.blend, total))
-
-    def _count(self, plan: Plan) -> int:
-        if not plan.is_newest and plan.blend is None:
-            return self.store.count_images(replace(plan.filter, words=(*plan.filter.words, *plan.words)))
-        return max(0, self.store.count_images(plan.filter) - (plan.left_out is not None))
 
 
 def _milliseconds_since(started: float) -> float:

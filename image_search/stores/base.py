@@ -27,7 +27,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from image_search.errors import EmbeddingRefused, ImageNotFound, SchemaError, StoreError
+from image_search.errors import ContentKnown, EmbeddingRefused, ImageNotFound, SchemaError, StoreError
 from image_search.originals import Originals, ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
@@ -71,9 +71,9 @@ def embedding_not_found(image_id: int, model_id: int) -> ImageNotFound:
     return ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
 
 
-def content_is_known(image_id: int) -> StoreError:
+def content_is_known(image_id: int) -> ContentKnown:
     """The error for giving an image the content of another one."""
-    return StoreError(f"Image {image_id} has this content already. Nothing was changed.")
+    return ContentKnown(f"Image {image_id} has this content already. Nothing was changed.")
 
 
 def frame_is_known(image_id: int) -> StoreError:
@@ -264,7 +264,7 @@ class ImageStore(ABC):
 
         Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the person's layer.
         Embeddings of other models and the recognised text are removed, for they belong to the old content. A remembered
-        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and StoreError when another image,
+        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and ContentKnown when another image,
         live or in the trash, has this hash already.
         """
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
@@ -22,6 +22,7 @@ _MEGAPIXELS = (1, 2, 4, 8, 16)
 # The word for a value, and the value in Asked.
 _ORIENTATIONS = (("landscape", "landscape"), ("portrait", "portrait"), ("square", "square"))
 _PROMPTS = (("has_prompt", "yes"), ("has_no_prompt", "no"))
+_COUNTED: tuple[CountedField, ...] = ("generator", "generation_model", "file_type", "keyword")
 _NAMED = {"orientation": _ORIENTATIONS, "has_prompt": _PROMPTS}
 
 
@@ -120,7 +121,7 @@ class FilterPanel:
     @property
     def counted(self) -> list[Any]:
         """Those whose choices count() counts."""
-        return [getattr(self, field) for field in (*get_args(CountedField), *_NAMED)]
+        return [getattr(self, field) for field in (*_COUNTED, *_NAMED)]
 
     def count(self, answers: PageHandlers, shown: TabView, language: Language) -> list[Any]:
         """For the counted components: the values there are in the library under the other conditions, with how many
@@ -131,15 +132,15 @@ class FilterPanel:
         asked, store = shown.asked, answers.searcher.store
         updates = []
         try:
-            for field in get_args(CountedField):
+            for field in _COUNTED:
                 counts = store.count_values(field, _replace(asked, field, "").filter)
                 values = list(counts)[:_MAX_CHOICES]
                 chosen = getattr(asked, field)
                 values += [chosen] if chosen and chosen not in values else []
                 updates.append(_offer_counted([(v, v) for v in values], counts, language))
-            for field, kinds in _NAMED.items():
+            for name, kinds in _NAMED.items():
                 named = [(translate(language, word), value) for word, value in kinds]
-                counts = {value: store.count_images(_replace(asked, field, value).filter) for _, value in kinds}
+                counts = {value: store.count_images(_replace(asked, name, value).filter) for _, value in kinds}
                 updates.append(_offer_counted(named, counts, language))
         except ImageSearchError:
             return [gr.skip()] * len(self.counted)  # the search beside it says what is wrong

@@ -11,8 +11,8 @@ from PIL import Image
 
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import open_image, read_small_preview
-from image_search.records import ImageRecord
 from image_search.registration.reader import ImageReader
+from image_search.search.duplicates import DuplicateGroup
 from image_search.search.searcher import PAGE_SIZE, Plan, Query, Searcher, SearchResult
 from image_search.search.tagging import Tag
 from image_search.ui import html as render
@@ -31,7 +31,7 @@ class TabView:
     tiles: tuple[render.Tile, ...] = ()
     has_match: bool | None = None  # whether anything stood out on the first page
     away: bool = False
-    groups: tuple[tuple[ImageRecord, ...], ...] = ()  # of the same picture, when copies are looked at
+    groups: tuple[DuplicateGroup, ...] = ()  # of the same picture, when copies are looked at
 
     @property
     def is_newest(self) -> bool:
@@ -102,13 +102,18 @@ class PageHandlers:
             return render_problem(error, language)
         return render_details(image, _find_tile(view, image_id), self._find_tags(image_id), language)
 
-    def save_text(self, image_id: int, description: str, keywords: str, view: TabView, language: Language) -> str:
-        """Keep the caption and the keywords a person typed. The dialog with what the store holds now."""
+    def save_text(
+        self, image_id: int, description: str | None, keywords: str | None, view: TabView, language: Language
+    ) -> str:
+        """Keep the caption and the keywords a person typed; None was not changed. The dialog as it is now."""
         store = self.searcher.store
         try:
-            former = store.get_image(image_id).text
-            text = replace(former, description=description.strip() or None, keywords=parse_keywords(keywords))
-            store.set_text(image_id, text)
+            edits = store.get_image(image_id).edits
+            if description is not None:
+                edits = replace(edits, description=description.strip())
+            if keywords is not None:
+                edits = replace(edits, keywords=parse_keywords(keywords))
+            store.set_edits(image_id, edits)
             image = store.get_image(image_id)
         except ImageSearchError as error:
             return render_problem(error, language)
@@ -116,10 +121,10 @@ class PageHandlers:
         return render_details(image, _find_tile(view, image_id), self._find_tags(image_id), language, said)
 
     def delete(self, image_ids: Sequence[int], view: TabView, language: Language) -> PageUpdate:
-        """Remove images; the others stay where they are."""
+        """Move images to the trash; the others stay where they are."""
 
         def remove() -> PageUpdate:
-            self.searcher.store.delete_images(image_ids)
+            self.searcher.store.trash_images(image_ids)
             plan = view.plan or Plan()
             result = self.searcher.rank(plan, max(PAGE_SIZE, len(view.tiles)))
             return self._show(result, replace(view, plan=plan, tiles=()), language)
@@ -190,7 +195,7 @@ class PageHandlers:
             if has_match is False:
                 title, hint = translate(language, "no_match"), translate(language, "no_match_hint")
                 results = render.render_message(title, hint, "notice") + results
-        elif result.total and not plan.is_newest and plan.filter.is_empty:
+        elif not plan.is_newest and plan.filter.is_empty and self.searcher.store.count_images():
             results = render.render_message(
                 translate(language, "not_embedded"), translate(language, "not_embedded_hint")
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,9 @@ from html import escape
 from itertools import accumulate
 from pathlib import PurePath
 
+from image_search.images import make_printable
 from image_search.records import ImageRecord, ImageText
+from image_search.search.duplicates import DuplicateGroup
 from image_search.search.searcher import FoundBy, FoundHit
 from image_search.search.tagging import Tag
 from image_search.ui.messages import Language, translate
@@ -136,7 +137,6 @@ def render_summary(title: str, detail: str, filtered: str, address: str) -> str:
 
 
 _MAX_DRAWN = 8_000_000  # bytes; a larger original waits for its link, the preview is shown
-_LONGEST_KEYWORD, _MOST_KEYWORDS = 100, 100
 
 
 def render_details(
@@ -153,16 +153,16 @@ def render_details(
         f'<div class="facts" data-image="{image.image_id}"><dl>{name}</dl>'
         f'<p class="actions"><button type="button" class="similar">{_say(language, "show_similar")}</button>'
         f'<a href="{original}" target="_blank" rel="noopener">{_say(language, "original")}</a></p>'
-        f"<dl>{facts}</dl>{_render_form(image.text, language, said)}"
+        f"<dl>{facts}</dl>{_render_form(image, language, said)}"
         f"<dl>{''.join(_render_file(image, language))}</dl>{_render_delete(language)}</div>"
         f'<button type="button" class="close" aria-label="{_say(language, "close")}">×</button>'
     )
 
 
 def parse_keywords(text: str) -> tuple[str, ...]:
-    """Keywords as typed, separated by commas (of either language) or line ends; each once, in their order."""
-    words = (" ".join(word.split())[:_LONGEST_KEYWORD] for word in re.split(r"[,、，;；\n]", text))
-    return tuple(dict.fromkeys(word for word in words if word))[:_MOST_KEYWORDS]
+    """Keywords as typed, one a line, whatever other characters they have; each once, in their order."""
+    words = (line.strip() for line in text.split("\n"))
+    return tuple(dict.fromkeys(word for word in words if word))
 
 
 def _render_stage(image: ImageRecord, original: str, language: Language) -> str:
@@ -217,14 +217,15 @@ def _render_generation(text: ImageText, language: Language) -> Iterator[str]:
         yield f"<details><summary>{_say(language, 'whole_prompt')}</summary><pre>{whole}</pre></details>"
 
 
-def _render_form(text: ImageText, language: Language, said: str) -> str:
-    keywords = escape("、".join(text.keywords) if language == "ja" else ", ".join(text.keywords))
+def _render_form(image: ImageRecord, language: Language, said: str) -> str:
+    keywords = escape("\n".join(image.keywords))
+    rows = min(len(image.keywords) + 1, 6)
     done = f'<span class="said" role="status">{escape(said)}</span>' if said else ""
     return (
         f'<form class="texts"><label>{_say(language, "caption")}'
-        f'<textarea name="description" rows="3">{escape(text.description or "")}</textarea></label>'
-        f'<label>{_say(language, "keywords")}<input name="keywords" autocomplete="off" value="{keywords}" '
-        f'placeholder="{_say(language, "keywords_placeholder")}"></label>'
+        f'<textarea name="description" rows="3">{escape(image.description or "")}</textarea></label>'
+        f'<label>{_say(language, "keywords")}<textarea name="keywords" rows="{rows}" autocomplete="off" '
+        f'placeholder="{_say(language, "keywords_placeholder")}">\n{keywords}</textarea></label>'
         f'<button type="submit">{_say(language, "save")}</button>{done}</form>'
     )
 
@@ -238,7 +239,7 @@ def _render_file(image: ImageRecord, language: Language) -> Iterator[str]:
         yield _render_fact("camera", " · ".join(filter(None, (text.camera, text.lens))), language)
     yield _render_fact("registered_at", f"{_describe_time(image.upload_date)} UTC", language)
     if image.file_path:
-        yield _render_fact("folder", str(PurePath(image.file_path).parent), language)
+        yield _render_fact("folder", _describe_folder(image.file_path), language)
 
 
 def _render_delete(language: Language) -> str:
@@ -262,6 +263,10 @@ def describe_size(image: ImageRecord) -> str:
     return f"{image.width:,} × {image.height:,} px · {weight} · {image.file_type.removeprefix('image/').upper()}"
 
 
+def _describe_folder(file_path: str) -> str:
+    return make_printable(str(PurePath(file_path).parent))
+
+
 def _describe_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M")
 
@@ -270,11 +275,11 @@ def _say(language: Language, key: str) -> str:
     return escape(translate(language, key))
 
 
-# Groups of pictures that are the same picture, to choose from: the largest stays, nothing goes without a click.
+# Groups of pictures that are the same picture, to choose from: the best stays, nothing goes without a click.
 
 
-def render_duplicates(groups: Sequence[Sequence[ImageRecord]], language: Language) -> str:
-    """One row a group, every picture but the first marked; a button deletes what is marked."""
+def render_duplicates(groups: Sequence[DuplicateGroup], language: Language) -> str:
+    """One row a group, every picture but the first marked; a button moves what is marked to the trash."""
     if not groups:
         return render_message(translate(language, "no_duplicates"))
     rows = "".join(_render_group(group, language) for group in groups)
@@ -287,12 +292,18 @@ def render_duplicates(groups: Sequence[Sequence[ImageRecord]], language: Languag
     )
 
 
-def _render_group(group: Sequence[ImageRecord], language: Language) -> str:
+def _render_group(group: DuplicateGroup, language: Language) -> str:
     items = []
-    for place, image in enumerate(group):
+    for place, (image, date) in enumerate(zip(group.images, group.dates, strict=True)):
+        facts = [describe_size(image), f"{date:%Y-%m-%d}"]
+        facts += [_describe_folder(image.file_path)] if image.file_path else []
+        facts += [] if place else [translate(language, f"kept_{group.kept_because}")]
+        shown = "<br>".join(map(escape, facts))
         mark = (
             f'<label><input type="checkbox" name="image" value="{image.image_id}"{" checked" if place else ""}>'
-            f"{escape(translate(language, 'mark_for_deletion'))}</label><small>{escape(describe_size(image))}</small>"
+            f"{escape(translate(language, 'mark_for_deletion'))}</label><small>{shown}</small>"
         )
         items.append(f"<li>{render_tile(Tile.of_image(image), False, language)}{mark}</li>")
-    return f'<ul class="tiles">{"".join(items)}</ul>'
+    image_ids = ",".join(str(image.image_id) for image in group.images)
+    keep = f'<button type="button" class="keep" data-images="{image_ids}">{_say(language, "keep_all")}</button>'
+    return f'<ul class="tiles">{"".join(items)}</ul><p>{keep}</p>'

@@ -11,8 +11,8 @@ import gradio as gr
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import read_file
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import clean_name, register_upload
-from image_search.search.duplicates import DuplicateSearch, find_duplicates
+from image_search.registration.uploads import UploadedImage, clean_name, register_upload
+from image_search.search.duplicates import DuplicateSearch, find_duplicates, keep_all
 from image_search.search.searcher import Searcher
 from image_search.ui import html as render
 from image_search.ui.components import UploadedFile, build_upload_box
@@ -43,10 +43,10 @@ def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[Up
     yield report
     for file in files:
         try:
-            if _register_upload(searcher, reader, file):
-                report = replace(report, registered=report.registered + 1)
-            else:
+            if _register_upload(searcher, reader, file).outcome == "known":
                 report = replace(report, known=report.known + 1)
+            else:
+                report = replace(report, registered=report.registered + 1)
         except UnreadableImage as error:
             # Where this computer keeps uploads means nothing to the person, and is nobody's business.
             sentence = str(error).replace(file.path, clean_name(file.name))
@@ -54,11 +54,10 @@ def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[Up
         yield report
 
 
-def _register_upload(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> bool:
-    """Whether the file was new."""
+def _register_upload(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> UploadedImage:
     data = read_file(file.path)
     store, model = searcher.store, searcher.model
-    return register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)[1]
+    return register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)
 
 
 _MAX_GROUPS = 200  # shown at once; the rest is found again when these are done
@@ -104,20 +103,30 @@ class MaintenancePanel:
             yield render_problem(error, language), None
 
     def delete(self, image_ids: Sequence[int], view: TabView, language: Language) -> PageUpdate:
-        """Delete pictures of the groups shown, and show the groups that are left."""
+        """Move pictures of the groups shown to the trash, and show the groups that are left."""
         try:
-            self.answers.searcher.store.delete_images(image_ids)
+            self.answers.searcher.store.trash_images(image_ids)
         except ImageSearchError as error:
             return PageUpdate(view, "", render_problem(error, language), False)
-        gone = set(image_ids)
-        left = (tuple(image for image in group if image.image_id not in gone) for group in view.groups)
-        groups = tuple(group for group in left if len(group) > 1)
+        groups = tuple(left for group in view.groups if (left := group.without(image_ids)))
+        return show_groups(DuplicateSearch(0, 0, groups, is_over=True), language)
+
+    def keep(self, image_ids: Sequence[int], view: TabView, language: Language) -> PageUpdate:
+        """Keep all pictures of a group shown, now and whenever duplicates are looked for, and show the other groups."""
+        chosen = set(image_ids)
+        kept = [group for group in view.groups if chosen == {image.image_id for image in group.images}]
+        try:
+            for group in kept:
+                keep_all(self.answers.searcher.store, group)
+        except ImageSearchError as error:
+            return PageUpdate(view, "", render_problem(error, language), False)
+        groups = tuple(group for group in view.groups if group not in kept)
         return show_groups(DuplicateSearch(0, 0, groups, is_over=True), language)
 
 
 def show_groups(found: DuplicateSearch, language: Language) -> PageUpdate:
     groups = found.groups[:_MAX_GROUPS]
-    tiles = tuple(render.Tile.of_image(image) for group in groups for image in group)
+    tiles = tuple(render.Tile.of_image(image) for group in groups for image in group.images)
     summary = render.render_summary(
         translate(language, "duplicates"), translate(language, "duplicate_groups", count=len(found.groups)), "", ""
     )

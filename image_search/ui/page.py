@@ -120,7 +120,7 @@ def build_page(answers: PageHandlers) -> gr.Blocks:  # noqa: C901, PLR0915  one 
             return gr.skip() if opened is None else opened
 
         def run_save(event: gr.EventData, request: gr.Request, tab: TabState) -> str:
-            typed = (str(event.description), str(event.keywords))
+            typed = getattr(event, "description", None), getattr(event, "keywords", None)
             return answers.save_text(int(event.image_id), *typed, tab.view, get_language(request))
 
         def run_delete(event: gr.EventData, request: gr.Request, tab: TabState) -> Updates:
@@ -128,6 +128,10 @@ def build_page(answers: PageHandlers) -> gr.Blocks:  # noqa: C901, PLR0915  one 
 
         def run_delete_marked(event: gr.EventData, request: gr.Request, tab: TabState) -> Updates:
             return delete(tab, [int(image_id) for image_id in event.image_ids], get_language(request))
+
+        def run_keep(event: gr.EventData, request: gr.Request, tab: TabState) -> Updates:
+            image_ids = [int(image_id) for image_id in event.image_ids]
+            return update(tab.change(lambda shown: upkeep.keep(image_ids, shown, get_language(request))))
 
         def delete(tab: TabState, image_ids: Sequence[int], language: Language) -> Updates:
             def act(shown: TabView) -> PageUpdate:
@@ -195,6 +199,7 @@ def build_page(answers: PageHandlers) -> gr.Blocks:  # noqa: C901, PLR0915  one 
         viewer.save_text(run_save, [tab], [viewer], **quiet | {"trigger_mode": "multiple"})
         viewer.delete_image(run_delete, [tab], outputs, **quiet | {"trigger_mode": "multiple"})
         results.delete_marked(run_delete_marked, [tab], outputs, **quiet)
+        results.keep_images(run_keep, [tab], outputs, **quiet)
         counting = quiet | {"trigger_mode": "always_last"}
         details.expand(run_count, [tab], choices.counted, **counting)
         summary.count_values(run_count, [tab], choices.counted, **counting)

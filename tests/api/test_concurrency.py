@@ -135,7 +135,7 @@ def test_a_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(sea
 
 
 def test_a_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: Searcher) -> None:
-    store = Stoppable(searcher.store, "find_latest", "read_preview")
+    store = Stoppable(searcher.store, "list_images", "read_preview")
     searcher.store = store  # type: ignore[assignment]
     app = build_small(searcher, store_gate=ConcurrencyLimiter("database", at_once=4, waiting=8, max_wait=60))
 
@@ -167,7 +167,7 @@ def test_a_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
         raise StoreUnavailable("The database at localhost:1521 does not answer. Start it and search again.")
 
     with monkeypatch.context() as away:
-        for name in ("search_embedding", "find_latest", "get_image", "get_images", "count_images"):
+        for name in ("search_embedding", "list_images", "get_image", "get_images", "count_images"):
             away.setattr(searcher.store, name, refuse)
         for _ in range(30):  # more than there are places: none is kept by a failure
             answer = client.post("/api/search", json=asked)

@@ -11,7 +11,8 @@ from PIL import Image, ImageColor
 
 from image_search.encoders.base import Embeddings
 from image_search.errors import TextNotSupported
-from image_search.records import ImageText, NewImage
+from image_search.records import ImageText, NewImage, SearchFilter
+from image_search.stores.base import ImageStore
 
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black", "orange", "purple")
 
@@ -100,6 +101,11 @@ def make_image(
 def make_images(count: int) -> list[NewImage]:
     """count different images."""
     return [make_image(f"image{number:04d}.png") for number in range(count)]
+
+
+def find_ids(store: ImageStore, file_name: str) -> list[int]:
+    """image_ids of the images of this name, the latest first."""
+    return [hit.image_id for hit in store.list_images(filter=SearchFilter(file_name=file_name))]
 
 
 def _make_seed(text: str) -> int:

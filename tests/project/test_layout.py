@@ -31,9 +31,9 @@ ALLOWED = {
     "encoders": BASE,
     "stores": BASE | {"originals"},
     "recognition": {"errors", "records"},
-    "registration": {"errors", "records", "images", "metadata", "encoders.base", "stores.base"},
+    "registration": {"errors", "records", "images", "metadata", "encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "encoders.base", "stores.base"},
-    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base"},
+    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text"},
     "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "web.background"},
     "web": BASE | {"signals", "images", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE

@@ -76,7 +76,7 @@ def describe(library: Path) -> dict[str, tuple[bytes, ...]]:
     with open_library(library) as store:
         model = store.find_current_model()
         assert model is not None
-        records = [hit.image for hit in store.find_latest(limit=10 * FILES)]
+        records = [hit.image for hit in store.list_images(limit=10 * FILES)]
         assert dict(store.get_status().models) == {model: len(records)}
         found = {
             record.content_sha256: (

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from image_search.errors import UnreadableImage
-from image_search.registration.files import find_files, find_missing_files
+from image_search.registration.files import find_files
 from image_search.registration.registrar import Registrar
 from image_search.registration.watching import watch_folders
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
-from tests.fakes import FakeEncoder
+from tests.fakes import FakeEncoder, find_ids
 
 
 @pytest.fixture
@@ -39,6 +38,12 @@ def make_picture(path: Path, colour: str = "red") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), colour).save(path)
     return path
+
+
+def age(folder: Path) -> None:
+    """As if the files had been there for a long time."""
+    for path in folder.iterdir():
+        os.utime(path, (10**9, 10**9))
 
 
 def list_names(*paths: Path, **options: tuple[int, int]) -> list[str]:
@@ -117,7 +122,7 @@ def test_odd_names_are_found_and_registered(tmp_path: Path, store: ImageStore) -
     total = len(find_files([tmp_path / "p"]).files)
     report = Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p"]))
     assert (report.registered, report.failed) == (total, 0)
-    assert store.find_by_file_name("が.png") != []
+    assert find_ids(store, "が.png") != []
     assert Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p"])).known == total
 
 
@@ -152,6 +157,7 @@ class Looks(threading.Event):
 def test_watching_registers_what_appears_and_tells_what_vanishes(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
     first, second = make_picture(folder / "1.png"), folder / "2.png"
+    age(folder)
     told: list[str] = []
     stop = Looks(lambda: make_picture(second, "blue"), lambda: first.unlink(), lambda: None)
     registrar = Registrar(store, FakeEncoder(), on_message=told.append)
@@ -169,6 +175,23 @@ def test_a_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, stor
     told: list[str] = []
     watch_folders([folder], Registrar(store, FakeEncoder()), Looks(lambda: shutil.rmtree(folder)), told.append)
     assert len(told) == 11 and told[10] == "So have 20 other files."
+
+
+def test_a_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp_path: Path, store: ImageStore) -> None:
+    folder = tmp_path / "p"
+    make_picture(folder / "0.png", "green")
+    age(folder)
+    whole = make_picture(tmp_path / "whole.png").read_bytes()
+    path = make_file(folder / "1.png", whole[:20])
+    registrar = Registrar(store, FakeEncoder())
+    counts: list[int] = []
+
+    def grow() -> None:
+        counts.append(registrar.report.registered)
+        make_file(path, whole)
+
+    watch_folders([folder], registrar, Looks(grow, lambda: None), print)
+    assert counts == [1] and (registrar.report.registered, registrar.report.failed) == (2, 0)
 
 
 def test_a_file_that_still_grows_is_left_for_the_next_look(tmp_path: Path, store: ImageStore) -> None:
@@ -193,25 +216,3 @@ def test_watching_tells_a_bad_file_once(tmp_path: Path, store: ImageStore) -> No
     registrar = Registrar(store, FakeEncoder(), on_message=told.append)
     watch_folders([tmp_path / "p", tmp_path / "none"], registrar, Looks(print, print), told.append)
     assert len(told) == 2 == registrar.report.failed
-
-
-# --- pruning ----------------------------------------------------------------------------------------------------------
-
-
-def test_images_whose_file_is_gone_are_found_below_their_folder_only(tmp_path: Path, store: ImageStore) -> None:
-    paths = [make_picture(tmp_path / name, colour) for name, colour in (("p/1.png", "red"), ("p/2.png", "blue"))]
-    other = make_picture(tmp_path / "q" / "3.png", "lime")
-    Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p", tmp_path / "q"]))
-    assert find_missing_files(store, tmp_path / "p") == []
-    paths[0].unlink()
-    other.unlink()
-    assert [record.file_path for record in find_missing_files(store, tmp_path / "p")] == [str(paths[0])]
-
-
-def test_a_folder_that_is_missing_or_empty_is_taken_for_a_disk_that_is_not_mounted(
-    tmp_path: Path, store: ImageStore
-) -> None:
-    (tmp_path / "empty").mkdir()
-    for name in ("empty", "missing"):
-        with pytest.raises(UnreadableImage, match="is missing or empty"):
-            find_missing_files(store, tmp_path / name)

@@ -83,6 +83,8 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == {
         "registered": 5,
         "already_known": 1,
+        "updated": 0,
+        "deleted_earlier": 0,
         "failed": 1,
         "moved": 0,
         "embedded": 0,
@@ -172,9 +174,9 @@ def test_pruning_lists_first_and_removes_only_with_yes(folder: Path, capsys: pyt
     capsys.readouterr()
     assert run("--prune", folder) == 0
     output = capsys.readouterr()
-    assert output.out == f"4\t{folder}/3.png\n" and "--yes removes them" in output.err
+    assert output.out == f"4\t{folder}/3.png\n" and "--yes moves their images to the trash" in output.err
     assert run("--prune", folder, "--yes") == 0
-    assert "1 images removed." in capsys.readouterr().err
+    assert "1 images moved to the trash." in capsys.readouterr().err
     with open_store(Settings.load(env_file=None)) as store:
         assert store.count_images() == 4
 

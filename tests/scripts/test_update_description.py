@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from image_search.images import hash_bytes
-from image_search.records import ImageText, NewImage
+from image_search.records import Edits, ImageText, NewImage
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
+from tests.fakes import find_ids
 from tests.fakes.images_with_text import INFOTEXT, make_exif, make_image, make_jpeg, make_png_of
 
 SCRIPT = "update_description_by_extracted_text_chunk.py"
@@ -61,7 +62,7 @@ def run(url: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def read_text(store: ImageStore, name: str) -> ImageText:
-    return store.get_image(store.find_by_file_name(name)[0]).text
+    return store.get_image(find_ids(store, name)[0]).text
 
 
 def test_texts_are_stored_with_a_line_for_each_file_and_a_summary(url: str, store: ImageStore, folder: Path) -> None:
@@ -113,8 +114,18 @@ def test_a_changed_picture_whose_name_several_have_changes_none_of_them(
     assert "2 images have its name" in done.stderr
 
 
+def test_what_a_person_said_stays_whatever_the_file_says(url: str, store: ImageStore, folder: Path) -> None:
+    [image_id] = find_ids(store, "caption.jpg")
+    edits = Edits("typed in", tuple(f"keyword {number}" for number in range(1000)), 5)
+    store.set_edits(image_id, edits)
+    assert run(url, folder).returncode == 0
+    image = store.get_image(image_id)
+    assert (image.edits, image.description, image.text.description) == (edits, "typed in", "夕焼けの海")
+    assert image.keywords == edits.keywords
+
+
 def test_a_file_that_says_nothing_leaves_what_a_person_wrote(url: str, store: ImageStore, folder: Path) -> None:
-    store.set_text(store.find_by_file_name("nothing.png")[0], ImageText(description="typed in"))
+    store.set_text(find_ids(store, "nothing.png")[0], ImageText(description="typed in"))
     assert run(url, folder).returncode == 0
     assert read_text(store, "nothing.png").description == "typed in"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from image_search.images import decode_image, make_preview
 from image_search.records import NewImage
-from image_search.search.duplicates import compute_difference_hash, find_duplicates
+from image_search.search.duplicates import compute_fingerprint, find_duplicates
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -47,7 +47,7 @@ def register(searcher: Searcher, *pictures: tuple[Image.Image, NewImage]) -> Non
 def list_groups(searcher: Searcher) -> list[list[str]]:
     *_, last = find_duplicates(searcher)
     assert last.is_over
-    return [[image.file_name for image in group] for group in last.groups]
+    return [[image.file_name for image in group.images] for group in last.groups]
 
 
 def test_copies_saved_smaller_or_worse_are_one_group_largest_first(searcher: Searcher) -> None:
@@ -89,9 +89,9 @@ def test_an_image_without_embedding_is_passed_over(searcher: Searcher) -> None:
 def test_the_hash_hardly_changes_with_size_and_quality() -> None:
     scene = make_scene(5)
     first, second = (
-        compute_difference_hash(save_image(picture, "a.jpg", quality=quality).preview)
+        compute_fingerprint(save_image(picture, "a.jpg", quality=quality).preview).bits
         for picture, quality in ((scene, 95), (scene.resize((200, 150)), 40))
     )
     assert (first ^ second).bit_count() <= 3
-    unlike = compute_difference_hash(save_image(make_scene(6), "b.jpg").preview)
+    unlike = compute_fingerprint(save_image(make_scene(6), "b.jpg").preview).bits
     assert (first ^ unlike).bit_count() > 15

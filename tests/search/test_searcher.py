@@ -14,7 +14,7 @@ from image_search.records import ImageText, NewImage, SearchFilter
 from image_search.search.searcher import Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, FakeEncoder, find_ids, make_image, make_picture, make_picture_bytes
 
 
 def make_coloured_image(colour: str) -> NewImage:
@@ -140,7 +140,7 @@ def test_the_weight_moves_between_words_and_picture(searcher: Searcher) -> None:
 
 
 def test_similar_ones_come_without_the_image_itself_and_without_the_encoder(searcher: Searcher) -> None:
-    [red] = searcher.store.find_by_file_name("red.png")
+    [red] = find_ids(searcher.store, "red.png")
     calls = len(searcher.encoder.calls)
     result = searcher.search(Query(like=red))
     assert len(searcher.encoder.calls) == calls
@@ -191,7 +191,7 @@ def test_quoted_words_must_occur(searcher: Searcher) -> None:
 def test_pages_of_a_fused_ranking_cover_the_library_once(searcher: Searcher) -> None:
     prompts = {f"{number:03}.png": "a fox" if number % 3 else "a dog" for number in range(140)}
     register_prompts(searcher, prompts)
-    [left_out] = searcher.store.find_by_file_name("000.png")
+    [left_out] = find_ids(searcher.store, "000.png")
     for query, expected in ((Query("fox"), 150), (Query(like=left_out), 149)):
         plan = searcher.plan(query)
         pages = [searcher.rank(plan, 16, offset) for offset in range(0, 160, 16)]

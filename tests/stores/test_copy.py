@@ -13,15 +13,18 @@ import pytest
 import register_images
 from image_search.cli.register import choose_source
 from image_search.errors import StoreError, StoreUnavailable
-from image_search.records import ImageText
+from image_search.records import Edits, ImageText, RecognizedText, SearchFilter, TextLine
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import copy_library
+from tests.contract.frames import make_frame
 from tests.fakes import engines, make_embeddings, make_image
 from tests.fakes.engines import each_other_engine
 
 COUNT = 150
+ALL = COUNT + 6  # with the trash and the frames, without what was deleted for good
+EMBEDDINGS = ALL + 78
 OPTIONS = {"file_path": "/photos/a.png", "modified_ns": 2**62 + 1, "width": 640, "height": 480}
 TEXT = ImageText(
     generation_prompt="富士山, masterpiece\nSteps: 20",
@@ -50,53 +53,73 @@ def new_library(tmp_path: Path) -> Iterator[Callable[[str], ImageStore]]:
 
 @pytest.fixture
 def source(new_library: Callable[[str], ImageStore]) -> ImageStore:
-    """150 images with embeddings of two models, the second current; some have been deleted again."""
+    """152 live images, 4 in the trash, two models, the second current, and everything that a person may have done."""
     store = new_library("source")
     first = store.get_or_create_model("fake", "1", 16)
     second = store.get_or_create_model("large", "2", 32)
-    images = [make_image("富士山.png", TEXT, **OPTIONS), *(make_image(f"{n}.png") for n in range(1, COUNT + 2))]
+    images = [make_image("富士山.png", TEXT, **OPTIONS), *(make_image(f"{n}.png") for n in range(1, COUNT + 6))]
+    images[7] = replace(images[7], recipe=2, dominant_color="#010203", is_incomplete=True)
+    images += [make_frame(500), make_frame(1000)]
     images = [replace(image, upload_date=datetime(2024, 5, 6, 7, 8, n % 60, n)) for n, image in enumerate(images)]
-    image_ids = store.add_images(first.model_id, images, make_embeddings(COUNT + 2))
-    store.add_embeddings(second.model_id, image_ids[::2], make_embeddings(COUNT + 2, 32)[::2])
+    image_ids = store.add_images(first.model_id, images, make_embeddings(len(images)))
+    store.add_embeddings(second.model_id, image_ids[::2], make_embeddings(len(images), 32)[::2])
     store.set_current_model(second.model_id)
-    store.delete_images(image_ids[3:5])
+    store.set_path(image_ids[0], "/copies/caf\udce9.png", len(images[0].data or b""), 5)
+    store.set_edits(image_ids[0], Edits("孫と", ("Paris, France", "家族"), 5))
+    store.set_edits(image_ids[1], Edits("", (), 0))
+    store.set_recognized(
+        image_ids[2], RecognizedText("reader 1", "出口", (TextLine("出口", 0.5, (0.0, 0.25, 0.5, 1.0)),))
+    )
+    store.set_recognized(image_ids[8], RecognizedText("reader 1", ""))
+    store.set_setting("groups.1", "kept")
+    store.delete_images(image_ids[3:5])  # remembered
+    store.set_path(image_ids[5], "/gone/5.png", 1, 1)
+    store.set_edits(image_ids[6], Edits("in the trash"))
+    store.trash_images(image_ids[6:7])
+    store.trash_images([image_ids[5], image_ids[9]], "gone")
+    store.trash_images(image_ids[-1:])
     return store
 
 
 def describe(store: ImageStore) -> list[tuple[object, ...]]:
-    """Everything a store knows, image by image in their order, but for the ids."""
+    """Everything a store knows, image by image in their order, but for the ids and the time of deletion."""
     models = store.list_models()
     library: list[tuple[object, ...]] = [
         (model.name, model.version, model.dimension, model.is_current) for model in models
     ]
-    lacking = {model.model_id: store.find_images_without_embedding(model.model_id, limit=10_000) for model in models}
-    for image_id in store.list_image_ids(limit=10_000):
+    outdated = {
+        model.model_id: store.find_images_without_embedding(model.model_id, limit=10_000, min_recipe=2)
+        for model in models
+    }
+    trash = [hit.image_id for hit in store.list_trash(10_000)]
+    for image_id in sorted([*store.list_image_ids(limit=10_000), *trash]):
         record = store.get_image(image_id)
-        embeddings = []
-        for model in models:
-            if image_id not in lacking[model.model_id]:
-                embeddings.append((model.name, store.get_embedding(image_id, model.model_id).tobytes()))
-        file = store.find_known_files([record.file_path]) if record.file_path else {}
+        embeddings = [store.get_embeddings([image_id], model.model_id) for model in models]
+        files = store.find_known_files(record.paths)
         library.append(
             (
-                replace(record, image_id=0),
-                store.read_original(image_id),
+                replace(record, image_id=0, deleted_at=None),
+                None if record.frame else store.read_original(image_id),
                 store.read_preview(image_id),
-                [known.modified_ns for known in file.values()],
-                embeddings,
+                store.get_recognized(image_id),
+                [(known.byte_size, known.modified_ns) for known in files.values()],
+                [[row.tobytes() for row in found.values()] for found in embeddings],
+                [image_id in found for found in outdated.values()],
             )
         )
-    return library
+    library += [(one.content_sha256, one.deleted_at, *sorted(one.paths)) for one in store.list_deleted()]
+    return [*library, *sorted(store.list_settings().items())]
 
 
 def test_a_copy_is_equal_and_a_second_one_adds_nothing(source, new_library):
     target = new_library("target")
     report = copy_library(source, target)
-    assert (report.images, report.added_images, report.added_embeddings) == (COUNT, COUNT, COUNT + 75)
+    assert (report.images, report.added_images, report.added_embeddings) == (ALL, ALL, EMBEDDINGS)
     assert (report.failures, report.images_without_embedding) == ([], 0)
     assert describe(target) == describe(source)
     again = copy_library(source, target)
-    assert (again.added_images, again.added_embeddings, again.embeddings_already_there) == (0, 0, COUNT + 75)
+    assert (again.added_images, again.added_embeddings, again.embeddings_already_there) == (0, 0, EMBEDDINGS)
+    assert describe(target) == describe(source)
 
 
 def test_an_interrupted_copy_goes_on(source, new_library):
@@ -108,27 +131,69 @@ def test_an_interrupted_copy_goes_on(source, new_library):
 
     with pytest.raises(KeyboardInterrupt):
         copy_library(source, target, interrupt)
-    assert target.count_images() == 64
-    assert copy_library(source, target).added_images == COUNT - 64
+    assert target.count_images() + target.get_status().trash_count == 64
+    assert copy_library(source, target).added_images == ALL - 64
+    assert describe(target) == describe(source)
+
+
+def test_a_copy_killed_before_the_trash_is_filled_goes_on(source, new_library, monkeypatch):
+    target = new_library("target")
+
+    def trash_images(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "trash_images", trash_images)
+        with pytest.raises(KeyboardInterrupt):
+            copy_library(source, target)
+    assert target.get_status().trash_count == 0
+    copy_library(source, target)
     assert describe(target) == describe(source)
 
 
 def test_what_the_target_has_of_its_own_stays(source, new_library):
     target = new_library("target")
     own = target.get_or_create_model("own", "1", 8)
-    [image_id] = target.add_images(
-        own.model_id, [make_image("1.png", ImageText(description="mine"))], make_embeddings(1, 8)
-    )
+    images = [
+        make_image("1.png", ImageText(description="mine"), file_path="/mine/1.png"),
+        make_image("own.png", file_path="/photos/a.png"),  # a path of the source, too
+        make_image("10.png"),
+        make_image("11.png"),
+        make_image("6.png"),  # in the trash of the source
+    ]
+    image_ids = target.add_images(own.model_id, images, make_embeddings(5, 8))
+    target.trash_images(image_ids[2:3], "gone")
+    target.delete_images(image_ids[3:4])
+    target.set_setting("groups.1", "own")
     report = copy_library(source, target)
-    assert report.added_images == COUNT - 1
-    assert target.get_image(image_id).text.description == "mine"
+    assert report.added_images == ALL - 4
+    assert report.images_deleted_there == 1
+    record = target.get_image(image_ids[0])
+    assert (record.description, record.edits, record.paths) == ("mine", Edits(), ("/mine/1.png",))
+    assert target.get_image(image_ids[1]).paths == ("/photos/a.png",)
+    assert target.get_image(image_ids[2]).trash_reason == "gone"
+    assert target.find_known_hashes([images[3].content_sha256]) == {}
+    assert target.get_image(image_ids[4]).trash_reason is None
+    assert target.list_settings("groups.") == {"groups.1": "own"}
     assert target.find_current_model() == own
     copied = next(model for model in target.list_models() if model.name == "fake")
-    assert np.array_equal(target.get_embedding(image_id, copied.model_id), make_embeddings(2)[1])
+    assert np.array_equal(target.get_embedding(image_ids[0], copied.model_id), make_embeddings(2)[1])
+    [mountain] = target.list_images(filter=SearchFilter(file_name="caf\\udce9.png"))
+    assert mountain.image.paths == ("/copies/caf\udce9.png",)
+
+
+def test_an_embedding_that_is_older_than_its_preview_stays_so(source, new_library):
+    [image_id] = [hit.image_id for hit in source.list_images(filter=SearchFilter(file_name="8.png"))]
+    source.set_preview(image_id, b"new preview", None, 3)
+    first = source.list_models()[0]
+    target = new_library("target")
+    copy_library(source, target)
+    assert describe(target) == describe(source)
+    assert len(target.find_images_without_embedding(first.model_id, min_recipe=3)) == COUNT + 2
 
 
 def test_a_lost_original_is_reported_and_keeps_no_other_image(source, new_library, monkeypatch):
-    [lost] = source.find_by_file_name("7.png")
+    [lost] = [hit.image_id for hit in source.list_images(filter=SearchFilter(file_name="7.png"))]
     read = source.read_original
 
     def read_original(image_id):
@@ -138,7 +203,7 @@ def test_a_lost_original_is_reported_and_keeps_no_other_image(source, new_librar
 
     monkeypatch.setattr(source, "read_original", read_original)
     report = copy_library(source, new_library("target"))
-    assert report.added_images == COUNT - 1
+    assert report.added_images == ALL - 1
     assert set(report.failures) == {"The original of 7.png is missing."}
 
 
@@ -162,7 +227,7 @@ def test_an_image_of_no_model_stays_behind_and_is_counted(source, new_library):
     first, _ = source.list_models()
     source.remove_model(first.model_id)
     report = copy_library(source, new_library("target"))
-    assert (report.added_images, report.images_without_embedding) == (75, COUNT - 75)
+    assert (report.added_images, report.images_without_embedding) == (78, ALL - 78)
 
 
 @pytest.mark.usefixtures("source")
@@ -172,9 +237,15 @@ def test_the_program_copies_and_says_how_much(tmp_path, monkeypatch, capsys):
     url = f"sqlite:///{tmp_path}/source.db"
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/image_search.db")
     assert register_images.main(["--copy-from", url]) == 0
-    assert capsys.readouterr().out == "copied 150 images and 225 embeddings, already there 0 embeddings, failed 0\n"
+    assert (
+        capsys.readouterr().out
+        == f"copied {ALL} images and {EMBEDDINGS} embeddings, already there 0 embeddings, failed 0\n"
+    )
     assert register_images.main(["--copy-from", url]) == 0
-    assert capsys.readouterr().out == "copied 0 images and 0 embeddings, already there 225 embeddings, failed 0\n"
+    assert (
+        capsys.readouterr().out
+        == f"copied 0 images and 0 embeddings, already there {EMBEDDINGS} embeddings, failed 0\n"
+    )
     assert register_images.main(["--copy-from", f"sqlite:///{tmp_path}/image_search.db"]) == 2
     assert register_images.main(["--copy-from", f"sqlite:///{tmp_path}/empty.db"]) == 2
     assert "--copy-from" in capsys.readouterr().err

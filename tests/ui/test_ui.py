@@ -210,13 +210,24 @@ def test_words_for_an_image_only_model_are_answered_with_a_sentence(store: Image
 
 def test_caption_and_keywords_are_kept_and_found(answers: PageHandlers) -> None:
     [image_id, *_] = register_colours(answers.searcher)
-    said = answers.save_text(image_id, " 夕焼けの空 ", "旅行、海, 海,,", TabView(), "ja")
+    said = answers.save_text(image_id, " 夕焼けの空 ", "旅行\n海\n 海\n\nParis, France", TabView(), "ja")
     assert "保存しました" in said
-    text = answers.searcher.store.get_image(image_id).text
-    assert (text.description, text.keywords) == ("夕焼けの空", ("旅行", "海"))
+    image = answers.searcher.store.get_image(image_id)
+    assert (image.description, image.keywords) == ("夕焼けの空", ("旅行", "海", "Paris, France"))
     assert answers.search(SearchForm("旅行"), "ja").view.tiles[0].image_id == image_id
     answers.save_text(image_id, "", "", TabView(), "ja")
-    assert answers.searcher.store.get_image(image_id).text == ImageText()
+    image = answers.searcher.store.get_image(image_id)
+    assert (image.description, image.keywords, image.text) == (None, (), ImageText())
+
+
+def test_saving_a_caption_leaves_the_keywords_of_the_file(answers: PageHandlers) -> None:
+    [image_id, *_] = register_colours(answers.searcher)
+    keywords = ("Paris, France", "Smith, John", *(f"keyword {number}" for number in range(1000)))
+    answers.searcher.store.set_text(image_id, ImageText(description="of the file", keywords=keywords))
+    answers.save_text(image_id, "typed", None, TabView(), "ja")
+    image = answers.searcher.store.get_image(image_id)
+    assert (image.description, image.text.description) == ("typed", "of the file")
+    assert (image.keywords, image.edits.keywords) == (keywords, None)
 
 
 def test_a_deleted_picture_disappears_and_the_others_stay(answers: PageHandlers) -> None:
@@ -231,13 +242,14 @@ def test_a_deleted_picture_disappears_and_the_others_stay(answers: PageHandlers)
     ("typed", "keywords"),
     [
         ("", ()),
-        (" , 、;\n", ()),
-        ("a b,c", ("a b", "c")),
-        ("猫、犬，鳥；猫", ("猫", "犬", "鳥")),
-        ("x" * 300, ("x" * 100,)),
+        (" \n\t\r\n", ()),
+        ("a b\nc", ("a b", "c")),
+        ("Paris, France\r\nSmith, John\r\nParis, France", ("Paris, France", "Smith, John")),
+        ("猫、犬；鳥|a\x85b\u2028c", ("猫、犬；鳥|a\x85b\u2028c",)),
+        ("x" * 300, ("x" * 300,)),
     ],
 )
-def test_keywords_are_separated_by_commas_of_either_language(typed: str, keywords: tuple[str, ...]) -> None:
+def test_keywords_are_lines_with_any_other_character(typed: str, keywords: tuple[str, ...]) -> None:
     assert parse_keywords(typed) == keywords
 
 

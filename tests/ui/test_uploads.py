@@ -86,7 +86,7 @@ def test_copies_are_shown_with_the_largest_unmarked_and_go_with_a_click(upkeep: 
     assert found is not None
     assert found.results.count("checkbox") == 2
     assert found.results.count(" checked") == 1
-    [keep, go] = [image for group in found.view.groups for image in group]
+    [keep, go] = [image for group in found.view.groups for image in group.images]
     assert (keep.file_name, go.file_name) == ("large.jpg", "small.jpg")
     left = upkeep.delete([go.image_id], found.view, "ja")
     assert "重複している画像はありません" in left.results

@@ -2,6 +2,8 @@
 const findSimilar = (tile) => trigger('show_similar', { image_id: tile.dataset.image });
 
 element.addEventListener('click', (event) => {
+  const keep = event.target.closest('.keep');
+  if (keep) trigger('keep_images', { image_ids: keep.dataset.images.split(',') });
   const tile = event.target.closest('li')?.querySelector('.tile');
   if (!tile) return;
   if (event.target.closest('.similar')) findSimilar(tile);

@@ -7,6 +7,8 @@ document.body.append(dialog);
 const getTiles = () => [...document.querySelectorAll('#results .tile')];
 const getShown = () => dialog.querySelector('.facts')?.dataset.image;
 
+const isChanged = (field) => field.value !== field.defaultValue;
+
 function step(by) {
   const tiles = getTiles();
   const place = tiles.findIndex((tile) => tile.dataset.image === getShown());
@@ -73,8 +75,9 @@ dialog.addEventListener('click', (event) => {
 
 dialog.addEventListener('submit', (event) => {
   event.preventDefault();
-  const { description, keywords } = event.target.elements;
-  trigger('save_text', { image_id: getShown(), description: description.value, keywords: keywords.value });
+  // Only what was changed: the rest stays the file's.
+  const changed = ['description', 'keywords'].map((name) => event.target.elements[name]).filter(isChanged);
+  trigger('save_text', { image_id: getShown(), ...Object.fromEntries(changed.map(({ name, value }) => [name, value])) });
 });
 
 dialog.addEventListener('keydown', (event) => {
