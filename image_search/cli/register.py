@@ -39,7 +39,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
         store,
         encoder,
         batch_size=lambda: choose_batch_size(encoder, options.batch_size, console.say),
-        reader=ImageReader(settings.max_image_pixels, settings.read_gps),
+        reader=ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people),
         on_progress=console.show_progress,
         on_message=console.say,
         stop=stop,
@@ -185,7 +185,7 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
         for statement in create_schema(settings, options.print):
             print(statement if options.print else statement.splitlines()[0], flush=True)
     if options.migrate:
-        read_image = ImageReader(settings.max_image_pixels, settings.read_gps).read_bytes
+        read_image = ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people).read_bytes
         adopted = find_identity(settings) if options.adopt else None
         for sentence in migrate(settings, read_image, options.dry_run, adopted):
             print(sentence, flush=True)

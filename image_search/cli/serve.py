@@ -74,7 +74,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     registrar = Registrar(
         searcher.store,
         searcher.encoder,
-        reader=ImageReader(settings.max_image_pixels, settings.read_gps),
+        reader=ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people),
         on_progress=lambda done: report(done.done, done.total),
         on_message=lambda sentence: print(sentence, file=sys.stderr),
     )

@@ -5,6 +5,7 @@ Only the file's layer is written; what a person said of an image stays as it is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -64,7 +65,9 @@ def _read_text(path: str, read_gps: bool) -> _ReadText | TextUpdate:
         data = read_file(path)
     except UnreadableImage as error:
         return TextUpdate(path, "failed", warning=str(error))
-    text = read_image_text(data, sidecars=find_sidecars(Path(path)), read_gps=read_gps)
+    text = read_image_text(
+        data, sidecars=find_sidecars(Path(path)), read_gps=read_gps, file_name=os.path.basename(path)
+    )
     return _ReadText(path, hash_bytes(data), text)
 
 

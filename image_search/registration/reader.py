@@ -12,8 +12,10 @@ from PIL import Image
 
 from image_search.images import (
     MAX_IMAGE_PIXELS,
+    RECIPE,
     DecodedPicture,
     decode_image,
+    find_dominant_color,
     hash_bytes,
     make_preview,
     make_printable,
@@ -51,10 +53,14 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadOriginal:
-    """A registered image, and the picture its stored original holds."""
+    """A registered image, and what its stored original holds."""
 
     image_id: int
-    picture: Image.Image
+    decoded: DecodedPicture
+
+    @property
+    def picture(self) -> Image.Image:
+        return self.decoded.image
 
     @property
     def name(self) -> str:
@@ -71,10 +77,14 @@ class ReadOriginal:
 
 @dataclass(frozen=True)
 class ImageReader:
-    """How pictures are read. read_gps: whether the place where a photograph was taken is kept."""
+    """How images are read.
+
+    read_gps: whether the place of a photograph is kept. read_people: whether names of people become keywords.
+    """
 
     max_pixels: int = MAX_IMAGE_PIXELS
     read_gps: bool = False
+    read_people: bool = False
 
     def read_file(self, file: FoundFile, data: bytes, content_sha256: str) -> ReadFile:
         """Decode the bytes of a file, make its preview and find its texts. Raises UnreadableImage."""
@@ -94,7 +104,7 @@ class ImageReader:
 
     def read_original(self, image_id: int, data: bytes) -> ReadOriginal:
         """Decode a stored original. Raises UnreadableImage."""
-        return ReadOriginal(image_id, decode_image(data, f"Image {image_id}", self.max_pixels).image)
+        return ReadOriginal(image_id, decode_image(data, f"Image {image_id}", self.max_pixels))
 
     def _describe(
         self, data: bytes, file_name: str, content_sha256: str, picture: DecodedPicture, sidecars: Mapping[str, bytes]
@@ -107,5 +117,14 @@ class ImageReader:
             height=picture.height,
             data=data,
             preview=make_preview(picture),
-            text=read_image_text(data, sidecars=sidecars, read_gps=self.read_gps),
+            text=read_image_text(
+                data,
+                sidecars=sidecars,
+                read_gps=self.read_gps,
+                read_people=self.read_people,
+                file_name=file_name,
+            ),
+            is_incomplete=picture.is_incomplete,
+            dominant_color=find_dominant_color(picture),
+            recipe=RECIPE,
         )

@@ -21,7 +21,7 @@ import numpy as np
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import ImageNotFound, StoreError, StoreUnavailable, UnreadableImage
-from image_search.images import hash_bytes, read_file
+from image_search.images import RECIPE, find_dominant_color, hash_bytes, make_preview, read_file
 from image_search.records import EmbeddingModel
 from image_search.registration.changes import Candidate, ChangeDetector, NewContent, replace_content
 from image_search.registration.encoding import Encodable, EncodedBatch, concat_batches, encode_batch
@@ -162,10 +162,11 @@ class Registrar:
         self._add_copies()
         return self.report
 
-    def embed_missing(self, shard: tuple[int, int] = (1, 1)) -> RegistrationReport:
+    def embed_missing(self, shard: tuple[int, int] = (1, 1), repair: bool = False) -> RegistrationReport:
         """Give every registered image that lacks an embedding of this model one, from its stored original.
 
-        shard: (number, count); only this machine's share, by image_id. Raises as register does.
+        shard: (number, count); only this machine's share, by image_id. repair: embeddings and previews that an older
+        way of decoding made (images.RECIPE) are made again, too. Raises as register does.
         """
         model_id = self.model.model_id
         status = self._store.get_status()
@@ -173,12 +174,33 @@ class Registrar:
         self.report.total += max(0, status.image_count - embedded) // shard[1]
 
         def write(items: list[ReadOriginal], embeddings: Embeddings) -> None:
-            self._store.add_embeddings(model_id, [item.image_id for item in items], embeddings)
+            for item in items if repair else ():
+                self._replace_preview(item)
+            self._store.add_embeddings(model_id, [item.image_id for item in items], embeddings, RECIPE)
             self.report.embedded += len(items)
 
-        for _ in self._run(self._list_missing(shard), self._read_original, write):
+        for _ in self._run(self._list_missing(shard, RECIPE if repair else 0), self._read_original, write):
             self._on_progress(self.report)
+        if repair:
+            self._replace_old_previews(shard)
         return self.report
+
+    def _replace_old_previews(self, shard: tuple[int, int]) -> None:
+        """Previews whose embedding is new already."""
+        last = 0
+        while image_ids := self._patience.call(self._store.find_images_of_old_recipe, RECIPE, last):
+            last = image_ids[-1]
+            for image_id in image_ids:
+                if self._stop.is_set():
+                    return
+                read = self._read_original(image_id) if image_id % shard[1] == shard[0] - 1 else None
+                if isinstance(read, ReadOriginal):
+                    self._replace_preview(read)
+
+    def _replace_preview(self, item: ReadOriginal) -> None:
+        with suppress(ImageNotFound):  # deleted a moment ago
+            preview, color = make_preview(item.decoded), find_dominant_color(item.decoded)
+            self._patience.call(self._store.set_preview, item.image_id, preview, color, RECIPE)
 
     def _run(
         self,
@@ -282,11 +304,13 @@ class Registrar:
                         self._store.set_path, known[content_sha256], file.path, file.byte_size, file.modified_ns
                     )
 
-    def _list_missing(self, shard: tuple[int, int]) -> Iterator[int]:
+    def _list_missing(self, shard: tuple[int, int], min_recipe: int) -> Iterator[int]:
         number, count = shard
         last = 0
         while not self._stop.is_set():
-            image_ids = self._patience.call(self._store.find_images_without_embedding, self.model.model_id, last)
+            image_ids = self._patience.call(
+                self._store.find_images_without_embedding, self.model.model_id, last, min_recipe=min_recipe
+            )
             if not image_ids:
                 return
             yield from (image_id for image_id in image_ids if image_id % count == number - 1)

@@ -124,7 +124,7 @@ def check_bind_address(settings: Settings) -> str:
 
 def build_application(settings: Settings, searcher: Searcher, preparation: Warmup) -> ASGIApp:
     """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError."""
-    reader = ImageReader(settings.max_image_pixels, settings.read_gps)
+    reader = ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
     lifespan = _live_alone
