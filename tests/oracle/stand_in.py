@@ -12,7 +12,7 @@ import array
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ class StandIn:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = OFF")
         connection.create_function("VECTOR_DISTANCE", 2, _measure_distance, deterministic=True)
+        connection.create_function("UTC_NOW", 0, lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
         connection.create_function("ORA_HASH", 1, lambda value: int(value) * 2654435761 % 2**32, deterministic=True)
         connection.create_function("VECTOR_DIMENSION_COUNT", 1, lambda vector: vector and len(vector) // 4)
         connection.create_function("VECTOR_NORM", 1, _measure_length)
@@ -321,7 +322,7 @@ def _translate(statement: str) -> str:
             r"json_group_array(\1.\2) FROM (SELECT * FROM \5 ORDER BY \3\4) \1",
         ),
         (r" FROM dual\b", ""),
-        (r"SYS_EXTRACT_UTC\(SYSTIMESTAMP\)", "strftime('%Y-%m-%d %H:%M:%f000', 'now')"),
+        (r"SYS_EXTRACT_UTC\(SYSTIMESTAMP\)", "UTC_NOW()"),
         (r"FOR UPDATE", ""),
     ):
         statement = re.sub(pattern, replacement, statement)
@@ -342,7 +343,7 @@ def _translate_schema(statement: str) -> str:
         (r"(\w+) +RAW\((\d+)\)", r"\1 BLOB CHECK (length(\1) = \2)"),
         (r"VECTOR\(.*?\)", "BLOB"),
         (r"TIMESTAMP\(6\)", "TEXT"),
-        (r"DEFAULT SYS_EXTRACT_UTC\(SYSTIMESTAMP\)", "DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"),
+        (r"DEFAULT SYS_EXTRACT_UTC\(SYSTIMESTAMP\)", "DEFAULT (UTC_NOW())"),
         (r"(\w+) IS JSON", r"json_valid(\1)"),
         (r"CREATE OR REPLACE VIEW", "CREATE VIEW IF NOT EXISTS"),
     ):
@@ -359,6 +360,7 @@ def _translate_error(error: sqlite3.Error) -> oracledb.Error:
         ("CHECK", "ORA-02290"),
         ("locked", "ORA-00060"),
         ("no such table", "ORA-00942"),
+        ("user-defined function", "ORA-51808"),  # of all that are here, distances of two dimensions
     ):
         if text in str(error):
             return make_error(code, str(error))

@@ -46,12 +46,12 @@ from image_search.stores.base import (
 )
 from image_search.stores.oracle import sql, trash
 from image_search.stores.oracle.connection import Connections, Row, Session, T
-from image_search.stores.oracle.errors import OracleError, is_text_failure
+from image_search.stores.oracle.errors import OracleError, get_code, is_text_failure
 from image_search.stores.oracle.health import check_oracle
 from image_search.stores.oracle.images import (
     change_record,
     find_hashes,
-    get_record,
+    get_live_record,
     insert_image,
     insert_path,
     update_content,
@@ -166,7 +166,7 @@ class OracleStore(ImageStore):
 
     def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         def place(session: Session) -> None:
-            record = get_record(session, image_id)
+            record = get_live_record(session, image_id)
             insert_path(session, image_id, file_path, byte_size, modified_ns)
             if record.file_name != file_name:
                 update_record(session, replace(record, file_name=file_name))
@@ -230,16 +230,14 @@ class OracleStore(ImageStore):
 
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
         def change(session: Session) -> str:
-            record = get_record(session, image_id)
+            record = get_live_record(session, image_id)
             other, _ = find_hashes(session, [image.content_sha256]).get(image.content_sha256, (image_id, None))
             if other != image_id:
                 raise content_is_known(other)
             self._write_originals([image])
             update_content(session, replace_content(record, image), image, has_data=self.originals is None)
-            for statement in (sql.DELETE_EMBEDDINGS, sql.DELETE_PARKED):
-                session.execute(statement, {"image_id": image_id})
-            statement = sql.INSERT_EMBEDDING if record.deleted_at is None else sql.INSERT_PARKED_EMBEDDING
-            session.execute(statement, bind_embedding(image_id, model_id, embedding, image.recipe))
+            session.execute(sql.DELETE_EMBEDDINGS, {"image_id": image_id})
+            session.execute(sql.INSERT_EMBEDDING, bind_embedding(image_id, model_id, embedding, image.recipe))
             trash.forget(session, [image.content_sha256])
             return record.content_sha256
 
@@ -264,7 +262,7 @@ class OracleStore(ImageStore):
 
     def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
         def change(session: Session) -> None:
-            record = get_record(session, image_id)
+            record = get_live_record(session, image_id)
             session.execute(sql.SET_PREVIEW, {"preview": preview, "image_id": image_id})
             update_record(session, replace(record, dominant_color=dominant_color, recipe=recipe))
 
@@ -347,7 +345,14 @@ class OracleStore(ImageStore):
         return hits
 
     def _search_approximately(self, session: Session, binds: Mapping[str, object]) -> list[Row]:
-        return session.query(sql.SEARCH_APPROXIMATELY, binds) if self._indexes.look(session).vector else []
+        if not self._indexes.look(session).vector:
+            return []
+        try:
+            return session.query(sql.SEARCH_APPROXIMATELY, binds)
+        except OracleError as error:
+            if get_code(error) != "ORA-51808":
+                raise
+            return []  # the index has just been dropped, and a model of another dimension came
 
     def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         page = {"skip_rows": offset, "max_rows": limit}

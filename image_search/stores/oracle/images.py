@@ -31,17 +31,17 @@ def find_hashes(session: Session, hashes: Sequence[str]) -> dict[str, tuple[int,
     return {sha256.hex(): (image_id, deleted_at) for sha256, image_id, deleted_at in rows}
 
 
-def get_record(session: Session, image_id: int) -> ImageRecord:
-    """One record, live or in the trash. Raises ImageNotFound."""
-    rows = list(session.query_chunks(sql.get_records, [image_id]))
-    if not rows:
-        raise image_not_found(image_id)
-    return make_record(rows[0])
+def get_live_record(session: Session, image_id: int) -> ImageRecord:
+    """The record of a live image. Raises ImageNotFound."""
+    for record in map(make_record, session.query_chunks(sql.get_records, [image_id])):
+        if record.deleted_at is None:
+            return record
+    raise image_not_found(image_id)
 
 
 def change_record(session: Session, image_id: int, change: Callable[[ImageRecord], ImageRecord]) -> bool:
     """Write what a change makes of a record. Returns whether that is anything else. Raises ImageNotFound."""
-    record = get_record(session, image_id)
+    record = get_live_record(session, image_id)
     changed = change(record)
     if changed == record:
         return False

@@ -109,10 +109,6 @@ INSERT_EMBEDDING = """
 INSERT INTO image_embeddings (image_id, model_id, embedding, recipe)
 VALUES (:image_id, :model_id, :embedding, :recipe)"""
 
-INSERT_PARKED_EMBEDDING = """
-INSERT INTO trashed_embeddings (image_id, model_id, embedding, recipe)
-VALUES (:image_id, :model_id, :embedding, :recipe)"""
-
 # The image is looked up on the way, so that one deleted meanwhile is left out.
 REPLACE_EMBEDDING = """
 MERGE INTO image_embeddings e
@@ -125,10 +121,6 @@ WHEN NOT MATCHED THEN
 
 DELETE_EMBEDDINGS = """
 DELETE FROM image_embeddings
-WHERE image_id = :image_id"""
-
-DELETE_PARKED = """
-DELETE FROM trashed_embeddings
 WHERE image_id = :image_id"""
 
 FIND_IMAGES_WITHOUT_EMBEDDING = """
