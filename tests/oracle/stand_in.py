@@ -124,7 +124,7 @@ class StandIn:
         connection.create_function("ORA_HASH", 1, lambda value: int(value) * 2654435761 % 2**32, deterministic=True)
         connection.create_function("VECTOR_DIMENSION_COUNT", 1, lambda vector: vector and len(vector) // 4)
         connection.create_function("VECTOR_NORM", 1, _measure_length)
-        connection.create_function("CONTAINS", 2, contains, deterministic=True)
+        connection.create_function("CONTAINS", 3, contains, deterministic=True)
         return connection
 
 
@@ -386,7 +386,7 @@ def _measure_length(vector: bytes | None) -> float | None:
     return None if vector is None else float(np.linalg.norm(np.frombuffer(vector, np.float32)))
 
 
-def contains(text: str, query: str) -> int:
+def contains(text: str, query: str, _: int) -> int:
     """Oracle Text as far as its manual promises: words whole or by their beginning, runs of Japanese anywhere."""
     tokens = re.findall(r"[a-z0-9]+", text)
     for term in query.split(" AND "):

@@ -70,7 +70,7 @@ def match_words(words: Sequence[str], has_text_index: bool) -> Condition:
             conditions.append(f"INSTR(i.search_text, :word_{number}) > 0")
             binds[f"word_{number}"] = _make_needle(pieces)
     if terms:
-        conditions.insert(0, "CONTAINS(i.search_text, :text_query) > 0")
+        conditions.insert(0, "CONTAINS(i.search_text, :text_query, 1) > 0")
         binds["text_query"] = " AND ".join(dict.fromkeys(terms))
         if len(str(binds["text_query"]).encode()) > _MAX_BYTES:
             return match_words(words, has_text_index=False)

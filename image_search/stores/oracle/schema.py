@@ -26,9 +26,11 @@ from image_search.stores.oracle.sql import (
     FIND_SEARCH_INDEXES,
     GET_SCHEMA_VERSION,
     LIST_UNWRITTEN,
+    SET_FOLDER,
     TARGET_ACCURACY,
     UPDATE_RECORD,
 )
+from image_search.stores.text import encode_path, get_folder
 
 SCHEMA_FILE = ROOT / "create_all_tables.sql"
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS
@@ -83,6 +85,9 @@ def rewrite_texts(session: Session) -> int:
     while rows := session.query(LIST_UNWRITTEN, {"max_rows": _BATCH}):
         for record in map(make_record, rows):
             session.execute(UPDATE_RECORD, {**bind_record(record), "image_id": record.image_id})
+            for path in map(encode_path, record.paths):
+                binds = {"folder": get_folder(path), "file_path": path, "image_id": record.image_id}
+                session.execute(SET_FOLDER, binds)
         session.connection.commit()
         count += len(rows)
     return count

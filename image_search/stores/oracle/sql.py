@@ -387,6 +387,11 @@ WHERE i.sort_name IS NULL
 ORDER BY i.image_id
 FETCH FIRST :max_rows ROWS ONLY"""
 
+SET_FOLDER = """
+UPDATE image_paths
+SET folder = :folder
+WHERE file_path = :file_path AND image_id = :image_id"""
+
 READ_ORIGINAL = """
 SELECT i.image_data
 FROM images i
