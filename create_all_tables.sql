@@ -200,60 +200,44 @@ CREATE TABLE IF NOT EXISTS library_settings (
   CONSTRAINT pk_library_settings PRIMARY KEY (name)
 );
 
--- From version 1: columns that its tables lack. ORA-01430: another session has just added it.
+-- From version 1: what its tables lack, each table in one step. sort_name is filled by the program.
 DECLARE
-  PROCEDURE add_column(p_table IN VARCHAR2, p_column IN VARCHAR2, p_type IN VARCHAR2) IS
-    l_count PLS_INTEGER;
-  BEGIN
-    SELECT COUNT(*) INTO l_count FROM user_tab_columns WHERE table_name = p_table AND column_name = p_column;
-    IF l_count = 0 THEN
-      EXECUTE IMMEDIATE 'ALTER TABLE ' || p_table || ' ADD (' || p_column || ' ' || p_type || ')';
-    END IF;
-  EXCEPTION
-    WHEN OTHERS THEN
-      IF SQLCODE <> -1430 THEN
-        RAISE;
-      END IF;
-  END;
+  l_count PLS_INTEGER;
 BEGIN
-  add_column('IMAGES', 'SORT_NAME', 'VARCHAR2(400 CHAR)');
-  add_column('IMAGES', 'RECIPE', 'NUMBER(6) DEFAULT 1 NOT NULL');
-  add_column('IMAGES', 'CAMERA', 'VARCHAR2(255 CHAR)');
-  add_column('IMAGES', 'LENS', 'VARCHAR2(255 CHAR)');
-  add_column('IMAGES', 'RATING', 'NUMBER(1)');
-  add_column('IMAGES', 'DELETED_AT', 'TIMESTAMP(6)');
-  add_column('IMAGES', 'TRASH_REASON', 'VARCHAR2(10 CHAR)');
-  add_column('IMAGES', 'RECOGNIZER', 'VARCHAR2(255 CHAR)');
-  add_column('IMAGES', 'RECOGNIZED_TEXT', 'CLOB');
-  add_column('IMAGES', 'RECOGNIZED_LINES', 'CLOB');
-  add_column('IMAGES', 'FILM_SHA256', 'RAW(32)');
-  add_column('IMAGES', 'FRAME_MS', 'NUMBER(12)');
-  add_column('IMAGE_EMBEDDINGS', 'RECIPE', 'NUMBER(6) DEFAULT 1 NOT NULL');
+  SELECT COUNT(*) INTO l_count FROM user_tab_columns WHERE table_name = 'IMAGES' AND column_name = 'SORT_NAME';
+  IF l_count = 0 THEN
+    EXECUTE IMMEDIATE
+      'ALTER TABLE images ADD (sort_name VARCHAR2(400 CHAR), recipe NUMBER(6) DEFAULT 1 NOT NULL, '
+      || 'camera VARCHAR2(255 CHAR), lens VARCHAR2(255 CHAR), rating NUMBER(1), deleted_at TIMESTAMP(6), '
+      || 'trash_reason VARCHAR2(10 CHAR), recognizer VARCHAR2(255 CHAR), recognized_text CLOB, '
+      || 'recognized_lines CLOB, film_sha256 RAW(32), frame_ms NUMBER(12), '
+      || 'CONSTRAINT uq_images_frame UNIQUE (film_sha256, frame_ms))';
+  END IF;
+  SELECT COUNT(*) INTO l_count FROM user_tab_columns WHERE table_name = 'IMAGE_EMBEDDINGS' AND column_name = 'RECIPE';
+  IF l_count = 0 THEN
+    EXECUTE IMMEDIATE 'ALTER TABLE image_embeddings ADD (recipe NUMBER(6) DEFAULT 1 NOT NULL)';
+  END IF;
 END;
 /
 
--- From version 1: one path in IMAGES becomes a row of IMAGE_PATHS. A path that held several images is that of the
--- latest one, which is what the file holds now.
+-- From version 1: one path in IMAGES becomes a row of IMAGE_PATHS, whose folder is filled by the program. A path that
+-- held several images is that of the latest one, which is what the file holds now. SET UNUSED is quick whatever the
+-- size of the table: the rows with their LOBs are not written again.
 DECLARE
-  l_columns PLS_INTEGER;
-  l_keys    PLS_INTEGER;
+  l_count PLS_INTEGER;
 BEGIN
-  SELECT COUNT(*) INTO l_keys FROM user_constraints WHERE constraint_name = 'UQ_IMAGES_FRAME';
-  IF l_keys = 0 THEN
-    EXECUTE IMMEDIATE 'ALTER TABLE images ADD CONSTRAINT uq_images_frame UNIQUE (film_sha256, frame_ms)';
-  END IF;
-  SELECT COUNT(*) INTO l_columns FROM user_tab_columns WHERE table_name = 'IMAGES' AND column_name = 'FILE_PATH';
-  IF l_columns > 0 THEN
+  SELECT COUNT(*) INTO l_count FROM user_tab_columns WHERE table_name = 'IMAGES' AND column_name = 'FILE_PATH';
+  IF l_count > 0 THEN
     EXECUTE IMMEDIATE
-      'INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) '
-      || 'SELECT i.image_id, i.file_path, '
-      || 'SUBSTR(i.file_path, 1, GREATEST(INSTR(i.file_path, ''/'', -1), INSTR(i.file_path, ''\'', -1)) - 1), '
-      || 'i.byte_size, i.modified_ns FROM images i '
-      || 'WHERE i.image_id IN (SELECT MAX(l.image_id) FROM images l '
-      || 'WHERE l.file_path IS NOT NULL GROUP BY l.file_path) '
-      || 'AND NOT EXISTS (SELECT 1 FROM image_paths p WHERE p.file_path = i.file_path) '
-      || 'ORDER BY i.image_id';
-    -- Quick whatever the size of the table; the rows with their LOBs are not written again.
+      'INSERT INTO image_paths (image_id, file_path, byte_size, modified_ns) '
+      || 'SELECT i.image_id, i.file_path, i.byte_size, i.modified_ns FROM images i '
+      || 'WHERE i.file_path IS NOT NULL '
+      || 'AND NOT EXISTS (SELECT 1 FROM images l WHERE l.file_path = i.file_path AND l.image_id > i.image_id) '
+      || 'AND NOT EXISTS (SELECT 1 FROM image_paths p WHERE p.file_path = i.file_path)';
+    EXECUTE IMMEDIATE
+      'INSERT INTO library_settings (name, value) '
+      || 'SELECT ''held_images'', ''1'' FROM dual WHERE EXISTS (SELECT 1 FROM embedding_models m) '
+      || 'AND NOT EXISTS (SELECT 1 FROM library_settings s WHERE s.name = ''held_images'')';
     EXECUTE IMMEDIATE 'ALTER TABLE images SET UNUSED (file_path, modified_ns)';
   END IF;
 END;
@@ -307,9 +291,10 @@ JOIN current_embedding_model cem ON cem.model_id = ie.model_id;
 -- The index of version 1 has another lexer; it and an index whose creation broke off are made again. It waits for
 -- images of version 1 whose search_text the program has still to write.
 DECLARE
-  l_lexers PLS_INTEGER;
-  l_broken PLS_INTEGER;
-  l_count  PLS_INTEGER;
+  l_lexers    PLS_INTEGER;
+  l_broken    PLS_INTEGER;
+  l_count     PLS_INTEGER;
+  l_unwritten PLS_INTEGER;
 BEGIN
   EXECUTE IMMEDIATE
     'SELECT COUNT(*) FROM ctx_user_preferences WHERE pre_name = ''IMAGE_SEARCH_VGRAM''' INTO l_lexers;
@@ -326,8 +311,8 @@ BEGIN
       || 'ctx_ddl.set_attribute(''IMAGE_SEARCH_VGRAM'', ''BIGRAM'', ''TRUE''); '
       || 'ctx_ddl.set_attribute(''IMAGE_SEARCH_VGRAM'', ''DELIMITER'', ''ALL''); END;';
   END IF;
-  SELECT COUNT(*) + l_count INTO l_count FROM images WHERE sort_name IS NULL AND ROWNUM = 1;
-  IF l_count = 0 THEN
+  SELECT COUNT(*) INTO l_unwritten FROM images WHERE sort_name IS NULL;
+  IF l_count = 0 AND l_unwritten = 0 THEN
     EXECUTE IMMEDIATE
       'CREATE INDEX ix_images_search_text ON images (search_text) INDEXTYPE IS ctxsys.context '
       || 'PARAMETERS (''LEXER image_search_vgram FILTER ctxsys.null_filter STOPLIST ctxsys.empty_stoplist '

@@ -13,10 +13,14 @@ from image_search.settings import Settings
 
 OTHERS = ("postgresql", "milvus", "redis", "elasticsearch")
 
-# A test for each of them, run only where pytest --store names the engine.
-each_other_engine = pytest.mark.parametrize(
-    "engine", [pytest.param(name, marks=pytest.mark.engine(name)) for name in OTHERS]
-)
+
+def _for_each(engines: tuple[str, ...]) -> pytest.MarkDecorator:
+    """A test for each of them, run only where pytest --store names the engine."""
+    return pytest.mark.parametrize("engine", [pytest.param(name, marks=pytest.mark.engine(name)) for name in engines])
+
+
+each_other_engine = _for_each(OTHERS)
+each_engine = _for_each(("sqlite", *OTHERS))
 
 
 @contextmanager

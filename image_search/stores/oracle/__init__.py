@@ -1,29 +1,36 @@
 """The reference store: Oracle Database 23ai/26ai, everything in one schema, AI Vector Search and Oracle Text.
 
-Statements are in oracle_sql.py, the schema in create_all_tables.sql, what is done when a connection breaks in
-oracle_connection.py. A search is one query: the page is decided on numbers and embeddings, then joined with its texts.
+Statements are in sql.py and trash.py, the schema in create_all_tables.sql, what is done when a connection breaks in
+connection.py. A page of hits is one query: it is decided on numbers and embeddings, then joined with its texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 
 import numpy as np
-import oracledb
 
 from image_search.errors import StoreError
 from image_search.originals import Originals, check_originals, open_originals
 from image_search.records import (
+    DeletedImage,
+    Edits,
     EmbeddingModel,
     Finding,
+    Hits,
     ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
+    Order,
+    RecognizedText,
     SearchFilter,
     SearchHit,
     StoreStatus,
+    TrashReason,
 )
 from image_search.settings import ROOT, Settings
 from image_search.stores.base import (
@@ -31,56 +38,37 @@ from image_search.stores.base import (
     CountedField,
     Embeddings,
     ImageStore,
-    embedding_not_found,
+    content_is_known,
     find_model,
     image_not_found,
     model_is_current,
     model_not_found,
 )
-from image_search.stores.oracle import sql
-from image_search.stores.oracle.connection import Connections, Row, Session
-from image_search.stores.oracle.errors import OracleError, is_text_failure
+from image_search.stores.oracle import sql, trash
+from image_search.stores.oracle.connection import Connections, Row, Session, T
+from image_search.stores.oracle.errors import OracleError, get_code, is_text_failure
 from image_search.stores.oracle.health import check_oracle
+from image_search.stores.oracle.images import (
+    change_record,
+    find_hashes,
+    get_live_record,
+    insert_image,
+    insert_path,
+    update_content,
+    update_record,
+)
 from image_search.stores.oracle.rows import (
-    FILE_NAME_LENGTH,
-    bind_file,
-    bind_image,
-    bind_keywords,
-    bind_text,
+    bind_embedding,
+    build_conditions,
+    is_storable,
     make_record,
-    make_search_text,
-    match_words,
     to_embedding,
     to_vector,
 )
-from image_search.stores.oracle.schema import SearchIndexes, check_version
-from image_search.stores.sql import list_conditions
-from image_search.stores.text import sanitize
-
-# A SearchFilter and words as conditions on images i, with binds for every value that comes from outside.
-
-Conditions = tuple[list[str], dict[str, object]]
-
-# More could not be bound as VARCHAR2 (4000 bytes), and no column that is filtered holds more.
-_MAX_VALUE = 1000
-
-
-def build_conditions(filter: SearchFilter, words: Sequence[str], has_text_index: bool) -> Conditions:
-    """Conditions that hold for the images the filter lets through and in which the words occur, and their binds."""
-    wanted = [word for given in (*filter.words, *words) if (word := sanitize(given).strip())]
-    conditions, binds = match_words(wanted, has_text_index)
-    for condition, values in list_conditions(filter):
-        for value in values:
-            name = f"filter_{len(binds)}"
-            condition = condition.replace("%s", f":{name}", 1)
-            binds[name] = value[:_MAX_VALUE] if isinstance(value, str) else value
-        conditions.append(condition)
-    return conditions, binds
-
-
-# So many rows are asked of a vector index, and pages are cut out of them: then they do not overlap. Further down the
-# list, where nobody looks often, the search is exact.
-APPROXIMATE_ROWS = 200
+from image_search.stores.oracle.schema import SearchIndexes, check_version, upgrade_schema
+from image_search.stores.oracle.sql import APPROXIMATE_ROWS
+from image_search.stores.sql import list_folder_bounds, read_counts, replace_content
+from image_search.stores.text import dump_lines, load_lines
 
 
 class OracleStore(ImageStore):
@@ -95,14 +83,24 @@ class OracleStore(ImageStore):
             folder = ROOT / "data" / "originals"
             self.originals = open_originals(settings.originals_url, folder, settings.s3_endpoint_url)
         self._settings = settings
-        self._connections = Connections(settings, check_version)
-        self._read, self._write = self._connections.read, self._connections.write
+        self._connections = Connections(settings, self._check_schema)
+        self._read = self._connections.read
         self._indexes = SearchIndexes()
 
     @classmethod
     def open(cls, settings: Settings) -> OracleStore:
         """The store of DB_USER, DB_PASSWORD and DB_DSN. Connects to nothing yet."""
         return cls(settings)
+
+    def _check_schema(self, session: Session) -> None:
+        check_version(session, lambda: upgrade_schema(self._settings, self.location))
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        def work_alone(session: Session) -> T:
+            session.query(sql.LOCK_WRITES)
+            return work(session)
+
+        return self._connections.write(work_alone)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -134,13 +132,13 @@ class OracleStore(ImageStore):
 
     def remove_model(self, model_id: int) -> None:
         def remove(session: Session) -> None:
-            rows = session.query(sql.LOCK_MODEL, {"model_id": model_id})
+            rows = session.query(sql.GET_MODEL, {"model_id": model_id})
             if not rows:
                 raise model_not_found(model_id)
             if rows[0][0] == "Y":
                 raise model_is_current(model_id)
-            session.execute(sql.DELETE_MODEL_EMBEDDINGS, {"model_id": model_id})
-            session.execute(sql.DELETE_MODEL, {"model_id": model_id})
+            for statement in (sql.DELETE_MODEL_EMBEDDINGS, sql.DELETE_PARKED_EMBEDDINGS, sql.DELETE_MODEL):
+                session.execute(statement, {"model_id": model_id})
 
         self._write(remove)
         self._dimensions.pop(model_id, None)
@@ -148,132 +146,224 @@ class OracleStore(ImageStore):
     # --- registration -----------------------------------------------------------------------------------------------
 
     def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
-        return self._read(lambda session: _find_hashes(session, hashes))
+        rows = self._read(lambda session: find_hashes(session, hashes))
+        return {sha256: image_id for sha256, (image_id, deleted_at) in rows.items() if deleted_at is None}
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        return self._read(lambda session: trash.find_deleted(session, hashes))
+
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]:
+        stored = [path for path in paths if is_storable(path)]
+        return self._read(lambda session: trash.find_deleted_paths(session, stored))
 
     def _find_known_files(self, paths: list[str]) -> dict[str, KnownFile]:
-        rows = self._read(lambda session: list(session.query_chunks(sql.find_files, paths)))
-        return {row[0]: KnownFile(*row[1:]) for row in rows}
-
-    def _set_file(self, image_id: int, file_path: str, file_name: str, modified_ns: int | None) -> None:
-        def move(session: Session) -> None:
-            text = _lock_image(session, image_id).text
-            words = make_search_text([file_name, text.generation_prompt, text.description, *text.keywords])
-            binds = {**bind_file(file_name, file_path, modified_ns), "search_text": words, "image_id": image_id}
-            session.execute(sql.SET_FILE, binds)
-
-        self._write(move)
-
-    def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
-        pictures = {
-            image.content_sha256: (image, embedding) for image, embedding in zip(images, embeddings, strict=True)
+        stored = [path for path in paths if is_storable(path)]
+        rows = self._read(lambda session: list(session.query_chunks(sql.find_files, stored)))
+        return {
+            path: KnownFile(image_id, byte_size, modified_ns, sha256.hex(), film.hex() if film else None)
+            for path, image_id, byte_size, modified_ns, sha256, film in rows
         }
 
+    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
+        def place(session: Session) -> None:
+            record = get_live_record(session, image_id)
+            insert_path(session, image_id, file_path, byte_size, modified_ns)
+            if record.file_name != file_name:
+                update_record(session, replace(record, file_name=file_name))
+
+        self._write(place)
+
+    def _remove_paths(self, paths: list[str]) -> int:
+        def remove(session: Session) -> int:
+            known = {
+                row[0] for row in session.query_chunks(sql.find_paths, [path for path in paths if is_storable(path)])
+            }
+            session.execute_chunks(sql.delete_paths, sorted(known))
+            return len(known)
+
+        return self._write(remove)
+
+    def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
+        names = [(f"lower_{n}", f"upper_{n}") for n, _ in enumerate(list_folder_bounds(folder))]
+        below = " OR ".join(f"p.file_path >= :{lower} AND p.file_path < :{upper}" for lower, upper in names)
+        conditions = [f"({below})"]
+        binds: dict[str, object] = {"max_rows": limit}
+        for pair, bounds in zip(names, list_folder_bounds(folder), strict=True):
+            binds.update(zip(pair, bounds, strict=True))
+        if after:  # the empty text would be NULL
+            conditions.append("p.file_path > :after_path")
+            binds["after_path"] = after
+        return [(path, image_id) for path, image_id in self._query(sql.list_paths(conditions), binds)]
+
+    def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
+        different: dict[str, tuple[NewImage, Embeddings]] = {}
+        for image, embedding in zip(images, embeddings, strict=True):
+            different.setdefault(image.content_sha256, (image, embedding))
+
         def add(session: Session) -> dict[str, int]:
-            if self.originals is not None:
-                session.query(sql.LOCK_ORIGINALS)
-                self.originals.write({sha256: image.data for sha256, (image, _) in pictures.items()})
-            image_ids = _find_hashes(session, list(pictures))
-            known = list(image_ids.values())
-            embedded = {row[0] for row in session.query_chunks(sql.find_embedded, known) if row[1] == model_id}
-            for sha256, (image, _) in pictures.items():
+            self._write_originals([image for image, _ in different.values()])
+            known = find_hashes(session, list(different))
+            trash.restore(session, [image_id for image_id, deleted_at in known.values() if deleted_at is not None])
+            image_ids = {sha256: image_id for sha256, (image_id, _) in known.items()}
+            rows = session.query_chunks(sql.find_embedded, list(image_ids.values()))
+            embedded = {row[0] for row in rows if row[1] == model_id}
+            for sha256, (image, _) in different.items():
                 if sha256 not in image_ids:
-                    image_ids[sha256] = self._insert_image(session, image)
+                    image_ids[sha256] = insert_image(session, image, has_data=self.originals is None)
             session.execute_many(
                 sql.INSERT_EMBEDDING,
                 [
-                    {"image_id": image_ids[sha256], "model_id": model_id, "embedding": to_vector(embedding)}
-                    for sha256, (_, embedding) in pictures.items()
+                    bind_embedding(image_ids[sha256], model_id, embedding, image.recipe)
+                    for sha256, (image, embedding) in different.items()
                     if image_ids[sha256] not in embedded
                 ],
             )
+            for image in images:
+                if image.file_path is not None:
+                    image_id = image_ids[image.content_sha256]
+                    insert_path(session, image_id, image.file_path, image.byte_size, image.modified_ns)
+            trash.forget(session, list(different))
             return image_ids
 
         image_ids = self._write(add)
         return [image_ids[image.content_sha256] for image in images]
 
-    def _insert_image(self, session: Session, image: NewImage) -> int:
-        # A NULL shows no type; as text it would neither go into a BLOB nor stand beside a time.
-        types = {"upload_date": oracledb.DB_TYPE_TIMESTAMP, "image_data": oracledb.DB_TYPE_BLOB}
-        binds = bind_image(image, has_data=self.originals is None)
-        types = {name: kind for name, kind in types.items() if binds[name] is None}
-        image_id = session.insert(sql.INSERT_IMAGE, binds, returning="image_id", types=types)
-        _insert_satellites(session, image_id, image.text)
-        return image_id
+    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
+        def change(session: Session) -> str:
+            record = get_live_record(session, image_id)
+            other, _ = find_hashes(session, [image.content_sha256]).get(image.content_sha256, (image_id, None))
+            if other != image_id:
+                raise content_is_known(other)
+            self._write_originals([image])
+            update_content(session, replace_content(record, image), image, has_data=self.originals is None)
+            session.execute(sql.DELETE_EMBEDDINGS, {"image_id": image_id})
+            session.execute(sql.INSERT_EMBEDDING, bind_embedding(image_id, model_id, embedding, image.recipe))
+            trash.forget(session, [image.content_sha256])
+            return record.content_sha256
 
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings) -> None:
+        self._sweep_originals([self._write(change)])
+
+    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
         rows = [
-            {"image_id": image_id, "model_id": model_id, "embedding": to_vector(embedding)}
+            bind_embedding(image_id, model_id, embedding, recipe)
             for image_id, embedding in zip(image_ids, embeddings, strict=True)
         ]
         self._write(lambda session: session.execute_many(sql.REPLACE_EMBEDDING, rows))
 
-    def find_images_without_embedding(self, model_id: int, after_id: int = 0, limit: int = 1000) -> list[int]:
-        binds = {"model_id": model_id, "after_id": after_id, "max_rows": limit}
+    def find_images_without_embedding(
+        self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
+    ) -> list[int]:
+        binds = {"model_id": model_id, "min_recipe": min_recipe, "after_id": after_id, "max_rows": limit}
         return [row[0] for row in self._query(sql.FIND_IMAGES_WITHOUT_EMBEDDING, binds)]
 
+    def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
+        binds = {"recipe": recipe, "after_id": after_id, "max_rows": limit}
+        return [row[0] for row in self._query(sql.FIND_IMAGES_OF_OLD_RECIPE, binds)]
+
+    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+        def change(session: Session) -> None:
+            record = get_live_record(session, image_id)
+            session.execute(sql.SET_PREVIEW, {"preview": preview, "image_id": image_id})
+            update_record(session, replace(record, dominant_color=dominant_color, recipe=recipe))
+
+        self._write(change)
+
+    # --- texts ------------------------------------------------------------------------------------------------------
+
     def _set_text(self, image_id: int, text: ImageText) -> bool:
-        def replace(session: Session) -> bool:
-            record = _lock_image(session, image_id)
-            if record.text == text:
-                return False
-            session.execute(sql.SET_TEXT, {**bind_text(text, record.file_name), "image_id": image_id})
-            session.execute(sql.DELETE_DESCRIPTION, {"image_id": image_id})
-            session.execute(sql.DELETE_KEYWORDS, {"image_id": image_id})
-            _insert_satellites(session, image_id, text)
-            return True
+        return self._write(lambda session: change_record(session, image_id, lambda record: replace(record, text=text)))
 
-        return self._write(replace)
+    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+        return self._write(
+            lambda session: change_record(session, image_id, lambda record: replace(record, edits=edits))
+        )
 
-    def _delete_images(self, image_ids: list[int]) -> int:
-        def delete(session: Session) -> tuple[int, list[str]]:
-            rows = session.query_chunks(sql.lock_hashes, sorted(image_ids)) if self.originals is not None else ()
-            hashes = [sha256.hex() for (sha256,) in rows]
-            return session.execute_chunks(sql.delete_images, sorted(image_ids)), hashes
+    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
+        name, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
+        lines = dump_lines(recognized) if recognized else None
 
-        def sweep(session: Session) -> None:
-            # After the deletion is certain, and while nobody can add the same picture again.
-            session.query(sql.LOCK_ORIGINALS)
-            assert self.originals is not None
-            self.originals.delete(set(hashes) - _find_hashes(session, hashes).keys())
+        def change(session: Session) -> None:
+            change_record(session, image_id, lambda record: replace(record, recognizer=name, recognized_text=text))
+            session.execute(sql.SET_LINES, {"recognized_lines": lines, "image_id": image_id})
 
-        count, hashes = self._write(delete)
-        if hashes:
-            self._write(sweep)
-        return count
+        self._write(change)
+
+    def get_recognized(self, image_id: int) -> RecognizedText | None:
+        recognizer, text, lines = self._get_row(sql.GET_RECOGNIZED, image_id)
+        return None if recognizer is None else RecognizedText(recognizer, text or "", load_lines(lines))
+
+    def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
+        binds = {"recognizer": recognizer, "after_id": after_id, "max_rows": limit}
+        return [row[0] for row in self._query(sql.FIND_IMAGES_WITHOUT_RECOGNITION, binds)]
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+        return self._write(lambda session: trash.move_to_trash(session, image_ids, reason))
+
+    def _restore_images(self, image_ids: list[int]) -> int:
+        return self._write(lambda session: trash.restore(session, image_ids))
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        return _read_hits(self._query(sql.list_trash(), {"skip_rows": offset, "max_rows": limit}))
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        removed = self._write(lambda session: trash.empty_trash(session, image_ids, before))
+        self._sweep_originals(removed)
+        return len(removed)
+
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        return self._read(lambda session: trash.list_deleted(session, after, limit))
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        self._write(lambda session: trash.add_deleted(session, deleted))
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        return self._write(lambda session: trash.forget(session, hashes))
 
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> list[SearchHit]:
-        binds = {"query_embedding": to_vector(embedding), "model_id": model_id}
-        rows: list[Row] = []
+    ) -> Hits:
+        page = {"skip_rows": offset, "max_rows": limit}
+        binds = {"query_embedding": to_vector(embedding), "model_id": model_id, **page}
         # Under a filter an index may give fewer rows than there are, and so it may among rows of other models.
         if filter.is_empty and offset + limit <= APPROXIMATE_ROWS:
-            rows = self._read(lambda session: self._search_approximately(session, binds))[offset : offset + limit]
-        if len(rows) < limit:
-            page = {"skip_rows": offset, "max_rows": limit}
-            rows = self._query_filtered(sql.search_exactly, filter, binds={**binds, **page})
-        return [SearchHit(make_record(row[:-1]), float(row[-1])) for row in rows]
+            rows = self._read(lambda session: self._search_approximately(session, binds))
+            if rows and not rows[0][1] and len(rows) == min(limit, rows[0][0] - offset):
+                return _read_hits([(row[0], *row[2:]) for row in rows])
+        has_filter = not filter.is_empty
+        for is_current in (True, False):
+
+            def write_sql(conditions: Sequence[str], is_current: bool = is_current) -> str:
+                return sql.search_exactly(conditions[1:] if has_filter else [], is_current)
+
+            hits = _read_hits(self._query_filtered(write_sql, filter, binds=binds))
+            if hits.total:
+                break
+        return hits
 
     def _search_approximately(self, session: Session, binds: Mapping[str, object]) -> list[Row]:
         if not self._indexes.look(session).vector:
             return []
-        return session.query(sql.SEARCH_APPROXIMATELY, {**binds, "max_rows": APPROXIMATE_ROWS})
+        try:
+            return session.query(sql.SEARCH_APPROXIMATELY, binds)
+        except OracleError as error:
+            if get_code(error) != "ORA-51808":
+                raise
+            return []  # the index has just been dropped, and a model of another dimension came
 
-    def _search_words(self, words: list[str], limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
+    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         page = {"skip_rows": offset, "max_rows": limit}
-        return [SearchHit(make_record(row)) for row in self._query_filtered(sql.list_newest, filter, words, page)]
-
-    def _find_latest(self, limit: int, offset: int, filter: SearchFilter) -> list[SearchHit]:
-        return self._search_words([], limit, offset, filter)
+        return _read_hits(self._query_filtered(lambda found: sql.list_images(found, order), filter, terms, page))
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return int(self._query_filtered(sql.count_images, filter)[0][0])
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         rows = self._query_filtered(lambda conditions: sql.count_values(field, conditions), filter)
-        return dict(sorted(rows, key=lambda row: (-row[1], row[0])))  # here: the order of texts is the session's affair
+        return read_counts(field, [(value, count) for value, count in rows])
 
     def _query_filtered(
         self,
@@ -300,36 +390,33 @@ class OracleStore(ImageStore):
 
         return self._read(query_either_way)
 
-    # --- one image --------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
         rows = self._read(lambda session: list(session.query_chunks(sql.get_records, image_ids)))
-        records = {row[0]: make_record(row) for row in rows}
-        for image_id in image_ids:
-            if image_id not in records:
-                raise image_not_found(image_id)
-        return [records[image_id] for image_id in image_ids]
+        return {row[0]: make_record(row) for row in rows}
 
     def read_original(self, image_id: int) -> bytes:
-        data, sha256 = self._get_row(sql.READ_ORIGINAL, image_id)
-        if data is not None:
-            return bytes(data)
-        if self.originals is None:
+        if self.originals is not None:
+            [data] = self._get_row(sql.READ_ORIGINAL, image_id)
+            if data is not None:  # registered before ORIGINALS_URL was set
+                return bytes(data)
+        return super().read_original(image_id)
+
+    def _read_original(self, image_id: int) -> bytes:
+        [data] = self._get_row(sql.READ_ORIGINAL, image_id)
+        if data is None:
             raise StoreError(f"The original of image {image_id} is not in the database. Set ORIGINALS_URL as it was.")
-        return self.originals.read(sha256.hex())
+        return bytes(data)
 
-    def read_preview(self, image_id: int) -> bytes:
-        return bytes(self._get_row(sql.READ_PREVIEW, image_id)[0])
+    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
+        rows = self._read(lambda session: list(session.query_chunks(sql.read_previews, image_ids)))
+        return {image_id: bytes(preview) for image_id, preview in rows}
 
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        rows = self._query(sql.GET_EMBEDDING, {"image_id": image_id, "model_id": model_id})
-        if not rows:
-            raise embedding_not_found(image_id, model_id)
-        return to_embedding(rows[0][0])
-
-    def find_by_file_name(self, file_name: str) -> list[int]:
-        stored = sanitize(file_name)[:FILE_NAME_LENGTH]
-        return [row[0] for row in self._query(sql.FIND_BY_FILE_NAME, {"file_name": stored})]
+    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
+        binds = {"model_id": model_id}
+        rows = self._read(lambda session: list(session.query_chunks(sql.get_embeddings, image_ids, binds)))
+        return {image_id: to_embedding(vector) for image_id, vector in rows}
 
     # --- the store as a whole -----------------------------------------------------------------------------------------
 
@@ -338,20 +425,29 @@ class OracleStore(ImageStore):
         rows = self._query(sql.SAMPLE_EMBEDDINGS, {"model_id": model_id, "max_rows": size})
         return np.array([to_embedding(row[0]) for row in rows], np.float32).reshape(len(rows), dimension)
 
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
+        conditions = ["INSTR(s.name, :prefix) = 1"] if prefix else []
+        rows = self._query(sql.list_settings(conditions), {"prefix": prefix} if prefix else {})
+        return {name: value or "" for name, value in rows}  # the empty text is kept as NULL
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        def change(session: Session) -> None:
+            session.execute(sql.DELETE_SETTING, {"setting_name": name})
+            if value is not None:
+                session.execute(sql.INSERT_SETTING, {"setting_name": name, "setting_value": value})
+
+        self._write(change)
+
     def get_status(self) -> StoreStatus:
         def look(session: Session) -> StoreStatus:
             counts: dict[int, int] = dict(session.query(sql.COUNT_EMBEDDINGS))
-            indexes = self._indexes.look(session)
+            conditions, _ = build_conditions(EVERYTHING, [], has_text_index=False)
             return StoreStatus(
                 engine=f"Oracle Database {session.connection.version}",
                 location=self.location,
-                image_count=int(session.query(sql.count_images([]))[0][0]),
+                image_count=int(session.query(sql.count_images(conditions))[0][0]),
                 models=tuple((model, counts.get(model.model_id, 0)) for model in _list_models(session)),
-                details={
-                    "vector_index": indexes.vector or "none (exact search)",
-                    "word_index": "Oracle Text" if indexes.text else "none",
-                    "originals": "in the database" if self.originals is None else str(self.originals),
-                },
+                trash_count=int(session.query(sql.COUNT_TRASH)[0][0]),
             )
 
         return self._read(look)
@@ -363,6 +459,23 @@ class OracleStore(ImageStore):
     def close(self) -> None:
         self._connections.close()
 
+    # --- originals outside of the database, and single rows -----------------------------------------------------------
+
+    def _write_originals(self, images: Sequence[NewImage]) -> None:
+        if self.originals is not None:
+            self.originals.write({image.content_sha256: image.data for image in images if image.data is not None})
+
+    def _sweep_originals(self, hashes: list[str]) -> None:
+        """After a deletion is certain, and while no program can add the same image again."""
+        originals = self.originals
+
+        def sweep(session: Session) -> None:
+            assert originals is not None
+            originals.delete(set(hashes) - find_hashes(session, hashes).keys())
+
+        if originals is not None and hashes:
+            self._write(sweep)
+
     def _query(self, statement: str, binds: Mapping[str, object]) -> list[Row]:
         return self._read(lambda session: session.query(statement, binds))
 
@@ -373,24 +486,14 @@ class OracleStore(ImageStore):
         return rows[0]
 
 
+def _read_hits(rows: Sequence[Row]) -> Hits:
+    """Hits of rows: total, distance, record. A page without any is one row without a record."""
+    hits = tuple(
+        SearchHit(make_record(row[2:]), None if row[1] is None else float(row[1])) for row in rows if row[2] is not None
+    )
+    return Hits(hits, int(rows[0][0]))
+
+
 def _list_models(session: Session) -> list[EmbeddingModel]:
     rows = session.query(sql.LIST_MODELS)
     return [EmbeddingModel(i, name, version, n, is_current == "Y") for i, name, version, n, is_current in rows]
-
-
-def _find_hashes(session: Session, hashes: Sequence[str]) -> dict[str, int]:
-    rows = session.query_chunks(sql.find_hashes, [bytes.fromhex(sha256) for sha256 in hashes])
-    return {sha256.hex(): image_id for sha256, image_id in rows}
-
-
-def _lock_image(session: Session, image_id: int) -> ImageRecord:
-    if not session.query(sql.LOCK_IMAGE, {"image_id": image_id}):
-        raise image_not_found(image_id)
-    [row] = session.query_chunks(sql.get_records, [image_id])
-    return make_record(row)
-
-
-def _insert_satellites(session: Session, image_id: int, text: ImageText) -> None:
-    if text.description is not None:
-        session.execute(sql.INSERT_DESCRIPTION, {"image_id": image_id, "description": text.description})
-    session.execute_many(sql.INSERT_KEYWORD, bind_keywords(image_id, text))

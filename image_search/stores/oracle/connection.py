@@ -52,14 +52,18 @@ class Session:
             rows: list[Row] = cursor.fetchall()
         return rows
 
-    def query_chunks(self, write_sql: Callable[[str], str], values: Sequence[object]) -> Iterable[Row]:
+    def query_chunks(
+        self, write_sql: Callable[[str], str], values: Sequence[object], binds: Binds | None = None
+    ) -> Iterable[Row]:
         """Rows of a query whose IN list holds the values; write_sql is given the list and returns the statement."""
-        for names, binds in _cut_in_lists(values):
-            yield from self.query(write_sql(names), binds)
+        for names, chunk in _cut_in_lists(values):
+            yield from self.query(write_sql(names), {**(binds or {}), **chunk})
 
-    def execute_chunks(self, write_sql: Callable[[str], str], values: Sequence[object]) -> int:
+    def execute_chunks(
+        self, write_sql: Callable[[str], str], values: Sequence[object], binds: Binds | None = None
+    ) -> int:
         """The same for a statement that changes rows. Returns how many."""
-        return sum(self.execute(write_sql(names), binds) for names, binds in _cut_in_lists(values))
+        return sum(self.execute(write_sql(names), {**(binds or {}), **chunk}) for names, chunk in _cut_in_lists(values))
 
     def execute(self, sql: str, binds: Binds | None = None, types: Binds | None = None) -> int:
         """Run a statement. Returns how many rows it changed. types: bind types the values do not show (NULLs)."""
@@ -166,7 +170,7 @@ class Connections:
                     getmode=oracledb.POOL_GETMODE_TIMEDWAIT,
                     wait_timeout=20_000,
                     ping_interval=60,
-                    session_callback=lambda connection, _: setattr(connection, "call_timeout", _CALL_TIMEOUT_MS),
+                    session_callback=_prepare_session,
                 )
             return self._pool
 
@@ -198,6 +202,12 @@ def connect(settings: Settings) -> Iterator[Session]:
         raise describe(error) from error
     finally:
         _release(connection)
+
+
+def _prepare_session(connection: Any, _: str) -> None:
+    connection.call_timeout = _CALL_TIMEOUT_MS
+    with connection.cursor() as cursor:  # texts compare and sort by their bytes, whatever the language of the server
+        cursor.execute("ALTER SESSION SET NLS_COMP = BINARY NLS_SORT = BINARY")
 
 
 def list_parameters(settings: Settings) -> dict[str, Any]:

@@ -232,9 +232,10 @@ def _measure_recall(session: Session, model: Row) -> float | None:
     sample = session.query(SAMPLE_EMBEDDINGS, {"model_id": model[0], "max_rows": _SAMPLE})
     found = expected = 0
     for (vector,) in sample:
-        binds = {"query_embedding": to_vector(to_embedding(vector)), "model_id": model[0], "max_rows": _NEIGHBOURS}
-        exact = {row[0] for row in session.query(search_exactly([]), {**binds, "skip_rows": 0})}
-        found += len(exact & {row[0] for row in session.query(SEARCH_APPROXIMATELY, binds)})
+        binds = {"query_embedding": to_vector(to_embedding(vector)), "model_id": model[0]}
+        binds |= {"skip_rows": 0, "max_rows": _NEIGHBOURS}
+        exact = {row[2] for row in session.query(search_exactly([]), binds)}  # total, distance, record
+        found += len(exact & {row[3] for row in session.query(SEARCH_APPROXIMATELY, binds)})
         expected += len(exact)
     return found / expected if expected else None
 
@@ -243,6 +244,7 @@ def _is_in_plan(session: Session, found: FoundIndexes, model: Row) -> bool:
     """Whether EXPLAIN PLAN shows the index. It takes no binds, so a unit vector is written out."""
     statement = SEARCH_APPROXIMATELY.replace(":query_embedding", _write_unit_vector(model[3]))
     statement = statement.replace(":model_id", str(int(model[0]))).replace(":max_rows", str(_NEIGHBOURS))
+    statement = statement.replace(":skip_rows", "0")
     session.execute(EXPLAIN + statement)
     rows = session.query(READ_PLAN)
     session.connection.rollback()

@@ -324,7 +324,7 @@ def _bind_description(image_id: int, image: NewImage) -> dict[str, object]:
         "image_id": image_id,
         "sha256": bytes.fromhex(image.content_sha256),
         "file_type": image.file_type,
-        "byte_size": len(image.data),
+        "byte_size": image.byte_size,
         "width": image.width,
         "height": image.height,
         "preview": image.preview,

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import array
+import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from image_search.records import ImageRecord, ImageText, NewImage
+from image_search.records import ImageRecord, NewImage, SearchFilter
+from image_search.stores import sql
 from image_search.stores.base import Embeddings
-from image_search.stores.text import dump_details, is_unspaced, load_text, split_text
+from image_search.stores.text import (
+    dump_lines,
+    get_folder,
+    is_beginning,
+    is_unspaced,
+    list_searchable,
+    sanitize,
+    split_text,
+)
 
 # Words on Oracle Database: the text they are looked up in, and the conditions that find them.
 #
-# SEARCH_TEXT holds everything an image says in one spelling, a blank between any two pieces that are not one run of
-# Japanese: " cat 01 . png \n 猫の写真 ". A word, cut the same way, occurs in an image when it is a part of that
-# text, and INSTR finds just that, down to one character and whatever the character is. With Oracle Text the index finds
-# most words by itself: letters and digits as the beginning of a token, Japanese from two characters on. What the index
+# SEARCH_TEXT holds all that is known of an image in one spelling, a blank between any two pieces that are not one run
+# of Japanese: " cat 01 . png \n 猫の写真 ". A word, cut the same way, occurs in an image when it is a part of that
+# text, and INSTR finds just that, down to one character and whatever the character is. The blanks around a word say
+# where a run has to begin and end, by the rule of stores/text.py. With Oracle Text the index finds most words by
+# itself: one run of letters or digits as the beginning of a token, Japanese from two characters on. What the index
 # cannot decide (single characters, symbols, other scripts, phrases) is left to INSTR on what the index lets through.
 
 _FIELD_END = "\n"  # never inside a field once it is cut: no phrase reaches from one field into the next
-# Longer binds would not be VARCHAR2 any more (4000 bytes); nobody tells two words apart by their 900th character.
+# Longer binds would not be VARCHAR2 any more (4000 bytes); two words that differ behind their 900th character are one.
 _MAX_WORD = 900
+_MAX_BYTES = 4000
 
 # What JAPANESE_VGRAM_LEXER certainly keeps: kana, the long vowel mark and kanji, at least two of them.
 _JAPANESE = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]{2,}")
@@ -59,12 +72,18 @@ def match_words(words: Sequence[str], has_text_index: bool) -> Condition:
     if terms:
         conditions.insert(0, "CONTAINS(i.search_text, :text_query, 1) > 0")
         binds["text_query"] = " AND ".join(dict.fromkeys(terms))
+        if len(str(binds["text_query"]).encode()) > _MAX_BYTES:
+            return match_words(words, has_text_index=False)
     return conditions, binds
 
 
 def _make_needle(pieces: list[str]) -> str:
-    text = " ".join(pieces)[:_MAX_WORD].rstrip()
-    return text if is_unspaced(pieces[0]) else " " + text
+    text = " ".join(pieces)
+    before = "" if is_unspaced(pieces[0]) else " "
+    if len(text) > _MAX_WORD:
+        return before + text[:_MAX_WORD].rstrip()
+    is_open = is_unspaced(pieces[-1]) or (len(pieces) == 1 and is_beginning(pieces[0]))
+    return before + text + ("" if is_open else " ")
 
 
 def _make_terms(pieces: list[str]) -> tuple[list[str], bool]:
@@ -79,76 +98,120 @@ def _make_terms(pieces: list[str]) -> tuple[list[str], bool]:
     return terms, decides
 
 
-# As many as the columns hold; what is longer is cut, and stays whole in the file itself.
-FILE_NAME_LENGTH = 255
-_PATH_BYTES = 4000
-_GENERATOR_LENGTH = 255
-_GENERATION_MODEL_LENGTH = 1000
-_KEYWORD_LENGTH = 255
+# As many as the columns hold; a longer value is cut there, and stays whole in details.
+_LENGTHS = {
+    "file_name": 255,
+    "generator": 255,
+    "generation_model": 1000,
+    "camera": 255,
+    "lens": 255,
+    "recognizer": 255,
+    "keyword": 255,
+    "lora": 255,
+}
 
 Row = Sequence[Any]
 Binds = dict[str, object]
 
 
+def build_conditions(filter: SearchFilter, words: Sequence[str], has_text_index: bool) -> Condition:
+    """Conditions on images i: live, let through by the filter, and with these words in them; and their binds."""
+    wanted = [word for given in (*filter.words, *words) if (word := sanitize(given).strip())]
+    conditions, binds = match_words(wanted, has_text_index)
+    conditions.insert(0, sql.LIVE)
+    stored: dict[str, Any] = {name: cut(name, getattr(filter, name)) for name in _LENGTHS if hasattr(filter, name)}
+    for condition, values in sql.list_conditions(replace(filter, **stored)):
+        for value in values:
+            name = f"filter_{len(binds)}"
+            condition = condition.replace("%s", f":{name}", 1)
+            binds[name] = _cut_bytes(value) if isinstance(value, str) else value
+        conditions.append(condition)
+    return conditions, binds
+
+
+def cut(name: str, value: str | None) -> str | None:
+    """A value as its column holds it."""
+    return value and value[: _LENGTHS[name]]
+
+
+def _cut_bytes(value: str) -> str:
+    return value.encode()[:_MAX_BYTES].decode(errors="ignore")
+
+
+def is_storable(path: str) -> bool:
+    """Whether a stored path fits in its column. A longer one is not kept: the image is still known by its hash."""
+    return len(path.encode()) <= _MAX_BYTES
+
+
 def make_record(row: Row) -> ImageRecord:
-    """A row of oracle_sql's record columns. CLOBs come as str, RAW as bytes, TIMESTAMPs as datetimes without zone."""
-    image_id, sha256, file_name, file_type, byte_size, width, height, upload_date, file_path, *text = row
-    return ImageRecord(
-        image_id=image_id,
-        content_sha256=sha256.hex(),
-        file_name=file_name,
-        file_type=file_type,
-        byte_size=byte_size,
-        width=width,
-        height=height,
-        upload_date=upload_date,
-        file_path=file_path,
-        text=load_text(*text),
-    )
+    """A row of the record columns of sql.py. CLOBs come as str, RAW as bytes, TIMESTAMPs as datetimes without zone."""
+    *columns, details, paths = row
+    record = sql.make_record(columns, details, json.loads(paths or "[]"))
+    if record.recognizer is not None and record.recognized_text is None:
+        return replace(record, recognized_text="")  # which Oracle keeps as NULL
+    return record
 
 
-def bind_image(image: NewImage, has_data: bool) -> Binds:
+def bind_image(image: NewImage, record: ImageRecord, has_data: bool) -> Binds:
     """The binds of a new image. has_data: whether the database keeps the original."""
     return {
+        **bind_content(image, has_data),
+        "upload_date": image.upload_date,
+        "film_sha256": bytes.fromhex(image.frame.film_sha256) if image.frame else None,
+        "frame_ms": image.frame.frame_ms if image.frame else None,
+        "recognized_lines": dump_lines(image.recognized) if image.recognized else None,
+        **bind_record(record),
+    }
+
+
+def bind_content(image: NewImage, has_data: bool) -> Binds:
+    """What changes with the bytes of a file."""
+    return {
         "sha256": bytes.fromhex(image.content_sha256),
-        **bind_file(image.file_name, image.file_path, image.modified_ns),
         "file_type": image.file_type,
-        "byte_size": len(image.data),
+        "byte_size": image.byte_size,
         "width": image.width,
         "height": image.height,
-        "upload_date": image.upload_date,
-        **bind_text(image.text, image.file_name),
         "preview": image.preview,
         "image_data": image.data if has_data else None,
     }
 
 
-def bind_file(file_name: str, file_path: str | None, modified_ns: int | None) -> Binds:
-    """Where a file is. A path too long for its column is not remembered: the picture is still known by its hash."""
-    fits = file_path is not None and len(file_path.encode()) <= _PATH_BYTES
+def bind_record(record: ImageRecord) -> Binds:
+    """The columns that are derived from the texts and facts of an image."""
+    columns = sql.list_columns(record)
+    for name in columns.keys() & _LENGTHS.keys():
+        columns[name] = cut(name, columns[name])
+    texts = list_searchable(record.text, record.edits, record.recognized_text, record.file_name)
+    return {**columns, "search_text": make_search_text(texts)}
+
+
+def bind_path(image_id: int, file_path: str, byte_size: int, modified_ns: int | None) -> Binds:
+    """A place of an image. file_path: as stored."""
     return {
-        "file_name": file_name[:FILE_NAME_LENGTH],
-        "file_path": file_path if fits else None,
+        "image_id": image_id,
+        "file_path": file_path,
+        "folder": get_folder(file_path),
+        "byte_size": byte_size,
         "modified_ns": modified_ns,
     }
 
 
-def bind_text(text: ImageText, file_name: str) -> Binds:
-    """Everything an image says about itself but description and keywords, which have tables of their own."""
-    return {
-        "generator": text.generator and text.generator[:_GENERATOR_LENGTH],
-        "generation_model": text.generation_model and text.generation_model[:_GENERATION_MODEL_LENGTH],
-        "taken_at": text.taken_at,
-        "generation_prompt": text.generation_prompt,
-        "details": dump_details(text),
-        "search_text": make_search_text([file_name, text.generation_prompt, text.description, *text.keywords]),
-    }
+def bind_embedding(image_id: int, model_id: int, embedding: Embeddings, recipe: int) -> Binds:
+    """An embedding of an image."""
+    return {"image_id": image_id, "model_id": model_id, "embedding": to_vector(embedding), "recipe": recipe}
 
 
-def bind_keywords(image_id: int, text: ImageText) -> list[Binds]:
+def bind_keywords(record: ImageRecord) -> list[Binds]:
     """One row for each keyword."""
-    keywords = dict.fromkeys(keyword[:_KEYWORD_LENGTH] for keyword in text.keywords)
-    return [{"image_id": image_id, "keyword": keyword} for keyword in keywords]
+    keywords = dict.fromkeys(cut("keyword", keyword) for keyword in record.keywords)
+    return [{"image_id": record.image_id, "keyword": keyword} for keyword in keywords]
+
+
+def bind_loras(record: ImageRecord) -> list[Binds]:
+    """One row for each LoRA."""
+    loras = dict.fromkeys(cut("lora", lora) for lora in record.text.loras)
+    return [{"image_id": record.image_id, "lora": lora} for lora in loras]
 
 
 def to_vector(embedding: Embeddings) -> array.array[float]:

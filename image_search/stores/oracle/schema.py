@@ -1,15 +1,16 @@
-"""Make, rebuild or drop the vector index: register_images.py --vector-index {auto,ivf,hnsw,none}.
+"""create_all_tables.sql as a program reads it, and the two indexes that searches can do without.
 
-Without one every search is exact: a scan of 4 bytes a dimension, 300 MB for 100,000 embeddings of 768 dimensions. An
-index makes sense for more than that. It is always built anew, because the partitions of an IVF index are decided by the
-rows that are there when it is built.
+register_images.py --vector-index {auto,ivf,hnsw,none}: without one every search is exact, a scan of 4 bytes a
+dimension, 300 MB for 100,000 embeddings of 768 dimensions. An index makes sense for more than that. It is always built
+anew, because the partitions of an IVF index are decided by the rows that are there when it is built.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,17 +18,26 @@ import oracledb
 
 from image_search.errors import SchemaError, StoreError
 from image_search.settings import ROOT, Settings
+from image_search.stores.base import SCHEMA_VERSION, newer_schema
 from image_search.stores.oracle.connection import Session, connect
 from image_search.stores.oracle.errors import describe, get_code
-from image_search.stores.oracle.sql import FIND_SEARCH_INDEXES, GET_SCHEMA_VERSION, TARGET_ACCURACY
-
-# create_all_tables.sql as a program reads it: its statements, its tables, and its version.
+from image_search.stores.oracle.rows import bind_record, make_record
+from image_search.stores.oracle.sql import (
+    FIND_SEARCH_INDEXES,
+    GET_SCHEMA_VERSION,
+    LIST_UNWRITTEN,
+    SET_FOLDER,
+    TARGET_ACCURACY,
+    UPDATE_RECORD,
+)
+from image_search.stores.text import encode_path, get_folder
 
 SCHEMA_FILE = ROOT / "create_all_tables.sql"
-SCHEMA_VERSION = 1
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS
 
 _DIRECTIVE = re.compile(r"(SET (DEFINE|SERVEROUTPUT|VERIFY)|WHENEVER|ACCEPT|UNDEFINE|PROMPT)\b", re.IGNORECASE)
+_LOGGER = logging.getLogger(__name__)
+_BATCH = 200  # records in memory at once, and in one transaction
 _BLOCK = re.compile(r"(DECLARE|BEGIN)\b", re.IGNORECASE)
 
 
@@ -43,6 +53,8 @@ class Table:
 def create_schema(settings: Settings, print_only: bool = False) -> Iterator[str]:
     """Run create_all_tables.sql, which may be done any number of times. Yields each statement after it has run.
 
+    Tables of version 1 become those of version 2: the script runs, the texts of all images are written anew, and it
+    runs again to its end. Interrupted, it goes on where it stopped.
     print_only: yields what would run, as a script for SQL*Plus or SQLcl, and connects to nothing.
     Raises SchemaError for a database that is too old or tables of another shape, StoreError for anything else.
     """
@@ -52,12 +64,40 @@ def create_schema(settings: Settings, print_only: bool = False) -> Iterator[str]
     with connect(settings) as session:
         check_release(session)
         session.execute("ALTER SESSION SET DDL_LOCK_TIMEOUT = 30")  # seconds, instead of giving up on a busy table
-        for statement in read_statements():
-            try:
-                session.execute(statement)
-            except oracledb.Error as error:
-                raise describe(error, doing=statement.splitlines()[0]) from error
-            yield write_for_script(statement)
+        yield from run_statements(session, read_statements())
+        if rewrite_texts(session):
+            yield from run_statements(session, read_statements())
+
+
+def run_statements(session: Session, statements: Iterable[str]) -> Iterator[str]:
+    """Run statements of the script. Yields each after it has run. Raises StoreError naming the one that failed."""
+    for statement in statements:
+        try:
+            session.execute(statement)
+        except oracledb.Error as error:
+            raise describe(error, doing=statement.splitlines()[0]) from error
+        yield write_for_script(statement)
+
+
+def rewrite_texts(session: Session) -> int:
+    """Write what is derived from the texts of the images that lack it, as those of version 1 do. Returns how many."""
+    count = 0
+    while rows := session.query(LIST_UNWRITTEN, {"max_rows": _BATCH}):
+        for record in map(make_record, rows):
+            session.execute(UPDATE_RECORD, {**bind_record(record), "image_id": record.image_id})
+            for path in map(encode_path, record.paths):
+                binds = {"folder": get_folder(path), "file_path": path, "image_id": record.image_id}
+                session.execute(SET_FOLDER, binds)
+        session.connection.commit()
+        count += len(rows)
+    return count
+
+
+def upgrade_schema(settings: Settings, location: str) -> None:
+    """Bring tables of an earlier version to this one. Raises StoreError."""
+    for _ in create_schema(settings):
+        pass
+    _LOGGER.warning("%s: migrated the library to schema %s", location, SCHEMA_VERSION)
 
 
 def check_release(session: Session) -> None:
@@ -68,24 +108,38 @@ def check_release(session: Session) -> None:
         )
 
 
-def check_version(session: Session) -> None:
-    """Raises SchemaError when the tables are missing, made by the original application, or of another version."""
+def check_version(session: Session, upgrade: Callable[[], None] | None = None) -> None:
+    """Raises SchemaError when the tables are missing, made by the original application, or of another version.
+
+    upgrade: called for tables of an earlier version, instead of raising.
+    """
     check_release(session)
-    try:
-        version = session.query(GET_SCHEMA_VERSION)[0][0]
-    except oracledb.Error as error:
-        if get_code(error) != "ORA-00942":
-            raise
-        version = None
+    version = find_version(session)
+    if version is not None and version < SCHEMA_VERSION and upgrade is not None:
+        upgrade()
+        version = find_version(session)
     if version is None:
         raise SchemaError(
             "The schema of DB_USER has no tables of this program. Run: python register_images.py --create-schema"
         )
-    if version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
+        raise newer_schema("The schema of DB_USER", version)
+    if version < SCHEMA_VERSION:
         raise SchemaError(
-            f"The tables have schema version {version}, this program knows version {SCHEMA_VERSION}. "
-            "Use the version of the program that made them."
+            f"The tables have schema version {version}. Run: python register_images.py --create-schema, which brings "
+            f"them to version {SCHEMA_VERSION}."
         )
+
+
+def find_version(session: Session) -> int | None:
+    """The version whose steps are all done; None without tables of this program."""
+    try:
+        version: int | None = session.query(GET_SCHEMA_VERSION)[0][0]
+    except oracledb.Error as error:
+        if get_code(error) != "ORA-00942":
+            raise
+        return None
+    return version
 
 
 def read_statements(text: str | None = None) -> list[str]:
@@ -184,7 +238,7 @@ def find_indexes(session: Session) -> FoundIndexes:
 Kind = Literal["auto", "ivf", "hnsw", "none"]
 
 INDEX_NAME = "IMAGE_EMBEDDING_IDX"
-_WORTH_IT = 50_000  # embeddings; below, a scan takes less time than anybody notices
+_WORTH_IT = 50_000  # embeddings; below, a scan takes no time that is noticed
 _HNSW_WITH_CHANGES = (23, 6)  # earlier releases refuse inserts while there is an HNSW index (ORA-51928)
 
 COUNT_BY_DIMENSION = """

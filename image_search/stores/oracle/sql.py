@@ -7,6 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from image_search.records import Order
+from image_search.stores.base import CountedField
+from image_search.stores.sql import COUNTED, LIVE, ORDERS, RECORD_COLUMNS
+
+# One writer at a time, as in every engine: a path never gets two images, an image in the trash never an embedding that
+# searches see, and no original is removed from its folder while it is added again.
+LOCK_WRITES = """
+SELECT v.schema_version
+FROM image_search_schema v
+FOR UPDATE"""
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 LIST_MODELS = """
@@ -24,11 +35,10 @@ INSERT INTO embedding_models (model_name, model_version, vector_dimension, is_cu
 VALUES (:model_name, :model_version, :dimension, :is_current)
 RETURNING model_id INTO :model_id"""
 
-LOCK_MODEL = """
+GET_MODEL = """
 SELECT m.is_current
 FROM embedding_models m
-WHERE m.model_id = :model_id
-FOR UPDATE"""
+WHERE m.model_id = :model_id"""
 
 # In this order and in one transaction: a unique index allows one 'Y'.
 CLEAR_CURRENT_MODEL = """
@@ -45,6 +55,10 @@ DELETE_MODEL_EMBEDDINGS = """
 DELETE FROM image_embeddings
 WHERE model_id = :model_id"""
 
+DELETE_PARKED_EMBEDDINGS = """
+DELETE FROM trashed_embeddings
+WHERE model_id = :model_id"""
+
 DELETE_MODEL = """
 DELETE FROM embedding_models
 WHERE model_id = :model_id"""
@@ -53,20 +67,21 @@ WHERE model_id = :model_id"""
 
 
 def find_hashes(values: str) -> str:
-    """image_ids of hashes."""
+    """image_ids of hashes, live or in the trash, and when they were deleted."""
     return f"""
-SELECT i.content_sha256, i.image_id
+SELECT i.content_sha256, i.image_id, i.deleted_at
 FROM images i
 WHERE i.content_sha256 IN ({values})"""
 
 
 def find_files(values: str) -> str:
-    """What is known of files at these paths; several rows for a path that held several pictures, the latest last."""
+    """What is known of files at these paths, the latest last."""
     return f"""
-SELECT i.file_path, i.image_id, i.byte_size, i.modified_ns
-FROM images i
-WHERE i.file_path IN ({values})
-ORDER BY i.image_id"""
+SELECT p.file_path, i.image_id, p.byte_size, p.modified_ns, i.content_sha256, i.film_sha256
+FROM image_paths p
+JOIN images i ON i.image_id = p.image_id
+WHERE p.file_path IN ({values}) AND {LIVE}
+ORDER BY p.path_id"""
 
 
 def find_embedded(values: str) -> str:
@@ -81,51 +96,102 @@ WHERE e.image_id IN ({values})"""
 # server refuses other long values after them (ORA-24816). The date is the database's own unless one is given: several
 # machines that register together need not have the same time.
 INSERT_IMAGE = """
-INSERT INTO images (content_sha256, file_name, file_path, modified_ns, file_type, byte_size, width, height,
-                    upload_date, generator, generation_model, taken_at,
-                    generation_prompt, details, search_text, preview, image_data)
-VALUES (:sha256, :file_name, :file_path, :modified_ns, :file_type, :byte_size, :width, :height,
-        COALESCE(:upload_date, SYS_EXTRACT_UTC(SYSTIMESTAMP)), :generator, :generation_model, :taken_at,
-        :generation_prompt, :details, :search_text, :preview, :image_data)
+INSERT INTO images (content_sha256, file_name, sort_name, file_type, byte_size, width, height, recipe, upload_date,
+                    generator, generation_model, taken_at, camera, lens, rating, recognizer, film_sha256, frame_ms,
+                    generation_prompt, recognized_text, recognized_lines, details, search_text, preview, image_data)
+VALUES (:sha256, :file_name, :sort_name, :file_type, :byte_size, :width, :height, :recipe,
+        COALESCE(:upload_date, SYS_EXTRACT_UTC(SYSTIMESTAMP)),
+        :generator, :generation_model, :taken_at, :camera, :lens, :rating, :recognizer, :film_sha256, :frame_ms,
+        :generation_prompt, :recognized_text, :recognized_lines, :details, :search_text, :preview, :image_data)
 RETURNING image_id INTO :image_id"""
 
 INSERT_EMBEDDING = """
-INSERT INTO image_embeddings (image_id, model_id, embedding)
-VALUES (:image_id, :model_id, :embedding)"""
+INSERT INTO image_embeddings (image_id, model_id, embedding, recipe)
+VALUES (:image_id, :model_id, :embedding, :recipe)"""
 
 # The image is looked up on the way, so that one deleted meanwhile is left out.
 REPLACE_EMBEDDING = """
 MERGE INTO image_embeddings e
-USING (SELECT i.image_id FROM images i WHERE i.image_id = :image_id) s
+USING (SELECT i.image_id FROM images i WHERE i.image_id = :image_id AND i.deleted_at IS NULL) s
 ON (e.image_id = s.image_id AND e.model_id = :model_id)
 WHEN MATCHED THEN
-  UPDATE SET e.embedding = :embedding
+  UPDATE SET e.embedding = :embedding, e.recipe = :recipe
 WHEN NOT MATCHED THEN
-  INSERT (image_id, model_id, embedding) VALUES (s.image_id, :model_id, :embedding)"""
+  INSERT (image_id, model_id, embedding, recipe) VALUES (s.image_id, :model_id, :embedding, :recipe)"""
+
+DELETE_EMBEDDINGS = """
+DELETE FROM image_embeddings
+WHERE image_id = :image_id"""
 
 FIND_IMAGES_WITHOUT_EMBEDDING = """
 SELECT i.image_id
 FROM images i
 WHERE i.image_id > :after_id
-  AND NOT EXISTS (SELECT 1 FROM image_embeddings e WHERE e.image_id = i.image_id AND e.model_id = :model_id)
+  AND i.deleted_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM image_embeddings e
+                  WHERE e.image_id = i.image_id AND e.model_id = :model_id AND e.recipe >= :min_recipe)
 ORDER BY i.image_id
 FETCH FIRST :max_rows ROWS ONLY"""
 
-LOCK_IMAGE = """
+FIND_IMAGES_OF_OLD_RECIPE = """
 SELECT i.image_id
 FROM images i
-WHERE i.image_id = :image_id
-FOR UPDATE"""
+WHERE i.image_id > :after_id AND i.deleted_at IS NULL AND i.recipe < :recipe
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
 
-SET_TEXT = """
+FIND_IMAGES_WITHOUT_RECOGNITION = """
+SELECT i.image_id
+FROM images i
+WHERE i.image_id > :after_id AND i.deleted_at IS NULL AND (i.recognizer IS NULL OR i.recognizer <> :recognizer)
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
+
+# Everything that is derived from the texts and facts of an image.
+UPDATE_RECORD = """
 UPDATE images
-SET generator = :generator,
+SET file_name = :file_name,
+    sort_name = :sort_name,
+    recipe = :recipe,
+    generator = :generator,
     generation_model = :generation_model,
     taken_at = :taken_at,
+    camera = :camera,
+    lens = :lens,
+    rating = :rating,
+    recognizer = :recognizer,
     generation_prompt = :generation_prompt,
+    recognized_text = :recognized_text,
     details = :details,
     search_text = :search_text
 WHERE image_id = :image_id"""
+
+UPDATE_CONTENT = """
+UPDATE images
+SET content_sha256 = :sha256,
+    file_type = :file_type,
+    byte_size = :byte_size,
+    width = :width,
+    height = :height,
+    recognized_lines = NULL,
+    preview = :preview,
+    image_data = :image_data
+WHERE image_id = :image_id"""
+
+SET_PREVIEW = """
+UPDATE images
+SET preview = :preview
+WHERE image_id = :image_id"""
+
+SET_LINES = """
+UPDATE images
+SET recognized_lines = :recognized_lines
+WHERE image_id = :image_id"""
+
+GET_RECOGNIZED = """
+SELECT i.recognizer, i.recognized_text, i.recognized_lines
+FROM images i
+WHERE i.image_id = :image_id"""
 
 INSERT_DESCRIPTION = """
 INSERT INTO image_descriptions (image_id, description)
@@ -143,90 +209,143 @@ DELETE_KEYWORDS = """
 DELETE FROM image_keywords
 WHERE image_id = :image_id"""
 
-SET_FILE = """
-UPDATE images
-SET file_name = :file_name,
-    file_path = :file_path,
-    modified_ns = :modified_ns,
-    search_text = :search_text
+INSERT_LORA = """
+INSERT INTO image_loras (image_id, lora)
+VALUES (:image_id, :lora)"""
+
+DELETE_LORAS = """
+DELETE FROM image_loras
 WHERE image_id = :image_id"""
 
+# --- paths ------------------------------------------------------------------------------------------------------------
 
-def lock_hashes(values: str) -> str:
-    """Hashes of these images, which stay as they are until the end of the transaction."""
+# From the image itself, so that it becomes the latest, and from any other, except a frame of the same film.
+TAKE_PATH = """
+DELETE FROM image_paths p
+WHERE p.file_path = :file_path
+  AND (p.image_id = :image_id
+       OR NOT EXISTS (SELECT 1
+                      FROM images o
+                      JOIN images f ON f.film_sha256 = o.film_sha256
+                      WHERE o.image_id = :image_id AND f.image_id = p.image_id))"""
+
+INSERT_PATH = """
+INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns)
+VALUES (:image_id, :file_path, :folder, :byte_size, :modified_ns)"""
+
+
+def find_paths(values: str) -> str:
+    """Images that have these paths, live or in the trash."""
     return f"""
-SELECT i.content_sha256
-FROM images i
-WHERE i.image_id IN ({values})
-FOR UPDATE"""
+SELECT p.file_path, i.content_sha256, i.deleted_at, i.trash_reason
+FROM image_paths p
+JOIN images i ON i.image_id = p.image_id
+WHERE p.file_path IN ({values})"""
 
 
-def delete_images(values: str) -> str:
-    """Embeddings, description and keywords go with the image (ON DELETE CASCADE)."""
+def delete_paths(values: str) -> str:
+    """The images stay."""
     return f"""
-DELETE FROM images
-WHERE image_id IN ({values})"""
+DELETE FROM image_paths
+WHERE file_path IN ({values})"""
 
 
-# Held while originals are written to a folder or removed from it, so that no file is removed while it is added again.
-LOCK_ORIGINALS = """
-SELECT v.schema_version
-FROM image_search_schema v
-FOR UPDATE"""
+def list_paths(conditions: Sequence[str]) -> str:
+    """Each path once, in the order of its bytes (the session sorts so)."""
+    return f"""
+SELECT p.file_path, MIN(p.image_id)
+FROM image_paths p
+JOIN images i ON i.image_id = p.image_id
+WHERE {_all_of([LIVE, *conditions])}
+GROUP BY p.file_path
+ORDER BY p.file_path
+FETCH FIRST :max_rows ROWS ONLY"""
+
 
 # --- search -----------------------------------------------------------------------------------------------------------
 
-_RECORD = """i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date,
-       i.file_path, i.details, i.generation_prompt, d.description, i.generator, i.generation_model, i.taken_at"""
+_RECORD = f"""{RECORD_COLUMNS}, i.details,
+       (SELECT JSON_ARRAYAGG(p.file_path ORDER BY p.path_id DESC RETURNING CLOB)
+        FROM image_paths p
+        WHERE p.image_id = i.image_id) AS paths"""
 
 TARGET_ACCURACY = 95
 
+# So many rows are asked of a vector index, and pages are cut out of them: then they do not overlap. Further down the
+# list, where few people look, the search is exact.
+APPROXIMATE_ROWS = 200
 
-def search_exactly(conditions: Sequence[str]) -> str:
-    """The nearest images, decided on numbers and embeddings alone; texts are read for the page only.
+_CURRENT, _ALL = ("current_image_embeddings", "e.ie"), ("image_embeddings", "e")
 
-    The outer ORDER BY is needed because a join does not keep the order of its input. The hint keeps the search exact
-    on releases that would use a vector index without being asked (Autonomous Database, 26ai).
+
+def search_exactly(conditions: Sequence[str], is_current: bool = True) -> str:
+    """A page of the nearest images and how many there are, decided on numbers and embeddings alone.
+
+    is_current: read the view of the current model, in which no other model's embeddings are; else the table. The outer
+    ORDER BY is needed because a join does not keep the order of its input. The hint keeps the search exact on releases
+    that would use a vector index without being asked (Autonomous Database, 26ai).
     """
-    join = "\n      JOIN images i ON i.image_id = e.image_id" if conditions else ""
-    return f"""
-SELECT {_RECORD}, k.distance
-FROM (SELECT /*+ NO_VECTOR_INDEX_TRANSFORM(e) */
-             e.image_id, VECTOR_DISTANCE(e.embedding, :query_embedding, DOT) AS distance
-      FROM image_embeddings e{join}
-      WHERE {_all_of(["e.model_id = :model_id", *conditions])}
-      ORDER BY distance, e.image_id
-      OFFSET :skip_rows ROWS FETCH NEXT :max_rows ROWS ONLY) k
-JOIN images i ON i.image_id = k.image_id
-LEFT JOIN image_descriptions d ON d.image_id = k.image_id
-ORDER BY k.distance, k.image_id"""
+    table, alias = _CURRENT if is_current else _ALL
+    join = "\n            JOIN images i ON i.image_id = e.image_id" if conditions else ""
+    hint = "MATERIALIZE" if conditions else "INLINE"
+    found = f"""SELECT /*+ {hint} NO_VECTOR_INDEX_TRANSFORM({alias}) */
+                   e.image_id, VECTOR_DISTANCE(e.embedding, :query_embedding, DOT) AS distance
+            FROM {table} e{join}
+            WHERE {_all_of(["e.model_id = :model_id", *conditions])}"""
+    return _write_page(found, "k.image_id, k.distance", "k.distance, k.image_id")
 
 
 # The shape in which the optimizer considers a vector index: one table, the bare distance as first key of the order, the
-# metric of the index, and the accuracy as a literal.
+# metric of the index, and the accuracy as a literal. The page is cut before the join. other_models: how many of the
+# rows are of another model; then they say nothing about this one.
 SEARCH_APPROXIMATELY = f"""
-SELECT {_RECORD}, k.distance
-FROM (SELECT e.image_id, VECTOR_DISTANCE(e.embedding, :query_embedding, DOT) AS distance
-      FROM image_embeddings e
-      WHERE e.model_id = :model_id
-      ORDER BY distance
-      FETCH APPROX FIRST :max_rows ROWS ONLY WITH TARGET ACCURACY {TARGET_ACCURACY}) k
+SELECT (SELECT COUNT(*) FROM image_embeddings c WHERE c.model_id = :model_id) AS total, k.other_models, k.distance,
+       {_RECORD}
+FROM (SELECT a.image_id, a.distance, SUM(CASE WHEN a.model_id = :model_id THEN 0 ELSE 1 END) OVER () AS other_models
+      FROM (SELECT e.image_id, e.model_id, VECTOR_DISTANCE(e.embedding, :query_embedding, DOT) AS distance
+            FROM image_embeddings e
+            ORDER BY distance
+            FETCH APPROX FIRST {APPROXIMATE_ROWS} ROWS ONLY WITH TARGET ACCURACY {TARGET_ACCURACY}) a
+      ORDER BY a.distance, a.image_id
+      OFFSET :skip_rows ROWS FETCH NEXT :max_rows ROWS ONLY) k
 JOIN images i ON i.image_id = k.image_id
 LEFT JOIN image_descriptions d ON d.image_id = k.image_id
 ORDER BY k.distance, k.image_id"""
 
 
-def list_newest(conditions: Sequence[str]) -> str:
-    """A page of images, newest first."""
+def list_images(conditions: Sequence[str], order: Order) -> str:
+    """A page of images in this order, and how many there are. The first condition is that they are live."""
+    # Without another condition the count walks an index; with one, rows are looked for once and kept.
+    return _list_page(conditions, ORDERS[order], "INLINE" if len(conditions) == 1 else "MATERIALIZE")
+
+
+def list_trash() -> str:
+    """A page of the trash, the latest deleted first, and how many there are."""
+    return _list_page(["i.deleted_at IS NOT NULL"], "k.deleted_at DESC, k.image_id DESC", "INLINE")
+
+
+def _list_page(conditions: Sequence[str], order: str, hint: str) -> str:
+    found = f"""SELECT /*+ {hint} */ i.image_id, i.upload_date, i.taken_at, i.sort_name, i.deleted_at
+            FROM images i
+            WHERE {_all_of(conditions)}"""
+    columns = "k.image_id, k.upload_date, k.taken_at, k.sort_name, k.deleted_at, NULL AS distance"
+    return _write_page(found, columns, order)
+
+
+def _write_page(found: str, columns: str, order: str) -> str:
+    # From the total, so that it is there also where the page is empty.
     return f"""
-SELECT {_RECORD}
-FROM (SELECT i.image_id, i.upload_date
-      FROM images i{_where(conditions)}
-      ORDER BY i.upload_date DESC, i.image_id DESC
-      OFFSET :skip_rows ROWS FETCH NEXT :max_rows ROWS ONLY) k
-JOIN images i ON i.image_id = k.image_id
+WITH found AS (
+            {found})
+SELECT t.total, k.distance, {_RECORD}
+FROM (SELECT COUNT(*) AS total FROM found) t
+LEFT JOIN (SELECT {columns}
+           FROM found k
+           ORDER BY {order}
+           OFFSET :skip_rows ROWS FETCH NEXT :max_rows ROWS ONLY) k ON 1 = 1
+LEFT JOIN images i ON i.image_id = k.image_id
 LEFT JOIN image_descriptions d ON d.image_id = k.image_id
-ORDER BY k.upload_date DESC, k.image_id DESC"""
+ORDER BY {order}"""
 
 
 def count_images(conditions: Sequence[str]) -> str:
@@ -236,25 +355,22 @@ SELECT COUNT(*)
 FROM images i{_where(conditions)}"""
 
 
-def count_values(field: str, conditions: Sequence[str]) -> str:
-    """How many of the images that qualify have each value of a column, or each keyword."""
-    if field == "keyword":
-        return f"""
-SELECT v.keyword, COUNT(*)
-FROM images i
-JOIN image_keywords v ON v.image_id = i.image_id{_where(conditions)}
-GROUP BY v.keyword"""
+def count_values(field: CountedField, conditions: Sequence[str]) -> str:
+    """How many of the images that qualify have each value. A folder of NULL is the root."""
+    value, table = COUNTED[field]
+    join = f"\nJOIN {table} v ON v.image_id = i.image_id" if table else ""
+    known = [] if field == "folder" else [f"{value} IS NOT NULL"]
     return f"""
-SELECT i.{field}, COUNT(*)
-FROM images i{_where([f"i.{field} IS NOT NULL", *conditions])}
-GROUP BY i.{field}"""
+SELECT {value}, COUNT(DISTINCT i.image_id)
+FROM images i{join}{_where([*conditions, *known])}
+GROUP BY {value}"""
 
 
-# --- one image --------------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
 def get_records(values: str) -> str:
-    """Records without their bytes."""
+    """Records without their bytes, live or in the trash."""
     return f"""
 SELECT {_RECORD}
 FROM images i
@@ -262,26 +378,45 @@ LEFT JOIN image_descriptions d ON d.image_id = i.image_id
 WHERE i.image_id IN ({values})"""
 
 
+# What version 1 of the schema left to be written.
+LIST_UNWRITTEN = f"""
+SELECT {_RECORD}
+FROM images i
+LEFT JOIN image_descriptions d ON d.image_id = i.image_id
+WHERE i.sort_name IS NULL
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
+
+SET_FOLDER = """
+UPDATE image_paths
+SET folder = :folder
+WHERE file_path = :file_path AND image_id = :image_id"""
+
 READ_ORIGINAL = """
-SELECT i.image_data, i.content_sha256
+SELECT i.image_data
 FROM images i
 WHERE i.image_id = :image_id"""
 
-READ_PREVIEW = """
-SELECT i.preview
-FROM images i
-WHERE i.image_id = :image_id"""
 
-GET_EMBEDDING = """
-SELECT e.embedding
+def read_previews(values: str) -> str:
+    """Live or in the trash."""
+    return f"""
+SELECT i.image_id, i.preview
+FROM images i
+WHERE i.image_id IN ({values})"""
+
+
+def get_embeddings(values: str) -> str:
+    """Of live images and of those in the trash."""
+    return f"""
+SELECT e.image_id, e.embedding
 FROM image_embeddings e
-WHERE e.image_id = :image_id AND e.model_id = :model_id"""
+WHERE e.model_id = :model_id AND e.image_id IN ({values})
+UNION ALL
+SELECT e.image_id, e.embedding
+FROM trashed_embeddings e
+WHERE e.model_id = :model_id AND e.image_id IN ({values})"""
 
-FIND_BY_FILE_NAME = """
-SELECT i.image_id
-FROM images i
-WHERE i.file_name = :file_name
-ORDER BY i.image_id"""
 
 # --- the store as a whole ---------------------------------------------------------------------------------------------
 
@@ -295,6 +430,28 @@ FROM (SELECT s.image_id
       FETCH FIRST :max_rows ROWS ONLY) k
 JOIN image_embeddings e ON e.image_id = k.image_id AND e.model_id = :model_id
 ORDER BY e.image_id"""
+
+COUNT_TRASH = """
+SELECT COUNT(*)
+FROM images i
+WHERE i.deleted_at IS NOT NULL"""
+
+
+def list_settings(conditions: Sequence[str]) -> str:
+    """Settings kept with the library."""
+    return f"""
+SELECT s.name, s.value
+FROM library_settings s{_where(conditions)}
+ORDER BY s.name"""
+
+
+DELETE_SETTING = """
+DELETE FROM library_settings
+WHERE name = :setting_name"""
+
+INSERT_SETTING = """
+INSERT INTO library_settings (name, value)
+VALUES (:setting_name, :setting_value)"""
 
 GET_SCHEMA_VERSION = """
 SELECT MAX(v.schema_version)

@@ -49,7 +49,7 @@ from image_search.stores.postgres.database import Connections
 from image_search.stores.postgres.rows import (
     find_hashes,
     find_records,
-    get_record,
+    get_live_record,
     insert_embeddings,
     insert_images,
     insert_paths,
@@ -153,7 +153,7 @@ class PostgresStore(ImageStore):
 
     def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
+            record = get_live_record(connection, image_id)
             insert_paths(connection, [(image_id, file_path, byte_size, modified_ns)])
             if record.file_name != file_name:
                 update_records(connection, [replace(record, file_name=file_name)])
@@ -207,7 +207,7 @@ class PostgresStore(ImageStore):
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
         try:
             with self._database.writing() as connection:
-                record = get_record(connection, image_id)
+                record = get_live_record(connection, image_id)
                 other = find_hashes(connection, [image.content_sha256]).get(image.content_sha256, image_id)
                 if other != image_id:
                     raise content_is_known(other)
@@ -215,13 +215,8 @@ class PostgresStore(ImageStore):
                 if record.content_sha256 != image.content_sha256:
                     self._note_removed(connection, [bytes.fromhex(record.content_sha256)])
                 update_content(connection, replace_content(record, image), image, self.originals is None)
-                for table in ("image_embeddings", "trashed_embeddings"):
-                    connection.execute(f"DELETE FROM {table} WHERE image_id = %s", [image_id])
-                table = "image_embeddings" if record.deleted_at is None else "trashed_embeddings"
-                connection.execute(
-                    f"INSERT INTO {table} (image_id, model_id, embedding, recipe) VALUES (%s, %s, %s, %s)",
-                    [image_id, model_id, Vector(embedding), image.recipe],
-                )
+                connection.execute("DELETE FROM image_embeddings WHERE image_id = %s", [image_id])
+                insert_embeddings(connection, model_id, [image_id], embedding[np.newaxis], [image.recipe])
                 trash.forget_deleted(connection, [image.content_sha256])
         except BaseException:
             self._remove_written([image.content_sha256])
@@ -246,7 +241,7 @@ class PostgresStore(ImageStore):
 
     def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
+            record = get_live_record(connection, image_id)
             connection.execute("UPDATE images SET preview = %s WHERE image_id = %s", [preview, image_id])
             update_records(connection, [replace(record, dominant_color=dominant_color, recipe=recipe)])
 
@@ -263,18 +258,18 @@ class PostgresStore(ImageStore):
 
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
+            record = get_live_record(connection, image_id)
             return _update(connection, record, replace(record, text=text))
 
     def _set_edits(self, image_id: int, edits: Edits) -> bool:
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
+            record = get_live_record(connection, image_id)
             return _update(connection, record, replace(record, edits=edits))
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         name, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
         with self._database.writing() as connection:
-            record = get_record(connection, image_id)
+            record = get_live_record(connection, image_id)
             update_records(connection, [replace(record, recognizer=name, recognized_text=text)])
             connection.execute(
                 "UPDATE images SET recognized_lines = %s WHERE image_id = %s",

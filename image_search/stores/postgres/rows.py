@@ -77,12 +77,12 @@ def find_records(connection: Connection, image_ids: Sequence[int]) -> dict[int, 
     return {row[0]: read_record(row) for row in rows}
 
 
-def get_record(connection: Connection, image_id: int) -> ImageRecord:
-    """One record. Raises ImageNotFound."""
-    records = find_records(connection, [image_id])
-    if image_id not in records:
+def get_live_record(connection: Connection, image_id: int) -> ImageRecord:
+    """The record of a live image. Raises ImageNotFound."""
+    record = find_records(connection, [image_id]).get(image_id)
+    if record is None or record.deleted_at is not None:
         raise image_not_found(image_id)
-    return records[image_id]
+    return record
 
 
 def find_hashes(connection: Connection, hashes: Iterable[str]) -> dict[str, int]:

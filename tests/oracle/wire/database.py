@@ -43,6 +43,7 @@ _REFUSALS = (
     ("constraint failed: dimension ", 51803),
     ("CHECK constraint", 2290),
     ("locked", 60),
+    ("user-defined function raised", 51808),  # VECTOR_DISTANCE; CONTAINS keeps its own refusal
 )
 
 
@@ -192,9 +193,10 @@ class DatabaseSession:
             return Result()
         if verb == "EXPLAIN":
             return self._explain(sql)
-        if verb == "ALTER" and (match := re.fullmatch(r"ALTER SESSION SET (\w+) ?= ?('[^']*'|\w+)", sql.strip(), re.I)):
-            if match[1].upper() not in SESSION_PARAMETERS:
-                raise OracleError(2248, f"invalid option for ALTER SESSION: {match[1]}", is_mistake=True)
+        if verb == "ALTER" and re.fullmatch(r"ALTER SESSION SET( \w+ ?= ?('[^']*'|\w+))+", sql.strip(), re.I):
+            for name in re.findall(r"(\w+) ?=", sql):
+                if name.upper() not in SESSION_PARAMETERS:
+                    raise OracleError(2248, f"invalid option for ALTER SESSION: {name}", is_mistake=True)
             return Result()
         if verb in ("CREATE", "ALTER", "DROP", "TRUNCATE", "GRANT"):
             self._define(sql)
@@ -231,6 +233,8 @@ class DatabaseSession:
         """A row that is read, then changed by what was read, has to be locked in between: another may change it."""
         if self._unlocked is None:
             return
+        if "IMAGE_SEARCH_SCHEMA" in self._locked:
+            return  # every writer locks this row first (LOCK_WRITES): no other one is there
         own = set(statement.reads & self.database.tables.keys())
         if statement.locks:
             self._locked |= own

@@ -150,6 +150,13 @@ def _alter_table(database: Database, connection: Connection, match: re.Match[str
     elif verb == "MODIFY":
         for part in split_list(rest[1:-1]) if rest.startswith("(") else [rest]:
             _modify_column(database, changed, part)
+    elif verb == "SET UNUSED":
+        for name in split_list(rest[1:-1]):
+            definitions.check_columns(changed, [name.upper()])
+            del changed.columns[name.upper()]
+            for index in [*database.indexes.values()]:  # an index on it goes with it
+                if index.table == table.name and name.upper() in map(str.upper, index.keys):
+                    del database.indexes[index.name]
     elif drop := re.fullmatch(r"CONSTRAINT (\w+)(?: CASCADE)?", rest, re.IGNORECASE):
         if drop[1].upper() not in changed.constraints:
             raise OracleError(2443, f"Cannot drop constraint {drop[1]} - nonexistent constraint", is_mistake=True)
@@ -360,7 +367,7 @@ def _is_there(database: Database, name: str, is_guarded: bool) -> bool:
 _DEFINERS: dict[str, Definer] = {
     r"CREATE TABLE (?P<guard>IF NOT EXISTS )?(?P<name>\w+) ?\((?P<body>.*)\)": _create_table,
     r"CREATE (?P<replace>OR REPLACE )?VIEW (?P<name>\w+) AS (?P<query>SELECT .*)": _create_view,
-    r"ALTER TABLE (?P<name>\w+) (?P<verb>ADD|MODIFY|DROP) ?(?P<rest>.*)": _alter_table,
+    r"ALTER TABLE (?P<name>\w+) (?P<verb>ADD|MODIFY|DROP|SET UNUSED) ?(?P<rest>.*)": _alter_table,
     r"DROP TABLE (?P<guard>IF EXISTS )?(?P<name>\w+)(?P<rest>( CASCADE CONSTRAINTS)?( PURGE)?)": _drop_table,
     r"DROP VIEW (?P<guard>IF EXISTS )?(?P<name>\w+)": _drop_view,
     r"TRUNCATE TABLE (?P<name>\w+)": _truncate,

@@ -145,6 +145,7 @@ FUNCTIONS = {
     "HEXTORAW": Function(("VARCHAR2",), "RAW"),
     "INSTR": Function(("TEXT", "VARCHAR2", "NUMBER", "NUMBER"), "NUMBER"),
     "LEAST": Function(("SAME*",), "?"),
+    "JSON_ARRAYAGG": Function(("TEXT",), "CLOB"),
     "LENGTH": Function(("TEXT",), "NUMBER"),
     "LENGTHB": Function(("TEXT",), "NUMBER"),
     "LOWER": Function(("TEXT",), "?"),
@@ -173,6 +174,7 @@ FUNCTIONS = {
 METRICS = {"COSINE", "DOT", "EUCLIDEAN", "EUCLIDEAN_SQUARED", "L2_SQUARED", "MANHATTAN", "HAMMING", "JACCARD"}
 
 # AI Vector Search User's Guide 23ai, "Vector Index Hints"; SQL Language Reference 23ai, "Hints".
+QUERY_HINTS = {"INLINE", "MATERIALIZE"}  # of the query of a WITH clause they stand in
 HINTS = {"NO_VECTOR_INDEX_TRANSFORM", "VECTOR_INDEX_TRANSFORM", "VECTOR_INDEX_SCAN", "FULL", "INDEX"}
 
 # Parameters of the namespace USERENV: SQL Language Reference 23ai, SYS_CONTEXT.

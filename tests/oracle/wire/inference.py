@@ -6,6 +6,7 @@ SQLite says otherwise. A construct it does not know is a NotImplementedError: it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from sqlglot import exp
 
 from tests.oracle.wire.definitions import Column
-from tests.oracle.wire.dictionary import FUNCTIONS, HINTS, METRICS, USERENV
+from tests.oracle.wire.dictionary import FUNCTIONS, HINTS, METRICS, QUERY_HINTS, USERENV
 from tests.oracle.wire.results import OracleError
 
 Use = Literal["store", "compare", "argument", "count"]
@@ -96,6 +97,7 @@ class Inference:
     variables: dict[str, str] = field(default_factory=dict)  # of a PL/SQL block, with their kinds
     places: list[Place] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
+    named: dict[str, Columns] = field(default_factory=dict)  # queries of a WITH clause
 
     # --- queries ---
 
@@ -132,8 +134,9 @@ class Inference:
 
     def _open_scope(self, node: exp.Select, parent: Scope | None) -> Scope:
         scope = Scope({}, parent)
-        if node.args.get("with_"):
-            raise NotImplementedError("WITH")
+        if clause := node.args.get("with_"):
+            for query in clause.expressions:
+                self.named[query.alias.upper()] = dict(self.infer_query(query.this, parent))
         joins = node.args.get("joins") or []
         for source in [node.args["from_"].this, *(join.this for join in joins)]:
             self._add_source(source, scope)
@@ -148,8 +151,11 @@ class Inference:
     def _add_source(self, source: exp.Expression, scope: Scope) -> None:
         if isinstance(source, exp.Table):
             name = source.name.upper()
-            columns = self.find_source(name)
-            self.read.add(name)
+            if name in self.named:
+                columns = self.named[name]
+            else:
+                columns = self.find_source(name)
+                self.read.add(name)
             alias = source.alias.upper() or name
         elif isinstance(source, exp.Subquery):
             columns, alias = dict(self.infer_query(source.this, scope.parent)), source.alias.upper()
@@ -159,10 +165,15 @@ class Inference:
 
     def _check_hint(self, node: exp.Select, scope: Scope) -> None:
         hint = node.args.get("hint")
-        for part in hint.expressions if hint else []:
-            aliases = [argument.name.upper() for argument in part.expressions]
-            if part.name.upper() not in HINTS or not aliases or aliases[0] not in scope.sources:
-                raise OracleError(904, f"a hint Oracle would ignore: {part.sql('oracle')}", is_mistake=True)
+        parts = hint.expressions if hint else []  # sqlglot reads some hints and leaves others as text
+        text = " ".join(part if isinstance(part, str) else part.sql("oracle") for part in parts)
+        for name, arguments in re.findall(r"(\w+)(?:\(([^)]*)\))?", text):
+            if name.upper() in QUERY_HINTS and not arguments:
+                continue
+            # Of a table inside a view: the alias of the view, a point, the alias in it.
+            alias = re.split(r"[.\s,]", arguments.strip())[0].upper()
+            if name.upper() not in HINTS or alias not in scope.sources:
+                raise OracleError(904, f"a hint Oracle would ignore: {name}({arguments})", is_mistake=True)
         node.set("hint", None)
 
     def _check_limits(self, node: exp.Select, scope: Scope, names: list[str]) -> None:
@@ -231,6 +242,12 @@ class Inference:
     def _infer_inner(self, node: exp.Expression, scope: Scope) -> Type:
         return self.infer(node.this, scope)
 
+    def _infer_distinct(self, node: exp.Distinct, scope: Scope) -> Type:
+        [value] = node.expressions
+        kind = self.infer(value, scope)
+        self._check_comparable(kind)
+        return kind
+
     def _infer_star(self, *_: object) -> Type:
         return Type("NUMBER")  # of COUNT(*): anywhere else a column list has to be written out
 
@@ -258,6 +275,19 @@ class Inference:
         for key in keys:
             self._check_comparable(self.infer(key, scope))
         return self.infer(node.this, scope)
+
+    def _infer_json_array(self, node: exp.JSONArrayAgg, scope: Scope) -> Type:
+        """JSON_ARRAYAGG(value ORDER BY key RETURNING CLOB) of one table; SQLite takes the order of the rows."""
+        order, query = node.args.get("order"), node.find_ancestor(exp.Select)
+        self._expect(self.infer(node.this, scope), "VARCHAR2", "argument")
+        if order is not None and query is not None:
+            for key in order.expressions:
+                self._check_comparable(self.infer(key.this, scope))
+            source = query.args["from_"].this
+            rows = exp.select("*").from_(source.copy()).order_by(*(key.copy() for key in order.expressions))
+            source.replace(rows.subquery(source.alias))
+        node.replace(exp.func("JSON_GROUP_ARRAY", node.this))
+        return Type("CLOB")
 
     def _infer_case(self, node: exp.Case, scope: Scope) -> Type:
         results = []
@@ -418,8 +448,10 @@ _INFERRERS: dict[type[exp.Expression], Callable[..., Type]] = {
     **dict.fromkeys(_ARITHMETIC, Inference._infer_sum),
     exp.DPipe: Inference._infer_concatenation,
     exp.Case: Inference._infer_case,
+    exp.JSONArrayAgg: Inference._infer_json_array,
     exp.Systimestamp: Inference._infer_time,
     exp.CurrentTimestamp: Inference._infer_time,
     exp.Window: Inference._infer_window,
     exp.Star: Inference._infer_star,
+    exp.Distinct: Inference._infer_distinct,
 }

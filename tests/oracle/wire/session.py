@@ -105,7 +105,7 @@ class Cursor:
 
     @property
     def is_query(self) -> bool:
-        return self.sql.lstrip()[:6].upper() in ("SELECT", "WITH")
+        return self.sql.lstrip().upper().startswith(("SELECT", "WITH"))
 
 
 class ClientSession:
