@@ -123,7 +123,7 @@ def _cut(text: str) -> list[str]:
 
 _GAP = " "  # between two runs of an unspaced script, which would else be one
 _FIELD_BOUNDARY = "f0"  # between fields, so that no phrase reaches from one into the next
-_MAX_TOKEN = 64  # characters; indexes cut or refuse longer ones
+_MAX_TOKEN = 250  # characters; Elasticsearch's tokenizer cuts at 255
 
 
 def tokenize_document(fields: Iterable[str | None]) -> str:
