@@ -68,7 +68,6 @@ WRITES: dict[str, Callable[[OracleStore], object]] = {
     "set_text": lambda store: store.set_text(1, ImageText(description="青い犬", keywords=("犬",))),
     "set_path": lambda store: store.set_path(1, "/moved/b.png", 5, 6),
     "trash_images": lambda store: store.trash_images([1, 2]),
-    "delete_images": lambda store: store.delete_images([1, 2]),
 }
 each_write = pytest.mark.parametrize("name", WRITES)
 
