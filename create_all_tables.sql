@@ -236,7 +236,7 @@ BEGIN
       || 'AND NOT EXISTS (SELECT 1 FROM image_paths p WHERE p.file_path = i.file_path)';
     EXECUTE IMMEDIATE
       'INSERT INTO library_settings (name, value) '
-      || 'SELECT ''held_images'', ''1'' FROM dual WHERE EXISTS (SELECT 1 FROM embedding_models m) '
+      || 'SELECT ''held_images'', TO_CLOB(''1'') FROM dual WHERE EXISTS (SELECT 1 FROM embedding_models m) '
       || 'AND NOT EXISTS (SELECT 1 FROM library_settings s WHERE s.name = ''held_images'')';
     EXECUTE IMMEDIATE 'ALTER TABLE images SET UNUSED (file_path, modified_ns)';
   END IF;

@@ -37,6 +37,7 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fff\u3001-\u9fff"
     "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
+_STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _PIECES = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+|\S")
 _BOUNDARY = "\ue0ff"  # private use: between fields, so that no phrase reaches from one into the next
 _SYMBOLS = 0xE000  # ASCII symbols move here, out of reach of query languages
@@ -97,7 +98,7 @@ def split_text(text: str) -> list[str]:
 
 def is_unspaced(piece: str) -> bool:
     """Whether a piece belongs to a script that is written without spaces."""
-    return bool(re.match(f"[{_UNSPACED}]", piece))
+    return bool(_STARTS_UNSPACED.match(piece))
 
 
 def _cut(text: str) -> list[str]:
@@ -122,7 +123,7 @@ def _cut(text: str) -> list[str]:
 
 _GAP = " "  # between two runs of an unspaced script, which would else be one
 _FIELD_BOUNDARY = "f0"  # between fields, so that no phrase reaches from one into the next
-_MAX_TOKEN = 64  # characters; indexes cut or refuse longer ones
+_MAX_TOKEN = 250  # characters; Elasticsearch's tokenizer cuts at 255
 
 
 def tokenize_document(fields: Iterable[str | None]) -> str:

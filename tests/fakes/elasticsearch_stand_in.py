@@ -22,7 +22,7 @@ _JSON = "application/vnd.elasticsearch+json;compatible-with=8"
 _SCRIPT = re.compile(r"Math\.max\(0\.0, dotProduct\(params\.embedding, '([a-z_0-9]+)'\) \+ 1\.0\)")
 
 _ANALYSIS = {
-    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 64}},
+    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 250}},
     "analyzer": {"beginnings": {"type": "custom", "tokenizer": "whitespace", "filter": ["beginnings"]}},
 }
 
@@ -346,7 +346,7 @@ def _score(index: Index, query: Json, source: Json) -> float | None:
     if inner:
         assert column["fields"][inner]["analyzer"] == "beginnings"
         assert kind == "term"
-        tokens = {token[:end] for token in source.get(name, "").split() for end in range(2, min(len(token), 64) + 1)}
+        tokens = {token[:end] for token in source.get(name, "").split() for end in range(2, min(len(token), 250) + 1)}
         return 0.0 if wanted in tokens else None
     assert column.get("index", True)
     held = source.get(name)

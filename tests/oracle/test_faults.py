@@ -66,8 +66,8 @@ WRITES: dict[str, Callable[[OracleStore], object]] = {
     "add_embeddings": lambda store: store.add_embeddings(2, [1, 2], make_embeddings(2)),
     "replace_embeddings": lambda store: store.add_embeddings(1, [1, 2], make_embeddings(2, seed=8)),
     "set_text": lambda store: store.set_text(1, ImageText(description="青い犬", keywords=("犬",))),
-    "set_file": lambda store: store.set_file(1, "/moved/b.png", 5),
-    "delete_images": lambda store: store.delete_images([1, 2]),
+    "set_path": lambda store: store.set_path(1, "/moved/b.png", 5, 6),
+    "trash_images": lambda store: store.trash_images([1, 2]),
 }
 each_write = pytest.mark.parametrize("name", WRITES)
 
@@ -183,15 +183,15 @@ READS: dict[str, Callable[[OracleStore], object]] = {
     "find_known_files": lambda store: store.find_known_files(["/a"]),
     "find_images_without_embedding": lambda store: store.find_images_without_embedding(2),
     "search_embedding": lambda store: store.search_embedding(1, make_embeddings(1)[0]),
-    "search_words": lambda store: store.search_words(["猫"]),
-    "find_latest": lambda store: store.find_latest(),
+    "list_images_with_words": lambda store: store.list_images(["猫"]),
+    "list_images": lambda store: store.list_images(),
     "count_images": lambda store: store.count_images(SearchFilter(has_prompt=True)),
     "count_values": lambda store: store.count_values("keyword"),
     "get_images": lambda store: store.get_images([1, 2]),
     "read_original": lambda store: store.read_original(1),
     "read_preview": lambda store: store.read_preview(1),
     "get_embedding": lambda store: store.get_embedding(1, 1).tolist(),
-    "find_by_file_name": lambda store: store.find_by_file_name("a.png"),
+    "list_trash": lambda store: store.list_trash(),
     "sample_embeddings": lambda store: store.sample_embeddings(1, 2).tolist(),
     "get_status": lambda store: store.get_status(),
 }
@@ -213,9 +213,9 @@ def test_a_read_is_done_again_once_when_the_connection_is_cut(
 
 def test_a_read_that_is_cut_amid_its_rows_is_done_again_whole(server: Server, store: OracleStore) -> None:
     store.add_images(1, make_images(300)[3:], make_embeddings(297, seed=5))
-    expected = [hit.image_id for hit in store.find_latest(limit=300)]
+    expected = [hit.image_id for hit in store.list_images(limit=300)]
     server.faults.add(Cut("midway"), "fetch", skip=1)
-    assert [hit.image_id for hit in store.find_latest(limit=300)] == expected
+    assert [hit.image_id for hit in store.list_images(limit=300)] == expected
     assert len(expected) == 300
 
 
@@ -251,7 +251,9 @@ def test_no_connection_is_kept(name: str, server: Server, store: OracleStore) ->
     assert pool.busy == 0
 
 
-@pytest.mark.parametrize("name", ["search_embedding", "search_words", "find_latest", "get_images", "read_preview"])
+@pytest.mark.parametrize(
+    "name", ["search_embedding", "list_images_with_words", "list_images", "get_images", "read_preview"]
+)
 def test_a_page_of_results_is_one_query(name: str, server: Server, store: OracleStore) -> None:
     READS[name](store)  # the first one also looks at the schema, at the model and for indexes
     server.events.clear()

@@ -49,13 +49,21 @@ def list_constants() -> Iterator[tuple[str, str]]:
 
 def list_written() -> Iterator[tuple[str, str]]:
     """Every statement that a function writes, for filters of every kind."""
-    for function in ("find_hashes", "find_files", "find_embedded", "lock_hashes", "delete_images", "get_records"):
+    for function in (
+        "find_hashes",
+        "find_files",
+        "find_embedded",
+        "find_paths",
+        "delete_paths",
+        "get_records",
+        "read_previews",
+    ):
         yield function, getattr(oracle_sql, function)(":value_0, :value_1")
     every = [build_conditions(filter, ["猫の写真", "C++"], has_text_index=True)[0] for filter, _ in CASES]
     conditions = list(dict.fromkeys(itertools.chain(*every)))
     for given in ([], conditions):
         yield f"search_exactly {len(given)}", oracle_sql.search_exactly(given)
-        yield f"list_newest {len(given)}", oracle_sql.list_newest(given)
+        yield f"list_images {len(given)}", oracle_sql.list_images(given or ["i.deleted_at IS NULL"], "taken")
     for given in ([], conditions[:2]):
         yield f"count_images {len(given)}", oracle_sql.count_images(given)
         for field in ("generator", "generation_model", "file_type", "keyword"):
@@ -110,9 +118,9 @@ def test_the_binds_of_a_filter_are_those_its_conditions_name(filter: object, has
 
 
 def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:
-    assert "NO_VECTOR_INDEX_TRANSFORM(e)" in oracle_sql.search_exactly([])
+    assert "NO_VECTOR_INDEX_TRANSFORM(e.ie)" in oracle_sql.search_exactly([])
     assert "APPROX" not in oracle_sql.search_exactly([])
-    inner = re.search(r"FROM \((SELECT.*)\) k", oracle_sql.SEARCH_APPROXIMATELY, re.DOTALL)
+    inner = re.search(r"FROM \((SELECT e\.image_id.*)\) a", oracle_sql.SEARCH_APPROXIMATELY, re.DOTALL)
     assert inner
     assert inner[1].count("JOIN") == 0
     assert re.search(r"ORDER BY distance\s+FETCH APPROX FIRST", inner[1])
@@ -160,6 +168,12 @@ def test_the_tables_of_the_script_are_those_the_statements_use() -> None:
         "IMAGE_EMBEDDINGS",
         "IMAGE_DESCRIPTIONS",
         "IMAGE_KEYWORDS",
+        "IMAGE_LORAS",
+        "IMAGE_PATHS",
+        "TRASHED_EMBEDDINGS",
+        "DELETED_IMAGES",
+        "DELETED_PATHS",
+        "LIBRARY_SETTINGS",
         "IMAGE_SEARCH_SCHEMA",
     }
 

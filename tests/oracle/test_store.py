@@ -122,7 +122,7 @@ class TestOracleStore(ImageStoreContract):
         text = ImageText(generation_prompt="銀河鉄道の夜, masterpiece, 1girl")
         [image_id] = store.add_images(model.model_id, [make_image("x.png", text)], make_embeddings(1))
         for word in ("銀河", "銀河鉄道の夜", "夜", "masterpiece", "1girl", "x.png"):
-            assert [hit.image_id for hit in store.search_words([word])] == [image_id], word
+            assert [hit.image_id for hit in store.list_images([word])] == [image_id], word
 
     def test_large_texts_and_originals_come_back_whole(self, store: ImageStore, model: EmbeddingModel) -> None:
         text = ImageText(generation_prompt="長い" * 20_000, raw={"workflow": "{}" * 50_000}, keywords=("k" * 200,))
@@ -148,7 +148,7 @@ class TestOracleStore(ImageStoreContract):
                 ("two.png", "twice"),
                 ("one.png", None),
             ]
-            assert len(store.search_words(["猫"])) == 2
+            assert len(store.list_images(["猫"])) == 2
             store.add_images(model.model_id, [make_image("new.png")], make_embeddings(1))
             assert store.delete_images([hit.image_id for hit in hits]) == 2
         assert [finding for finding in check_oracle(library) if not finding.ok] == []

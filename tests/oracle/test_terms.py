@@ -18,14 +18,14 @@ from tests.oracle.stand_in import contains
         ("ＣＡＴ", "cat%", None),
         ("AND", None, " and"),
         ("猫", None, "猫"),
-        ("c", None, " c"),
-        ("C++", None, " c + +"),
-        ("a}b", None, " a } b"),
-        ("red cat", "red% AND cat%", " red cat"),
-        ("猫cat", "cat%", "猫 cat"),
+        ("c", None, " c "),
+        ("C++", None, " c + + "),
+        ("a}b", None, " a } b "),
+        ("red cat", "red% AND cat%", " red cat "),
+        ("猫cat", "cat%", "猫 cat "),
         ("佐々木さん", "{木さん}", "佐々木さん"),
-        ("%", None, " %"),
-        ("{}", None, " { }"),
+        ("%", None, " % "),
+        ("{}", None, " { } "),
     ],
 )
 def test_a_word_is_asked_of_the_index_as_far_as_that_goes(
@@ -43,6 +43,18 @@ def test_a_word_is_asked_of_the_index_as_far_as_that_goes(
 def test_no_phrase_reaches_from_one_field_into_the_next() -> None:
     [needle] = match_words(["red cat"], has_text_index=False)[1].values()
     assert str(needle) not in make_search_text(["red", "cat"])
+
+
+def test_only_a_term_of_one_run_is_found_at_the_beginning_of_a_longer_run() -> None:
+    text = make_search_text(["black cats"])
+    assert all(str(match_words([word], False)[1]["word_0"]) in text for word in ("cat", "black", "black cats"))
+    assert all(str(match_words([word], False)[1]["word_0"]) not in text for word in ("black cat", "bla cats", "ats"))
+
+
+def test_a_query_too_long_for_a_bind_goes_without_the_index() -> None:
+    conditions, binds = match_words(["猫" * 1400], has_text_index=True)
+    assert conditions == ["INSTR(i.search_text, :word_0) > 0"]
+    assert max(len(str(value).encode()) for value in binds.values()) <= 4000
 
 
 def test_a_word_without_anything_visible_is_found_nowhere() -> None:

@@ -102,7 +102,7 @@ def describe(store: ImageStore) -> list[tuple[object, ...]]:
                 None if record.frame else store.read_original(image_id),
                 store.read_preview(image_id),
                 store.get_recognized(image_id),
-                [(known.byte_size, known.modified_ns) for known in files.values()],
+                [(path, files[path].byte_size, files[path].modified_ns) for path in sorted(files)],
                 [[row.tobytes() for row in found.values()] for found in embeddings],
                 [image_id in found for found in outdated.values()],
             )

@@ -281,13 +281,14 @@ class ElasticsearchStore(ElasticsearchTrash):
             changes.put_embedding(image_id, model_id, embedding, image.recipe)
 
         with self._writing(_list_contents([image])) as ensure_locked:
+            before = read_documents(self._cluster, [image_id])
+            if image_id not in before or not before[image_id].is_live:
+                raise image_not_found(image_id)
             owner = self._find_documents_of([image.content_sha256]).get(image.content_sha256)
             if owner is not None and owner.image_id != image_id:
                 raise content_is_known(owner.image_id)
             self._check_frames([image], {image.content_sha256: image_id})
-            before = read_documents(self._cluster, [image_id])
-            hashes = [document.sha256 for document in before.values()]
-            self._cluster.change_state(lambda state: state["removed_originals"].extend(hashes))
+            self._cluster.change_state(lambda state: state["removed_originals"].append(before[image_id].sha256))
             change_images(self._cluster, [image_id], put, ensure_locked)
             self._forget(list(self._find_remembered([image.content_sha256])))
             self._delete_orphaned_originals()

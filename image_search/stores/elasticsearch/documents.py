@@ -36,7 +36,7 @@ Query = dict[str, Any]
 SIZING = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "max_result_window": 1_000_000}
 # Every beginning of a token is one, too, so that beginnings are found by one look-up and as many as there are.
 ANALYSIS = {
-    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 64}},
+    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 250}},
     "analyzer": {"beginnings": {"type": "custom", "tokenizer": "whitespace", "filter": ["beginnings"]}},
 }
 # In UTF-16 units of at most 3 bytes each; an entry may have 32,766 bytes.

@@ -22,14 +22,21 @@ def find_nearest(
 ) -> list[tuple[int, float]]:
     """image_ids and distances of one page, nearest first, ties by image_id.
 
-    read: gives the stored embeddings of some images; those that lie equally far are compared by them.
+    read: gives the stored embeddings of some images. The page is ordered and measured by them, for how a search rounds
+    depends on where a row lies.
     """
     ranking = _rank(_gather(search, offset + limit))
-    return [
-        (image_id, distance)
-        for group in _list_groups(ranking, offset, limit)
-        for image_id, distance in _order_group(group, read, query)
-    ][_count_skipped(ranking, offset) :][:limit]
+    groups = _list_groups(ranking, offset, limit)
+    embeddings = read([image_id for group in groups for image_id, _ in group])
+    exact = {
+        image_id: -float(np.sum(embedding.astype(np.float64) * query)) for image_id, embedding in embeddings.items()
+    }
+    ordered = [
+        (image_id, exact[image_id])
+        for group in groups
+        for image_id in sorted((n for n, _ in group if n in exact), key=lambda n: (exact[n], n))
+    ]
+    return ordered[_count_skipped(ranking, offset) :][:limit]
 
 
 def _gather(search: Search, count: int) -> dict[int, float]:
@@ -66,15 +73,3 @@ def _count_skipped(ranking: list[tuple[int, float]], offset: int) -> int:
 def _list_groups(ranking: list[tuple[int, float]], offset: int, limit: int) -> list[list[tuple[int, float]]]:
     starts = [*_list_starts(ranking), len(ranking)]
     return [ranking[start:end] for start, end in pairwise(starts) if end > offset and start < offset + limit]
-
-
-def _order_group(
-    group: list[tuple[int, float]], read: Callable[[list[int]], Mapping[int, Embeddings]], query: Embeddings
-) -> list[tuple[int, float]]:
-    if len(group) == 1:
-        return group
-    embeddings = read([image_id for image_id, _ in group])
-    exact = {
-        image_id: -float(np.sum(embedding.astype(np.float64) * query)) for image_id, embedding in embeddings.items()
-    }
-    return sorted(((image_id, exact[image_id]) for image_id in exact), key=lambda hit: (hit[1], hit[0]))

@@ -8,14 +8,24 @@ simply started once more. Nothing is ever deleted but doubles and rows that belo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage
 from image_search.settings import Settings
+from image_search.stores.base import SCHEMA_VERSION
 from image_search.stores.oracle.connection import Row, Session, connect
-from image_search.stores.oracle.rows import make_search_text
-from image_search.stores.oracle.schema import check_release, create_schema, read_tables
+from image_search.stores.oracle.schema import (
+    check_release,
+    create_schema,
+    find_indexes,
+    find_version,
+    read_statements,
+    read_tables,
+    rewrite_texts,
+    run_statements,
+    set_vector_index,
+)
 
 # Statements that turn the tables of the original application into those of create_all_tables.sql.
 #
@@ -23,7 +33,7 @@ from image_search.stores.oracle.schema import check_release, create_schema, read
 # again.
 
 FIND_COLUMNS = """
-SELECT c.table_name, c.column_name, c.nullable
+SELECT c.table_name, c.column_name, c.nullable, c.data_default_vc, c.char_length, c.char_used
 FROM user_tab_columns c
 ORDER BY c.table_name, c.column_id"""
 
@@ -32,12 +42,11 @@ SELECT c.table_name, c.constraint_name, c.constraint_type, c.delete_rule
 FROM user_constraints c
 WHERE c.constraint_type IN ('P', 'R', 'U', 'C')"""
 
-# The vector index was built on an empty table and the word indexes without a Japanese lexer; all are made anew.
+# The original application's word indexes know no Japanese; one over all texts takes their place.
 FIND_OLD_INDEXES = """
 SELECT x.index_name, x.index_type
 FROM user_indexes x
-WHERE x.index_type IN ('VECTOR', 'DOMAIN') AND x.index_name <> 'IX_IMAGES_SEARCH_TEXT'
-  AND x.table_name IN ('IMAGES', 'IMAGE_DESCRIPTIONS', 'IMAGE_EMBEDDINGS')"""
+WHERE x.index_type = 'DOMAIN' AND x.index_name IN ('IDX_IMAGE_PROMPT', 'IDX_IMAGE_DESCRIPTION')"""
 
 # --- what is doubled or belongs to nothing: counted before anything is changed ---
 
@@ -145,6 +154,13 @@ WHERE i.file_name IS NULL OR i.upload_date IS NULL""",
 
 # --- images, one after another: what SQL cannot know is read from the bytes ---
 
+# Described by a migration that broke off.
+LIST_DESCRIBED = """
+SELECT i.image_id, i.content_sha256
+FROM images i
+WHERE i.content_sha256 IS NOT NULL
+ORDER BY i.image_id"""
+
 READ_IMAGES = """
 SELECT i.image_id, i.file_name, i.image_data
 FROM images i
@@ -189,19 +205,6 @@ DELETE FROM images
 WHERE image_id = :removed""",
 )
 
-READ_TEXTS = """
-SELECT i.image_id, i.file_name, i.generation_prompt, d.description
-FROM images i
-LEFT JOIN image_descriptions d ON d.image_id = i.image_id
-WHERE i.image_id > :after_id
-ORDER BY i.image_id
-FETCH FIRST :max_rows ROWS ONLY"""
-
-SET_SEARCH_TEXT = """
-UPDATE images
-SET search_text = :search_text
-WHERE image_id = :image_id"""
-
 # The model the embeddings were made with goes on under the name this program gives it.
 ADOPT_MODEL = """
 UPDATE embedding_models
@@ -212,6 +215,7 @@ WHERE is_current = 'Y' AND vector_dimension = :dimension"""
 ReadImage = Callable[[bytes, str], NewImage]
 
 _BATCH = 20  # originals in memory at once
+_WRITTEN_LATER = frozenset({"SEARCH_TEXT", "SORT_NAME"})  # NOT NULL only when the texts are written
 
 
 def migrate(
@@ -226,6 +230,16 @@ def migrate(
     """
     with connect(settings) as session:
         check_release(session)
+        version = find_version(session)
+        if version is not None:
+            if version >= SCHEMA_VERSION:
+                yield f"The schema is up to date (version {version}). Nothing was changed."
+            elif dry_run:
+                yield f"The schema has version {version} and would become version {SCHEMA_VERSION}."
+            else:
+                yield from (statement.splitlines()[0] for statement in create_schema(settings))
+                yield f"The schema now has version {SCHEMA_VERSION}."
+            return
         yield from _find_problems(session)
         if dry_run:
             doubles = yield from _examine_images(session, read_image, is_stored=False)
@@ -240,17 +254,27 @@ def migrate(
         doubles = yield from _examine_images(session, read_image, is_stored=True)
         _merge_doubles(session, doubles)
         yield f"{len(doubles)} images with the same bytes as an older one were merged into it."
-        _fill_search_texts(session)
         if adopt is not None:
-            name, version, dimension = adopt
-            binds = {"model_name": name, "model_version": version, "dimension": dimension}
+            name, version_name, dimension = adopt
+            binds = {"model_name": name, "model_version": version_name, "dimension": dimension}
             adopted = session.execute(ADOPT_MODEL, binds)
             relation = "now belong to" if adopted else "are of another dimension than"
-            yield f"The embeddings {relation} {name} ({version})."
+            yield f"The embeddings {relation} {name} ({version_name})."
         session.connection.commit()
+        # Keys and defaults before the script makes its indexes: a column under an index of DESC cannot be modified.
+        yield from _tighten(session, later=_WRITTEN_LATER)
+        script = read_statements()
+        own = [statement for statement in script if "TABLE IF NOT EXISTS image_search_schema" in statement]
+        rest = [statement for statement in script if not statement.startswith("MERGE INTO image_search_schema")]
+        for _ in run_statements(session, [*own, *rest]):  # all but the version, which is the last step
+            pass
+        rewrite_texts(session)
         yield from _tighten(session)
+        has_vector_index = find_indexes(session).vector_name is not None
     for statement in create_schema(settings):
         yield statement.splitlines()[0]
+    if has_vector_index:  # that of the original application was built on an empty table
+        yield set_vector_index(settings, "auto")
     yield "The schema is migrated. Columns this program does not know were left as they are."
 
 
@@ -278,7 +302,7 @@ def _drop_old_indexes(session: Session) -> Iterator[str]:
 
 
 def _add_columns(session: Session) -> Iterator[str]:
-    present = {(table, column) for table, column, _ in session.query(FIND_COLUMNS)}
+    present = {row[:2] for row in session.query(FIND_COLUMNS)}
     old_tables = {table for table, _ in present}
     for table in read_tables().values():
         for column, definition in table.columns.items():
@@ -294,10 +318,20 @@ def _examine_images(
 
     is_stored: also store what was read. Raises SchemaError at the end when a picture could not be read.
     """
+    columns = {row[:2] for row in session.query(FIND_COLUMNS)}
+    described: dict[int, str] = {}
+    if ("IMAGES", "CONTENT_SHA256") in columns:
+        described = {image_id: sha256.hex() for image_id, sha256 in session.query(LIST_DESCRIBED)}
     first: dict[str, int] = {}
+    for image_id, sha256 in described.items():
+        first.setdefault(sha256, image_id)
     doubles: list[tuple[int, int]] = []
     unreadable: list[int] = []
     for image_id, file_name, data in _iterate(session, READ_IMAGES):
+        if image_id in described:
+            if first[described[image_id]] != image_id:
+                doubles.append((first[described[image_id]], image_id))
+            continue
         try:
             image = read_image(data, file_name or f"image{image_id}")
         except UnreadableImage as error:
@@ -339,16 +373,14 @@ def _merge_doubles(session: Session, doubles: list[tuple[int, int]]) -> None:
         session.connection.commit()
 
 
-def _fill_search_texts(session: Session) -> None:
-    for image_id, *fields in _iterate(session, READ_TEXTS):
-        session.execute(SET_SEARCH_TEXT, {"image_id": image_id, "search_text": make_search_text(fields)})
+def _tighten(session: Session, later: Collection[str] = ()) -> Iterator[str]:
+    """Add the constraints of create_all_tables.sql that are missing, and give its columns length, default and NOT NULL.
 
-
-def _tighten(session: Session) -> Iterator[str]:
-    """Add the constraints of create_all_tables.sql that are missing, and make its mandatory columns mandatory."""
-    nullable = {(table, column) for table, column, flag in session.query(FIND_COLUMNS) if flag == "Y"}
+    later: columns that stay optional for now. What is so already is left alone.
+    """
+    present = {row[:2]: row[2:] for row in session.query(FIND_COLUMNS)}
     tables = read_tables()
-    old_tables = {row[0] for row in session.query(FIND_COLUMNS)}
+    old_tables = {table for table, _ in present}
     names, with_key = set(), set()
     for table, name, kind, delete_rule in session.query(FIND_CONSTRAINTS):
         wanted = tables[table].constraints.get(name, "") if table in tables else ""
@@ -365,23 +397,32 @@ def _tighten(session: Session) -> Iterator[str]:
                 session.execute(f"ALTER TABLE {table.name} ADD {definition}")
                 yield f"Constraint {name} added."
         for column, definition in table.columns.items():
-            changes = _list_changes(definition, (table.name, column) in nullable)
-            if table.name in old_tables and changes:
-                session.execute(f"ALTER TABLE {table.name} MODIFY ({column} {changes})")
+            if (table.name, column) in present and column not in later:
+                changes = _list_changes(definition, *present[table.name, column])
+                if changes:
+                    session.execute(f"ALTER TABLE {table.name} MODIFY ({column} {changes})")
 
 
-def _list_changes(definition: str, is_nullable: bool) -> str:
+def _list_changes(
+    definition: str, nullable: str, old_default: str | None, char_length: int | None, char_used: str | None
+) -> str:
     """What ALTER TABLE MODIFY has to say: lengths in characters, default, NOT NULL. "" for nothing.
 
     Numbers keep their type: Oracle narrows none that has rows. Identities and vectors cannot be modified at all.
     """
     if "IDENTITY" in definition:
         return ""
-    length = re.search(r"VARCHAR2\(\d+ (CHAR|BYTE)\)", definition)
+    length = re.search(r"VARCHAR2\((\d+) (CHAR|BYTE)\)", definition)
+    has_length = length and (char_length, char_used) == (int(length[1]), length[2][0])
     default = re.search(r"DEFAULT (.+?)(?= NOT NULL|$)", definition)
-    mandatory = definition.endswith(" NOT NULL") and is_nullable
-    kept = [length[0] if length else "", default[0] if default else "", "NOT NULL" if mandatory else ""]
-    return " ".join(part for part in kept if part)
+    has_default = default and (old_default or "").strip() == default[1]
+    mandatory = definition.endswith(" NOT NULL") and nullable == "Y"
+    parts = [
+        length[0] if length and not has_length else "",
+        default[0] if default and not has_default else "",
+        "NOT NULL" if mandatory else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 def _iterate(session: Session, statement: str) -> Iterator[Row]:

@@ -277,6 +277,9 @@ class RedisStore(RedisTrash):
                 forget_deleted(pipeline, self._server, deleted)
 
         with self._writing(_list_contents([image])) as (_, ensure_locked):
+            found = read_images(self._server, [image_id])
+            if image_id not in found or not found[image_id].document.is_live:
+                raise image_not_found(image_id)
             owner = self._find_all_hashes([image.content_sha256]).get(image.content_sha256, image_id)
             if owner != image_id:
                 raise content_is_known(owner)

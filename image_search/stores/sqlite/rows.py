@@ -93,13 +93,15 @@ def find_hashes(connection: sqlite3.Connection, hashes: Sequence[str], condition
     return known
 
 
+FIND_KNOWN_FILES = (
+    "SELECT p.file_path, p.image_id, p.byte_size, p.modified_ns, i.content_sha256, i.film_sha256 "
+    f"FROM image_paths p JOIN images i USING (image_id) WHERE p.file_path IN {EACH} AND {LIVE}"
+)
+
+
 def find_known_files(connection: sqlite3.Connection, paths: Iterable[str]) -> dict[str, KnownFile]:
     """Those of these stored paths that live images have."""
-    rows = connection.execute(
-        "SELECT p.file_path, p.image_id, p.byte_size, p.modified_ns, i.content_sha256, i.film_sha256 "
-        f"FROM image_paths p JOIN images i USING (image_id) WHERE p.file_path IN {EACH} AND {LIVE}",
-        [dump_values(paths)],
-    )
+    rows = connection.execute(FIND_KNOWN_FILES, [dump_values(paths)])
     return {
         path: KnownFile(image_id, byte_size, modified_ns, sha256.hex(), film and film.hex())
         for path, image_id, byte_size, modified_ns, sha256, film in rows

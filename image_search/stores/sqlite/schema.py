@@ -19,6 +19,7 @@ _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4
 # AUTOINCREMENT: an id is never given out twice, so an id a person or a browser remembers never shows another image,
 # and a searcher that has seen embedding n finds everything new above n.
 # deleted_at leads the indexes of images: every list, count and filter begins with the live ones.
+# images_by_text and the two by prompt are the conditions of stores/sql.py, letter by letter.
 # IF NOT EXISTS: the migration makes what schema 1 lacks with the same statements.
 _STATEMENTS = """
 CREATE TABLE IF NOT EXISTS embedding_models (
@@ -71,6 +72,7 @@ CREATE INDEX images_by_camera ON images (deleted_at, camera);
 CREATE INDEX images_by_lens ON images (deleted_at, lens);
 CREATE INDEX images_by_rating ON images (deleted_at, rating);
 CREATE INDEX images_by_film ON images (deleted_at, film_sha256);
+CREATE INDEX images_by_text ON images (deleted_at, COALESCE(LENGTH(recognized_text), 0));
 CREATE INDEX images_with_prompt ON images (deleted_at) WHERE generation_prompt IS NOT NULL;
 CREATE INDEX images_without_prompt ON images (deleted_at) WHERE generation_prompt IS NULL;
 
@@ -174,6 +176,40 @@ END;
 CREATE VIRTUAL TABLE image_words USING fts5 (tokens, content='', tokenize='ascii', prefix='1');
 """
 
+# What ANALYZE would find in a large library: rows in all, and rows that have one value of the first column, of the
+# first two, and so on. Without it SQLite takes deleted_at IS NULL for a rare condition and walks all images by it.
+_STATISTICS = {
+    "images": {
+        "images_by_upload_date": "1000000 1000000 2",
+        "images_by_taken_at": "1000000 1000000 2 1",
+        "images_by_name": "1000000 1000000 2",
+        "images_by_file_name": "1000000 2",
+        "images_by_file_type": "1000000 1000000 200000",
+        "images_by_size": "1000000 1000000 5000 500",
+        "images_by_generator": "1000000 1000000 50000",
+        "images_by_generation_model": "1000000 1000000 5000",
+        "images_by_camera": "1000000 1000000 20000",
+        "images_by_lens": "1000000 1000000 20000",
+        "images_by_rating": "1000000 1000000 150000",
+        "images_by_film": "1000000 1000000 1000",
+        "images_by_text": "1000000 1000000 5000",
+        "images_with_prompt": "500000 500000",
+        "images_without_prompt": "500000 500000",
+        "sqlite_autoindex_images_1": "1000000 1",
+    },
+    "image_paths": {
+        "sqlite_autoindex_image_paths_1": "1000000 1 1",
+        "paths_by_image": "1000000 1",
+        "paths_by_folder": "1000000 100 1",
+    },
+    "image_embeddings": {
+        "sqlite_autoindex_image_embeddings_1": "1000000 1 1",
+        "embeddings_by_model": "1000000 1000000 1",
+    },
+    "image_keywords": {"image_keywords": "5000000 500 1", "keywords_by_image": "5000000 5 1"},
+    "image_loras": {"image_loras": "1000000 500 1", "loras_by_image": "1000000 2 1"},
+}
+
 
 def prepare_database(connection: sqlite3.Connection, location: str) -> int:
     """Create the schema in an empty file, or check the one that is there. Safe when two processes do it at once.
@@ -210,6 +246,13 @@ def create_schema(connection: sqlite3.Connection) -> None:
         if sqlite3.complete_statement(statement):
             connection.execute(statement)
             statement = ""
+    connection.execute("ANALYZE library_settings")  # makes the table of statistics
+    connection.execute("DELETE FROM sqlite_stat1")
+    connection.executemany(
+        "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)",
+        [(table, index, stat) for table, indexes in _STATISTICS.items() for index, stat in indexes.items()],
+    )
+    connection.execute("ANALYZE sqlite_master")  # reads them; other connections do so when they open the file
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

@@ -9,17 +9,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from image_search.errors import SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.records import ImageText
+from image_search.records import ImageText, SearchFilter
 from image_search.settings import Settings
 from image_search.stores import ENGINES, open_store
+from image_search.stores.sql import ORDERS
 from image_search.stores.sqlite import SqliteStore
 from image_search.stores.sqlite import database as sqlite_connections
 from image_search.stores.sqlite.database import Connections
+from image_search.stores.sqlite.rows import FIND_KNOWN_FILES, build_where
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images
 
@@ -322,6 +326,52 @@ def test_a_lost_original_comes_back_with_the_picture(path, store, model_id):
         store.read_original(image_id)
     assert store.add_images(model_id, make_images(1), make_embeddings(1)) == [image_id]
     assert store.read_original(image_id) == make_images(1)[0].data
+
+
+# --- no search walks the whole library for a few images ---
+
+
+def explain(path: Path, statement: str, values: Sequence[object] = ()) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return "; ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.usefixtures("model_id")
+def test_a_page_of_all_images_is_read_in_its_order(path, order):
+    where, _ = build_where(SearchFilter())
+    columns = "i.image_id, i.upload_date, i.taken_at, i.sort_name"
+    listing = f"SELECT k.image_id FROM (SELECT {columns} FROM images i {where}) k ORDER BY {ORDERS[order]} LIMIT 16"
+    plan = explain(path, listing)
+    assert "COVERING INDEX" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize(
+    ("filter", "index"),
+    [
+        (SearchFilter(generator="a"), "images_by_generator "),
+        (SearchFilter(camera="a", min_rating=1), "images_by_camera "),
+        (SearchFilter(file_name="a.png"), "images_by_file_name "),
+        (SearchFilter(keyword="a"), "i USING INTEGER PRIMARY KEY"),
+        (SearchFilter(folder="/a"), "i USING INTEGER PRIMARY KEY"),
+        (SearchFilter(words=("a",)), "i USING INTEGER PRIMARY KEY"),
+        (SearchFilter(has_prompt=False), "images_without_prompt "),
+        (SearchFilter(has_text=True), "images_by_text "),
+        (SearchFilter(film_sha256="00" * 32), "film_sha256=?"),
+    ],
+)
+@pytest.mark.usefixtures("model_id")
+def test_a_filter_goes_by_its_index(path, filter, index):
+    where, values = build_where(filter)
+    assert index in explain(path, f"SELECT count(*) FROM images i {where}", values)
+
+
+@pytest.mark.usefixtures("model_id")
+def test_known_files_are_found_by_their_paths(path):
+    plan = explain(path, FIND_KNOWN_FILES, ["[]"])
+    assert "file_path=?" in plan
+    assert "i USING INTEGER PRIMARY KEY" in plan
 
 
 # --- several processes, and crashes ---
