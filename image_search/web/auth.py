@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -148,7 +149,7 @@ async def _read_form(request: Request) -> dict[str, str] | None:
     try:
         async with asyncio.timeout(_FORM_SECONDS):
             form = await request.form(max_files=1, max_fields=8)
-    except (HTTPException, ClientDisconnect, TimeoutError, ValueError, LookupError):
+    except (HTTPException, MultiPartException, ClientDisconnect, TimeoutError, ValueError, LookupError):
         return None
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
