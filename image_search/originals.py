@@ -140,6 +140,12 @@ class ReferencedOriginals(FolderOriginals):
     def __str__(self) -> str:
         return f"left where they are; uploads in {self.folder}"
 
+    def leaves(self, path: str | None, size: int) -> bool:
+        """Whether a file is at this path whose content need not be kept, because it has this size in bytes."""
+        with suppress(OSError, ValueError):
+            return path is not None and os.path.getsize(path) == size
+        return False  # of a library that is copied, for example
+
     def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
         for path in paths:
             with suppress(OSError, ValueError):

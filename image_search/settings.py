@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
@@ -27,6 +27,7 @@ SAMPLES = BUNDLED / "images"
 DEFAULT_DATABASE_URL = "sqlite:///data/image_search.db"
 DATABASE_SCHEMES = ("sqlite", "postgresql", "milvus", "redis", "rediss", "elasticsearch", "elasticsearch+https")
 DEVICES = ("auto", "cpu", "cuda")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -61,6 +62,7 @@ class Settings:
     app_rate_limit: int = 600
     app_mcp: bool = False
     app_extract_roots: tuple[Path, ...] = ()  # without links
+    log_level: str = "INFO"
 
     @property
     def uses_oracle(self) -> bool:
@@ -126,12 +128,22 @@ def _check_database(settings: Settings) -> None:
                 "or DATABASE_URL for another engine, and remove the other."
             )
     if settings.database_url:
-        scheme = urlsplit(settings.database_url).scheme
+        scheme = _split_url(settings.database_url).scheme
         if scheme not in DATABASE_SCHEMES:
             raise SettingsError(
                 f"DATABASE_URL begins with {scheme!r}, an engine that is not known. "
                 f"It may begin with: {', '.join(name + '://' for name in DATABASE_SCHEMES)}."
             )
+
+
+def _split_url(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message may hold the password
+        raise SettingsError(
+            "DATABASE_URL cannot be read as an address. In a user name or password, write [ as %5B, ] as %5D, "
+            "@ as %40, / as %2F, # as %23 and % as %25."
+        ) from None
 
 
 def _parse_flag(name: str, text: str) -> bool:
@@ -184,4 +196,5 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "app_rate_limit": lambda text: _parse_number("APP_RATE_LIMIT", text, 0, 10**9),
     "app_mcp": lambda text: _parse_flag("APP_MCP", text),
     "app_extract_roots": lambda text: _parse_folders("APP_EXTRACT_ROOTS", text),
+    "log_level": lambda text: _parse_choice("LOG_LEVEL", text, LOG_LEVELS).upper(),
 }

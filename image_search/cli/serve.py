@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 from image_search.cli.search import open_searcher
 from image_search.errors import SettingsError
-from image_search.settings import ROOT, Settings
+from image_search.settings import ROOT, Settings, mask_url
 from image_search.web.background import make_watcher
 
 if TYPE_CHECKING:
     from image_search.search.searcher import Searcher
     from image_search.web.background import ReportProgress
+    from image_search.web.temporary_files import TemporaryFiles
 
 SAMPLES = ROOT / "images"
-EMBEDDED_UNASKED = 1000  # images; more take long enough that somebody should decide it
+EMBEDDED_UNASKED = 1000  # images; more take so long that a person should decide it
+
+_log = logging.getLogger(__name__)
 
 
 def serve_page(settings: Settings) -> None:
-    """Serve the web application until Ctrl-C ends the program. Raises SettingsError when strangers could come in."""
-    from image_search.web.app import check_bind_address
+    """Serve the web application until Ctrl-C ends the program.
 
+    Raises SettingsError when the address is taken, or can be reached by other computers without a password.
+    """
+    from image_search.web.temporary_files import TemporaryFiles
+
+    listener = open_port(settings.app_host, settings.app_port)
+    files = TemporaryFiles(settings.app_host, settings.app_port)  # before anything imports Gradio
+    try:
+        _serve(settings, listener, files)
+    finally:
+        files.close()
+    from image_search.web.server import exit_now
+
+    exit_now()
+
+
+def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
+    from image_search.web.app import build_application, check_bind_address
+    from image_search.web.background import Warmup
+    from image_search.web.logs import configure_logging
+    from image_search.web.server import Server
+
+    configure_logging(settings.log_level)
     warning = check_bind_address(settings)
     if warning:
-        print(warning, file=sys.stderr)
-    listener = open_port(settings.app_host, settings.app_port)
-    from image_search.web.app import build_application
-    from image_search.web.background import Warmup
-    from image_search.web.server import Server, exit_now
-
+        _log.warning(warning)
     searcher = open_searcher(settings)
     preparation = Warmup(searcher, lambda report: complete_library(searcher, settings, report))
-    follower = make_watcher(searcher, settings, lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    watcher = make_watcher(searcher, settings, _log.info)
+    place = f"{settings.app_host}:{settings.app_port}"
 
     def start() -> None:
-        print(f"類似画像検索: http://{settings.app_host}:{settings.app_port} (Ctrl-C ends it)", flush=True)
+        print(f"類似画像検索: http://{place} (Ctrl-C ends it)", flush=True)
+        _log.info("Serving %s at http://%s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
-        follower.start()
+        watcher.start()
+        files.start_cleaning()
 
     try:
-        Server(build_application(settings, searcher, preparation), start).run(sockets=[listener])
+        Server(build_application(settings, searcher, preparation, files.ensure), start).run(sockets=[listener])
     finally:
-        follower.stop()
+        watcher.stop()
         searcher.store.close()
-    exit_now()
+        _log.info("Stopped")
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -76,7 +98,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
         searcher.encoder,
         reader=ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people),
         on_progress=lambda done: report(done.done, done.total),
-        on_message=lambda sentence: print(sentence, file=sys.stderr),
+        on_message=_log.info,
     )
     count = searcher.store.count_images()
     if not count and SAMPLES.is_dir():

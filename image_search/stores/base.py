@@ -573,8 +573,8 @@ class ImageStore(ABC):
 
     def _make_storable(self, image: NewImage) -> NewImage:
         storable = make_image_storable(image)
-        if storable.file_path is not None and isinstance(self.originals, ReferencedOriginals):
-            return replace(storable, data=None, size=storable.byte_size)  # the file stays where it is
+        if isinstance(self.originals, ReferencedOriginals) and self.originals.leaves(image.file_path, image.byte_size):
+            return replace(storable, data=None, size=image.byte_size)
         return storable
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:

@@ -1,7 +1,8 @@
-"""The page and the addresses of pictures, put together into one application."""
+"""The page, the APIs and the middleware, put together into one application."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
@@ -26,15 +27,20 @@ from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup
 from image_search.web.image_routes import build_routes
+from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
+    ClosedPathsMiddleware,
     CrossOriginProtectionMiddleware,
+    HeadMiddleware,
+    HostMiddleware,
     MaxBodySizeMiddleware,
     RateLimitMiddleware,
+    SecurityHeadersMiddleware,
+    UploadFolderMiddleware,
     is_loopback,
 )
 
 MAX_UPLOAD = "200mb"
-CLEANING = (3600, 24 * 3600)  # seconds: how often uploads are looked at, and how old they are when they are deleted
 CLICK_CONCURRENCY = 16  # threads that wait for encoder and database; more would only keep those of other work waiting
 
 
@@ -46,9 +52,9 @@ def build_app(
     add_endpoints: Callable[[], None] | None = None,
     lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
 ) -> FastAPI:
-    """The page and the pictures, ready for a server. Asks the database and the model for nothing yet.
+    """The page and the images, ready for a server. Asks the database and the model for nothing yet.
 
-    routes: what else is served, with its lifespan. add_endpoints: called inside the page, for events of programs.
+    routes: other routes to serve, with their lifespan. add_endpoints: called inside the page, for events of programs.
     """
     app = FastAPI(title="類似画像検索", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(build_routes(searcher.store))
@@ -59,7 +65,6 @@ def build_app(
             add_endpoints()
     bound_queue(page)
     page.max_threads = CLICK_CONCURRENCY
-    page.delete_cache = CLEANING
     harden_gradio(page)
     gr.mount_gradio_app(
         app,
@@ -85,45 +90,57 @@ def _make_icon() -> str:
     return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(read_asset("icon.svg").strip())}">'
 
 
-# Everything that stands in front of the application, put together by the settings.
+# The middleware in front of the application, by the settings.
 
 _OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-def add_middleware(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The application behind fence, rate limit, login and body limit."""
+def add_middleware(app: ASGIApp, settings: Settings, prepare_uploads: Callable[[], None] | None = None) -> ASGIApp:
+    """The application behind its checks, the last one added in front. prepare_uploads: see build_application."""
+    if prepare_uploads:
+        app = UploadFolderMiddleware(app, prepare_uploads)
     app = MaxBodySizeMiddleware(app)
-    if settings.app_password:
-        app = PasswordAuthMiddleware(app, settings.app_password)
     if settings.app_rate_limit:
         app = RateLimitMiddleware(app, settings.app_rate_limit)
+    if settings.app_password:
+        app = PasswordAuthMiddleware(app, settings.app_password)
+    app = HeadMiddleware(app)
     proxy_names = [name.strip().lower() for name in settings.app_allowed_hosts.split(",") if name.strip()]
-    is_private = is_loopback(settings.app_host)
-    return CrossOriginProtectionMiddleware(
-        app, (*_OWN_NAMES, settings.app_host) if is_private or proxy_names else None, proxy_names
-    )
+    app = CrossOriginProtectionMiddleware(app, proxy_names)
+    own_names = [*_OWN_NAMES, settings.app_host.lower(), *proxy_names]
+    if is_loopback(settings.app_host) or proxy_names:
+        app = HostMiddleware(app, own_names)
+    elif not settings.app_password:  # a password is asked for under every name, for a cookie belongs to one
+        name = socket.gethostname().lower()
+        app = HostMiddleware(app, [*own_names, name, f"{name}.local"], any_address=True)
+    return RequestLogMiddleware(SecurityHeadersMiddleware(ClosedPathsMiddleware(app)))
 
 
 def check_bind_address(settings: Settings) -> str:
-    """A warning to say aloud, "" for none. Raises SettingsError when strangers could come in."""
+    """A warning to log, "" for none. Raises SettingsError when other computers could come in without a password."""
     if is_loopback(settings.app_host) or settings.app_password:
         return ""
     if not settings.app_insecure:
         raise SettingsError(
             f"APP_HOST={settings.app_host} serves other computers, and no APP_PASSWORD is set. "
-            "Set APP_PASSWORD, or APP_INSECURE=1 if everybody who reaches it may see and delete every picture."
+            "Set APP_PASSWORD, or APP_INSECURE=1 if every client that reaches it may see and delete every picture."
         )
     return (
-        f"APP_INSECURE=1: everybody who reaches {settings.app_host}:{settings.app_port} "
+        f"APP_INSECURE=1: every client that reaches {settings.app_host}:{settings.app_port} "
         "may see, add and delete pictures without a password."
     )
 
 
-# The whole web application: the page, the faces for programs, and what protects them.
+# The whole web application: the page, the APIs for programs, and the middleware in front of them.
 
 
-def build_application(settings: Settings, searcher: Searcher, preparation: Warmup) -> ASGIApp:
-    """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError."""
+def build_application(
+    settings: Settings, searcher: Searcher, preparation: Warmup, prepare_uploads: Callable[[], None] | None = None
+) -> ASGIApp:
+    """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError.
+
+    prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
+    """
     reader = ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
@@ -133,7 +150,7 @@ def build_application(settings: Settings, searcher: Searcher, preparation: Warmu
         routes += tools.routes
         lifespan = tools.router.lifespan_context
     app = build_app(searcher, preparation, reader, routes, lambda: add_endpoints(library), lifespan)
-    return add_middleware(app, settings)
+    return add_middleware(app, settings, prepare_uploads)
 
 
 def _live_alone(_: FastAPI) -> AbstractAsyncContextManager[None]:

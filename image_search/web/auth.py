@@ -1,22 +1,26 @@
 """One password in front of everything: page, files, REST, Gradio's addresses and tools.
 
 Programs send it with every request (HTTP Basic with any user name, or as a bearer token); browsers get a login page
-and then carry a signed cookie, which ends when the program does.
+and then carry a cookie, which ends with logout or with the program.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
+import logging
 import secrets
 import time
+from collections import Counter, OrderedDict
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,21 +29,29 @@ from image_search.web.middleware import TokenBucketLimiter, answer_too_many, fin
 
 COOKIE = "image_search_session"
 _LIFETIME = 30 * 24 * 3600  # seconds
+_MAX_SESSIONS = 10_000  # the longest unused ends first
 _MAX_FORM = 8192  # bytes
+_FORM_SECONDS = 20.0  # for the whole form to arrive
 _PAGE = Path(__file__).with_name("login.html")
-_EVERYBODY = ""
+
+# Wrong passwords of one client: a few at once, then one in ten seconds. After that a password waits before it is
+# looked at, a few at a time, so that guessing stays slow and the right password still gets in.
+_GUESSES, _GUESSES_PER_SECOND = 5, 0.1
+_GUESS_DELAY = 10.0  # seconds
+_MAX_WAITING = 4
+
+_log = logging.getLogger(__name__)
 
 
 class PasswordAuthMiddleware:
-    """Lets those through who know the password."""
+    """Answers 401, or shows the login page, to every request without the password or a session."""
 
     def __init__(self, app: ASGIApp, password: str) -> None:
         self._app = app
         self._digest = _hash(password)
-        self._key = secrets.token_bytes(32)
-        # Wrong guesses: a few at once, then one in ten seconds from one computer and one a second from all of them.
-        self._guesses = TokenBucketLimiter(5, 0.1)
-        self._all_guesses = TokenBucketLimiter(100, 1)
+        self._sessions: OrderedDict[bytes, float] = OrderedDict()  # when each ends, by the hash of its cookie
+        self._guesses = TokenBucketLimiter(_GUESSES, _GUESSES_PER_SECOND)
+        self._waiting: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -51,70 +63,99 @@ class PasswordAuthMiddleware:
         if path == "/login":
             answer = await self._log_in(request) if request.method == "POST" else _draw_page(request)
         elif path == "/logout":
+            self._sessions.pop(_hash(request.cookies.get(COOKIE, "")), None)
             answer = RedirectResponse("login", 303)
             answer.delete_cookie(COOKIE)
         else:
-            answer = self._refuse(request)
+            answer = await self._refuse(request)
         await (answer or self._app)(scope, receive, send)
 
-    def _refuse(self, request: Request) -> Response | None:
-        """None for those who may pass."""
+    async def _refuse(self, request: Request) -> Response | None:
+        """None for a request that may pass."""
         if self._is_session(request.cookies.get(COOKIE, "")):
             return None
         given = _read_password(request.headers.get("authorization", ""))
         if given is not None:
-            return self._check(request, given)
+            return await self._check(request, given)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             root = "../" * (request.url.path.count("/") - 1)
-            place = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            path = f"{request.scope.get('root_path', '')}{request.url.path}"
+            place = path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"{root}login?next={quote(place, safe='')}", 303)
         return _ask_for_password(request, "A password is needed: send it with HTTP Basic or as a bearer token.")
 
-    def _check(self, request: Request, given: str) -> Response | None:
-        """None for the password; wrong ones are counted, and while there were too many, all are refused."""
+    async def _check(self, request: Request, given: str) -> Response | None:
+        """None for the password. Wrong ones are counted for each client; no client slows down another one."""
         client = find_client(request.scope)
-        wait = max(self._guesses.check(client), self._all_guesses.check(_EVERYBODY))
+        wait = self._guesses.check(client)
         if wait:
-            return answer_too_many("Too many wrong passwords. Wait, and try again.", wait)
+            if self._waiting[client] >= _MAX_WAITING:
+                return answer_too_many("Too many wrong passwords. Wait, and try again.", wait)
+            self._waiting[client] += 1
+            try:
+                await asyncio.sleep(_GUESS_DELAY)
+            finally:
+                self._waiting[client] -= 1
+                if not self._waiting[client]:
+                    del self._waiting[client]
         if hmac.compare_digest(_hash(given), self._digest):
             return None
         self._guesses.spend(client)
-        self._all_guesses.spend(_EVERYBODY)
+        if not wait:  # a flood of guesses is not to flood the log
+            _log.warning("Wrong password from %s", client or "-")
         return _ask_for_password(request, "The password is wrong.")
 
     async def _log_in(self, request: Request) -> Response:
         """The form of the login page, or of a program that wants the cookie (gradio_client does)."""
         is_browser = "text/html" in request.headers.get("accept", "")
         length = request.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > _MAX_FORM:
+        if not length.isdecimal() or not length.isascii() or len(length) > 9 or int(length) > _MAX_FORM:
             return error_response(413, "too_large", "A login is a short form.")
-        form = await request.form(max_files=0, max_fields=4)
-        refusal = self._check(request, str(form.get("password", "")))
+        form = await _read_form(request)
+        if form is None:
+            return error_response(400, "bad_request", "A login is a form with the field password.")
+        refusal = await self._check(request, form.get("password", ""))
         if refusal is not None:
             return _draw_page(request, refusal.status_code) if is_browser else refusal
-        place = str(form.get("next", ""))
+        place = form.get("next", "")
         answer: Response = JSONResponse({"success": True})
         if is_browser:
-            answer = RedirectResponse(place if _is_own_place(place) else "/", 303)
+            answer = RedirectResponse(place if _is_own_place(place) else f"{request.scope.get('root_path', '')}/", 303)
         is_secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, self._sign(), _LIFETIME, httponly=True, samesite="strict", secure=is_secure)
+        answer.set_cookie(COOKIE, self._open_session(), _LIFETIME, httponly=True, samesite="strict", secure=is_secure)
         return answer
 
-    def _sign(self) -> str:
-        end = str(int(time.time()) + _LIFETIME)
-        return f"{end}.{self._make_signature(end)}"
+    def _open_session(self) -> str:
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[_hash(cookie)] = time.time() + _LIFETIME
+        if len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return cookie
 
     def _is_session(self, cookie: str) -> bool:
-        end, _, signature = cookie.partition(".")
-        is_signed = hmac.compare_digest(signature.encode(), self._make_signature(end).encode())
-        return is_signed and int(end) > time.time()
+        key = _hash(cookie)
+        end = self._sessions.get(key)
+        if end is None:
+            return False
+        if end < time.time():
+            del self._sessions[key]
+            return False
+        self._sessions.move_to_end(key)
+        return True
 
-    def _make_signature(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+async def _read_form(request: Request) -> dict[str, str] | None:
+    """The fields of a form that are text; None for a body that is none, is cut short or does not arrive in time."""
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            form = await request.form(max_files=1, max_fields=8)
+    except (HTTPException, MultiPartException, ClientDisconnect, TimeoutError, ValueError, LookupError):
+        return None
+    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def _hash(password: str) -> bytes:
-    # Of one length, so that comparing tells nothing of how long the password is.
+    # Of one length, so that comparing reveals nothing of the length of the password.
     return hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -127,7 +168,7 @@ def _read_password(authorization: str) -> str | None:
         case "basic":
             try:
                 return base64.b64decode(value, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:  # neither Base64 nor UTF-8
                 return ""
     return None
 

@@ -1,4 +1,4 @@
-"""The outermost check: requests that other sites make a browser send, and rooms of Gradio that nobody needs here."""
+"""Middleware in front of the application: headers, closed paths, host, origin, body size and rate of requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.api.errors import error_response
 
-# What everything that stands in front of the application needs to know of a request.
+# Facts of a request.
 
 UNSAFE_METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
@@ -26,8 +26,14 @@ def read_headers(scope: Scope) -> Headers:
 
 
 def find_client(scope: Scope) -> str:
-    """The address of the computer that asks, "" when it is not known."""
-    return scope["client"][0] if scope.get("client") else ""
+    """The address of the client, "" when it is not known. Of IPv6 the network: one computer has all its addresses."""
+    address = scope["client"][0] if scope.get("client") else ""
+    if ":" in address:
+        with suppress(ValueError):
+            parsed = ipaddress.IPv6Address(address.partition("%")[0])
+            if parsed.ipv4_mapped is None and not parsed.is_loopback:
+                return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+    return address
 
 
 def is_loopback(host: str) -> bool:
@@ -43,7 +49,42 @@ def answer_too_many(message: str, wait: float) -> JSONResponse:
     return error_response(429, "too_many_requests", message, {"Retry-After": str(max(1, math.ceil(wait)))})
 
 
-# Gradio fetches addresses for whoever asks, runs ffmpeg on what is sent, and keeps states by address.
+_SAFETY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# An uploaded file can never act as a page.
+_SANDBOX = "default-src 'none'; sandbox"
+_FILES = ("/gradio_api/file=", "/gradio_api/file/")
+
+
+class SecurityHeadersMiddleware:
+    """Adds the headers that keep a browser from guessing types, framing the page and running uploads.
+
+    Headers that let other sites read an answer are removed: Gradio allows every port of localhost.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+                for name, value in _SAFETY.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith(_FILES):
+                    headers["Content-Security-Policy"] = _SANDBOX
+            await send(message)
+
+        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
+
+
+# Gradio fetches addresses for its callers, runs ffmpeg on uploads, and keeps states by address.
 _CLOSED = (
     "/gradio_api/proxy=",
     "/gradio_api/process_recording",
@@ -53,59 +94,113 @@ _CLOSED = (
     "/gradio_api/undo-vibe",
     "/monitoring",
 )
-_FILES = ("/gradio_api/file=", "/gradio_api/file/")
-_SAFETY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-# Whatever somebody uploaded can never act as a page.
-_SANDBOX = "default-src 'none'; sandbox"
+
+
+class ClosedPathsMiddleware:
+    """Answers 404 for functions of Gradio that this program does not need, and closes websockets."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        path = scope.get("path", "")
+        # No address has a line break, and a mounted application would not be asked about one that has.
+        if "\n" in path or path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
+            await error_response(404, "not_found", "There is nothing here.")(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class HostMiddleware:
+    """Answers 421 for a host name that is not served.
+
+    A page of another site can have its own name point to this computer, so that the browser takes both for one site
+    (DNS rebinding); the name it used then stands in Host. An IP address cannot be made to point elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], any_address: bool = False) -> None:
+        """hosts: names to be called by, with any port. any_address: IP addresses, too."""
+        self._app = app
+        self._hosts = set(hosts)
+        self._any_address = any_address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = read_headers(scope).get("host", "").lower()
+            if not self._is_served(_strip_port(host)):
+                message = (
+                    f"This address is not served under the name {host[:100]!r}. Set APP_ALLOWED_HOSTS to serve it."
+                )
+                await error_response(421, "wrong_host", message)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_served(self, name: str) -> bool:
+        return name in self._hosts or (self._any_address and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 class CrossOriginProtectionMiddleware:
-    """Refuses what a page of another site makes a browser send.
+    """Answers 403 for a change that a page of another site makes a browser send; such a request names its Origin."""
 
-    Such a page can have its own name point to this computer, so that the browser takes both for one site (DNS
-    rebinding); the name it used then stands in Host. What it sends by form or script names its Origin.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, proxy_names: Collection[str] = ()) -> None:
-        """hosts: names it may be called by, with any port; None for any. proxy_names: those of a reverse proxy."""
+    def __init__(self, app: ASGIApp, proxy_names: Collection[str] = ()) -> None:
+        """proxy_names: host names of a reverse proxy, which may hand on another Host than the browser used."""
         self._app = app
-        self._hosts = None if hosts is None else {*hosts, *proxy_names}
         self._proxy_names = set(proxy_names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":  # nothing here speaks it
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        headers = read_headers(scope)
-        host = headers.get("host", "").lower()
-        path = scope["path"]
-        if self._hosts is not None and _strip_port(host) not in self._hosts:
-            message = f"This address is not served under the name {host[:100]!r}. Set APP_ALLOWED_HOSTS to serve it."
-            await error_response(421, "wrong_host", message)(scope, receive, send)
-        elif scope["method"] in UNSAFE_METHODS and not self._is_same_site(headers, host):
+        if scope["type"] == "http" and scope["method"] in UNSAFE_METHODS and not self._is_same_site(scope):
             message = "The request comes from a page of another site, which may not change anything here."
             await error_response(403, "cross_site", message)(scope, receive, send)
-        # No address has a line break, and a mounted application would not be asked about one that has.
-        elif "\n" in path or path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
-            await error_response(404, "not_found", "There is nothing here.")(scope, receive, send)
-        else:
-            await self._app(scope, receive, _add_headers(send, path))
+            return
+        await self._app(scope, receive, send)
 
-    def _is_same_site(self, headers: Headers, host: str) -> bool:
+    def _is_same_site(self, scope: Scope) -> bool:
+        headers = read_headers(scope)
         origin = headers.get("origin")
         if origin is None:
             # Programs send neither; a browser that leaves out the Origin says at least this.
             return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         sender = origin.partition("://")[2].lower()
-        return sender == host or _strip_port(sender) in self._proxy_names
+        return sender == headers.get("host", "").lower() or _strip_port(sender) in self._proxy_names
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET without its body, for routes that know GET only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        is_answered = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal is_answered
+            if is_answered:
+                raise OSError("the client has its answer")  # ends a stream, as a client that is gone does
+            if message["type"] == "http.response.body":
+                is_answered = True
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        try:
+            await self._app({**scope, "method": "GET"}, receive, send_head)
+        except Exception:
+            if not is_answered:
+                raise
 
 
 def _strip_port(host: str) -> str:
@@ -113,26 +208,13 @@ def _strip_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def _add_headers(send: Send, path: str) -> Send:
-    async def send_safely(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _SAFETY.items():
-                headers.setdefault(name, value)
-            if path.startswith(_FILES):
-                headers["Content-Security-Policy"] = _SANDBOX
-        await send(message)
+# Token buckets: a burst, then a steady rate, per key.
 
-    return send_safely
-
-
-# Token buckets: so many at once, and so many a second after that; each key has a bucket of its own.
-
-_MAX_KEYS = 10_000  # the longest unused are forgotten, so that strangers cannot fill the memory
+_MAX_KEYS = 10_000  # the longest unused are evicted, which bounds the memory
 
 
 class TokenBucketLimiter:
-    """Not for several threads: asked on the event loop only."""
+    """For one thread: to be used on the event loop only."""
 
     def __init__(self, size: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._size = size
@@ -164,7 +246,7 @@ class TokenBucketLimiter:
         return min(self._size, tokens + (now - since) * self._per_second)
 
 
-# Limits on what a request may bring, before any of it is held in memory, and on how often one may come.
+# Limits on the size of a request, before any of it is held in memory, and on the number of requests.
 
 MAX_BODY = 200 * 2**20  # bytes: a picture and its fields, as large as the page takes them
 MAX_UPLOADS = 4 * 2**30  # several pictures at once, written to disk as they come
@@ -201,7 +283,7 @@ class MaxBodySizeMiddleware:
 
         async def answer(message: Message) -> None:
             nonlocal has_started
-            # Whatever the application makes of the body that breaks off, this is the answer.
+            # The application may answer the body that breaks off in its own way; the client gets our answer.
             if not is_refused or has_started:
                 has_started = True
                 await send(message)
@@ -226,7 +308,7 @@ def find_body_limit(path: str, content_type: str) -> int:
 
 
 class RateLimitMiddleware:
-    """So many calls a minute from one computer; this one itself is not counted, nor is looking at the page."""
+    """Limits calls a minute of one client; this computer itself is not counted, nor is looking at the page."""
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
         self._app = app
@@ -247,3 +329,16 @@ def _is_counted(scope: Scope) -> bool:
     if is_loopback(find_client(scope)):
         return False
     return scope["method"] in UNSAFE_METHODS or scope["path"].startswith(("/api/", "/mcp"))
+
+
+class UploadFolderMiddleware:
+    """Prepares the folder for uploads before each request that may bring a file."""
+
+    def __init__(self, app: ASGIApp, prepare: Callable[[], None]) -> None:
+        self._app = app
+        self._prepare = prepare
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in UNSAFE_METHODS:
+            self._prepare()
+        await self._app(scope, receive, send)

@@ -14,21 +14,28 @@ from typing import Any, NoReturn
 import uvicorn
 
 from image_search.signals import handling_signals
+from image_search.web.connections import MAX_HEAD, BoundedProtocol, raise_file_limit
 
 SHUTDOWN_GRACE = 0.5  # seconds that requests have left after Ctrl-C
-MAX_CONNECTIONS = 1000  # an open page holds one; more are answered 503
+_MAX_BACKLOG = 128  # connections that wait to be accepted, and are accepted in one go
 
 
 class Server(uvicorn.Server):
-    """Serves until Ctrl-C, or SIGTERM; run() then returns. on_start: called once when it can be reached."""
+    """Serves until Ctrl-C, SIGTERM or SIGHUP; run() then returns. on_start: called once when it can be reached."""
 
     def __init__(self, app: Any, on_start: Callable[[], None]) -> None:
+        connections = raise_file_limit()
         super().__init__(
             uvicorn.Config(
                 app,
-                log_level="warning",
+                http=BoundedProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
                 timeout_graceful_shutdown=2,
-                limit_concurrency=MAX_CONNECTIONS,
+                limit_concurrency=connections,
+                backlog=min(_MAX_BACKLOG, connections),
+                h11_max_incomplete_event_size=MAX_HEAD,
                 server_header=False,
             )
         )
@@ -37,6 +44,14 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end_silence(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(SHUTDOWN_GRACE, self._close_keepalive)

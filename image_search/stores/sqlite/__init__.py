@@ -482,6 +482,8 @@ class SqliteStore(ImageStore):
                 images = dict(connection.execute("SELECT deleted_at IS NULL, count(*) FROM images GROUP BY 1"))
             models = tuple((model, counts.get(model.model_id, 0)) for model in self.list_models())
             live, trashed = images.get(1, 0), images.get(0, 0)
+        else:
+            self.check_new()
         engine = f"SQLite {sqlite3.sqlite_version} + FAISS {FAISS_VERSION}"
         return StoreStatus(engine, str(self.path), live, models, trashed)
 

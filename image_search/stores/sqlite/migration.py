@@ -120,16 +120,12 @@ def _read_records(db: sqlite3.Connection) -> Iterator[ImageRecord]:
 
 
 def _move_paths(db: sqlite3.Connection) -> None:
-    # A path that held several images is that of the latest one, which is what the file holds now.
-    latest: dict[str, tuple[int, str, int, int | None]] = {}
+    # In this order a path that held several images ends at the latest one, which is what the file holds now.
     for image_id, path, byte_size, modified_ns in db.execute(
         "SELECT image_id, file_path, byte_size, modified_ns FROM images_of_schema_1 "
         "WHERE file_path IS NOT NULL ORDER BY image_id"
     ):
-        stored = _restore_path(path)
-        latest[stored] = (image_id, stored, byte_size, modified_ns)
-    for row in latest.values():
-        insert_path(db, *row)
+        insert_path(db, image_id, _restore_path(path), byte_size, modified_ns)
 
 
 def _restore_path(path: str) -> str:

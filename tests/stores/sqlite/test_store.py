@@ -140,6 +140,14 @@ def test_files_stay_where_they_are_by_reference_and_uploads_are_kept(path, tmp_p
     assert photo.read_bytes() == b"another photograph"
 
 
+def test_a_file_that_is_not_there_is_kept_by_reference_too(path, tmp_path):
+    image = make_image(data=b"of another computer", file_path=str(tmp_path / "gone.png"))
+    with open_store(Settings(database_url=f"sqlite:///{path}", originals_url="reference")) as store:
+        model = store.get_or_create_model("fake", "1", 16)
+        [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
+        assert store.read_original(image_id) == b"of another computer"
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///folder/", "sqlite://host/a.db"])
 def test_a_url_without_a_file_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
@@ -161,7 +169,7 @@ def test_a_library_whose_file_is_missing_is_said_and_not_replaced(path, store, m
     store.close()
     path.rename(path.with_name("elsewhere.db"))
     with open_library(path) as again:
-        for use in (again.list_models, lambda: list(again.check())):
+        for use in (again.list_models, again.get_status, lambda: list(again.check())):
             with pytest.raises(StoreUnavailable, match=r"library\.db is not there.*library\.originals"):
                 use()
         assert not path.exists()
