@@ -92,7 +92,8 @@ class History(RuleBasedStateMachine):
 
     @initialize()
     def register_some(self) -> None:
-        images = [make_content(number, PATHS[number]) for number in range(4)]
+        layers = {"edits": Edits("うちの犬", KEYWORDS[:1], 3), "recognized": RecognizedText("reader 1", "出口 犬")}
+        images = [replace(make_content(number, PATHS[number]), **layers) for number in range(4)]
         self.do(lambda store, ids: ids.extend(store.add_images(self.models[0], images, make_embeddings(4))))
 
     # --- steps ------------------------------------------------------------------------------------------------------
