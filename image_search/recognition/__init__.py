@@ -7,10 +7,12 @@ open_recognizer only; without them all else works, and RecognizerUnavailable say
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from image_search.errors import RecognizerUnavailable
+from image_search.records import RecognizedText, TextLine
+
+__all__ = ["TextLine", "TextRecognizer", "is_sure", "join_lines", "name_recognizer", "open_recognizer", "read_text"]
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,19 +21,6 @@ if TYPE_CHECKING:
 # over much of an image are most often a thing that looks like letters: a torii like 开, a window like 日.
 SURE, SURE_WHEN_LARGE = 0.6, 0.95
 FEW_LETTERS, LARGE_PART = 3, 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class TextLine:
-    """A line of text in an image. box: left, top, right, bottom, relative to width and height, 0 to 1.
-
-    text is never empty, and has no spaces between Japanese characters, which recognition puts there.
-    score: mean probability of the characters.
-    """
-
-    text: str
-    score: float  # 0 to 1
-    box: tuple[float, float, float, float]
 
 
 class TextRecognizer(Protocol):
@@ -68,6 +57,17 @@ def is_sure(line: TextLine) -> bool:
     left, top, right, bottom = line.box
     is_large = len(line.text) <= FEW_LETTERS and (right - left) * (bottom - top) > LARGE_PART
     return line.score >= (SURE_WHEN_LARGE if is_large else SURE)
+
+
+def read_text(recognizer: TextRecognizer, image: Image.Image) -> RecognizedText:
+    """What a store keeps of the text in an image: lines below the bar are kept for searches, too."""
+    lines = recognizer.recognize(image)
+    return RecognizedText(name_recognizer(recognizer), join_lines(lines), tuple(lines))
+
+
+def name_recognizer(recognizer: TextRecognizer) -> str:
+    """Name and version, as stores keep them."""
+    return f"{recognizer.name} {recognizer.version}"
 
 
 def join_lines(lines: Iterable[TextLine], only_sure: bool = False) -> str:

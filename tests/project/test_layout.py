@@ -31,7 +31,8 @@ ALLOWED = {
     "encoders": BASE,
     "stores": BASE | {"originals"},
     "recognition": {"errors", "records"},
-    "registration": {"errors", "records", "images", "metadata", "encoders.base", "stores.base", "stores.text"},
+    "registration": BASE
+    | {"images", "metadata", "recognition", "films", "encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "encoders.base", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text"},
     "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "web.background"},
