@@ -27,7 +27,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from image_search.errors import ContentKnown, EmbeddingRefused, ImageNotFound, SchemaError, StoreError
+from image_search.errors import EmbeddingRefused, StoreError
 from image_search.originals import Originals, ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
@@ -45,6 +45,15 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
+from image_search.stores.errors import (
+    check_embeddings,
+    check_page,
+    dimension_mismatch,
+    embedding_not_found,
+    find_model,
+    image_not_found,
+    model_not_found,
+)
 from image_search.stores.text import (
     decode_path,
     encode_path,
@@ -55,61 +64,6 @@ from image_search.stores.text import (
     make_text_storable,
     sanitize,
 )
-
-SCHEMA_VERSION = 2  # of every engine
-
-# What every engine answers when it must refuse: the same sentence, whichever engine it is.
-
-
-def image_not_found(image_id: int) -> ImageNotFound:
-    """The error for an image_id that is not there."""
-    return ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
-
-
-def embedding_not_found(image_id: int, model_id: int) -> ImageNotFound:
-    """The error for an image without an embedding of a model."""
-    return ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
-
-
-def content_is_known(image_id: int) -> ContentKnown:
-    """The error for giving an image the content of another one."""
-    return ContentKnown(f"Image {image_id} has this content already. Nothing was changed.")
-
-
-def frame_is_known(image_id: int) -> StoreError:
-    """The error for a frame whose film and time another image has."""
-    return StoreError(f"Image {image_id} is the frame of this film at this time already. Nothing was changed.")
-
-
-def model_not_found(model_id: int) -> StoreError:
-    """The error for a model_id that is not there."""
-    return StoreError(f"There is no model {model_id} in this library. Register images with it first.")
-
-
-def model_is_current(model_id: int) -> StoreError:
-    """The error for removing the model that searches use."""
-    return StoreError(f"Model {model_id} is the current one. Make another model current, then remove it.")
-
-
-def dimension_mismatch(model: EmbeddingModel, dimension: int) -> SchemaError:
-    """The error for a model the library knows with another dimension."""
-    return SchemaError(
-        f"The library knows the model {model.name} ({model.version}) with {model.dimension} dimensions, "
-        f"not {dimension}. Check EMBEDDING_MODEL, or name a new library in DATABASE_URL."
-    )
-
-
-def newer_schema(location: str, version: int) -> SchemaError:
-    """The error for a library that a newer version of this program made."""
-    return SchemaError(
-        f"{location} has schema version {version}; this program knows up to {SCHEMA_VERSION}. Update the program."
-    )
-
-
-def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
-    """The model of this name and version, or None."""
-    return next((model for model in models if (model.name, model.version) == (name, version)), None)
-
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -134,7 +88,7 @@ class ImageStore(ABC):
         self._dimensions: dict[int, int] = {}  # of the models, by model_id; an engine forgets a model that it removes
         self._has_held_images = False  # whether the setting is known to be there
 
-    # --- models ---------------------------------------------------------------------------------------------------
+    # --- models ---
 
     def get_or_create_model(self, name: str, version: str, dimension: int) -> EmbeddingModel:
         """The model of this name and version; made, and made current when none is, if it is new.
@@ -171,7 +125,7 @@ class ImageStore(ABC):
     def remove_model(self, model_id: int) -> None:
         """Remove a model and its embeddings, parked ones too. Raises StoreError for the current or an unknown one."""
 
-    # --- registration -----------------------------------------------------------------------------------------------
+    # --- registration ---
 
     def find_known_hashes(self, hashes: Sequence[str]) -> dict[str, int]:
         """Those of these SHA-256 hashes (64 hexadecimal digits) that are registered, with their image_id."""
@@ -304,7 +258,7 @@ class ImageStore(ABC):
     def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
         """Replace the WebP preview. Raises ImageNotFound."""
 
-    # --- texts ------------------------------------------------------------------------------------------------------
+    # --- texts ---
 
     def set_text(self, image_id: int, text: ImageText) -> bool:
         """Replace the file's layer. Returns whether anything changed. Raises ImageNotFound."""
@@ -337,7 +291,7 @@ class ImageStore(ABC):
     def find_images_without_recognition(self, recognizer: str, after_id: int = 0, limit: int = 1000) -> list[int]:
         """image_ids above after_id, ascending, whose text this recogniser (name and version) has not read."""
 
-    # --- trash ------------------------------------------------------------------------------------------------------
+    # --- trash ---
 
     def trash_images(self, image_ids: Sequence[int], reason: TrashReason = "deleted") -> int:
         """Move live images to the trash, in one transaction; unknown ids are no error. Returns how many there were."""
@@ -355,7 +309,7 @@ class ImageStore(ABC):
 
     def list_trash(self, limit: int = 16, offset: int = 0) -> Hits:
         """Images in the trash, the latest deleted first, then by image_id, highest first."""
-        _check_page(limit, offset)
+        check_page(limit, offset)
         return self._list_trash(limit, offset)
 
     @abstractmethod
@@ -394,7 +348,7 @@ class ImageStore(ABC):
     def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
         """Forget remembered hashes (None: all), so that these images may be registered again. Returns how many."""
 
-    # --- search -----------------------------------------------------------------------------------------------------
+    # --- search ---
 
     def search_embedding(
         self,
@@ -409,7 +363,7 @@ class ImageStore(ABC):
         Only embeddings of this model are compared. Under a filter the result is as complete as without. total: the
         images that qualify and have an embedding of this model, of the same moment.
         """
-        _check_page(limit, offset)
+        check_page(limit, offset)
         if np.shape(embedding) != (np.size(embedding),):
             raise EmbeddingRefused(f"A query is one embedding of shape (dimension,), not {np.shape(embedding)}.")
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
@@ -439,7 +393,7 @@ class ImageStore(ABC):
         images without one last, then as registered. "name": make_sort_name(file_name), then image_id, lowest first.
         total: all images that qualify, of the same moment. Distance is None.
         """
-        _check_page(limit, offset)
+        check_page(limit, offset)
         wanted = [stripped for term in terms if (stripped := sanitize(term).strip())]
         if terms and not wanted:
             return Hits()
@@ -459,7 +413,7 @@ class ImageStore(ABC):
         A rating is given as "0" to "5"; images without one are not counted.
         """
 
-    # --- images -----------------------------------------------------------------------------------------------------
+    # --- images ---
 
     def get_image(self, image_id: int) -> ImageRecord:
         """One record, live or in the trash. Raises ImageNotFound."""
@@ -520,7 +474,7 @@ class ImageStore(ABC):
         Live or in the trash: those of the trash are the parked ones.
         """
 
-    # --- the store as a whole -----------------------------------------------------------------------------------------
+    # --- the store as a whole ---
 
     @abstractmethod
     def sample_embeddings(self, model_id: int, size: int) -> Embeddings:
@@ -561,7 +515,7 @@ class ImageStore(ABC):
     ) -> None:
         self.close()
 
-    # --- checks -------------------------------------------------------------------------------------------------------
+    # --- checks ---
 
     def _get_dimension(self, model_id: int) -> int:
         """Dimension of a model, remembered after the first look. Raises StoreError when there is no such model."""
@@ -578,20 +532,4 @@ class ImageStore(ABC):
         return storable
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
-        expected = (count, self._get_dimension(model_id))
-        if np.shape(embeddings) != expected:
-            raise EmbeddingRefused(
-                f"Expected embeddings of shape {expected}, got {np.shape(embeddings)}: "
-                "they come from another model than the one of this library."
-            )
-        lengths = np.linalg.norm(np.asarray(embeddings, np.float64), axis=1)
-        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-3))  # NaN and infinity fail the comparison, too
-        if wrong.size:
-            raise EmbeddingRefused(
-                f"Embedding {wrong[0]} has length {lengths[wrong[0]]}, not 1: the model's output is damaged."
-            )
-
-
-def _check_page(limit: int, offset: int) -> None:
-    if limit < 1 or offset < 0:
-        raise StoreError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")
+        check_embeddings(embeddings, count, self._get_dimension(model_id))

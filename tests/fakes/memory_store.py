@@ -32,16 +32,8 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    ImageStore,
-    content_is_known,
-    image_not_found,
-    model_is_current,
-    model_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.text import decode_path, make_sort_name
 from tests.fakes.matching import occurs
 from tests.fakes.memory_entry import Entry, Place, check_filter, is_below, list_fields, list_values

@@ -36,15 +36,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    content_is_known,
-    find_model,
-    image_not_found,
-    model_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Place,
     add_model,
@@ -84,6 +76,7 @@ from image_search.stores.elasticsearch.writes import (
     read_documents,
     read_sources,
 )
+from image_search.stores.errors import content_is_known, find_model, image_not_found, model_not_found
 from image_search.stores.search_fields import (
     LIVE,
     TRASHED,

@@ -22,7 +22,6 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, BadRequestError, ConflictError, NotFoundError, UnsupportedProductError
 
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.base import SCHEMA_VERSION, newer_schema
 from image_search.stores.elasticsearch.documents import (
     ANALYSIS,
     DELETED_MAPPINGS,
@@ -30,6 +29,7 @@ from image_search.stores.elasticsearch.documents import (
     SIZING,
     describe_vector_field,
 )
+from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
 T = TypeVar("T")
 State = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import DeletedImage, Hits, NewImage, SearchHit, TrashReason
-from image_search.stores.base import ImageStore, frame_is_known
+from image_search.stores.base import ImageStore
 from image_search.stores.documents import (
     Document,
     decode_deleted,
@@ -25,6 +25,7 @@ from image_search.stores.documents import (
 from image_search.stores.elasticsearch.client import Connection, State
 from image_search.stores.elasticsearch.documents import Query, make_deleted_fields, match_keys
 from image_search.stores.elasticsearch.writes import Changes, change_images, check_results, read_documents
+from image_search.stores.errors import frame_is_known
 from image_search.stores.search_fields import (
     TRASHED,
     count_microseconds,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from image_search.stores.base import Embeddings, image_not_found
+from image_search.stores.base import Embeddings
 from image_search.stores.documents import Document, load_document
 from image_search.stores.elasticsearch.client import Connection, explain_refusal
 from image_search.stores.elasticsearch.documents import make_embedding_fields, make_fields, pack, unpack_embedding
+from image_search.stores.errors import image_not_found
 
 _CHUNK = 500
 _MAX_ID = 2**63 - 1

@@ -42,15 +42,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    content_is_known,
-    find_model,
-    frame_is_known,
-    image_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Document,
     Place,
@@ -66,6 +58,7 @@ from image_search.stores.documents import (
     set_path,
     switch_model,
 )
+from image_search.stores.errors import content_is_known, find_model, frame_is_known, image_not_found
 from image_search.stores.milvus.client import Connections, describe_engine, is_written
 from image_search.stores.milvus.migration import migrate
 from image_search.stores.milvus.nearest import find_nearest

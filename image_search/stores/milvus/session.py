@@ -9,8 +9,9 @@ import numpy as np
 
 from image_search.originals import Originals
 from image_search.records import EmbeddingModel, SearchFilter
-from image_search.stores.base import Embeddings, image_not_found, model_not_found
+from image_search.stores.base import Embeddings
 from image_search.stores.documents import Document
+from image_search.stores.errors import image_not_found, model_not_found
 from image_search.stores.milvus.rows import (
     Row,
     Stored,

@@ -33,17 +33,8 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import ROOT, Settings
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    ImageStore,
-    content_is_known,
-    find_model,
-    image_not_found,
-    model_is_current,
-    model_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.errors import content_is_known, find_model, image_not_found, model_is_current, model_not_found
 from image_search.stores.oracle import sql, trash
 from image_search.stores.oracle.connection import Connections, Row, Session, T
 from image_search.stores.oracle.errors import OracleError, get_code, is_text_failure

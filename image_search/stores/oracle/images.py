@@ -9,7 +9,7 @@ from datetime import datetime
 import oracledb
 
 from image_search.records import ImageRecord, NewImage
-from image_search.stores.base import image_not_found
+from image_search.stores.errors import image_not_found
 from image_search.stores.oracle import sql
 from image_search.stores.oracle.connection import Session
 from image_search.stores.oracle.rows import (

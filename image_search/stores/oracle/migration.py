@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage
 from image_search.settings import Settings
-from image_search.stores.base import SCHEMA_VERSION
+from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.oracle.connection import Row, Session, connect
 from image_search.stores.oracle.schema import (
     check_release,

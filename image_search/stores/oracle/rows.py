@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from image_search.records import ImageRecord, NewImage, SearchFilter
-from image_search.stores import sql
 from image_search.stores.base import Embeddings
+from image_search.stores.sql import LIVE, list_columns, list_conditions, make_record
 from image_search.stores.text import (
     dump_lines,
     get_folder,
@@ -118,9 +118,9 @@ def build_conditions(filter: SearchFilter, words: Sequence[str], has_text_index:
     """Conditions on images i: live, let through by the filter, and with these words in them; and their binds."""
     wanted = [word for given in (*filter.words, *words) if (word := sanitize(given).strip())]
     conditions, binds = match_words(wanted, has_text_index)
-    conditions.insert(0, sql.LIVE)
+    conditions.insert(0, LIVE)
     stored: dict[str, Any] = {name: cut(name, getattr(filter, name)) for name in _LENGTHS if hasattr(filter, name)}
-    for condition, values in sql.list_conditions(replace(filter, **stored)):
+    for condition, values in list_conditions(replace(filter, **stored)):
         for value in values:
             name = f"filter_{len(binds)}"
             condition = condition.replace("%s", f":{name}", 1)
@@ -146,7 +146,7 @@ def is_storable(path: str) -> bool:
 def make_record(row: Row) -> ImageRecord:
     """A row of the record columns of sql.py. CLOBs come as str, RAW as bytes, TIMESTAMPs as datetimes without zone."""
     *columns, details, paths = row
-    record = sql.make_record(columns, details, json.loads(paths or "[]"))
+    record = make_record(columns, details, json.loads(paths or "[]"))
     if record.recognizer is not None and record.recognized_text is None:
         return replace(record, recognized_text="")  # which Oracle keeps as NULL
     return record
@@ -179,7 +179,7 @@ def bind_content(image: NewImage, has_data: bool) -> Binds:
 
 def bind_record(record: ImageRecord) -> Binds:
     """The columns that are derived from the texts and facts of an image."""
-    columns = sql.list_columns(record)
+    columns = list_columns(record)
     for name in columns.keys() & _LENGTHS.keys():
         columns[name] = cut(name, columns[name])
     texts = list_searchable(record.text, record.edits, record.recognized_text, record.file_name)

@@ -18,7 +18,7 @@ import oracledb
 
 from image_search.errors import SchemaError, StoreError
 from image_search.settings import ROOT, Settings
-from image_search.stores.base import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 from image_search.stores.oracle.connection import Session, connect
 from image_search.stores.oracle.errors import describe, get_code
 from image_search.stores.oracle.rows import bind_record, make_record

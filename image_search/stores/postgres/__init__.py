@@ -34,16 +34,8 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import Settings
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    ImageStore,
-    content_is_known,
-    image_not_found,
-    model_is_current,
-    model_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.postgres import trash
 from image_search.stores.postgres.database import Connections
 from image_search.stores.postgres.rows import (

@@ -9,7 +9,8 @@ from typing import Any
 from pgvector import Vector
 
 from image_search.records import ImageRecord, NewImage
-from image_search.stores.base import Embeddings, image_not_found
+from image_search.stores.base import Embeddings
+from image_search.stores.errors import image_not_found
 from image_search.stores.postgres.schema import Connection
 from image_search.stores.sql import RECORD_COLUMNS, Condition, list_columns, make_new_record, make_record
 from image_search.stores.text import (

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors
 
 from image_search.errors import SchemaError
-from image_search.stores.base import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

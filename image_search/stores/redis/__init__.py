@@ -34,14 +34,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import (
-    EVERYTHING,
-    CountedField,
-    Embeddings,
-    content_is_known,
-    frame_is_known,
-    image_not_found,
-)
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Document,
     Place,
@@ -58,6 +51,7 @@ from image_search.stores.documents import (
     set_path,
     switch_model,
 )
+from image_search.stores.errors import content_is_known, frame_is_known, image_not_found
 from image_search.stores.redis.client import Connection, make_vector_field
 from image_search.stores.redis.migration import migrate
 from image_search.stores.redis.query import (

@@ -15,8 +15,8 @@ import redis
 from redis import exceptions
 
 from image_search.errors import SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.base import SCHEMA_VERSION, newer_schema
 from image_search.stores.documents import load_models
+from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
 _log = logging.getLogger(__name__)
 

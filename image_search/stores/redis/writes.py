@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from image_search.records import DeletedImage, EmbeddingModel
-from image_search.stores.base import Embeddings, image_not_found
+from image_search.stores.base import Embeddings
 from image_search.stores.documents import Document, dump_deleted, dump_document, dump_models, load_document, load_models
+from image_search.stores.errors import image_not_found
 from image_search.stores.redis.client import Connection, make_vector_field
 from image_search.stores.redis.query import list_beginnings, make_words
 from image_search.stores.search_fields import (

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from image_search.errors import ImageNotFound, SchemaError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.base import SCHEMA_VERSION
+from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.sqlite.migration import migrate
 from image_search.stores.sqlite.schema import prepare_database
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from image_search.errors import StoreFull, StoreUnavailable
 from image_search.records import ImageRecord
-from image_search.stores.base import SCHEMA_VERSION
+from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.sqlite.schema import create_schema, read_pragma
 from image_search.stores.sqlite.writes import insert_path, insert_record, insert_words
 from image_search.stores.text import encode_path, load_details

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from image_search.records import ImageRecord, KnownFile, SearchFilter
-from image_search.stores.base import image_not_found
+from image_search.stores.errors import image_not_found
 from image_search.stores.sql import LIVE, RECORD_COLUMNS, Condition, list_conditions, list_folder_bounds, make_record
 from image_search.stores.text import make_query_tokens, sanitize
 

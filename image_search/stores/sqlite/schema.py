@@ -11,7 +11,7 @@ import sqlite3
 import time
 
 from image_search.errors import SchemaError
-from image_search.stores.base import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
 APPLICATION_ID = 0x696D7365  # "imse", so that a foreign SQLite file is told apart
 _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
