@@ -13,7 +13,8 @@ import numpy as np
 
 from image_search.records import ImageRecord, NewImage, SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.sql import LIVE, list_columns, list_conditions, make_record
+from image_search.stores.sql import LIVE, list_columns, list_conditions
+from image_search.stores.sql import make_record as build_record
 from image_search.stores.text import (
     dump_lines,
     get_folder,
@@ -146,7 +147,7 @@ def is_storable(path: str) -> bool:
 def make_record(row: Row) -> ImageRecord:
     """A row of the record columns of sql.py. CLOBs come as str, RAW as bytes, TIMESTAMPs as datetimes without zone."""
     *columns, details, paths = row
-    record = make_record(columns, details, json.loads(paths or "[]"))
+    record = build_record(columns, details, json.loads(paths or "[]"))
     if record.recognizer is not None and record.recognized_text is None:
         return replace(record, recognized_text="")  # which Oracle keeps as NULL
     return record
