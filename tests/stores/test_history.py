@@ -269,8 +269,8 @@ def test_every_history_ends_as_in_memory(engine, tmp_path):
     run_state_machine_as_test(
         lambda: History(engine, tmp_path / f"library{next(numbers)}"),
         settings=settings(
-            max_examples=40 if engine == "sqlite" else 3,
-            stateful_step_count=25 if engine == "sqlite" else 12,
+            max_examples=40 if engine == "sqlite" else 2,
+            stateful_step_count=25 if engine == "sqlite" else 8,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
