@@ -59,6 +59,7 @@ class Settings:
     app_password: str = field(default="", repr=False)
     app_insecure: bool = False
     app_allowed_hosts: str = ""
+    app_root_path: str = ""  # begins with a slash and does not end with one; "" for the root
     app_rate_limit: int = 600
     app_mcp: bool = False
     app_extract_roots: tuple[Path, ...] = ()  # without links
@@ -175,6 +176,15 @@ def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
     return tuple(folder.resolve() for folder in folders)
 
 
+def _parse_root_path(name: str, text: str) -> str:
+    path = f"/{text.strip('/')}" if text.strip("/") else ""
+    if not re.fullmatch(r"(/[\w.~-]+)*", path, re.ASCII):
+        raise SettingsError(
+            f"{name} is {text!r}. It may be a path such as /images, of letters, digits, '-', '_' and '.'."
+        )
+    return path
+
+
 def _parse_address(name: str, text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
         raise SettingsError(f"{name} is not the address of a server. Write http://localhost:9000 for example.")
@@ -195,6 +205,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "app_insecure": lambda text: _parse_flag("APP_INSECURE", text),
     "app_rate_limit": lambda text: _parse_number("APP_RATE_LIMIT", text, 0, 10**9),
     "app_mcp": lambda text: _parse_flag("APP_MCP", text),
+    "app_root_path": lambda text: _parse_root_path("APP_ROOT_PATH", text),
     "app_extract_roots": lambda text: _parse_folders("APP_EXTRACT_ROOTS", text),
     "log_level": lambda text: _parse_choice("LOG_LEVEL", text, LOG_LEVELS).upper(),
 }

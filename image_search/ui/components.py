@@ -17,6 +17,10 @@ import gradio.processing_utils
 from gradio.blocks import Block
 from gradio.data_classes import ImageData
 from gradio.processing_utils import sh as safehttpx
+from gradio.utils import get_upload_folder
+
+from image_search.errors import UnreadableImage
+from image_search.images import read_file
 
 _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
 
@@ -50,6 +54,21 @@ def _take_files(_: gr.File, payload: Any) -> Sequence[UploadedFile]:
     # With the names the files had: those on this computer's disk are shortened.
     files = payload.root if payload else []
     return [UploadedFile(file.path, file.orig_name or Path(file.path).name) for file in files]
+
+
+def read_upload(path: str, name: str) -> bytes:
+    """The bytes of a file that Gradio took. The path comes from a visitor: one elsewhere is refused.
+
+    Raises UnreadableImage, which names the file as the visitor does.
+    """
+    shown = name or "The picture"
+    if "\0" in path or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UnreadableImage(f"{shown} was not uploaded. Choose the file again.")
+    try:
+        return read_file(path)
+    except UnreadableImage as error:
+        # Where this computer keeps uploads is private.
+        raise UnreadableImage(str(error).replace(path, shown)) from error
 
 
 def _derive(base: type[Any], name: str, preprocess: Any) -> Any:

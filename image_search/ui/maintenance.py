@@ -9,16 +9,18 @@ from typing import Any
 import gradio as gr
 
 from image_search.errors import ImageSearchError, UnreadableImage
-from image_search.images import read_file
+from image_search.images import make_printable, read_file
 from image_search.registration.reader import ImageReader
-from image_search.registration.uploads import UploadedImage, clean_name, register_upload
-from image_search.search.duplicates import DuplicateSearch, find_duplicates, keep_all
+from image_search.registration.uploads import clean_name, register_upload
+from image_search.search.duplicates import DuplicateGroup, find_duplicates
 from image_search.search.searcher import Searcher
-from image_search.ui import html as render
+from image_search.stores.text import get_folder
 from image_search.ui.components import UploadedFile, build_upload_box
-from image_search.ui.handlers import PageHandlers, PageUpdate, TabView, render_problem
-from image_search.ui.html import render_duplicates
+from image_search.ui.facts import describe_size
 from image_search.ui.messages import Language, translate
+from image_search.ui.rendering import render
+from image_search.ui.results import describe_error
+from image_search.ui.tiles import get_version
 
 # Files dropped on the page, into the library at once: read, embedded and stored one after the other.
 
@@ -43,21 +45,23 @@ def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[Up
     yield report
     for file in files:
         try:
-            if _register_upload(searcher, reader, file).outcome == "known":
+            if _is_known(searcher, reader, file):
                 report = replace(report, known=report.known + 1)
             else:
                 report = replace(report, registered=report.registered + 1)
         except UnreadableImage as error:
-            # Where this computer keeps uploads means nothing to the person, and is nobody's business.
+            # Where this computer keeps uploads means nothing to the person, and is private.
             sentence = str(error).replace(file.path, clean_name(file.name))
             report = replace(report, refusals=(*report.refusals, sentence))
         yield report
 
 
-def _register_upload(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> UploadedImage:
+def _is_known(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> bool:
+    """Register a file. Whether it was in the library already."""
     data = read_file(file.path)
     store, model = searcher.store, searcher.model
-    return register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)
+    made = register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)
+    return made.outcome == "known"
 
 
 _MAX_GROUPS = 200  # shown at once; the rest is found again when these are done
@@ -74,68 +78,57 @@ class UpkeepPanel:
 
 @dataclass(frozen=True)
 class MaintenancePanel:
-    """The answers to what a person does in the panel."""
+    """The answers to a person's clicks in the panel, as HTML."""
 
-    answers: PageHandlers
+    searcher: Searcher
     reader: ImageReader
 
     def register(self, files: Sequence[UploadedFile], language: Language) -> Iterator[tuple[str, bool]]:
         """HTML that says how far it is, and whether it is over."""
         try:
             report = UploadReport(len(files))
-            for report in register_uploads(self.answers.searcher, self.reader, files):
+            for report in register_uploads(self.searcher, self.reader, files):
                 name = files[report.done].name if report.done < report.count else ""
                 title = translate(language, "registering", done=report.done, count=report.count)
-                yield render.render_progress(title, report.done, report.count, name), False
-            yield _render_report(report, language), True
+                yield _say(language, title, name, done=report.done, count=report.count), False
+            title = translate(language, "registered_count", registered=report.registered, known=report.known)
+            refused = translate(language, "refused_count", count=len(report.refusals)) if report.refusals else ""
+            kind = "problem" if refused else "notice"
+            yield _say(language, title, "\n".join(filter(None, (refused, *report.refusals))), kind), True
         except ImageSearchError as error:
-            yield render_problem(error, language), True
+            yield _say_error(language, error), True
 
-    def find_duplicates(self, language: Language) -> Iterator[tuple[str, PageUpdate | None]]:
-        """HTML that says how far it is, and at last the groups."""
+    def find_duplicates(self, language: Language) -> Iterator[str]:
+        """HTML that says how far it is, and at last the groups: the best stays, every other one is marked."""
         try:
-            for found in find_duplicates(self.answers.searcher):
+            for found in find_duplicates(self.searcher):
                 title = translate(language, "comparing", done=found.done, count=found.count)
-                yield render.render_progress(title, found.done, found.count), None
-                if found.is_over:
-                    yield "", show_groups(found, language)
+                yield _say(language, title, done=found.done, count=found.count)
+                if found.is_over and not found.groups:
+                    yield _say(language, translate(language, "no_duplicates"))
+                elif found.is_over:
+                    groups = [_describe_group(group, language) for group in found.groups[:_MAX_GROUPS]]
+                    yield render("duplicates.html", language, groups=groups, count=len(found.groups))
         except ImageSearchError as error:
-            yield render_problem(error, language), None
-
-    def delete(self, image_ids: Sequence[int], view: TabView, language: Language) -> PageUpdate:
-        """Move pictures of the groups shown to the trash, and show the groups that are left."""
-        try:
-            self.answers.searcher.store.trash_images(image_ids)
-        except ImageSearchError as error:
-            return PageUpdate(view, "", render_problem(error, language), False)
-        groups = tuple(left for group in view.groups if (left := group.without(image_ids)))
-        return show_groups(DuplicateSearch(0, 0, groups, is_over=True), language)
-
-    def keep(self, image_ids: Sequence[int], view: TabView, language: Language) -> PageUpdate:
-        """Keep all pictures of a group shown, now and whenever duplicates are looked for, and show the other groups."""
-        chosen = set(image_ids)
-        kept = [group for group in view.groups if chosen == {image.image_id for image in group.images}]
-        try:
-            for group in kept:
-                keep_all(self.answers.searcher.store, group)
-        except ImageSearchError as error:
-            return PageUpdate(view, "", render_problem(error, language), False)
-        groups = tuple(group for group in view.groups if group not in kept)
-        return show_groups(DuplicateSearch(0, 0, groups, is_over=True), language)
+            yield _say_error(language, error)
 
 
-def show_groups(found: DuplicateSearch, language: Language) -> PageUpdate:
-    groups = found.groups[:_MAX_GROUPS]
-    tiles = tuple(render.Tile.of_image(image) for group in groups for image in group.images)
-    summary = render.render_summary(
-        translate(language, "duplicates"), translate(language, "duplicate_groups", count=len(found.groups)), "", ""
-    )
-    return PageUpdate(TabView(tiles=tiles, groups=groups), summary, render_duplicates(groups, language), False)
+def _describe_group(group: DuplicateGroup, language: Language) -> list[dict[str, Any]]:
+    described = []
+    for place, (image, date) in enumerate(zip(group.images, group.dates, strict=True)):
+        facts = [describe_size(image), f"{date:%Y-%m-%d}"]
+        facts += [make_printable(get_folder(image.file_path))] if image.file_path else []
+        facts += [] if place else [translate(language, f"kept_{group.kept_because}")]
+        described.append({"image": image, "version": get_version(image), "facts": facts})
+    return described
 
 
-def _render_report(report: UploadReport, language: Language) -> str:
-    title = translate(language, "registered_count", registered=report.registered, known=report.known)
-    if not report.refusals:
-        return render.render_message(title, kind="notice")
-    refused = translate(language, "refused_count", count=len(report.refusals))
-    return render.render_message(title, "\n".join((refused, *report.refusals)), "problem")
+def _say(
+    language: Language, title: str, hint: str = "", kind: str = "notice", done: int | None = None, count: int = 0
+) -> str:
+    return render("message.html", language, title=title, hint=hint, kind=kind, done=done, count=count)
+
+
+def _say_error(language: Language, error: ImageSearchError) -> str:
+    said = describe_error(error, language)
+    return _say(language, said["title"], said["hint"], "problem")

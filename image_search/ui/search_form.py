@@ -1,31 +1,34 @@
-"""Everything a person can ask on the page, as one value: from the fields, from an address, and back to one."""
+"""Everything a person can ask on the page, as one value: from the address, and back to one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
-from image_search.records import Orientation, SearchFilter
+from image_search.records import Kind, Order, Orientation, SearchFilter
 from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.stores.base import EVERYTHING
+
+FormOrder = Literal["", "registered", "taken", "name"]  # "": best match, or the newest where nothing is asked
+_MAX_LENGTH = 1000  # characters of one parameter
 
 
 @dataclass(frozen=True)
 class SearchForm:
-    """The fields of the page, in the order of its components. Strings as typed; "" and None for nothing.
+    """Strings as typed; "" and None for nothing.
 
-    picture, excluded_picture:  paths on this computer of the query picture, and of one to move away from
-    like: image_id of the one the picture was taken from, if from a result
-    date_of:  what since and until mean: "taken" or "registered"
+    picture, excluded_picture: tokens of query images (QueryImages), to search with and to move away from
+    like: image_id of the registered image to find similar ones to
+    date_of: the meaning of since and until: "taken" or "registered"
     """
 
     text: str = ""
-    picture: str | None = None
+    picture: str = ""
     excluded_text: str = ""
-    excluded_picture: str | None = None
+    excluded_picture: str = ""
     image_weight: float = IMAGE_WEIGHT
     date_of: str = "registered"
     since: str = ""
@@ -35,50 +38,73 @@ class SearchForm:
     min_pixels: int = 0
     generator: str = ""
     generation_model: str = ""
+    lora: str = ""
     has_prompt: str = ""
+    has_text: str = ""
+    camera: str = ""
+    lens: str = ""
+    min_rating: int = 0
     keyword: str = ""
     folder: str = ""
+    kind: str = ""
+    film: str = ""
     like: int | None = None
-
-    @classmethod
-    def of(cls, *values: object, like: int | None = None) -> SearchForm:
-        """From the components' values; a field that was emptied counts as nothing asked."""
-        names = [field.name for field in fields(cls)]
-        return cls(**dict(zip(names, values, strict=False)), like=like)._fill_gaps()  # type: ignore[arg-type]
+    order: str = ""
 
     @property
     def filter(self) -> SearchFilter:
-        """What the images must be. A date that is none is no condition."""
+        """The conditions the images must meet. A date that is none is no condition."""
         since, until = parse_date(self.since), parse_date(self.until, last=True)
-        dates = {f"{self.date_of}_from": since, f"{self.date_of}_to": until}
+        dates: dict[str, Any] = {f"{self.date_of}_from": since, f"{self.date_of}_to": until}
+        flags = {"yes": True, "no": False}
         return SearchFilter(
-            **dates if self.date_of in ("taken", "registered") else {},  # type: ignore[arg-type]
+            **dates if self.date_of in ("taken", "registered") else {},
             folder=self.folder.strip() or None,
             file_types=(self.file_type,) if self.file_type else (),
-            orientation=self.orientation if self.orientation in get_args(Orientation) else None,  # type: ignore[arg-type]
+            orientation=_choose(self.orientation, Orientation),
             min_pixels=self.min_pixels if self.min_pixels > 0 else None,
             generator=self.generator or None,
             generation_model=self.generation_model or None,
-            has_prompt={"yes": True, "no": False}.get(self.has_prompt),
+            lora=self.lora or None,
+            has_prompt=flags.get(self.has_prompt),
+            has_text=flags.get(self.has_text),
+            camera=self.camera or None,
+            lens=self.lens or None,
+            min_rating=self.min_rating if 0 < self.min_rating <= 5 else None,
             keyword=self.keyword.strip() or None,
+            kind=_choose(self.kind, Kind),
+            film_sha256=self.film or None,
         )
 
     @property
     def is_filtered(self) -> bool:
         return self.filter != EVERYTHING
 
-    def _fill_gaps(self) -> SearchForm:
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return SearchForm(**{name: value for name, value in given.items() if value is not None})
+    @property
+    def store_order(self) -> Order | None:
+        """The order asked for; None for the best match."""
+        order: Order | None = _choose(self.order, Order)
+        return order
+
+    @property
+    def without_order(self) -> SearchForm:
+        """The same question; its plan does not depend on the order."""
+        return replace(self, order="")
+
+
+def _choose(value: str, choices: Any) -> Any:
+    return value if value in get_args(choices) else None
 
 
 NOTHING_ASKED = SearchForm()
 
-# Name in the address: field. What is at its default is left out; a picture that was uploaded has no address.
-_PARAMETERS = {
+# Parameter of the address: field. A field at its default is left out.
+PARAMETERS = {
     "q": "text",
-    "not": "excluded_text",
+    "picture": "picture",
     "like": "like",
+    "not": "excluded_text",
+    "notpicture": "excluded_picture",
     "weight": "image_weight",
     "date": "date_of",
     "from": "since",
@@ -88,9 +114,17 @@ _PARAMETERS = {
     "pixels": "min_pixels",
     "generator": "generator",
     "model": "generation_model",
+    "lora": "lora",
     "prompt": "has_prompt",
+    "text": "has_text",
+    "camera": "camera",
+    "lens": "lens",
+    "rating": "min_rating",
     "keyword": "keyword",
     "folder": "folder",
+    "kind": "kind",
+    "film": "film",
+    "order": "order",
 }
 
 
@@ -98,21 +132,21 @@ def to_query_string(asked: SearchForm) -> str:
     """The part of an address after the question mark, "" when nothing is asked."""
     given = (
         (name, getattr(asked, field))
-        for name, field in _PARAMETERS.items()
+        for name, field in PARAMETERS.items()
         if getattr(asked, field) != getattr(NOTHING_ASKED, field)
     )
     return urlencode(list(given))
 
 
 def from_query_string(parameters: Mapping[str, str]) -> SearchForm:
-    """What an address asks. Numbers that are none are passed over."""
-    values: dict[str, object] = {}
-    for name, field in _PARAMETERS.items():
-        text = parameters.get(name, "").strip()[:1000]
+    """The question of an address. A number that is none, and a parameter of another kind, are passed over."""
+    values: dict[str, Any] = {}
+    for name, field in PARAMETERS.items():
+        text = parameters.get(name, "").strip()[:_MAX_LENGTH]
         if not text:
             continue
         match field:
-            case "like" | "min_pixels":
+            case "like" | "min_pixels" | "min_rating":
                 if re.fullmatch(r"\d{1,18}", text, re.ASCII):
                     values[field] = int(text)
             case "image_weight":
@@ -120,4 +154,4 @@ def from_query_string(parameters: Mapping[str, str]) -> SearchForm:
                     values[field] = min(float(text), 1.0)
             case _:
                 values[field] = text
-    return SearchForm(**values)  # type: ignore[arg-type]
+    return SearchForm(**values)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 from fastapi import FastAPI
@@ -21,8 +20,12 @@ from image_search.registration.reader import ImageReader
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.ui.components import harden_gradio
-from image_search.ui.handlers import PageHandlers
-from image_search.ui.page import TRANSLATIONS, build_page, read_asset
+from image_search.ui.document import PageDocumentMiddleware
+from image_search.ui.maintenance import MaintenancePanel
+from image_search.ui.page import TRANSLATIONS, build_page
+from image_search.ui.query_images import QueryImages
+from image_search.ui.results import PageSearch
+from image_search.ui.routes import build_page_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup
@@ -31,10 +34,12 @@ from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
     ClosedPathsMiddleware,
     CrossOriginProtectionMiddleware,
+    FullPathMiddleware,
     HeadMiddleware,
     HostMiddleware,
     MaxBodySizeMiddleware,
     RateLimitMiddleware,
+    RootPathMiddleware,
     SecurityHeadersMiddleware,
     UploadFolderMiddleware,
     is_loopback,
@@ -51,15 +56,18 @@ def build_app(
     routes: Sequence[BaseRoute] = (),
     add_endpoints: Callable[[], None] | None = None,
     lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+    root_path: str = "",
 ) -> FastAPI:
     """The page and the images, ready for a server. Asks the database and the model for nothing yet.
 
     routes: other routes to serve, with their lifespan. add_endpoints: called inside the page, for events of programs.
+    root_path: path all of it is served below, "" for none.
     """
     app = FastAPI(title="類似画像検索", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(build_routes(searcher.store))
+    app.include_router(build_page_routes(PageSearch(searcher, preparation, QueryImages(reader.max_pixels))))
     app.router.routes.extend(routes)  # before the page, which takes every address that is left
-    page = build_page(PageHandlers(searcher, preparation, reader))
+    page = build_page(MaintenancePanel(searcher, reader))
     with page:
         if add_endpoints:
             add_endpoints()
@@ -72,8 +80,6 @@ def build_app(
         path="/",
         i18n=TRANSLATIONS,
         theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font="sans-serif", font_mono="monospace"),
-        # In the head, not as Gradio's css: that is rewritten for inside its container, and the dialog is outside.
-        head=f"<style>{read_asset('page.css')}</style>{_make_icon()}",
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -82,12 +88,8 @@ def build_app(
         ssr_mode=False,
     )
     bound_sessions(app, page)
+    app.add_middleware(PageDocumentMiddleware, root_path=root_path)
     return app
-
-
-def _make_icon() -> str:
-    """In the page itself: browsers would ask for a file again with every search, because the address changes."""
-    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(read_asset("icon.svg").strip())}">'
 
 
 # The middleware in front of the application, by the settings.
@@ -99,7 +101,7 @@ def add_middleware(app: ASGIApp, settings: Settings, prepare_uploads: Callable[[
     """The application behind its checks, the last one added in front. prepare_uploads: see build_application."""
     if prepare_uploads:
         app = UploadFolderMiddleware(app, prepare_uploads)
-    app = MaxBodySizeMiddleware(app)
+    app = MaxBodySizeMiddleware(FullPathMiddleware(app) if settings.app_root_path else app)
     if settings.app_rate_limit:
         app = RateLimitMiddleware(app, settings.app_rate_limit)
     if settings.app_password:
@@ -113,7 +115,8 @@ def add_middleware(app: ASGIApp, settings: Settings, prepare_uploads: Callable[[
     elif not settings.app_password:  # a password is asked for under every name, for a cookie belongs to one
         name = socket.gethostname().lower()
         app = HostMiddleware(app, [*own_names, name, f"{name}.local"], any_address=True)
-    return RequestLogMiddleware(SecurityHeadersMiddleware(ClosedPathsMiddleware(app)))
+    app = RequestLogMiddleware(SecurityHeadersMiddleware(ClosedPathsMiddleware(app)))
+    return RootPathMiddleware(app, settings.app_root_path) if settings.app_root_path else app
 
 
 def check_bind_address(settings: Settings) -> str:
@@ -149,7 +152,9 @@ def build_application(
         tools = _build_tools(library)
         routes += tools.routes
         lifespan = tools.router.lifespan_context
-    app = build_app(searcher, preparation, reader, routes, lambda: add_endpoints(library), lifespan)
+    app = build_app(
+        searcher, preparation, reader, routes, lambda: add_endpoints(library), lifespan, settings.app_root_path
+    )
     return add_middleware(app, settings, prepare_uploads)
 
 

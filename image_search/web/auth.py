@@ -78,8 +78,8 @@ class PasswordAuthMiddleware:
         if given is not None:
             return await self._check(request, given)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            root = "../" * (request.url.path.count("/") - 1)
-            path = f"{request.scope.get('root_path', '')}{request.url.path}"
+            root = "../" * (request.scope["path"].count("/") - 1)
+            path = f"{request.scope.get('root_path', '')}{request.scope['path']}"
             place = path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"{root}login?next={quote(place, safe='')}", 303)
         return _ask_for_password(request, "A password is needed: send it with HTTP Basic or as a bearer token.")

@@ -14,7 +14,7 @@ from image_search.errors import ImageNotFound, ImageSearchError
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
-from image_search.ui.html import DRAWABLE_TYPES, get_version
+from image_search.ui.tiles import DRAWABLE_TYPES, get_version
 
 # A picture of this program can never act as a page, whatever bytes somebody hid in it.
 _SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}

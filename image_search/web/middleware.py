@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.api.errors import error_response
@@ -208,6 +208,41 @@ def _strip_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
+# Below a path: a proxy may hand that path on or take it away.
+
+
+class RootPathMiddleware:
+    """Takes the path that the program is served below away from requests, so that the checks behind it see none."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        """root_path: begins with a slash and does not end with one."""
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == self._root_path:  # relative addresses need the slash
+            await RedirectResponse(f"{self._root_path}/", 308)(scope, receive, send)
+            return
+        inner = path.removeprefix(self._root_path) if path.startswith(f"{self._root_path}/") else path
+        await self._app({**scope, "path": inner, "root_path": self._root_path}, receive, send)
+
+
+class FullPathMiddleware:
+    """Gives the path back to the application, whose routes expect it in front of every address."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope.get("root_path", "") + scope["path"]}
+        await self._app(scope, receive, send)
+
+
 # Token buckets: a burst, then a steady rate, per key.
 
 _MAX_KEYS = 10_000  # the longest unused are evicted, which bounds the memory
@@ -304,7 +339,9 @@ def find_body_limit(path: str, content_type: str) -> int:
         return MAX_UPLOADS
     if content_type.lower().startswith("multipart/form-data"):
         return MAX_BODY
-    return MAX_JSON if path.startswith("/gradio_api/") else MAX_BODY if path.startswith("/mcp") else 2**20
+    if path.startswith("/gradio_api/"):
+        return MAX_JSON
+    return MAX_BODY if path.startswith(("/mcp", "/ui/query-images")) else 2**20
 
 
 class RateLimitMiddleware:

@@ -36,7 +36,7 @@ ALLOWED = {
     | {"images", "metadata", "recognition", "films", "encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "encoders.base", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text"},
-    "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "web.background"},
+    "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
     "web": BASE | {"signals", "images", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from image_search.records import ImageRecord
 from image_search.search.query import IMAGE_WEIGHT, QueryVector, blend_embeddings
 from image_search.search.relevance import (
     compute_match_threshold,
@@ -17,17 +19,18 @@ from image_search.search.relevance import (
     expect_best,
     measure_reference_scores,
 )
-from image_search.search.searcher import Query, Searcher
+from image_search.search.searcher import FoundHit, Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.html import Tile, find_cutoff
+from image_search.ui.tiles import find_cutoff
 from tests.fakes import FakeEncoder, make_embeddings, make_image
 
 DIMENSION = 64
 
 
-def make_tiles(*relevances: float | None) -> list[Tile]:
-    return [Tile(number, "a.png", "v", -0.5, "meaning", relevance) for number, relevance in enumerate(relevances)]
+def make_hits(*relevances: float | None) -> list[FoundHit]:
+    record = cast("ImageRecord", None)
+    return [FoundHit(record, -0.5, "meaning", relevance) for relevance in relevances]
 
 
 def test_a_random_query_stands_out_nowhere_and_a_twin_does() -> None:
@@ -107,7 +110,7 @@ def test_what_is_usual_for_words_with_a_picture_is_known_at_any_weight() -> None
      ((0.5, 0.4), 1), ((0.9, 0.9), 2)],
 )  # fmt: skip
 def test_the_line_lies_where_relevance_ends_on_the_whole(relevances: tuple[float | None, ...], place: int) -> None:
-    assert find_cutoff(make_tiles(*relevances)) == place
+    assert find_cutoff(make_hits(*relevances)) == place
 
 
 def test_a_blend_knows_what_it_was_made_of() -> None:

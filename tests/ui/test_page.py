@@ -15,9 +15,7 @@ from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.components import build_picture_box, build_upload_box
-from image_search.ui.handlers import PageHandlers
-from image_search.ui.maintenance import UploadedFile
-from image_search.ui.messages import MESSAGES
+from image_search.ui.maintenance import MaintenancePanel, UploadedFile
 from image_search.ui.page import build_page
 from image_search.web import app
 from image_search.web.app import build_app
@@ -33,11 +31,10 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
         yield Searcher(store, FakeEncoder())
 
 
-def test_a_click_is_answered_by_its_own_request(searcher: Searcher) -> None:
-    """Gradio's queue can lose the answer to a click in the moment in which it shuts its connection."""
-    page = build_page(PageHandlers(searcher, Warmup(searcher), READER))
-    queued = {function.name for function in page.fns.values() if function.queue is not False}
-    assert queued == {"run_upload", "run_find_duplicates"}  # these tell their progress
+def test_a_click_of_a_search_asks_gradio_for_nothing(searcher: Searcher) -> None:
+    page = build_page(MaintenancePanel(searcher, READER))
+    asking = {function.name for function in page.fns.values() if function.fn is not None}
+    assert asking == {"run_upload", "run_find_duplicates"}
 
 
 def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,14 +43,6 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
     with TestClient(build_app(searcher, Warmup(searcher), READER)):
         assert pages[0].limiter is not None  # of its own, not the one that everything else shares
         assert pages[0].limiter.total_tokens == app.CLICK_CONCURRENCY
-
-
-def test_no_first_value_is_the_name_of_words(searcher: Searcher) -> None:
-    """Gradio translates those, too, if the page is translated by the time: the field then asks for a Japanese word."""
-    page = build_page(PageHandlers(searcher, Warmup(searcher), READER))
-    values = {str(getattr(block, "value", "")) for block in page.blocks.values()}
-    assert "registered" in values
-    assert not values & MESSAGES.keys()
 
 
 def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import dictionaries, sampled_from, text
 
 from image_search.records import SearchFilter
-from image_search.ui.search_form import SearchForm, from_query_string, to_query_string
+from image_search.ui.search_form import PARAMETERS, SearchForm, from_query_string, to_query_string
 
 
 def test_nothing_asked_is_no_condition_and_no_address() -> None:
@@ -23,12 +24,13 @@ def test_every_field_becomes_a_condition() -> None:
     asked = SearchForm(
         date_of="taken", since="2024-01-01", until="2024-12-31", file_type="image/png", orientation="portrait",
         min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt="yes", keyword=" 海 ",
-        folder="/photos",
+        folder="/photos", camera="X100", lens="23mm", lora="detail", min_rating=4, has_text="no", kind="frame",
     )  # fmt: skip
     assert asked.filter == SearchFilter(
         taken_from=datetime(2024, 1, 1), taken_to=datetime(2025, 1, 1), file_types=("image/png",),
         orientation="portrait", min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt=True,
-        keyword="海", folder="/photos",
+        keyword="海", folder="/photos", camera="X100", lens="23mm", lora="detail", min_rating=4, has_text=False,
+        kind="frame",
     )  # fmt: skip
     assert asked.is_filtered
 
@@ -51,10 +53,6 @@ def test_dates_include_their_last_day(typed: str, first: datetime | None, behind
     assert SearchForm(until=typed).filter.registered_to == behind
 
 
-def test_an_emptied_field_counts_as_nothing_asked() -> None:
-    assert SearchForm.of("猫", None, None, None, like=None) == SearchForm("猫")
-
-
 @pytest.mark.parametrize(
     "asked",
     [
@@ -68,12 +66,16 @@ def test_an_address_opens_what_it_was_written_for(asked: SearchForm) -> None:
     assert from_query_string(dict(parse_qsl(to_query_string(asked)))) == asked
 
 
-def test_an_uploaded_picture_has_no_address() -> None:
-    assert to_query_string(SearchForm(picture="/tmp/a.png")) == ""
+def test_a_query_image_stands_in_the_address_by_its_token() -> None:
+    assert to_query_string(SearchForm(picture="0123abcd")) == "picture=0123abcd"
+
+
+def test_every_parameter_is_a_field_and_every_field_a_parameter() -> None:
+    assert set(PARAMETERS.values()) == {field.name for field in fields(SearchForm)}
 
 
 @settings(deadline=None)
-@given(dictionaries(sampled_from(["q", "like", "pixels", "weight", "from", "shape", "date", "prompt"]), text()))
+@given(dictionaries(sampled_from(sorted(PARAMETERS)), text()))
 def test_any_address_is_read_without_harm(parameters: dict[str, str]) -> None:
     asked = from_query_string(parameters)
     assert 0 <= asked.image_weight <= 1

@@ -1,38 +1,40 @@
-"""The page without a browser: its words, its HTML, the addresses of pictures, and what it says when things go wrong."""
+"""The page without a browser: what its addresses answer, and what it says when things go wrong."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import re
-import string
 from collections.abc import Iterator
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
+from image_search.errors import ModelUnavailable, StoreUnavailable
 from image_search.images import decode_image, make_preview
-from image_search.records import ImageText
+from image_search.records import Edits, ImageText
 from image_search.registration.reader import ImageReader
-from image_search.search.searcher import FoundHit, Searcher
+from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui import html as render
-from image_search.ui.handlers import PageHandlers, TabView
-from image_search.ui.html import parse_keywords, render_details
-from image_search.ui.messages import MESSAGES, error_key, negotiate_language, translate
-from image_search.ui.search_form import SearchForm
-from image_search.web.app import build_app
+from image_search.ui.query_images import QueryImages
+from image_search.ui.rendering import STATIC, get_static_root
+from image_search.ui.results import PageSearch
+from image_search.ui.tiles import get_version
+from image_search.web.app import build_app, build_application
 from image_search.web.background import Progress, ReportProgress, Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
 
 READER = ImageReader(max_pixels=10**6)
 NASTY = "<script>alert(1)</script>\"'&.png"
+NO_TEXT = ImageText()
+JAPANESE = {"Accept-Language": "ja"}
 
 
 @pytest.fixture
@@ -47,13 +49,12 @@ def searcher(store: ImageStore) -> Searcher:
 
 
 @pytest.fixture
-def answers(searcher: Searcher) -> PageHandlers:
-    return PageHandlers(searcher, Warmup(searcher), READER)
-
-
-@pytest.fixture
 def client(searcher: Searcher) -> TestClient:
-    return TestClient(build_app(searcher, Warmup(searcher), READER))
+    return open_page(searcher)
+
+
+def open_page(searcher: Searcher, preparation: Warmup | None = None) -> TestClient:
+    return TestClient(build_app(searcher, preparation or Warmup(searcher), READER), headers=JAPANESE)
 
 
 def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]:
@@ -61,6 +62,16 @@ def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]
     images = [make_image(f"{colour}.png", data=make_picture_bytes(colour)) for colour in colours]
     embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in colours])
     return searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
+
+
+def register_one(searcher: Searcher, name: str = "a.png", text: ImageText = NO_TEXT) -> int:
+    model_id = searcher.get_model().model_id
+    image = make_image(name, text, data=make_picture_bytes("red"))
+    return searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))[0]
+
+
+def list_names(answer: dict[str, Any]) -> list[str]:
+    return [tile["name"] for tile in answer["tiles"]]
 
 
 class AwayStore:
@@ -73,188 +84,198 @@ class AwayStore:
         return refuse
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", MESSAGES)
-def test_both_languages_say_the_same_with_the_same_values(key: str) -> None:
-    japanese, english = ({name for _, name, _, _ in string.Formatter().parse(text) if name} for text in MESSAGES[key])
-    assert japanese == english
-    assert all(text.strip() for text in MESSAGES[key])
+def test_the_newest_images_are_the_answer_to_nothing(client: TestClient, searcher: Searcher) -> None:
+    register_colours(searcher)
+    answer = client.get("/ui/results").json()
+    assert list_names(answer) == [f"{colour}.png" for colour in reversed(COLOURS)]
+    assert (answer["heading"], answer["count"]) == ("新着画像", f"{len(COLOURS)}枚")
+    assert not answer["has_more"]
 
 
-@pytest.mark.parametrize(
-    ("header", "language"),
-    [
-        ("ja", "ja"),
-        ("ja-JP,ja;q=0.9,en-US;q=0.8", "ja"),
-        ("en-US,en;q=0.9,ja;q=0.8", "en"),
-        ("en;q=0.5, ja;q=0.9", "ja"),
-        ("de-DE,de;q=0.9", "en"),
-        ("fr, ja;q=0.3", "ja"),
-        ("", "en"),
-        ("ja;q=x, ;;;,", "en"),
-        ("*", "en"),
-    ],
-)
-def test_the_browser_chooses_the_language(header: str, language: str) -> None:
-    assert negotiate_language(header) == language
+def test_words_rank_and_tell_distance_and_time(client: TestClient, searcher: Searcher) -> None:
+    register_colours(searcher)
+    answer = client.get("/ui/results?q=red").json()
+    assert list_names(answer)[0] == "red.png"
+    assert answer["tiles"][0]["distance"] == pytest.approx(-1, abs=1e-3)
+    assert "符号化" in answer["timing"]
 
 
-def test_numbers_get_thousands_separators() -> None:
-    assert translate("ja", "library", total=17204) == "17,204枚"
-
-
-def test_an_error_is_named_by_its_nearest_kind() -> None:
-    assert error_key(StoreUnavailable("")) == "store_away"
-    assert error_key(ModelUnavailable("")) == "model_unavailable"
-    assert error_key(ImageNotFound("")) == "image_gone"
-    assert error_key(UnreadableImage("")) == "unreadable"
-
-
-# --- html -------------------------------------------------------------------------------------------------------------
-
-
-def test_names_and_texts_of_files_never_become_markup(store: ImageStore, searcher: Searcher) -> None:
-    text = ImageText(generation_prompt=f"{NASTY} prompt", description=f"{NASTY} caption")
-    image = make_image(NASTY, text)
-    model_id = searcher.get_model().model_id
-    [image_id] = store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))
-    record = store.get_image(image_id)
-    drawn = render_details(record, None, [], "ja") + render.render_tiles([render.Tile.of(FoundHit(record))], "en")
-    assert "<script" not in drawn
-    assert drawn.count("&lt;script&gt;") >= 5
-    assert "<b>" not in render.render_message("<b>", "<b>")
-
-
-def test_details_show_name_distance_prompt_and_caption(store: ImageStore, searcher: Searcher) -> None:
-    text = ImageText(generation_prompt="a red fox", description="狐の写真")
-    model_id = searcher.get_model().model_id
-    [image_id] = store.add_images(
-        model_id, [make_image("fox.png", text)], searcher.encoder.encode_images([make_picture()])
-    )
-    image = store.get_image(image_id)
-    drawn = render_details(image, render.Tile.of(FoundHit(image, -0.25)), [], "ja")
-    for words in ("fox.png", "-0.250000", "ベクトル距離（-1 × 内積）", "a red fox", "狐の写真", "元の画像を開く"):
-        assert words in drawn
-    assert "—" in render_details(image, None, [], "ja")
-
-
-# --- what a person sees -----------------------------------------------------------------------------------------------
-
-
-def test_the_newest_pictures_are_shown_for_an_empty_query(answers: PageHandlers) -> None:
-    register_colours(answers.searcher)
-    outcome = answers.search(SearchForm("  "), "ja")
-    assert outcome.results.count('class="tile"') == len(COLOURS)
-    assert "新着画像" in outcome.summary
-    assert f"{len(COLOURS)}枚" in outcome.summary
-    assert not outcome.has_more
-
-
-def test_words_rank_and_show_the_time(answers: PageHandlers) -> None:
-    register_colours(answers.searcher)
-    outcome = answers.search(SearchForm("red"), "ja")
-    assert outcome.view.tiles[0].file_name == "red.png"
-    assert "符号化" in outcome.summary
-    assert "-1.0000" in outcome.results
-
-
-def test_an_uploaded_picture_finds_its_twin(answers: PageHandlers, tmp_path: Path) -> None:
-    register_colours(answers.searcher)
-    (tmp_path / "query.png").write_bytes(make_picture_bytes("blue"))
-    assert answers.search(SearchForm("", str(tmp_path / "query.png")), "en").view.tiles[0].file_name == "blue.png"
-
-
-def test_a_file_that_is_no_picture_is_refused_in_words(answers: PageHandlers, tmp_path: Path) -> None:
-    (tmp_path / "query.png").write_bytes(b"no picture")
-    outcome = answers.search(SearchForm("", str(tmp_path / "query.png")), "ja")
-    assert "この画像は読み込めません" in outcome.results
-    assert "query.png" in outcome.results
-    assert str(tmp_path) not in outcome.results
-
-
-def test_an_empty_library_says_how_to_fill_it(answers: PageHandlers) -> None:
-    assert "register_images.py" in answers.search(SearchForm(""), "ja").results
-    assert "register_images.py" in answers.search(SearchForm("red"), "en").results
-
-
-def test_more_appends_the_next_page(answers: PageHandlers) -> None:
-    searcher = answers.searcher
+def test_the_next_page_holds_new_tiles_only_and_embeds_nothing_again(client: TestClient, searcher: Searcher) -> None:
     images = [make_image(f"{number}.png") for number in range(20)]
     embeddings = searcher.encoder.encode_images([make_picture((number * 12, 80, 40)) for number in range(20)])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
-    first = answers.search(SearchForm("red"), "ja")
-    assert len(first.view.tiles) == 16
-    assert first.has_more
-    second = answers.show_more(first.view, "ja")
-    assert second.view.tiles[:16] == first.view.tiles
-    assert len({tile.image_id for tile in second.view.tiles}) == 20
-    assert not second.has_more
+    first = client.get("/ui/results?q=red").json()
+    assert len(first["tiles"]) == 16
+    assert first["has_more"]
+    calls = len(searcher.encoder.calls)
+    second = client.get("/ui/results?q=red&offset=16&limit=48").json()
+    assert len({*list_names(first), *list_names(second)}) == 20
+    assert not second["has_more"]
+    assert len(searcher.encoder.calls) == calls
 
 
-def test_a_database_that_is_away_is_a_message_and_the_page_looks_again(searcher: Searcher) -> None:
-    away = PageHandlers(Searcher(AwayStore(), FakeEncoder()), Warmup(searcher), READER)
-    outcome = away.search(SearchForm(), "ja")
-    assert "データベースに接続できません" in outcome.results
-    assert outcome.view.away
-    assert away.needs_polling(outcome.view)
-    assert "データベースに接続できません" in away.describe(1, outcome.view, "ja")
+def test_a_name_order_is_the_stores(client: TestClient, searcher: Searcher) -> None:
+    register_colours(searcher)
+    assert list_names(client.get("/ui/results?order=name").json()) == sorted(f"{colour}.png" for colour in COLOURS)
+
+
+def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
+    images = [make_image(f"{number:02}.png") for number in range(40)]
+    shades = [(250, 5, 5) if number < 4 else (number * 5, 100, 255 - number * 5) for number in range(40)]
+    embeddings = searcher.encoder.encode_images([make_picture(shade) for shade in shades])
+    searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
+    searcher.tagger.prepare()
+    answer = open_page(searcher).get("/ui/results?q=red&order=name&limit=100").json()
+    names = list_names(answer)
+    assert names == sorted(names)
+    assert answer["total"] == len(names) < 40
+
+
+def test_a_query_image_is_sent_once_and_named_by_its_token(client: TestClient, searcher: Searcher) -> None:
+    register_colours(searcher)
+    token = client.post("/ui/query-images", content=make_picture_bytes("blue")).json()["token"]
+    assert list_names(client.get(f"/ui/results?picture={token}").json())[0] == "blue.png"
+    assert client.get(f"/ui/query-images/{token}").headers["content-type"] == "image/webp"
+
+
+def test_a_query_image_that_is_gone_is_said_so(client: TestClient) -> None:
+    for token in ("0" * 32, "../../etc/passwd", "x"):
+        answer = client.get("/ui/results", params={"picture": token})
+        assert answer.status_code == 422
+        assert "もう一度選んでください" in answer.json()["title"]
+        assert client.get(f"/ui/query-images/{token}").status_code == 404
+
+
+def test_query_images_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_search.ui.query_images.MAX_COUNT", 2)
+    images = QueryImages(10**6)
+    tokens = [images.add(make_picture_bytes(colour), "a.png") for colour in ("red", "blue", "green")]
+    assert [images.open(token).size for token in tokens[1:]]
+    with pytest.raises(Exception, match="no longer kept"):
+        images.open(tokens[0])
+
+
+def test_a_file_that_is_no_image_is_refused_in_words(client: TestClient) -> None:
+    [path] = client.post("/gradio_api/upload", files={"files": ("broken.png", b"no picture")}).json()
+    answer = client.post("/ui/query-images", json={"path": path, "name": "broken.png"})
+    assert answer.status_code == 422
+    assert answer.json()["title"] == "この画像は読み込めません"
+    assert "broken.png" in answer.json()["hint"]
+    assert path not in answer.text
+
+
+def test_a_query_image_is_taken_from_the_folder_of_uploads_only(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(make_picture_bytes("red"))
+    for path in (str(tmp_path / "secret.png"), "/etc/passwd", "\0", ""):
+        assert client.post("/ui/query-images", json={"path": path, "name": "x.png"}).status_code == 422
+
+
+def test_an_empty_library_says_how_to_fill_it(client: TestClient) -> None:
+    for address in ("/ui/results", "/ui/results?q=red"):
+        assert "register_images.py" in client.get(address).json()["message"]["hint"]
+
+
+def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher: Searcher) -> None:
+    register_colours(searcher)
+    assert client.get("/ui/results?shape=portrait&rating=5").json()["message"]["title"] == "条件に合う画像はありません"
+
+
+def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
+    register_colours(searcher)
+    other = open_page(Searcher(searcher.store, FakeEncoder(name="another")))
+    assert "register_images.py --model" in other.get("/ui/results?q=orange-like").json()["message"]["hint"]
+
+
+def test_a_database_that_is_away_is_503_in_words() -> None:
+    client = open_page(Searcher(AwayStore(), FakeEncoder()))
+    for address in ("/ui/results", "/ui/images/1", "/ui/facets"):
+        answer = client.get(address)
+        assert answer.status_code == 503
+        assert "データベースに接続できません" in answer.json()["title"]
 
 
 def test_words_for_an_image_only_model_are_answered_with_a_sentence(store: ImageStore) -> None:
-    searcher = Searcher(store, FakeEncoder(supports_text=False))
-    answers = PageHandlers(searcher, Warmup(searcher), READER)
-    assert "画像だけ" in answers.search(SearchForm("red"), "ja").results
+    client = open_page(Searcher(store, FakeEncoder(supports_text=False)))
+    assert "画像だけ" in client.get("/ui/results?q=red").json()["title"]
 
 
-def test_caption_and_keywords_are_kept_and_found(answers: PageHandlers) -> None:
-    [image_id, *_] = register_colours(answers.searcher)
-    said = answers.save_text(image_id, " 夕焼けの空 ", "旅行\n海\n 海\n\nParis, France", TabView(), "ja")
-    assert "保存しました" in said
-    image = answers.searcher.store.get_image(image_id)
-    assert (image.description, image.keywords) == ("夕焼けの空", ("旅行", "海", "Paris, France"))
-    assert answers.search(SearchForm("旅行"), "ja").view.tiles[0].image_id == image_id
-    answers.save_text(image_id, "", "", TabView(), "ja")
-    image = answers.searcher.store.get_image(image_id)
-    assert (image.description, image.keywords, image.text) == (None, (), ImageText())
+def test_facets_are_counted_under_the_other_conditions(client: TestClient, searcher: Searcher) -> None:
+    register_one(searcher, text=ImageText(camera="X100", generation_prompt="a"))
+    facets = client.get("/ui/facets?camera=other&prompt=no").json()
+    assert facets["camera"] == []
+    assert client.get("/ui/facets?camera=other").json()["camera"] == [{"value": "X100", "label": "X100", "count": 1}]
+    assert client.get("/ui/facets").json()["prompt"][0] == {"value": "yes", "label": "あり", "count": 1}
 
 
-def test_saving_a_caption_leaves_the_keywords_of_the_file(answers: PageHandlers) -> None:
-    [image_id, *_] = register_colours(answers.searcher)
-    keywords = ("Paris, France", "Smith, John", *(f"keyword {number}" for number in range(1000)))
-    answers.searcher.store.set_text(image_id, ImageText(description="of the file", keywords=keywords))
-    answers.save_text(image_id, "typed", None, TabView(), "ja")
-    image = answers.searcher.store.get_image(image_id)
-    assert (image.description, image.text.description) == ("typed", "of the file")
-    assert (image.keywords, image.edits.keywords) == (keywords, None)
+# --- one image --------------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_picture_disappears_and_the_others_stay(answers: PageHandlers) -> None:
-    register_colours(answers.searcher)
-    shown = answers.search(SearchForm("red"), "ja").view
-    outcome = answers.delete([shown.tiles[0].image_id], shown, "ja")
-    assert outcome.view.tiles == shown.tiles[1:]
-    assert f"{len(COLOURS) - 1}枚から" in outcome.summary
+def test_names_and_texts_of_files_never_become_markup(client: TestClient, searcher: Searcher) -> None:
+    text = ImageText(
+        generation_prompt=f"{NASTY} prompt", description=f"{NASTY} caption", keywords=(NASTY,), camera=NASTY
+    )
+    html = client.get(f"/ui/images/{register_one(searcher, NASTY, text)}").json()["html"]
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") >= 4
 
 
-@pytest.mark.parametrize(
-    ("typed", "keywords"),
-    [
-        ("", ()),
-        (" \n\t\r\n", ()),
-        ("a b\nc", ("a b", "c")),
-        ("Paris, France\r\nSmith, John\r\nParis, France", ("Paris, France", "Smith, John")),
-        ("猫、犬；鳥|a\x85b\u2028c", ("猫、犬；鳥|a\x85b\u2028c",)),
-        ("x" * 300, ("x" * 300,)),
-    ],
-)
-def test_keywords_are_lines_with_any_other_character(typed: str, keywords: tuple[str, ...]) -> None:
-    assert parse_keywords(typed) == keywords
+def test_facts_show_name_prompt_caption_and_a_place_for_the_distance(client: TestClient, searcher: Searcher) -> None:
+    text = ImageText(generation_prompt="a red fox", description="狐の写真", generation_model="XL.safetensors", seed="7")
+    html = client.get(f"/ui/images/{register_one(searcher, 'fox.png', text)}").json()["html"]
+    for words in ("fox.png", "ベクトル距離（-1 × 内積）", "a red fox", "狐の写真", "元の画像を開く", ">XL</a>", "?q=7"):
+        assert words in html
 
 
-def test_a_picture_deleted_meanwhile_is_said_so(answers: PageHandlers) -> None:
-    assert "削除されています" in answers.describe(99, TabView(), "ja")
+def test_what_a_person_says_is_kept_beside_what_the_file_says(client: TestClient, searcher: Searcher) -> None:
+    image_id = register_one(searcher, text=ImageText(description="狐", keywords=("a, b", "雪")))
+    edits = f"/ui/images/{image_id}/edits"
+    said = client.post(edits, json={"description": " 夕焼け ", "rating": 4}).json()
+    assert said == {
+        "description": "夕焼け",
+        "keywords": ["a, b", "雪"],
+        "rating": 4,
+        "edited": ["description", "rating"],
+    }
+    client.post(edits, json={"keywords": ["a, b", " 海 ", "海"]})
+    image = searcher.store.get_image(image_id)
+    assert image.edits == Edits("夕焼け", ("a, b", "海"), 4)
+    assert image.text.description == "狐"
+    assert list_names(client.get("/ui/results?q=夕焼け").json()) == ["a.png"]
+    assert client.post(edits, json={"revert": ["description", "keywords", "rating"]}).json()["description"] == "狐"
+    assert searcher.store.get_image(image_id).edits.is_empty
+
+
+def test_saying_what_the_file_says_is_no_edit(client: TestClient, searcher: Searcher) -> None:
+    image_id = register_one(searcher, text=ImageText(description="狐", keywords=("雪",)))
+    said = {"description": "狐\n", "keywords": ["雪"], "rating": 0}
+    assert client.post(f"/ui/images/{image_id}/edits", json=said).json()["edited"] == []
+
+
+@pytest.mark.parametrize("said", [{"rating": 6}, {"rating": -1}, {"owner": "x"}, {"keywords": "a"}])
+def test_an_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searcher, said: dict[str, Any]) -> None:
+    image_id = register_one(searcher)
+    assert client.post(f"/ui/images/{image_id}/edits", json=said).status_code == 422
+    assert searcher.store.get_image(image_id).edits.is_empty
+
+
+def test_an_image_in_the_trash_comes_back_with_everything(client: TestClient, searcher: Searcher) -> None:
+    ids = register_colours(searcher)
+    assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2}
+    assert client.get("/ui/results").json()["total"] == len(ids) - 2
+    assert client.post("/ui/restore", json={"ids": ids[:2]}).json() == {"count": 2}
+    assert list_names(client.get("/ui/results?q=red").json())[0] == "red.png"
+
+
+def test_an_image_deleted_meanwhile_is_said_so(client: TestClient) -> None:
+    assert client.get("/ui/images/99").status_code == 404
+    assert "削除されています" in client.get("/ui/images/99").json()["title"]
+    assert client.post("/ui/images/99/edits", json={"rating": 1}).status_code == 404
+
+
+# --- preparation ------------------------------------------------------------------------------------------------------
 
 
 def test_preparation_loads_the_model_completes_the_library_and_embeds_the_tags(searcher: Searcher) -> None:
@@ -271,13 +292,6 @@ def test_preparation_loads_the_model_completes_the_library_and_embeds_the_tags(s
     assert searcher.tagger.is_ready
 
 
-def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
-    register_colours(searcher)
-    other = Searcher(searcher.store, FakeEncoder(name="another"))
-    said = PageHandlers(other, Warmup(other), READER).search(SearchForm("orange-like"), "ja").results
-    assert "register_images.py --model" in said
-
-
 def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStore) -> None:
     class Gated(FakeEncoder):
         def encode_images(self, images: object) -> object:
@@ -287,9 +301,85 @@ def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStor
     preparation = Warmup(searcher)
     preparation.start()
     preparation.wait(10)
-    said = PageHandlers(searcher, preparation, READER).describe_preparation("ja")
-    assert "モデルを利用できません" in said
-    assert "set HF_TOKEN" in said
+    said = PageSearch(searcher, preparation, QueryImages(10**6)).describe_progress("ja")
+    assert "モデルを利用できません" in said["title"]
+    assert "set HF_TOKEN" in said["hint"]
+    assert said["is_over"]
+
+
+# --- the document -----------------------------------------------------------------------------------------------------
+
+
+def test_the_document_is_in_the_visitors_language_and_loads_the_modules(client: TestClient) -> None:
+    for language, title in (("ja", "類似画像検索"), ("en", "Image Search")):
+        html = client.get("/", headers={"Accept-Language": language}).text
+        assert f'<html lang="{language}"' in html
+        assert f"<title>{title}</title>" in html
+        assert "Gradio" not in "".join(re.findall(r"<meta[^>]*>", html))
+        assert f'<script type="module" src="{get_static_root()}/app.js"></script>' in html
+        assert '<main id="page">' in html
+
+
+def test_the_document_is_compressed_for_those_who_take_it(client: TestClient) -> None:
+    answer = client.get("/", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert len(gzip.compress(answer.content, 5)) == int(answer.headers["content-length"])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(str(p.relative_to(STATIC)) for p in STATIC.rglob("*.*") if p.suffix in (".js", ".css"))
+)
+def test_a_static_file_is_kept_by_browsers_for_good(client: TestClient, path: str) -> None:
+    answer = client.get(f"/{get_static_root()}/{path}")
+    assert answer.content == (STATIC / path).read_bytes()
+    assert "immutable" in answer.headers["cache-control"]
+    assert client.get(f"/ui/static/old/{path}").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["../routes.py", "..%2froutes.py", "vendor", "absent.js", "vendor/photoswipe/LICENSE"])
+def test_nothing_else_is_served_as_a_static_file(client: TestClient, path: str) -> None:
+    assert client.get(f"/{get_static_root()}/{path}").status_code == 404
+
+
+def test_the_vendored_library_is_what_its_list_says() -> None:
+    folder = STATIC / "vendor" / "photoswipe"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    named = dict(reversed(line.split()) for line in lines if not line.startswith("#"))
+    files = {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
+    assert set(named) == files
+    for name, digest in named.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert f"PhotoSwipe {lines[0].split()[2]} " in (folder / "photoswipe.esm.min.js").read_text()
+
+
+# --- below a path -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", ["/pics", ""])
+def test_all_of_it_is_served_below_a_path_whether_the_proxy_hands_it_on_or_not(searcher: Searcher, sent: str) -> None:
+    [image_id] = register_colours(searcher, 1)
+    settings = Settings(app_root_path="/pics", app_password="sesame")
+    client = TestClient(build_application(settings, searcher, Warmup(searcher)), base_url="http://127.0.0.1:8899")
+    redirect = client.get(f"{sent}/?q=red", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert redirect.headers["location"] == "login?next=%2Fpics%2F%3Fq%3Dred"
+    form = {"password": "sesame", "next": "/pics/?q=red"}
+    entry = client.post(f"{sent}/login", data=form, headers={"Accept": "text/html"}, follow_redirects=False)
+    assert entry.headers["location"] == "/pics/?q=red"
+    page = client.get(f"{sent}/").text
+    assert f'src="/pics/{get_static_root()}/app.js"' in page
+    assert re.search(r'"root":\s*"http://127.0.0.1:8899/pics"', page)
+    for address in (
+        "/ui/results", f"/ui/images/{image_id}", f"/images/{image_id}/preview", "/api/openapi.json", "/config",
+        f"/{get_static_root()}/app.js", "/gradio_api/info",
+    ):  # fmt: skip
+        assert client.get(f"{sent}{address}").status_code == 200, address
+    assert client.post(f"{sent}/api/search", json={}).status_code == 200
+
+
+def test_the_path_without_its_slash_leads_to_the_page(searcher: Searcher) -> None:
+    client = TestClient(build_application(Settings(app_root_path="/pics"), searcher, Warmup(searcher)))
+    answer = client.get("/pics", headers={"Host": "127.0.0.1"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (308, "/pics/")
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
@@ -297,7 +387,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStor
 
 def test_a_preview_with_its_version_is_kept_by_browsers_for_good(client: TestClient, searcher: Searcher) -> None:
     [image_id] = register_colours(searcher, 1)
-    version = render.get_version(searcher.store.get_image(image_id))
+    version = get_version(searcher.store.get_image(image_id))
     answer = client.get(f"/images/{image_id}/preview?v={version}")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "image/webp"
@@ -315,9 +405,8 @@ def test_the_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
     [image_id] = searcher.store.add_images(
         searcher.get_model().model_id, [image], searcher.encoder.encode_images([picture.image])
     )
-    tile = render.Tile.of_image(searcher.store.get_image(image_id))
-    shown = render.render_tile(tile, False, "ja")
-    small, whole = (unescape(address) for address in re.findall(r'(images/[^ "]+)', shown))
+    whole = f"/images/{image_id}/preview?v={get_version(searcher.store.get_image(image_id))}"
+    small = f"{whole}&small=1"
     assert Image.open(io.BytesIO(client.get(small).content)).size == (384, 288)
     assert Image.open(io.BytesIO(client.get(whole).content)).size == (768, 576)
     assert client.get(small).headers["content-type"] == "image/webp"
@@ -376,9 +465,3 @@ def test_the_page_is_built_and_served_without_the_database_or_the_model() -> Non
     assert answer.status_code == 200
     assert "https://fonts.g" not in answer.text
     assert away.encoder.calls == []
-
-
-def test_the_page_says_what_the_demo_model_does_not_know() -> None:
-    assert "EMBEDDING_MODEL" in render.render_heading("ja", "demo/model")
-    assert "drawn scenes" in render.render_heading("en", "demo/model")
-    assert "EMBEDDING_MODEL" not in render.render_heading("en", "llm-jp/waon-siglip2-base-patch16-256")

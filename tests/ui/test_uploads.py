@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 
 from image_search.registration.reader import ImageReader
-from image_search.search.searcher import Searcher
+from image_search.search.searcher import Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.handlers import PageHandlers, TabView
 from image_search.ui.maintenance import MaintenancePanel, UploadedFile, clean_name, register_uploads
-from image_search.ui.search_form import SearchForm
-from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder, make_picture_bytes
 from tests.search.test_duplicates import make_scene, register, save_image
 
@@ -25,7 +22,7 @@ READER = ImageReader(max_pixels=10**6)
 def upkeep(tmp_path: Path) -> Iterator[MaintenancePanel]:
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder())
-        yield MaintenancePanel(PageHandlers(searcher, Warmup(searcher), READER), READER)
+        yield MaintenancePanel(searcher, READER)
 
 
 def write_upload(folder: Path, name: str, data: bytes) -> UploadedFile:
@@ -39,14 +36,12 @@ def test_files_are_registered_under_their_own_names_and_found_at_once(upkeep: Ma
     *_, (said, is_over) = upkeep.register(files, "ja")
     assert is_over
     assert "2枚を登録しました" in said
-    outcome = upkeep.answers.search(SearchForm("red"), "ja")
-    assert outcome.view.tiles[0].file_name == "red.png"
-    record = upkeep.answers.searcher.store.get_image(outcome.view.tiles[0].image_id)
-    assert record.file_path is None
+    best = upkeep.searcher.search(Query("red")).hits[0].image
+    assert (best.file_name, best.file_path) == ("red.png", None)
 
 
 def test_the_same_file_again_changes_nothing(upkeep: MaintenancePanel, tmp_path: Path) -> None:
-    searcher = upkeep.answers.searcher
+    searcher = upkeep.searcher
     file = write_upload(tmp_path, "red.png", make_picture_bytes("red"))
     *_, first = register_uploads(searcher, READER, [file])
     *_, second = register_uploads(searcher, READER, [file])
@@ -77,24 +72,17 @@ def test_a_name_from_a_browser_is_a_file_name_only(sent: str, kept: str) -> None
     assert clean_name(sent) == kept
 
 
-def test_copies_are_shown_with_the_largest_unmarked_and_go_with_a_click(upkeep: MaintenancePanel) -> None:
-    searcher = upkeep.answers.searcher
+def test_copies_are_shown_with_the_best_unmarked(upkeep: MaintenancePanel) -> None:
     scene = make_scene(1)
     small = scene.resize((320, 240))
-    register(searcher, (small, save_image(small, "small.jpg")), (scene, save_image(scene, "large.jpg")))
-    *_, (_, found) = upkeep.find_duplicates("ja")
-    assert found is not None
-    assert found.results.count("checkbox") == 2
-    assert found.results.count(" checked") == 1
-    [keep, go] = [image for group in found.view.groups for image in group.images]
-    assert (keep.file_name, go.file_name) == ("large.jpg", "small.jpg")
-    left = upkeep.delete([go.image_id], found.view, "ja")
-    assert "重複している画像はありません" in left.results
-    assert searcher.store.count_images() == 1
+    register(upkeep.searcher, (small, save_image(small, "small.jpg")), (scene, save_image(scene, "large.jpg")))
+    *_, found = upkeep.find_duplicates("ja")
+    assert found.count("checkbox") == 2
+    assert found.count(" checked") == 1
+    assert found.index("large.jpg") < found.index(" checked")
+    assert "残す理由" in found
 
 
 def test_no_copies_is_said_in_words(upkeep: MaintenancePanel) -> None:
-    *_, (_, found) = upkeep.find_duplicates("en")
-    assert found is not None
-    assert found.view == TabView()
-    assert "No duplicates" in found.results
+    *_, found = upkeep.find_duplicates("en")
+    assert "No duplicates" in found

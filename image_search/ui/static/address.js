@@ -1,14 +1,43 @@
-// The address bar always opens what is shown; going back asks for what was shown before. The values to choose from are
-// counted again for what is shown, if the person looks at them.
-let isFirst = true;
+// The address is the state of the page: the question, the open image (image=) and the tab (tab=).
+const PLACES = ['image', 'tab'];
 
-watch('value', () => {
-  if (document.querySelector('#details .label-wrap.open')) trigger('count_values');
-  const address = element.querySelector('[data-address]')?.dataset.address;
-  if (address === undefined) return;
-  const write = isFirst ? 'replaceState' : 'pushState';
-  isFirst = false;
-  if (address !== location.search.slice(1)) history[write](null, '', address ? `?${address}` : location.pathname);
-});
+export function read(search = location.search) {
+  const parameters = new URLSearchParams(search);
+  const image = Number(parameters.get('image')) || null;
+  const tab = parameters.get('tab') === 'library' ? 'library' : 'search';
+  for (const name of PLACES) parameters.delete(name);
+  for (const [name, value] of [...parameters]) if (!value.trim() || name.startsWith('__')) parameters.delete(name);
+  return { parameters, query: parameters.toString(), image, tab };
+}
 
-window.addEventListener('popstate', () => trigger('open_address', { address: location.search.slice(1) }));
+// An address on this page. changes: parameters to set; null takes one out.
+export function compose(query, changes = {}) {
+  const parameters = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null || value === undefined || value === '') parameters.delete(name);
+    else parameters.set(name, value);
+  }
+  const text = parameters.toString();
+  return text ? `?${text}` : location.pathname;
+}
+
+let listener = () => {};
+
+export function onChange(call) {
+  listener = call;
+  addEventListener('popstate', () => listener('back'));
+}
+
+export function push(address, state = {}) {
+  history.pushState(state, '', address);
+  listener('push');
+}
+
+export function replace(address, state = history.state) {
+  history.replaceState(state, '', address);
+}
+
+// Kept with the history entry, so that Back and reload find it again.
+export function keep(state) {
+  history.replaceState({ ...history.state, ...state }, '');
+}

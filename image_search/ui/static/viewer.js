@@ -1,94 +1,330 @@
-// The dialog lives outside the component: the component redraws itself by comparing nodes and would close it.
-const dialog = document.createElement('dialog');
-dialog.className = 'viewer';
-dialog.tabIndex = -1;
-document.body.append(dialog);
+// One image large, on PhotoSwipe, with an address of its own. The panel beside it tells everything known of it.
+import PhotoSwipe from './vendor/photoswipe/photoswipe.esm.min.js';
+import { getJson, postJson, root } from './api.js';
+import { compose, push, read, replace } from './address.js';
+import { FactsPanel } from './facts.js';
+import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
+import { say } from './i18n.js';
+import { moveToasts, showToast } from './toasts.js';
 
-const getTiles = () => [...document.querySelectorAll('#results .tile')];
-const getShown = () => dialog.querySelector('.facts')?.dataset.image;
+const LARGEST_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
+const PANEL = 360; // pixels
+const keysDialog = document.getElementById('keys');
+const icons = {
+  info: '<circle cx="12" cy="12" r="9"/><path d="M12 11v5M12 8v.01"/>',
+  fullscreen: '<path d="M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5"/>',
+  trash: '<path d="M4 7h16M10 11v6M14 11v6M6 7l1 13h10l1-13M9 7V4h6v3"/>',
+  help: '<circle cx="12" cy="12" r="9"/><path d="M9.5 9.5a2.5 2.5 0 1 1 3.5 2.3c-.7.3-1 .8-1 1.7M12 16.5v.01"/>',
+};
 
-const isChanged = (field) => field.value !== field.defaultValue;
+let swipe = null; // the open PhotoSwipe
+let lone = null; // a tile that is not among the grid's: an address opened it
+let panel = null;
+let status = null;
+let isLeaving = false; // the address has changed already
 
-function step(by) {
-  const tiles = getTiles();
-  const place = tiles.findIndex((tile) => tile.dataset.image === getShown());
-  tiles[place + by]?.click();
+const isNarrow = () => innerWidth < 900;
+const count = () => (lone ? 1 : grid.total);
+const tileAt = (index) => (lone ? lone : grid.tiles[index]);
+export const isOpen = () => swipe !== null;
+
+// Open, step or close, as the address says. id: image to show, null for none.
+export async function follow(id) {
+  if (!id) return leave();
+  if (swipe && tileAt(swipe.currIndex)?.id === id) return undefined;
+  let place = findPlace(id);
+  if (place >= 0 && swipe && !lone) return swipe.goTo(place);
+  leave();
+  lone = null;
+  if (place < 0) {
+    try {
+      lone = (await getJson(`ui/images/${id}`)).tile;
+    } catch (error) {
+      showToast(error.title || say('offline'), { seconds: 10 });
+      replace(compose(read().query));
+      return undefined;
+    }
+    if (read().image !== id) return undefined;
+    place = 0;
+  }
+  return open(place);
 }
 
-async function copyPrompt(button) {
-  const text = button.closest('div').querySelector('dd').innerText;
-  await navigator.clipboard?.writeText(text);
-  button.classList.add('done');
+function leave() {
+  if (!swipe) return;
+  isLeaving = true;
+  swipe.close();
 }
 
-function deleteImage() {
-  trigger('delete_image', { image_id: getShown() });
-  dialog.close();
+function open(index) {
+  isLeaving = false;
+  const isCalm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  swipe = new PhotoSwipe({
+    index,
+    dataSource: [],
+    bgOpacity: 1,
+    loop: false,
+    preload: [1, 2],
+    wheelToZoom: true,
+    returnFocus: false,
+    showHideAnimationType: isCalm ? 'none' : 'fade',
+    showAnimationDuration: 120,
+    hideAnimationDuration: 120,
+    zoomAnimationDuration: isCalm ? 0 : 200,
+    // Small pictures are enlarged to twice their size at most; zooming in shows each pixel as one.
+    initialZoomLevel: (level) => Math.min(2, fit(level)),
+    secondaryZoomLevel: (level) => (fit(level) < 0.8 ? 1 : Math.min(2, fit(level)) * 2.5),
+    maxZoomLevel: (level) => Math.max(4, fit(level) * 4),
+    imageClickAction: false,
+    bgClickAction: 'close',
+    tapAction: 'toggle-controls',
+    doubleTapAction: 'zoom',
+    closeTitle: say('close'),
+    zoomTitle: say('zoom'),
+    arrowPrevTitle: say('previous'),
+    arrowNextTitle: say('next'),
+    errorMsg: say('unreadable'),
+    paddingFn: () => (isPanelOpen() && !isNarrow() ? { top: 0, bottom: 0, left: 0, right: PANEL } : { top: 0, bottom: 0, left: 0, right: 0 }),
+  });
+  panel = new FactsPanel({ onTrash: trash });
+  status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
+  status.setAttribute('aria-live', 'polite');
+  addFilters(swipe);
+  addButtons(swipe);
+  swipe.on('keydown', onKey);
+  swipe.on('change', () => onStep());
+  swipe.on('zoomPanUpdate', ({ slide }) => slide === swipe?.currSlide && slide.currZoomLevel > slide.zoomLevels.initial * 1.05 && sharpen(slide, true));
+  swipe.on('close', onClose);
+  swipe.on('destroy', onDestroy);
+  document.body.classList.add('viewing');
+  document.body.classList.toggle('with-facts', readPanel() ?? !isNarrow());
+  swipe.init();
+  dress(swipe);
 }
 
-function searchWords(words) {
-  trigger('search_words', { words });
-  dialog.close();
+const fit = ({ panAreaSize, elementSize }) => Math.min(panAreaSize.x / elementSize.x, panAreaSize.y / elementSize.y);
+
+function addFilters(viewer) {
+  viewer.addFilter('numItems', count);
+  viewer.addFilter('itemData', (_, index) => {
+    const tile = tileAt(index);
+    if (!tile) {
+      loadFor(viewer, index);
+      return { html: `<div class="waiting">${say('loading')}</div>` };
+    }
+    const preview = getPreview(tile);
+    return { src: preview, msrc: `${preview}&small=1`, width: tile.width, height: tile.height, alt: tile.alt, tile };
+  });
+  viewer.addFilter('placeholderSrc', (source, content) => content.data.msrc ?? source);
+}
+
+// What the next slide shows is loaded when one comes near to it.
+async function loadFor(viewer, index) {
+  if ((await getTile(index)) && viewer === swipe && !viewer.isDestroying) {
+    viewer.refreshSlideContent(index);
+  }
+}
+
+function getPreview(tile) {
+  return new URL(`images/${tile.id}/preview?v=${tile.version}`, root).href;
+}
+
+// The preview is there at once; the original takes its place when it has come.
+function sharpen(slide, isZoomed = false) {
+  const { tile } = slide.data;
+  const image = slide.content?.element;
+  if (!tile?.original || !image || slide.content.isSharp || (tile.size > LARGEST_AT_ONCE && !isZoomed)) return;
+  slide.content.isSharp = true;
+  const original = new Image();
+  original.src = new URL(`images/${tile.id}/original?v=${tile.version}`, root).href;
+  original.decode().then(
+    () => (image.src = original.src),
+    () => {}, // the preview stays
+  );
+}
+
+// --- around the picture -----------------------------------------------------------------------------------------------
+
+function dress(viewer) {
+  const { element } = viewer;
+  element.setAttribute('aria-label', say('viewer_label'));
+  element.setAttribute('aria-modal', 'true');
+  element.append(panel.element, status);
+  moveToasts(element);
+  element.addEventListener('dblclick', (event) => {
+    if (event.target.closest('.pswp__img')) viewer.currSlide?.toggleZoom?.(undefined, { x: event.clientX, y: event.clientY });
+  });
+  setPanel(isPanelOpen(), false);
+}
+
+function addButtons(viewer) {
+  viewer.on('uiRegister', () => {
+    const add = (name, title, order, onClick) =>
+      viewer.ui.registerElement({
+        name,
+        title,
+        order,
+        isButton: true,
+        html: { isCustomSVG: true, inner: icons[name], outlineID: `pswp-${name}`, size: 24 },
+        onInit: (button) => button.classList.add('line-icon'),
+        onClick,
+      });
+    add('trash', `${say('trash')} (Del)`, 7, trash);
+    add('help', `${say('keys')} (?)`, 8, showKeys);
+    if (document.fullscreenEnabled) add('fullscreen', `${say('fullscreen')} (f)`, 9, toggleFullscreen);
+    add('info', `${say('facts')} (i)`, 11, () => setPanel(!isPanelOpen()));
+  });
+}
+
+function isPanelOpen() {
+  return document.body.classList.contains('with-facts');
+}
+
+function setPanel(isShown, isKept = true) {
+  document.body.classList.toggle('with-facts', isShown);
+  panel.element.hidden = !isShown;
+  swipe.element.querySelector('.pswp__button--info')?.setAttribute('aria-pressed', isShown);
+  if (isKept) keepPanel(isShown);
+  swipe.updateSize(true);
+}
+
+function readPanel() {
+  try {
+    const kept = localStorage.getItem('image-search-facts');
+    return kept === null || isNarrow() ? null : kept === 'on';
+  } catch {
+    return null;
+  }
+}
+
+function keepPanel(isShown) {
+  try {
+    if (!isNarrow()) localStorage.setItem('image-search-facts', isShown ? 'on' : 'off');
+  } catch {
+    // Private windows keep nothing; the choice lasts as long as the viewer.
+  }
+}
+
+function toggleFullscreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else swipe.element.requestFullscreen().catch(() => {});
+}
+
+function showKeys() {
+  keysDialog.showModal();
+}
+
+// --- steps ------------------------------------------------------------------------------------------------------------
+
+let timer = 0;
+
+function onStep() {
+  const tile = tileAt(swipe.currIndex);
+  if (!tile) return;
+  const { query, image } = read();
+  if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }));
+  status.textContent = `${swipe.currIndex + 1} / ${count().toLocaleString()}: ${tile.name}`;
+  swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
+  panel.flush();
+  clearTimeout(timer);
+  const slide = swipe.currSlide;
+  // Somebody who holds an arrow key down wants neither facts nor originals of what passes by.
+  timer = setTimeout(
+    () => {
+      if (!swipe || swipe.currSlide !== slide) return;
+      panel.show(tile);
+      sharpen(slide);
+    },
+    panel.id === null ? 0 : 120,
+  );
+  if (!lone && swipe.currIndex > grid.tiles.length - 8) loadMore();
+}
+
+function onClose() {
+  panel.flush();
+  clearTimeout(timer);
+  if (isLeaving) return;
+  isLeaving = true;
+  // Opened from the grid: the entry before this one is the grid. Otherwise there is none to go back to.
+  if (history.state?.viewer) history.back();
+  else replace(compose(read().query));
+}
+
+function onDestroy() {
+  const tile = tileAt(swipe.currIndex);
+  moveToasts(document.body);
+  document.body.classList.remove('viewing', 'with-facts');
+  if (document.fullscreenElement) document.exitFullscreen();
+  swipe = null;
+  if (tile && !lone) reveal(tile.id);
+  lone = null;
+}
+
+// --- actions ------------------------------------------------------------------------------------------------------------
+
+async function trash() {
+  const tile = tileAt(swipe.currIndex);
+  if (!tile) return;
+  try {
+    await postJson('ui/trash', { ids: [tile.id] });
+  } catch (error) {
+    showToast(error.title || say('offline'));
+    return;
+  }
+  const index = lone ? -1 : removeTile(tile.id);
+  if (swipe && (lone || !grid.tiles.length)) swipe.close();
+  else if (swipe) redraw(Math.min(index, count() - 1));
+  showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index), seconds: 10 });
+}
+
+async function undo(tile, index) {
+  try {
+    await postJson('ui/restore', { ids: [tile.id] });
+  } catch (error) {
+    showToast(error.title || say('offline'));
+    return;
+  }
+  if (index >= 0) insertTile(index, tile);
+  if (swipe && index >= 0) redraw(index);
+  else if (index < 0) push(compose(read().query, { image: tile.id }), { viewer: true });
+}
+
+// After a tile went or came: the slides are other ones now.
+function redraw(index) {
+  const around = swipe.currIndex;
+  for (let place = 0; place < swipe.mainScroll.itemHolders.length; place += 1)
+    swipe.contentLoader.removeByIndex(around - 1 + place);
+  for (let place = around - 4; place <= around + 4; place += 1) swipe.contentLoader.removeByIndex(place);
+  if (index !== swipe.currIndex) swipe.goTo(index);
+  for (const { slide } of swipe.mainScroll.itemHolders) if (slide) swipe.refreshSlideContent(slide.index);
+  onStep();
+}
+
+function onKey(pswpEvent) {
+  const event = pswpEvent.originalEvent;
+  if (keysDialog.open || event.isComposing) return pswpEvent.preventDefault();
+  if (event.target.closest?.('input, textarea')) {
+    if (event.key !== 'Escape') pswpEvent.preventDefault();
+    return undefined;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return undefined;
+  const isStar = /^[0-5]$/.test(event.key);
+  const actions = {
+    f: toggleFullscreen,
+    i: () => setPanel(!isPanelOpen()),
+    Delete: trash,
+    c: () => panel.copyPrompt(),
+    s: () => findSimilar(),
+    '?': showKeys,
+  };
+  const act = isStar ? () => panel.saved && panel.rate(Number(event.key)) : actions[event.key];
+  if (!act) return undefined;
+  if (!event.repeat) act();
+  event.preventDefault();
+  return pswpEvent.preventDefault();
 }
 
 function findSimilar() {
-  trigger('show_similar', { image_id: getShown() });
-  dialog.close();
+  const tile = tileAt(swipe.currIndex);
+  if (tile) push(compose('', { like: tile.id }));
 }
-
-watch('value', () => {
-  if (!props.value) return;
-  const focused = ['.previous', '.next'].find((name) => dialog.querySelector(`${name}:focus`));
-  const [former, scrolled] = [getShown(), dialog.querySelector('.facts')?.scrollTop];
-  const fresh = new DOMParser().parseFromString(props.value, 'text/html');
-  // What was saved is said only where it was typed: the person may be at another picture by now, or have closed this.
-  if (fresh.querySelector('.said') && (!dialog.open || fresh.querySelector('.facts').dataset.image !== former)) return;
-  dialog.replaceChildren(...fresh.body.children);
-  if (former && former === getShown()) dialog.querySelector('.facts').scrollTop = scrolled;
-  const places = getTiles().map((tile) => tile.dataset.image);
-  const place = places.indexOf(getShown());
-  const [previous, next] = ['.previous', '.next'].map((name) => dialog.querySelector(name));
-  if (previous) previous.disabled = place <= 0;
-  if (next) next.disabled = place < 0 || place === places.length - 1;
-  const picture = dialog.querySelector('.stage img');
-  if (picture?.dataset.original) {
-    // The preview is there at once; the original takes its place when it has come.
-    const original = new Image();
-    original.onload = () => (picture.src = original.src);
-    original.src = picture.dataset.original;
-  }
-  if (!dialog.open) dialog.showModal();
-  // What had the focus is gone; without it the arrow keys would go to the page behind.
-  const again = focused && dialog.querySelector(`${focused}:enabled`);
-  (again || dialog).focus();
-});
-
-dialog.addEventListener('click', (event) => {
-  if (event.target === dialog || event.target.closest('.close')) dialog.close();
-  else if (event.target.closest('.similar')) findSimilar();
-  else if (event.target.closest('.tag')) searchWords(event.target.dataset.words);
-  else if (event.target.closest('.copy')) copyPrompt(event.target);
-  else if (event.target.closest('.delete-now')) deleteImage();
-  else if (event.target.closest('.previous')) step(-1);
-  else if (event.target.closest('.next')) step(1);
-});
-
-dialog.addEventListener('submit', (event) => {
-  event.preventDefault();
-  // Only what was changed: the rest stays the file's.
-  const changed = ['description', 'keywords'].map((name) => event.target.elements[name]).filter(isChanged);
-  trigger('save_text', { image_id: getShown(), ...Object.fromEntries(changed.map(({ name, value }) => [name, value])) });
-});
-
-dialog.addEventListener('keydown', (event) => {
-  if (event.target.closest('input, textarea') || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === 'ArrowLeft') step(-1);
-  else if (event.key === 'ArrowRight') step(1);
-  else if (event.key === 's') findSimilar();
-});
-
-dialog.addEventListener('close', () => {
-  const shown = getShown();
-  getTiles().find((tile) => tile.dataset.image === shown)?.focus();
-  props.value = ''; // so that the same picture can be opened again
-});

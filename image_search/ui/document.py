@@ -1,0 +1,79 @@
+"""The HTML document of the page: Gradio's, with this program's head and its own part of the body, in one language."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from image_search.search.query import IMAGE_WEIGHT
+from image_search.ui.messages import MESSAGES, Language, negotiate_language
+from image_search.ui.rendering import render, render_head
+
+_OWN_TAGS = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*|<title>.*?</title>\s*', re.DOTALL)
+_BODY = re.compile(r"<body[^>]*>")
+_LANGUAGE = re.compile(r'<html\s+lang="[^"]*"')
+
+
+class PageDocumentMiddleware:
+    """Puts this program's parts into the document at the root; every other answer passes unchanged.
+
+    Gradio would add a head only after its own script has run, and in the same language for everybody.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
+        """root_path: path the page is served below, "" for none."""
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].removeprefix(self._root_path) != "/":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        language = negotiate_language(headers.get("accept-language", ""))
+        takes_gzip = "gzip" in headers.get("accept-encoding", "")
+        plain = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]}
+        start: Message = {}
+        parts: list[bytes] = []
+
+        async def collect(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts)
+            answer = MutableHeaders(raw=start["headers"])
+            if answer.get("content-type", "").startswith("text/html"):
+                body = complete_document(body.decode(), language, self._root_path).encode()
+                answer["Cache-Control"] = "no-store"
+                answer["Vary"] = "Accept-Language, Accept-Encoding"
+                if takes_gzip:
+                    body = gzip.compress(body, 5)
+                    answer["Content-Encoding"] = "gzip"
+            answer["Content-Length"] = str(len(body))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        await self._app(plain, receive, collect)
+
+
+def complete_document(html: str, language: Language, root_path: str) -> str:
+    """Gradio's document with this program's parts. root_path: path the page is served below, "" for none."""
+    data: dict[str, Any] = {"language": language, "weight": IMAGE_WEIGHT, "messages": MESSAGES[language]}
+    head, top, bottom = (render(name, language, data=data) for name in ("title.html", "top.html", "bottom.html"))
+    html = _OWN_TAGS.sub("", html)
+    html = _LANGUAGE.sub(f'<html lang="{language}"', html, count=1)
+    html = html.replace("<head>", f"<head>{head}", 1)
+    html = html.replace("</head>", f"{render_head(root_path)}</head>", 1)
+    html = _BODY.sub(lambda match: f"{match[0]}{top}", html, count=1)
+    place = html.rindex("</body>")
+    return f"{html[:place]}{bottom}{html[place:]}"

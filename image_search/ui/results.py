@@ -1,0 +1,170 @@
+"""Answers to a question of the page: a page of tiles with the words around them, ready for JSON."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from image_search.errors import ImageSearchError
+from image_search.records import Order
+from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult, with_source
+from image_search.search.tagging import Tag
+from image_search.stores.text import make_sort_name
+from image_search.ui.messages import Language, error_key, translate
+from image_search.ui.query_images import QueryImageGone, QueryImages
+from image_search.ui.search_form import SearchForm, to_query_string
+from image_search.ui.tiles import find_cutoff, make_tile
+from image_search.web.background import Warmup
+
+_MAX_PLANS = 256  # kept, so that the next page of a result embeds nothing again
+_MAX_SORTED = 1000  # best hits of a semantic search that are put into another order
+
+
+class PageSearch:
+    """Searches for the page. Safe to use from several threads; nothing is kept for a visitor but query images."""
+
+    def __init__(self, searcher: Searcher, preparation: Warmup, query_images: QueryImages) -> None:
+        self.searcher = searcher
+        self.preparation = preparation
+        self.query_images = query_images
+        self._plans: OrderedDict[tuple[object, SearchForm], Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, asked: SearchForm, offset: int, limit: int, language: Language) -> dict[str, Any]:
+        """Tiles offset to offset + limit of the answer. Raises ImageSearchError.
+
+        total: images that qualify; has_match: whether a hit of the first page stands out, None when it cannot be told;
+        address: the question in its one spelling; message: {kind, title, hint} where there are no tiles.
+        """
+        plan = self.plan(asked)
+        result = self._rank(plan, asked, offset, limit)
+        heading = "latest" if plan.is_newest else "similar" if plan.left_out else "results"
+        if plan.is_newest and asked.store_order:
+            heading = "results" if asked.is_filtered else "all_pictures"
+        answer: dict[str, Any] = {
+            "tiles": [make_tile(hit) for hit in result.hits],
+            "offset": offset,
+            "total": result.total,
+            "has_more": result.has_more,
+            "has_match": result.has_match,
+            "ranked": not plan.is_newest,
+            "newest": plan.is_newest and not asked.store_order,
+            "address": to_query_string(asked),
+            "heading": translate(language, heading),
+            "count": translate(language, "library", total=result.total),
+            "timing": "",
+            "message": None if result.hits or offset else self._explain_nothing(plan, result, language),
+        }
+        if not plan.is_newest:
+            encode, search = round(result.encode_ms), round(result.search_ms)
+            answer["timing"] = translate(
+                language, "timing", total=result.total, ms=encode + search, encode=encode, search=search
+            )
+        return answer
+
+    def plan(self, asked: SearchForm) -> Plan:
+        """The question made ready, from memory where it was asked lately. Raises ImageSearchError."""
+        key = (self.searcher.model, asked.without_order)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+        plan = self.searcher.plan(self._make_query(asked))
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > _MAX_PLANS:
+                self._plans.popitem(last=False)
+        return plan
+
+    def find_tags(self, image_id: int) -> list[Tag]:
+        """The likeliest words for an image; [] while the list of tags is not embedded, and where there are none."""
+        model = self.searcher.model
+        if not model.tagger.is_ready:
+            return []  # an image is not kept waiting for its tags
+        try:
+            model_id = model.get_row().model_id
+            return model.tagger.classify_image(self.searcher.store.get_embedding(image_id, model_id))
+        except ImageSearchError:
+            return []
+
+    def describe_progress(self, language: Language) -> dict[str, Any]:
+        """How far the preparation of model and library is: {kind, title, hint, done, count, is_over}."""
+        progress = self.preparation.progress
+        said = {"kind": "", "title": "", "hint": "", "done": progress.done, "count": progress.count}
+        match progress.phase:
+            case "loading":
+                said |= {"kind": "notice", "title": translate(language, "model_loading")}
+            case "registering":
+                title = translate(language, "registering", done=progress.done, count=progress.count)
+                said |= {"kind": "progress", "title": title}
+            case "model_failed" | "registration_failed" as phase:
+                key = "model_unavailable" if phase == "model_failed" else phase
+                said |= {"kind": "problem", "title": translate(language, key), "hint": progress.error}
+        return {**said, "is_over": progress.is_over}
+
+    def _rank(self, plan: Plan, asked: SearchForm, offset: int, limit: int) -> SearchResult:
+        order = asked.store_order
+        if order is None:
+            return self.searcher.rank(plan, limit, offset)
+        if plan.blend is None:  # every image that qualifies, in the store's order
+            found = self.searcher.store.list_images(plan.words, limit, offset, plan.filter, order)
+            hits = tuple(with_source(hit, "words" if plan.words else None) for hit in found)
+            return SearchResult(hits, found.total, 0.0, 0.0, offset + len(hits) < found.total)
+        best = self.searcher.rank(plan, _MAX_SORTED)
+        relevant = _sort(best.hits[: find_cutoff(best.hits)], order)
+        page = tuple(relevant[offset : offset + limit])
+        more = offset + limit < len(relevant)
+        return SearchResult(page, len(relevant), best.encode_ms, best.search_ms, more, best.has_match)
+
+    def _make_query(self, asked: SearchForm) -> Query:
+        open_image = self.query_images.open
+        return Query(
+            text=asked.text,
+            image=open_image(asked.picture) if asked.picture and asked.like is None else None,
+            excluded_text=asked.excluded_text,
+            excluded_image=open_image(asked.excluded_picture) if asked.excluded_picture else None,
+            like=asked.like,
+            image_weight=asked.image_weight,
+            filter=asked.filter,
+        )
+
+    def _explain_nothing(self, plan: Plan, result: SearchResult, language: Language) -> dict[str, str]:
+        if not plan.is_newest and plan.filter.is_empty and self.searcher.store.count_images():
+            keys = ("not_embedded", "not_embedded_hint")
+        elif not plan.filter.is_empty:
+            keys = ("no_hit", "no_hit_hint")
+        elif self.preparation.fills_library:
+            keys = ("library_in_preparation", "")
+        else:
+            keys = ("empty_library", "empty_library_hint")
+        title, hint = (translate(language, key) if key else "" for key in keys)
+        return {"kind": "empty", "title": title, "hint": hint}
+
+
+def describe_error(error: ImageSearchError, language: Language) -> dict[str, Any]:
+    """An error for the page: {kind, code, title, hint}, the title in the visitor's language."""
+    if isinstance(error, QueryImageGone):
+        return {
+            "kind": "problem",
+            "code": "query_image_gone",
+            "title": translate(language, "query_image_gone"),
+            "hint": "",
+        }
+    key = error_key(error)
+    return {"kind": "problem", "code": key, "title": translate(language, key), "hint": str(error)}
+
+
+def _sort(hits: Sequence[FoundHit], order: Order) -> list[FoundHit]:
+    """Hits in an order of ImageStore.list_images."""
+    if order == "name":
+        return sorted(hits, key=lambda hit: (make_sort_name(hit.image.file_name), hit.image_id))
+    newest = sorted(hits, key=lambda hit: (hit.image.upload_date, hit.image_id), reverse=True)
+    if order == "registered":
+        return newest
+    dated = [hit for hit in newest if hit.image.text.taken_at]
+    undated = [hit for hit in newest if not hit.image.text.taken_at]
+    return sorted(dated, key=lambda hit: hit.image.text.taken_at or datetime.min, reverse=True) + undated

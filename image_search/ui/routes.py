@@ -1,0 +1,171 @@
+"""The page's own addresses below /ui: tiles, facts and changes as JSON, and static files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
+from image_search.search.duplicates import DuplicateGroup, keep_all
+from image_search.ui.components import read_upload
+from image_search.ui.facets import count_facets
+from image_search.ui.facts import describe_edits, describe_image, save_edits
+from image_search.ui.messages import Language, negotiate_language
+from image_search.ui.rendering import find_static, hash_static
+from image_search.ui.results import PageSearch, describe_error
+from image_search.ui.search_form import from_query_string
+
+T = TypeVar("T")
+
+MAX_TILES = 500  # of one request
+CONCURRENCY = 16  # threads that wait for encoder and database; more would only keep other work waiting
+
+ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ImageIds = Annotated[list[Annotated[int, Field(ge=1, le=2**63 - 1)]], Field(min_length=1, max_length=10_000)]
+
+
+class EditsIn(BaseModel):
+    """Changes to one image; a field that is not given stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    description: str | None = None
+    keywords: list[str] | None = Field(None, max_length=1000)
+    rating: int | None = Field(None, ge=0, le=5)
+    revert: list[str] = []
+
+
+class IdsIn(BaseModel):
+    """Images to act on."""
+
+    model_config = ConfigDict(extra="forbid")
+    ids: ImageIds
+
+
+class UploadIn(BaseModel):
+    """A file that Gradio took: the path it answered, and the name the visitor calls it."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str
+    name: str = ""
+
+
+def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place for all addresses of the page
+    """The router, to be mounted before Gradio's page. search: answers the questions."""
+    router = APIRouter(prefix="/ui", default_response_class=JSONResponse)
+    store = search.searcher.store
+    limiter = CapacityLimiter(CONCURRENCY)
+
+    async def answer(request: Request, work: Callable[[Language], T]) -> Response:
+        """The work's result as JSON; an ImageSearchError in the visitor's language."""
+        language = get_language(request)
+        try:
+            found = await run_sync(lambda: work(language), limiter=limiter)
+        except ImageSearchError as error:
+            return _say(describe_error(error, language), _find_status(error))
+        return _say(found)
+
+    @router.get("/static/{version}/{path:path}")
+    def read_static(version: str, path: str) -> Response:
+        found = find_static(path)
+        if found is None:
+            return _say({"code": "not_found", "title": "There is no such file."}, 404)
+        is_current = version == hash_static()
+        caching = "private, max-age=31536000, immutable" if is_current else "no-cache"
+        return FileResponse(found[0], media_type=found[1], headers={"Cache-Control": caching})
+
+    @router.get("/results")
+    async def read_results(
+        request: Request,
+        offset: Annotated[int, Query(ge=0, le=10**7)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_TILES)] = 16,
+    ) -> Response:
+        asked = from_query_string(request.query_params)
+        return await answer(request, lambda language: search.find(asked, offset, limit, language))
+
+    @router.get("/facets")
+    async def read_facets(request: Request) -> Response:
+        asked = from_query_string(request.query_params)
+        return await answer(request, lambda language: count_facets(store, asked, language))
+
+    @router.get("/progress")
+    async def read_progress(request: Request) -> Response:
+        return await answer(request, search.describe_progress)
+
+    @router.get("/images/{image_id}")
+    async def read_image(request: Request, image_id: ImageId) -> Response:
+        return await answer(
+            request,
+            lambda language: describe_image(store.get_image(image_id), search.find_tags(image_id), language),
+        )
+
+    @router.post("/images/{image_id}/edits")
+    async def edit_image(request: Request, image_id: ImageId, said: EditsIn) -> Response:
+        return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())))
+
+    @router.post("/trash")
+    async def trash(request: Request, chosen: IdsIn) -> Response:
+        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)})
+
+    @router.post("/restore")
+    async def restore(request: Request, chosen: IdsIn) -> Response:
+        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)})
+
+    @router.post("/duplicates/keep")
+    async def keep_duplicates(request: Request, chosen: IdsIn) -> Response:
+        def keep(_: Language) -> dict[str, int]:
+            keep_all(store, DuplicateGroup.of(store.get_images(chosen.ids), {}))
+            return {"count": len(chosen.ids)}
+
+        return await answer(request, keep)
+
+    def add_query_image(data: bytes, name: str) -> dict[str, str]:
+        return {"token": search.query_images.add(data, name)}
+
+    @router.post("/query-images")
+    async def post_query_image(request: Request) -> Response:
+        """The bytes of an image, or {path, name} of one that Gradio took."""
+        body = await request.body()
+        if request.headers.get("content-type", "").startswith("application/json"):
+            try:
+                upload = UploadIn.model_validate_json(body)
+            except ValidationError:
+                return _say({"code": "bad_request", "title": "Send {path, name} of a file that was uploaded."}, 422)
+            return await answer(
+                request,
+                lambda _: {"token": search.query_images.add(read_upload(upload.path, upload.name), upload.name)},
+            )
+        return await answer(request, lambda _: {"token": search.query_images.add(body, "The query picture")})
+
+    @router.get("/query-images/{token}")
+    async def read_query_image(request: Request, token: str) -> Response:
+        try:
+            preview = await run_sync(lambda: search.query_images.read_preview(token), limiter=limiter)
+        except UnreadableImage as error:
+            return _say(describe_error(error, get_language(request)), 404)
+        headers = {"Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'; sandbox"}
+        return Response(preview, media_type="image/webp", headers=headers)
+
+    return router
+
+
+def get_language(request: Request) -> Language:
+    """The visitor's language, as the browser says."""
+    return negotiate_language(request.headers.get("accept-language", ""))
+
+
+def _find_status(error: ImageSearchError) -> int:
+    if isinstance(error, ImageNotFound):
+        return 404
+    if isinstance(error, UnreadableImage):
+        return 422
+    return 503 if isinstance(error, StoreUnavailable) else 400
+
+
+def _say(content: object, status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status, {"Cache-Control": "no-store", "Vary": "Accept-Language"})

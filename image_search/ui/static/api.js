@@ -1,0 +1,28 @@
+// Requests to this program. Addresses are relative to the page, so that it works below any path.
+export const root = new URL('../../../', import.meta.url);
+
+export class ApiError extends Error {
+  constructor(status, said) {
+    super(said.title ?? '');
+    Object.assign(this, { status, title: said.title ?? '', hint: said.hint ?? '', code: said.code ?? '' });
+  }
+}
+
+async function ask(path, options) {
+  const response = await fetch(new URL(path, root), options);
+  // The login has ended: the page itself leads to it.
+  if (response.status === 401) location.reload();
+  const said = await response.json().catch(() => ({}));
+  if (!response.ok) throw new ApiError(response.status, said);
+  return said;
+}
+
+export const getJson = (path, signal) => ask(path, { signal });
+
+export function postJson(path, body) {
+  const headers = { 'Content-Type': 'application/json' };
+  // keepalive: what was typed is saved even if the page is left.
+  return ask(path, { method: 'POST', headers, body: JSON.stringify(body), keepalive: true });
+}
+
+export const isAbort = (error) => error.name === 'AbortError';

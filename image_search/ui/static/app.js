@@ -1,0 +1,177 @@
+// Starts the page. The address is the state: whatever changes it, follow() makes the page show it.
+import { compose, onChange, push, read } from './address.js';
+import { getJson } from './api.js';
+import * as bar from './bar.js';
+import * as filters from './filters.js';
+import * as grid from './grid.js';
+import { say } from './i18n.js';
+import { findCutoff } from './layout.js';
+import * as library from './library.js';
+import * as viewer from './viewer.js';
+
+const get = (id) => document.getElementById(id);
+const RETRY = 2000; // milliseconds
+const PROGRESS = 1500;
+
+history.scrollRestoration = 'manual';
+
+async function follow(how) {
+  const { query, image, tab } = read();
+  showTab(tab);
+  if (query !== grid.grid.query) {
+    const kept = how === 'push' ? {} : (history.state ?? {});
+    get('order').value = new URLSearchParams(query).get('order') ?? '';
+    bar.fill({ isOpening: how === 'start' });
+    filters.fill();
+    if (how === 'push') scrollTo(0, 0);
+    viewer.follow(null);
+    await grid.load(query, kept);
+    if (read().query !== query) return;
+  }
+  viewer.follow(read().image);
+}
+
+function ask() {
+  grid.load(read().query);
+  scrollTo(0, 0);
+}
+
+function showTab(tab) {
+  document.body.dataset.tab = tab;
+  get('search-page').hidden = tab !== 'search';
+  get('library-page').hidden = tab !== 'library';
+  for (const link of document.querySelectorAll('#tabs a')) {
+    if (link.dataset.tab === tab) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+}
+
+// --- around the grid ------------------------------------------------------------------------------------------------
+
+function showAnswer(answer) {
+  get('heading').textContent = answer.heading ?? '';
+  get('heading').dataset.address = grid.grid.query;
+  get('count').textContent = answer.count ?? '';
+  get('timing').textContent = answer.timing ?? '';
+  for (const option of get('order').options) option.hidden = option.value === '' && !answer.ranked;
+  if (!get('order').value) get('order').value = answer.ranked ? '' : 'registered';
+  const isPoor = answer.has_match === false && answer.tiles.length && !findCutoff(answer.tiles);
+  if (answer.message) showMessage(answer.message);
+  else if (isPoor) showMessage({ kind: 'notice', title: say('no_match'), hint: say('no_match_hint') });
+  else get('message').replaceChildren();
+  setTitle(answer);
+  filters.count();
+}
+
+let title = document.title;
+
+function setTitle({ ranked, heading }) {
+  const query = new URLSearchParams(grid.grid.query).get('q') || (ranked ? heading : '');
+  title = document.title = query ? say('page_title', { query }) : say('title');
+}
+
+// Gradio sets a title of its own when it is ready.
+new MutationObserver(() => {
+  if (document.title !== title) document.title = title;
+}).observe(document.head, { childList: true, subtree: true, characterData: true });
+
+function showMessage({ kind, title, hint, retry }, place = get('message')) {
+  const node = get('message-template').content.firstElementChild.cloneNode(true);
+  node.classList.add(kind);
+  node.setAttribute('role', kind === 'problem' ? 'alert' : 'status');
+  node.querySelector('strong').textContent = title;
+  node.querySelector('p').textContent = hint ?? '';
+  const button = node.querySelector('button');
+  button.hidden = !retry;
+  button.addEventListener('click', retry);
+  place.replaceChildren(node);
+  return node;
+}
+
+function showError(error, isMore = false) {
+  const isAway = !error.status || error.status >= 500;
+  const title = error.status ? error.title : say('offline');
+  if (isMore) {
+    get('more').hidden = false;
+    return;
+  }
+  get('heading').textContent = '';
+  get('count').textContent = '';
+  get('timing').textContent = '';
+  showMessage({ kind: 'problem', title, hint: error.hint, retry: ask });
+  if (isAway) setTimeout(retry, RETRY, grid.grid.query);
+}
+
+// The page comes back by itself when database and program are back.
+async function retry(query) {
+  if (read().query !== query || !get('message').querySelector('.problem')) return;
+  try {
+    await getJson(`ui/results?${query}`);
+  } catch (error) {
+    if (!error.status || error.status >= 500) setTimeout(retry, RETRY, query);
+    return;
+  }
+  if (read().query === query) grid.load(query);
+}
+
+function showCount() {
+  get('more').hidden = !grid.grid.hasMore;
+}
+
+let wasOver = true;
+
+async function watchProgress() {
+  const progress = await getJson('ui/progress').catch(() => null);
+  const place = get('notice');
+  if (progress?.kind) {
+    const node = showMessage({ ...progress, kind: progress.kind === 'problem' ? 'problem' : 'notice' }, place);
+    const bar_ = node.querySelector('progress');
+    bar_.hidden = progress.kind !== 'progress';
+    Object.assign(bar_, { max: Math.max(progress.count, 1), value: progress.done });
+  }
+  if (progress) place.hidden = !progress.kind;
+  const isNewest = grid.grid.answer?.newest && scrollY < 40 && !viewer.isOpen() && grid.grid.tiles.length <= 16;
+  if (progress && isNewest && (!progress.is_over || !wasOver)) grid.refresh().catch(() => {});
+  wasOver = !progress || progress.is_over;
+  if (!wasOver || !progress) setTimeout(watchProgress, PROGRESS);
+}
+
+// --- start ------------------------------------------------------------------------------------------------------------
+
+// Links to questions and images of this page are followed without loading it again.
+document.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="?"]');
+  if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  grid.keepPlace();
+  const isViewer = read(link.getAttribute('href')).image !== null;
+  const address = link.getAttribute('href') === '?' ? location.pathname : link.getAttribute('href');
+  push(address, isViewer ? { ...history.state, viewer: true } : {});
+});
+document.addEventListener('click', (event) => {
+  const cell = event.target.closest('.similar') && event.target.closest('li');
+  if (cell) push(compose('', { like: cell.dataset.id }));
+});
+document.addEventListener('keydown', (event) => {
+  const tile = event.target.closest?.('#grid .tile');
+  if (tile && event.key === 's' && !event.ctrlKey && !event.metaKey && !event.altKey) push(compose('', { like: tile.dataset.id }));
+});
+get('more').addEventListener('click', () => grid.loadMore());
+get('order').addEventListener('change', ({ target }) => push(compose(read().query, { order: target.value })));
+get('layout-toggle').addEventListener('click', () => (grid.setMode(grid.grid.mode === 'square' ? 'whole' : 'square'), showChoices()));
+get('details-toggle').addEventListener('click', () => (grid.setDetailed(!grid.grid.isDetailed), showChoices()));
+
+function showChoices() {
+  get('layout-toggle').setAttribute('aria-pressed', grid.grid.mode === 'square');
+  get('details-toggle').setAttribute('aria-pressed', grid.grid.isDetailed);
+}
+
+Object.assign(grid.grid, { onAnswer: showAnswer, onError: showError, onChange: showCount });
+grid.start();
+showChoices();
+bar.start(ask);
+filters.start();
+library.start(() => grid.refresh().catch(() => {}));
+onChange(follow);
+follow('start');
+watchProgress();

@@ -1,0 +1,123 @@
+// The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
+import { postJson, root } from './api.js';
+import { compose, push, read } from './address.js';
+import { say } from './i18n.js';
+import { showToast } from './toasts.js';
+
+const getBox = () => document.querySelector('#text textarea, #text input');
+let isReady = false; // Gradio has drawn its components
+let hasTyped = false;
+let shown = ''; // address of the picture in its box
+
+// ask: called to ask the same question again.
+export function start(ask) {
+  document.addEventListener('page:ready', () => {
+    isReady = true;
+    fill();
+  });
+  document.addEventListener('page:search', ({ detail }) => {
+    const { query } = read();
+    const address = compose(query, { q: detail.text?.trim() });
+    if (compose(query) === address && !read().image) ask();
+    else push(address);
+  });
+  document.addEventListener('page:clear', () => (location.search ? push(compose('')) : ask()));
+  document.addEventListener('page:picture', ({ detail }) => searchWith(detail.file));
+  document.addEventListener('page:picture-removed', () => {
+    shown = '';
+    push(compose(read().query, { picture: null, like: null }));
+  });
+  document.addEventListener('input', ({ target }) => (hasTyped ||= target === getBox()));
+  document.addEventListener('paste', onPaste);
+  startDropping();
+  // A key held down is one question.
+  document.addEventListener('keydown', onHeldKey, true);
+}
+
+// Show the address's question in the fields. Words that are being typed stay while the page opens.
+export function fill({ isOpening = true } = {}) {
+  if (!isReady) return;
+  const { parameters } = read();
+  const box = getBox();
+  const text = isOpening && hasTyped ? box.value : (parameters.get('q') ?? '');
+  hasTyped = false;
+  const [picture, like] = [parameters.get('picture'), parameters.get('like')];
+  const path = like ? `images/${like}/preview?small=1` : picture ? `ui/query-images/${picture}` : '';
+  if (path === shown && text === box?.value) return;
+  shown = path;
+  const url = path && new URL(path, root).href;
+  const value = url ? { path: url, url, orig_name: 'picture.webp', meta: { _type: 'gradio.FileData' } } : null;
+  window.fillFields(text, value);
+}
+
+async function searchWith(file) {
+  if (!file?.path) return;
+  try {
+    const { token } = await postJson('ui/query-images', { path: file.path, name: file.orig_name ?? '' });
+    const changes = { picture: token, like: null, q: getBox().value.trim() };
+    shown = `ui/query-images/${token}`;
+    push(compose(read().query, changes));
+  } catch (error) {
+    showToast([error.title || say('offline'), error.hint].filter(Boolean).join(' '), { kind: 'problem', seconds: 12 });
+    shown = '?';
+    fill({ isOpening: false });
+  }
+}
+
+// --- pasting and dropping -----------------------------------------------------------------------------------------------
+
+function give(box, files) {
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  const input = box.querySelector('input[type=file]');
+  input.files = transfer.files;
+  input.dispatchEvent(new Event('change', { bubbles: true }));
+}
+
+// To search with it, or, on the library page, to add it.
+function take(files) {
+  const panel = document.body.dataset.tab === 'library' && document.querySelector('#add:has(input[type=file])');
+  if (panel) return give(panel, files);
+  const box = document.querySelector('#picture');
+  if (box.querySelector('input[type=file]')) return give(box, files.slice(0, 1));
+  // A picture that is there already goes first; its box then has room for another.
+  new MutationObserver((_, observer) => {
+    if (!box.querySelector('input[type=file]')) return;
+    observer.disconnect();
+    give(box, files.slice(0, 1));
+  }).observe(box, { childList: true, subtree: true });
+  return window.fillFields(getBox().value, null);
+}
+
+function onPaste(event) {
+  const files = [...event.clipboardData.files];
+  if (!files.length || document.body.classList.contains('viewing')) return;
+  event.preventDefault();
+  take(files);
+}
+
+function startDropping() {
+  const overlay = document.getElementById('drop-overlay');
+  const hasFiles = (event) => event.dataTransfer?.types.includes('Files');
+  let depth = 0;
+  const show = (isShown) => (overlay.hidden = !isShown);
+  document.addEventListener('dragenter', (event) => {
+    if (hasFiles(event)) show((depth += 1) > 0);
+  });
+  document.addEventListener('dragleave', (event) => {
+    if (hasFiles(event)) show((depth = Math.max(0, depth - 1)) > 0);
+  });
+  // Without this, a browser leaves the page for a picture that misses its box.
+  document.addEventListener('dragover', (event) => event.preventDefault());
+  document.addEventListener('drop', (event) => show(((depth = 0), false)), true);
+  document.addEventListener('drop', (event) => {
+    if (event.defaultPrevented) return;
+    event.preventDefault();
+    const files = [...event.dataTransfer.files];
+    if (files.length) take(files);
+  });
+}
+
+function onHeldKey(event) {
+  if (event.repeat && event.key === 'Enter' && event.target === getBox()) event.preventDefault();
+}

@@ -1,0 +1,24 @@
+// Texts of the page in the visitor's language; they come with the document.
+const data = JSON.parse(document.getElementById('page-data').textContent);
+
+export const language = data.language;
+
+export function say(key, values = {}) {
+  const text = data.messages[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = values[name];
+    if (value === undefined) return whole;
+    return typeof value === 'number' ? value.toLocaleString(language) : value;
+  });
+}
+
+export function sayMonth(month) {
+  if (!month) return say('undated');
+  const [year, number] = month.split('-').map(Number);
+  const format = new Intl.DateTimeFormat(language, { year: 'numeric', month: 'long' });
+  return format.format(new Date(year, number - 1, 1));
+}
+
+export function sayTime(moment) {
+  return new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(moment);
+}

@@ -1,0 +1,22 @@
+// Short messages at the edge of the page, with one thing to do about them.
+const place = document.getElementById('toasts');
+
+export function showToast(text, { action = '', onAction = null, seconds = 6, kind = '' } = {}) {
+  const toast = document.createElement('div');
+  toast.className = `toast ${kind}`;
+  toast.append(Object.assign(document.createElement('span'), { textContent: text }));
+  const remove = () => toast.remove();
+  if (onAction) {
+    const button = Object.assign(document.createElement('button'), { type: 'button', textContent: action });
+    button.addEventListener('click', () => (remove(), onAction()));
+    toast.append(button);
+  }
+  while (place.children.length > 2) place.firstElementChild.remove();
+  place.append(toast);
+  setTimeout(remove, seconds * 1000);
+}
+
+// The viewer keeps the focus to itself; while it is open the messages are shown inside it.
+export function moveToasts(parent) {
+  parent.append(place);
+}

@@ -1,0 +1,54 @@
+"""Texts of the page in both languages."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+
+from image_search.errors import ImageNotFound, ModelUnavailable, StoreUnavailable, UnreadableImage
+from image_search.ui.messages import MESSAGES, error_key, negotiate_language, translate
+
+
+def list_names(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_both_languages_have_the_same_keys() -> None:
+    assert list(MESSAGES["ja"]) == list(MESSAGES["en"])
+
+
+@pytest.mark.parametrize("key", MESSAGES["en"])
+def test_both_languages_say_the_same_with_the_same_values(key: str) -> None:
+    texts = [MESSAGES["ja"][key], MESSAGES["en"][key]]
+    assert all(text.strip() for text in texts)
+    assert list_names(texts[0]) == list_names(texts[1])
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("ja", "ja"),
+        ("ja-JP,ja;q=0.9,en-US;q=0.8", "ja"),
+        ("en-US,en;q=0.9,ja;q=0.8", "en"),
+        ("en;q=0.5, ja;q=0.9", "ja"),
+        ("de-DE,de;q=0.9", "en"),
+        ("fr, ja;q=0.3", "ja"),
+        ("", "en"),
+        ("ja;q=x, ;;;,", "en"),
+        ("*", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(header: str, language: str) -> None:
+    assert negotiate_language(header) == language
+
+
+def test_numbers_get_thousands_separators() -> None:
+    assert translate("ja", "library", total=17204) == "17,204枚"
+
+
+def test_an_error_is_named_by_its_nearest_kind() -> None:
+    assert error_key(StoreUnavailable("")) == "store_away"
+    assert error_key(ModelUnavailable("")) == "model_unavailable"
+    assert error_key(ImageNotFound("")) == "image_gone"
+    assert error_key(UnreadableImage("")) == "unreadable"
