@@ -16,6 +16,7 @@ from image_search.errors import ImageSearchError
 from image_search.images import make_printable
 from image_search.registration.files import find_files
 from image_search.registration.metadata_refresh import update_texts
+from image_search.registration.reader import make_reader
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for failure in found.failures:
                 counts["failed"] += 1
                 print(failure, file=sys.stderr)
-            for update in update_texts(store, found.files, settings.read_gps):
+            for update in update_texts(store, found.files, make_reader(settings)):
                 counts[update.outcome] += 1
                 sources[update.source] += 1
                 print(update.outcome, update.source, make_printable(update.path), sep="\t")

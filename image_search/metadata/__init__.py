@@ -16,6 +16,7 @@ from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
 from image_search.metadata.generators.generation import Generation
 from image_search.metadata.photo import NO_CAPTION, read_photograph
+from image_search.metadata.sidecars import is_marked
 from image_search.metadata.text import MAX_DESCRIPTION_CHARACTERS, MAX_KEPT_CHARACTERS, clean_text, cut_text
 from image_search.records import ImageText
 
@@ -142,7 +143,8 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
                     found[candidate.name] = file.read(4 * MAX_KEPT_CHARACTERS)
             except (OSError, ValueError):
                 continue
-            break
+            if not is_marked(found[candidate.name]):
+                break  # ours does not stand for another program's
     return found
 
 

@@ -14,9 +14,11 @@ from typing import Literal
 
 from image_search.errors import ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, make_printable, read_file
-from image_search.metadata import find_sidecars, read_image_text
+from image_search.metadata import find_sidecars
+from image_search.metadata.sidecars import separate_edits
 from image_search.records import ImageText, SearchFilter
 from image_search.registration.files import FoundFile
+from image_search.registration.reader import ImageReader
 from image_search.stores.base import ImageStore
 from image_search.stores.text import make_file_name
 
@@ -46,7 +48,9 @@ class _ReadText:
     text: ImageText
 
 
-def update_texts(store: ImageStore, files: Iterable[FoundFile], read_gps: bool = False) -> Iterator[TextUpdate]:
+def update_texts(
+    store: ImageStore, files: Iterable[FoundFile], reader: ImageReader | None = None
+) -> Iterator[TextUpdate]:
     """Store what each file says with its image, which is found by content, or failing that by its file name.
 
     Text from a file replaces the text that was stored of it; a file that says nothing changes nothing. In the order of
@@ -54,20 +58,19 @@ def update_texts(store: ImageStore, files: Iterable[FoundFile], read_gps: bool =
     """
     waiting = iter(files)
     while batch := list(islice(waiting, FILE_BATCH)):
-        results = [_read_text(file.path, read_gps) for file in batch]
+        results = [_read_text(file.path, reader or ImageReader()) for file in batch]
         known = store.find_known_hashes([item.content_sha256 for item in results if isinstance(item, _ReadText)])
         for item in results:
             yield _store_text(store, item, known) if isinstance(item, _ReadText) else item
 
 
-def _read_text(path: str, read_gps: bool) -> _ReadText | TextUpdate:
+def _read_text(path: str, reader: ImageReader) -> _ReadText | TextUpdate:
     try:
         data = read_file(path)
     except UnreadableImage as error:
         return TextUpdate(path, "failed", warning=str(error))
-    text = read_image_text(
-        data, sidecars=find_sidecars(Path(path)), read_gps=read_gps, file_name=os.path.basename(path)
-    )
+    sidecars, _ = separate_edits(find_sidecars(Path(path)))
+    text = reader.read_text(data, os.path.basename(path), sidecars)
     return _ReadText(path, hash_bytes(data), text)
 
 

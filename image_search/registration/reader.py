@@ -21,8 +21,10 @@ from image_search.images import (
     make_printable,
 )
 from image_search.metadata import find_sidecars, read_image_text
-from image_search.records import KnownFile, NewImage
+from image_search.metadata.sidecars import separate_edits
+from image_search.records import ImageText, KnownFile, NewImage
 from image_search.registration.files import FoundFile
+from image_search.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,10 @@ class ImageReader:
     def read_file(self, file: FoundFile, data: bytes, content_sha256: str) -> ReadFile:
         """Decode the bytes of a file, make its preview and find its texts. Raises UnreadableImage."""
         picture = decode_image(data, file.path, self.max_pixels)
-        sidecars = find_sidecars(Path(file.path))
+        sidecars, edits = separate_edits(find_sidecars(Path(file.path)))
         image = self._describe(data, os.path.basename(file.path), content_sha256, picture, sidecars)
-        return ReadFile(replace(image, file_path=file.path, modified_ns=file.modified_ns), picture.image)
+        image = replace(image, file_path=file.path, modified_ns=file.modified_ns, edits=edits)
+        return ReadFile(image, picture.image)
 
     def read_upload(self, data: bytes, file_name: str) -> ReadFile:
         """The same for a picture that comes from somewhere else than a file. Raises UnreadableImage."""
@@ -106,6 +109,12 @@ class ImageReader:
         """Decode a stored original. Raises UnreadableImage."""
         return ReadOriginal(image_id, decode_image(data, f"Image {image_id}", self.max_pixels))
 
+    def read_text(self, data: bytes, file_name: str, sidecars: Mapping[str, bytes]) -> ImageText:
+        """The file's layer, out of the bytes of a file and of those beside it (name to content)."""
+        return read_image_text(
+            data, sidecars=sidecars, read_gps=self.read_gps, read_people=self.read_people, file_name=file_name
+        )
+
     def _describe(
         self, data: bytes, file_name: str, content_sha256: str, picture: DecodedPicture, sidecars: Mapping[str, bytes]
     ) -> NewImage:
@@ -117,14 +126,13 @@ class ImageReader:
             height=picture.height,
             data=data,
             preview=make_preview(picture),
-            text=read_image_text(
-                data,
-                sidecars=sidecars,
-                read_gps=self.read_gps,
-                read_people=self.read_people,
-                file_name=file_name,
-            ),
+            text=self.read_text(data, file_name, sidecars),
             is_incomplete=picture.is_incomplete,
             dominant_color=find_dominant_color(picture),
             recipe=RECIPE,
         )
+
+
+def make_reader(settings: Settings) -> ImageReader:
+    """The reader that the settings ask for."""
+    return ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people)
