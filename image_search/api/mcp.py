@@ -114,7 +114,9 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
             "distance": hit.distance,
             "relevance": hit.relevance,
             "prompt": hit.image.text.get("prompt") or hit.image.text.get("generation_prompt"),
-            "description": hit.image.text.get("description"),
+            "description": hit.image.description,
+            "keywords": hit.image.keywords or None,
+            "rating": hit.image.rating,
         }
         for hit in answer.hits
     ]

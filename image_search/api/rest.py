@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
 from typing import Annotated, Any, get_origin
 
-from fastapi import APIRouter, FastAPI, Path, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
@@ -17,7 +17,12 @@ from starlette.exceptions import HTTPException
 
 from image_search.api.errors import error_response, error_responses, install_error_handlers
 from image_search.api.schemas import (
+    LARGEST_PAGE,
+    LARGEST_PAGE_SIZE,
     MAX_ID,
+    Count,
+    DeletedOut,
+    EditsIn,
     Extracted,
     ExtractRequest,
     ImageOut,
@@ -26,14 +31,20 @@ from image_search.api.schemas import (
     SearchRequest,
     Status,
     TagOut,
+    TrashOut,
 )
 from image_search.api.service import LibraryService, Upload
 from image_search.registration.uploads import clean_name
+from image_search.search.searcher import PAGE_SIZE
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")
 
 ImageId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Page = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
+PageSize = Annotated[int, Query(ge=1, le=LARGEST_PAGE_SIZE)]
+Hash = Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
+HashOrNone = Annotated[str, Query(pattern="^([0-9a-f]{64})?$")]
 
 
 def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
@@ -76,9 +87,24 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
         response.status_code = 201 if registered.is_new else 200
         return registered
 
-    @app.delete("/images/{image_id}", status_code=204, responses=error_responses(404), summary="Delete an image")
-    async def delete(image_id: ImageId) -> None:
-        await library.delete(image_id)
+    @app.patch(
+        "/images/{image_id}",
+        responses=error_responses(404),
+        summary="Say caption, keywords or rating of an image",
+        description="A field left out stays as it is; null is back to what the file says.",
+    )
+    async def edit(image_id: ImageId, asked: EditsIn) -> ImageOut:
+        return await library.edit(image_id, asked)
+
+    @app.delete(
+        "/images/{image_id}",
+        status_code=204,
+        responses=error_responses(404),
+        summary="Move an image to the trash, or remove it for good",
+        description="The file it was registered from stays, and is not registered again by itself.",
+    )
+    async def delete(image_id: ImageId, permanent: bool = False) -> None:
+        await library.delete(image_id, permanent)
 
     @app.post(
         "/extract",
@@ -97,6 +123,7 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
     async def read_documentation() -> HTMLResponse:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
 
+    _add_trash(app, library)
     app.include_router(pictures, responses=error_responses(404))
 
     @app.exception_handler(500)
@@ -104,6 +131,36 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
         return error_response(500, "failed", "Something unforeseen went wrong. The program's own output says more.")
 
     return app
+
+
+def _add_trash(app: FastAPI, library: LibraryService) -> None:
+    @app.post(
+        "/images/{image_id}/restore", responses=error_responses(404), summary="Bring an image back from the trash"
+    )
+    async def restore(image_id: ImageId) -> ImageOut:
+        return await library.restore(image_id)
+
+    @app.get("/trash", responses=error_responses(), summary="Images in the trash, the latest deleted first")
+    async def list_trash(page: Page = 1, page_size: PageSize = PAGE_SIZE) -> TrashOut:
+        return await library.list_trash(page, page_size)
+
+    @app.delete("/trash", responses=error_responses(), summary="Remove everything in the trash for good")
+    async def empty_trash() -> Count:
+        return await library.empty_trash()
+
+    @app.get("/deleted", responses=error_responses(), summary="What is remembered of images removed for good, by hash")
+    async def list_deleted(
+        after: HashOrNone = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> list[DeletedOut]:
+        return await library.list_deleted(after, limit)
+
+    @app.delete(
+        "/deleted",
+        responses=error_responses(),
+        summary="Forget images that were removed for good, so that they may be registered again",
+    )
+    async def forget_deleted(content_sha256: Hash | None = None) -> Count:
+        return await library.forget_deleted(content_sha256)
 
 
 @asynccontextmanager

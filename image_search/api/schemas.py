@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from image_search.records import ImageRecord, ImageText, Orientation, SearchFilter
+from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
 from image_search.search.query import IMAGE_WEIGHT
 from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
 from image_search.stores.text import sanitize
@@ -31,6 +31,7 @@ def _drop_zone(moment: datetime) -> datetime:
         raise ValueError("the moment is outside of the calendar") from None
 
 
+LongText = Annotated[str, Field(max_length=100_000), AfterValidator(_make_encodable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
 Moment = Annotated[datetime, AfterValidator(_drop_zone)]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -65,6 +66,12 @@ class SearchRequest(BaseModel):
     generation_model: Text | None = None
     has_prompt: bool | None = Field(None, description="With a generation prompt, or without.")
     keyword: Text | None = Field(None, description="One keyword, whole.")
+    min_rating: int | None = Field(None, ge=0, le=5, description="Stars at least.")
+    lora: Text | None = None
+    camera: Text | None = None
+    lens: Text | None = None
+    has_text: bool | None = Field(None, description="With text seen in the image, or without.")
+    kind: Kind | None = Field(None, description="Images that are files, or frames of films.")
 
     @property
     def filter(self) -> SearchFilter:
@@ -77,8 +84,32 @@ class SearchRequest(BaseModel):
         return (self.page - 1) * self.page_size
 
 
+class EditsIn(BaseModel):
+    """What a person says of an image. A field left out stays as it is; null is back to what the file says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: LongText | None = Field(None, description='"" is no caption, whatever the file says.')
+    keywords: tuple[Text, ...] | None = Field(
+        None, max_length=100_000, description="The whole list, with any characters; [] is none."
+    )
+    rating: int | None = Field(None, ge=0, le=5, description="Stars; 0 is none, whatever the file says.")
+
+    def apply(self, edits: Edits) -> Edits:
+        """The edits with what was sent."""
+        return replace(edits, **{name: getattr(self, name) for name in self.model_fields_set})
+
+
+class FrameOut(BaseModel):
+    """Which film an image is a frame of, and where in it."""
+
+    film_sha256: str
+    frame_ms: int
+    duration_ms: int
+
+
 class ImageOut(BaseModel):
-    """An image and what it says about itself."""
+    """An image, what its file says and what a person says."""
 
     image_id: int
     file_name: str
@@ -88,9 +119,18 @@ class ImageOut(BaseModel):
     height: int
     registered: datetime = Field(description="UTC")
     file_path: str | None = Field(description="Where it was registered from; null for an upload.")
+    paths: list[str] = Field(description="Every known place of the file, the latest first.")
     preview: str = Field(description="Address of the WebP preview, relative to the page.")
     original: str = Field(description="Address of the file as it was registered.")
-    text: dict[str, Any] = Field(description="Prompt, caption, camera and other texts; only what is known.")
+    text: dict[str, Any] = Field(description="What the file says: prompt, caption, camera ...; only what is known.")
+    edits: dict[str, Any] = Field(description="What a person said, which wins: description, keywords, rating.")
+    description: str | None = Field(description="The person's caption, or else the file's.")
+    keywords: list[str] = Field(description="The person's keywords, or else the file's.")
+    rating: int | None = Field(description="The person's stars, or else the file's; 0 to 5.")
+    recognized_text: str | None = Field(description="Text seen in the image; null when it was not looked for.")
+    frame: FrameOut | None = Field(description="Set for a frame of a film.")
+    deleted_at: datetime | None = Field(description="UTC; set for an image in the trash.")
+    trash_reason: TrashReason | None = Field(description="By a person, or because the file disappeared.")
 
     @classmethod
     def of(cls, image: ImageRecord) -> ImageOut:
@@ -108,7 +148,16 @@ class ImageOut(BaseModel):
             file_path=None if image.file_path is None else sanitize(image.file_path),
             preview=f"api/images/{image.image_id}/preview",
             original=f"api/images/{image.image_id}/original",
+            paths=[sanitize(path) for path in image.paths],
             text=text,
+            edits={name: value for name, value in asdict(image.edits).items() if value is not None},
+            description=image.description,
+            keywords=list(image.keywords),
+            rating=image.rating,
+            recognized_text=image.recognized_text,
+            frame=FrameOut(**asdict(image.frame)) if image.frame else None,
+            deleted_at=image.deleted_at and image.deleted_at.replace(tzinfo=UTC),
+            trash_reason=image.trash_reason,
         )
 
 
@@ -140,6 +189,30 @@ class SearchAnswer(BaseModel):
     has_match: bool | None = Field(description="Whether anything on this page stands out; null: not known.")
     encode_ms: float
     search_ms: float
+
+
+class TrashOut(BaseModel):
+    """One page of the trash, the latest deleted first."""
+
+    images: list[ImageOut]
+    total: int
+    page: int
+    page_size: int
+    has_more: bool
+
+
+class DeletedOut(BaseModel):
+    """What is remembered of an image that was removed for good, so that it is not registered again."""
+
+    content_sha256: str
+    deleted_at: datetime = Field(description="UTC")
+    paths: list[str]
+
+
+class Count(BaseModel):
+    """How many images it was."""
+
+    count: int
 
 
 class TagOut(BaseModel):
@@ -191,7 +264,8 @@ class Status(BaseModel):
 
     engine: str
     location: str
-    image_count: int
+    image_count: int = Field(description="Without those in the trash.")
+    trash_count: int
     model: str = Field(description="The model that answers searches.")
     understands_text: bool
     models: list[ModelOut]

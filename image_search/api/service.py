@@ -7,12 +7,16 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
 
 from image_search.api.schemas import (
+    Count,
+    DeletedOut,
+    EditsIn,
     Extracted,
     Hit,
     ImageOut,
@@ -22,8 +26,9 @@ from image_search.api.schemas import (
     SearchRequest,
     Status,
     TagOut,
+    TrashOut,
 )
-from image_search.errors import ImageNotFound, ImageSearchError, UnreadableImage
+from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files
@@ -31,7 +36,8 @@ from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
 from image_search.registration.uploads import register_upload
 from image_search.search.searcher import Plan, Query, Searcher, SearchResult
-from image_search.stores.base import ImageStore
+from image_search.stores.base import ImageStore, image_not_found
+from image_search.stores.text import sanitize
 
 # Which folders of this computer a program may name: those below configured roots, wherever links lead.
 
@@ -46,7 +52,7 @@ class FolderNotFound(ImageSearchError):
     """A folder below a root that is not there."""
 
 
-def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], read_gps: bool) -> Extracted:
+def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], reader: ImageReader) -> Extracted:
     """Read again what the files of a folder say, and store it with their images. roots: without links.
 
     Raises FolderRefused, FolderNotFound, StoreError.
@@ -56,7 +62,7 @@ def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], read_gp
     inside = [file for file in found.files if _is_below(Path(file.path).resolve(), roots)]
     counts: Counter[str] = Counter(failed=len(found.failures))
     warnings = list(found.failures)
-    for update in update_texts(store, inside, read_gps):
+    for update in update_texts(store, inside, reader):
         counts[update.outcome] += 1
         warnings += [update.warning] if update.warning else []
     return Extracted(
@@ -214,15 +220,71 @@ class LibraryService:
 
         return await self.encoder_gate.run(register)
 
-    async def delete(self, image_id: int) -> None:
-        """Remove an image; the file it was registered from stays. Raises ImageNotFound."""
-        if not await self.store_gate.run(lambda: self.searcher.store.delete_images([image_id])):
-            raise ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
+    async def edit(self, image_id: int, asked: EditsIn) -> ImageOut:
+        """Keep what a person says of an image. Raises ImageNotFound."""
+        store = self.searcher.store
+
+        def edit() -> ImageOut:
+            store.set_edits(image_id, asked.apply(store.get_image(image_id).edits))
+            return ImageOut.of(store.get_image(image_id))
+
+        return await self.store_gate.run(edit)
+
+    async def delete(self, image_id: int, permanent: bool = False) -> None:
+        """Move an image to the trash, or remove it for good; the file of it stays. Raises ImageNotFound."""
+        store = self.searcher.store
+        remove = store.delete_images if permanent else store.trash_images
+        if not await self.store_gate.run(lambda: remove([image_id])):
+            raise image_not_found(image_id)
+
+    async def restore(self, image_id: int) -> ImageOut:
+        """Bring an image back from the trash. Raises ImageNotFound when it is not in it."""
+        store = self.searcher.store
+
+        def restore() -> ImageOut:
+            if not store.restore_images([image_id]):
+                raise image_not_found(image_id)
+            return ImageOut.of(store.get_image(image_id))
+
+        return await self.store_gate.run(restore)
+
+    async def list_trash(self, page: int, page_size: int) -> TrashOut:
+        """One page of the trash."""
+        offset = (page - 1) * page_size
+        found = await self.store_gate.run(lambda: self.searcher.store.list_trash(page_size, offset))
+        return TrashOut(
+            images=[ImageOut.of(hit.image) for hit in found],
+            total=found.total,
+            page=page,
+            page_size=page_size,
+            has_more=offset + len(found) < found.total,
+        )
+
+    async def empty_trash(self) -> Count:
+        """Remove everything in the trash for good."""
+        return Count(count=await self.store_gate.run(self.searcher.store.empty_trash))
+
+    async def list_deleted(self, after: str, limit: int) -> list[DeletedOut]:
+        """What is remembered of images that were removed for good, by hash, behind a hash."""
+        found = await self.store_gate.run(lambda: self.searcher.store.list_deleted(after, limit))
+        return [
+            DeletedOut(
+                content_sha256=image.content_sha256,
+                deleted_at=image.deleted_at.replace(tzinfo=UTC),
+                paths=[sanitize(path) for path in image.paths],
+            )
+            for image in found
+        ]
+
+    async def forget_deleted(self, content_sha256: str | None = None) -> Count:
+        """Forget one deleted image, or all, so that it may be registered again."""
+        hashes = None if content_sha256 is None else [content_sha256]
+        return Count(count=await self.store_gate.run(lambda: self.searcher.store.forget_deleted(hashes)))
 
     async def extract(self, folder: str) -> Extracted:
         """Read again what the files of a folder say. Raises FolderRefused, FolderNotFound."""
-        store, read_gps = self.searcher.store, self.reader.read_gps
-        return await self.folder_gate.run(lambda: extract_texts(store, folder, self.roots, read_gps))
+        store, reader = self.searcher.store, self.reader
+        return await self.folder_gate.run(lambda: extract_texts(store, folder, self.roots, reader))
 
     async def read_preview(self, image_id: int) -> bytes:
         """The WebP preview. Raises ImageNotFound."""
@@ -236,6 +298,7 @@ class LibraryService:
             engine=status.engine,
             location=status.location,
             image_count=status.image_count,
+            trash_count=status.trash_count,
             model=encoder.name,
             understands_text=encoder.supports_text,
             models=[

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,10 @@ def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
         "image_id": hit.image_id,
         "file_name": hit.image.file_name,
         "file_path": None if hit.image.file_path is None else sanitize(hit.image.file_path),
+        "description": hit.image.description,
+        "keywords": list(hit.image.keywords),
+        "rating": hit.image.rating,
+        "edits": {name: value for name, value in asdict(hit.image.edits).items() if value is not None},
         "distance": distance,
         "similarity": None if distance is None else -distance,
         "relevance": None if hit.relevance is None else round(hit.relevance, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.errors import SchemaError, StoreFull, TextNotSupported
-from image_search.records import ImageText
+from image_search.records import Edits, ImageText
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
@@ -160,12 +161,82 @@ def test_an_image_is_described_with_its_texts(client: TestClient, searcher: Sear
     assert client.get("/api/images/1/tags").json()[0]["english"] == "red"
 
 
-def test_a_deleted_image_is_gone(client: TestClient) -> None:
+def test_deleting_moves_to_the_trash_and_restoring_brings_all_of_it_back(
+    client: TestClient, searcher: Searcher
+) -> None:
+    searcher.store.set_edits(3, Edits(description="mine", rating=5))
+    before = client.get("/api/images/3").json()
     assert client.delete("/api/images/3").status_code == 204
+    assert client.delete("/api/images/3").status_code == 404
+    assert client.get("/api/status").json()["trash_count"] == 1
+    assert "blue.png" not in list_names(client.post("/api/search", json={"text": "blue"}))
+    trash = client.get("/api/trash").json()
+    assert (trash["total"], trash["has_more"], trash["images"][0]["image_id"]) == (1, False, 3)
+    assert trash["images"][0]["deleted_at"].endswith("Z") and trash["images"][0]["trash_reason"] == "deleted"
+    assert client.get("/api/images/3/preview").status_code == 200  # the trash can be looked at
+    assert client.post("/api/images/3/restore").json() == before
+    assert client.post("/api/images/3/restore").status_code == 404
+    assert list_names(client.post("/api/search", json={"text": "blue"}))[0] == "blue.png"
+
+
+@pytest.mark.parametrize("by", ["permanent", "emptied"])
+def test_an_image_deleted_for_good_is_gone_remembered_and_forgotten(client: TestClient, by: str) -> None:
+    sha256 = hashlib.sha256(client.get("/api/images/3/original").content).hexdigest()
+    if by == "permanent":
+        assert client.delete("/api/images/3", params={"permanent": True}).status_code == 204
+    else:
+        client.delete("/api/images/3")
+        assert client.delete("/api/trash").json() == {"count": 1}
     for address in ("/api/images/3", "/api/images/3/preview", "/api/images/3/original", "/api/images/3/tags"):
         answer = client.get(address)
         assert (answer.status_code, answer.json()["code"]) == (404, "image_not_found")
-    assert client.delete("/api/images/3").status_code == 404
+    assert client.delete("/api/images/3", params={"permanent": True}).status_code == 404
+    assert [image["content_sha256"] for image in client.get("/api/deleted").json()] == [sha256]
+    assert client.get("/api/deleted", params={"after": sha256}).json() == []
+    assert client.delete("/api/deleted", params={"content_sha256": "0" * 64}).json() == {"count": 0}
+    assert client.delete("/api/deleted").json() == {"count": 1}
+
+
+def test_an_image_that_was_deleted_is_restored_by_sending_it_again(client: TestClient) -> None:
+    data = client.get("/api/images/3/original").content
+    client.delete("/api/images/3")
+    answer = client.post("/api/images", files={"picture": ("blue.png", data)})
+    assert answer.status_code == 201
+    facts = answer.json()
+    assert (facts["is_new"], facts["was_restored"], facts["image"]["image_id"]) == (True, True, 3)
+
+
+def test_edits_win_field_by_field_and_null_is_back_to_what_the_file_says(
+    client: TestClient, searcher: Searcher
+) -> None:
+    searcher.store.set_text(1, ImageText(description="of the file", keywords=("a", "b"), rating=2))
+    keywords = ["Paris, France", "猫、犬;", *(f"keyword {number}" for number in range(1500))]
+    facts = client.patch("/api/images/1", json={"keywords": keywords}).json()
+    assert (facts["description"], facts["keywords"], facts["rating"]) == ("of the file", keywords, 2)
+    facts = client.patch("/api/images/1", json={"description": "", "rating": 0}).json()
+    assert (facts["description"], facts["keywords"], facts["rating"]) == (None, keywords, 0)
+    assert facts["edits"] == {"description": "", "keywords": keywords, "rating": 0}
+    assert facts["text"] == {"description": "of the file", "keywords": ["a", "b"], "rating": 2}
+    facts = client.patch("/api/images/1", json={"keywords": None, "description": None}).json()
+    assert (facts["description"], facts["keywords"], facts["edits"]) == ("of the file", ["a", "b"], {"rating": 0})
+    assert client.patch("/api/images/1", json={}).json() == facts
+    assert client.patch("/api/images/1", json={"rating": 6}).status_code == 422
+    assert client.patch("/api/images/1", json={"keyword": []}).status_code == 422
+    assert client.patch("/api/images/99", json={"rating": 1}).status_code == 404
+
+
+def test_a_path_that_is_no_text_is_spelt_out(client: TestClient, searcher: Searcher) -> None:
+    searcher.store.set_path(1, "/photos/caf\udce9.png", 10, 1)
+    facts = client.get("/api/images/1").json()
+    assert (facts["file_path"], facts["paths"]) == ("/photos/caf\\udce9.png", ["/photos/caf\\udce9.png"])
+
+
+def test_ratings_and_cameras_are_filters(client: TestClient, searcher: Searcher) -> None:
+    searcher.store.set_text(2, ImageText(camera="NIKON D90", rating=3))
+    searcher.store.set_edits(4, Edits(rating=5))
+    assert list_names(client.post("/api/search", json={"camera": "NIKON D90"})) == ["green.png"]
+    assert list_names(client.post("/api/search", json={"min_rating": 4})) == ["yellow.png"]
+    assert client.post("/api/search", json={"kind": "frame"}).json()["total"] == 0
 
 
 def test_the_status_counts(client: TestClient) -> None:
@@ -217,7 +288,7 @@ def test_what_nobody_foresaw_is_500_without_its_text(searcher: Searcher, monkeyp
 
 def test_a_method_that_is_not_there_is_told_which_are(client: TestClient) -> None:
     answer = client.request("OPTIONS", "/api/images/1")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH")
 
 
 def test_an_unknown_address_or_method_is_a_problem_too(client: TestClient) -> None:
@@ -268,6 +339,8 @@ def test_every_operation_is_documented_with_its_problems(client: TestClient) -> 
     operations = {(method, path) for path, methods in described["paths"].items() for method in methods}
     assert operations == {
         ("post", "/search"), ("get", "/images/{image_id}"), ("delete", "/images/{image_id}"), ("post", "/images"),
+        ("patch", "/images/{image_id}"), ("post", "/images/{image_id}/restore"),
+        ("get", "/trash"), ("delete", "/trash"), ("get", "/deleted"), ("delete", "/deleted"),
         ("get", "/images/{image_id}/tags"), ("get", "/images/{image_id}/preview"),
         ("get", "/images/{image_id}/original"), ("get", "/status"), ("post", "/extract"),
     }  # fmt: skip
