@@ -4,6 +4,7 @@
     python register_images.py ~/Pictures scan.tif     folders and files
     python register_images.py --model MODEL           embed what is registered with another model, too
     python register_images.py --copy-from URL         take over a whole library of another engine, without any model
+    python register_images.py --write-sidecars        write captions, keywords and ratings of yours beside the files
 
 Exit code: 0 every file is in, 1 some could not be read, 2 it could not run, 130 ended by Ctrl-C.
 """
@@ -15,10 +16,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from image_search.cli import Exit
 from image_search.errors import ImageSearchError
 from image_search.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from image_search.stores.base import ImageStore
 
 SAMPLES = ROOT / "images"
 
@@ -45,21 +50,42 @@ def run_command(settings: Settings, options: argparse.Namespace) -> Exit:
 
         return change_oracle(settings, options)
 
-    from image_search.cli import register as library
-    from image_search.cli.register import register
+    from image_search.cli.register import copy, list_models, register, remove_model
     from image_search.stores import open_store
 
     with open_store(settings) as store:
         if options.list_models:
-            return library.list_models(store)
+            return list_models(store)
         if options.remove_model:
-            return library.remove_model(store, options.remove_model)
-        if options.prune:
-            return library.prune(store, options.paths or [SAMPLES], options.yes)
+            return remove_model(store, options.remove_model)
         if options.copy_from:
-            return library.copy(store, settings, options.copy_from, options.originals_from)
+            return copy(store, settings, options.copy_from, options.originals_from)
+        done = look_after(store, options)
+        if done is not None:
+            return done
         # With another model the registered images are what is asked for; their folder need not be there.
         return register(store, settings, options.paths or ([] if options.model else [SAMPLES]), options)
+
+
+def look_after(store: ImageStore, options: argparse.Namespace) -> Exit | None:
+    """Prune, empty the trash and so on; None when none of it is asked for."""
+    from image_search.cli import library
+
+    if options.prune:
+        return library.prune(store, options.paths or [SAMPLES], options.yes)
+    if options.list_trash:
+        return library.list_trash(store)
+    if options.restore:
+        return library.restore(store, options.restore)
+    if options.empty_trash:
+        return library.empty_trash(store)
+    if options.forget_deleted:
+        return library.forget_deleted(store)
+    if options.remove_samples:
+        return library.remove_samples(store, SAMPLES)
+    if options.write_sidecars:
+        return library.save_sidecars(store, options.paths)
+    return None
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -86,7 +112,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     pruning = parser.add_argument_group("clearing up")
     pruning.add_argument("--prune", action="store_true", help="list the images below PATH whose file is gone")
     pruning.add_argument("--yes", action="store_true", help="with --prune: move them to the trash")
+    pruning.add_argument("--remove-samples", action="store_true", help="move the samples of images/ to the trash")
+    pruning.add_argument("--list-trash", action="store_true", help="list the images in the trash")
+    pruning.add_argument("--restore", metavar="ID", type=int, nargs="+", help="bring images back from the trash")
+    pruning.add_argument("--empty-trash", action="store_true", help="remove what is in the trash for good")
+    pruning.add_argument(
+        "--forget-deleted", action="store_true", help="forget what was deleted, so that it may be registered again"
+    )
     moving = parser.add_argument_group("moving")
+    moving.add_argument(
+        "--write-sidecars",
+        action="store_true",
+        help="write captions, keywords and ratings of yours beside the files below PATH (default: of all images)",
+    )
     moving.add_argument("--copy-from", metavar="URL", help="copy the library of this DATABASE_URL into the one set")
     moving.add_argument("--originals-from", metavar="URL", default="", help="its ORIGINALS_URL, where it had one")
     oracle = parser.add_argument_group("Oracle Database")

@@ -54,6 +54,7 @@ class Settings:
     read_gps: bool = False
     read_people: bool = False
     video_frames: int = 300
+    trash_days: int = 30
     app_host: str = "127.0.0.1"
     app_port: int = 8899
     app_password: str = field(default="", repr=False)
@@ -201,6 +202,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "read_people": lambda text: _parse_flag("READ_PEOPLE", text),
     "max_image_pixels": lambda text: _parse_number("MAX_IMAGE_PIXELS", text, 1, 10**10),
     "video_frames": lambda text: _parse_number("VIDEO_FRAMES", text, 1, 10_000),
+    "trash_days": lambda text: _parse_number("TRASH_DAYS", text, 0, 36_500),
     "app_port": lambda text: _parse_number("APP_PORT", text, 1, 65535),
     "app_insecure": lambda text: _parse_flag("APP_INSECURE", text),
     "app_rate_limit": lambda text: _parse_number("APP_RATE_LIMIT", text, 0, 10**9),

@@ -1,4 +1,4 @@
-"""Look after what is registered: models, lost files, another library."""
+"""Register, and look after the models of a library, its move from another one, and Oracle's tables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from image_search.cli import Exit
 from image_search.cli.console import Console, finishing_on_interrupt
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
-from image_search.images import make_printable
 from image_search.records import EmbeddingModel
 from image_search.registration.files import find_files
-from image_search.registration.pruning import find_gone_files, trash_gone_files
-from image_search.registration.reader import ImageReader
+from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
 from image_search.settings import Settings, mask_url
@@ -39,7 +37,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
         store,
         encoder,
         batch_size=lambda: choose_batch_size(encoder, options.batch_size, console.say),
-        reader=ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people),
+        reader=make_reader(settings),
         on_progress=console.show_progress,
         on_message=console.say,
         stop=stop,
@@ -112,21 +110,6 @@ def remove_model(store: ImageStore, model_id: int) -> Exit:
     return Exit.OK
 
 
-def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
-    """List, and move to the trash if asked to, the images whose file below these folders is gone."""
-    found = [find_gone_files(store, folder) for folder in folders]
-    gone = list({file.path: file for result in found for file in result.files}.values())
-    for file in gone:
-        print(file.image_id, make_printable(file.path), sep="\t")
-    for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
-        print(warning, file=sys.stderr)
-    if remove:
-        print(f"{trash_gone_files(store, gone)} images moved to the trash.", file=sys.stderr)
-    elif gone:
-        print(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", file=sys.stderr)
-    return Exit.OK
-
-
 def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) -> Exit:
     """Copy another library into this one; run it again after an interruption."""
     source_settings = choose_source(settings, url, originals_url)
@@ -185,7 +168,7 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
         for statement in create_schema(settings, options.print):
             print(statement if options.print else statement.splitlines()[0], flush=True)
     if options.migrate:
-        read_image = ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people).read_bytes
+        read_image = make_reader(settings).read_bytes
         adopted = find_identity(settings) if options.adopt else None
         for sentence in migrate(settings, read_image, options.dry_run, adopted):
             print(sentence, flush=True)

@@ -42,7 +42,7 @@ def serve_page(settings: Settings) -> None:
 
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
     from image_search.web.app import build_application, check_bind_address
-    from image_search.web.background import Warmup
+    from image_search.web.background import TrashCollector, Warmup
     from image_search.web.logs import configure_logging
     from image_search.web.server import Server
 
@@ -53,6 +53,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     searcher = open_searcher(settings)
     preparation = Warmup(searcher, lambda report: complete_library(searcher, settings, report))
     watcher = make_watcher(searcher, settings, _log.info)
+    collector = TrashCollector(searcher.store, settings.trash_days, _log.info)
     place = f"{settings.app_host}:{settings.app_port}"
 
     def start() -> None:
@@ -60,12 +61,14 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         _log.info("Serving %s at http://%s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
         watcher.start()
+        collector.start()
         files.start_cleaning()
 
     try:
         Server(build_application(settings, searcher, preparation, files.ensure), start).run(sockets=[listener])
     finally:
         watcher.stop()
+        collector.stop()
         searcher.store.close()
         _log.info("Stopped")
 
@@ -90,18 +93,17 @@ def open_port(host: str, port: int) -> socket.socket:
 def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress) -> None:
     """Give a first start something to show, and a small library the embeddings of a model it has not met yet."""
     from image_search.registration.files import find_files
-    from image_search.registration.reader import ImageReader
+    from image_search.registration.reader import make_reader
     from image_search.registration.registrar import Registrar
 
     registrar = Registrar(
         searcher.store,
         searcher.encoder,
-        reader=ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people),
+        reader=make_reader(settings),
         on_progress=lambda done: report(done.done, done.total),
         on_message=_log.info,
     )
-    count = searcher.store.count_images()
-    if not count and SAMPLES.is_dir():
+    if not searcher.store.has_held_images() and SAMPLES.is_dir():
         registrar.register(find_files([SAMPLES]))
-    elif count <= EMBEDDED_UNASKED:
+    elif searcher.store.count_images() <= EMBEDDED_UNASKED:
         registrar.embed_missing()

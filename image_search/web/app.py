@@ -16,7 +16,7 @@ from image_search.api.gradio_endpoints import add_endpoints
 from image_search.api.rest import build_rest
 from image_search.api.service import LibraryService
 from image_search.errors import SettingsError
-from image_search.registration.reader import ImageReader
+from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.ui.components import harden_gradio
@@ -144,7 +144,7 @@ def build_application(
 
     prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
     """
-    reader = ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people)
+    reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
     lifespan = _live_alone

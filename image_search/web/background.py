@@ -12,11 +12,13 @@ from PIL import Image
 
 from image_search.errors import ImageSearchError, ModelUnavailable
 from image_search.records import EmbeddingModel
+from image_search.registration.trash import empty_old_trash
 from image_search.search.searcher import Searcher
 
 if TYPE_CHECKING:
     from image_search.encoders.base import Encoder
     from image_search.settings import Settings
+    from image_search.stores.base import ImageStore
 
 
 # What goes on behind the page: the model is loaded, the library completed, the list of tags embedded.
@@ -133,6 +135,43 @@ class ModelWatcher:
                 self.look()
             if self._stop.wait(SECONDS_BETWEEN_LOOKS):
                 return
+
+
+HOURS_BETWEEN_COLLECTIONS = 24
+
+
+class TrashCollector:
+    """Empties the trash of what has lain in it for so many days: when the program starts, and daily."""
+
+    def __init__(self, store: ImageStore, days: int, say: Callable[[str], None]) -> None:
+        """days: 0 for never. say: told when something was removed."""
+        self._store = store
+        self._days = days
+        self._say = say
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin in a thread of its own that ends with the program or with stop."""
+        if self._days:
+            threading.Thread(target=self._collect_until_stopped, name="trash", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def collect(self) -> None:
+        """Empty it now. May raise StoreError."""
+        removed = empty_old_trash(self._store, self._days)
+        if removed:
+            self._say(f"{removed} images were removed for good after {self._days} days in the trash (TRASH_DAYS).")
+
+    def _collect_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            hours = HOURS_BETWEEN_COLLECTIONS
+            try:
+                self.collect()
+            except ImageSearchError:  # a database that is away
+                hours = 1
+            self._stop.wait(hours * 3600)
 
 
 def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], None]) -> ModelWatcher:

@@ -18,6 +18,7 @@ import register_images
 from image_search.cli.console import finishing_on_interrupt
 from image_search.encoders.base import Embeddings
 from image_search.errors import ModelUnavailable, StoreUnavailable
+from image_search.records import Edits
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import FakeEncoder
@@ -179,6 +180,69 @@ def test_pruning_lists_first_and_removes_only_with_yes(folder: Path, capsys: pyt
     assert "1 images moved to the trash." in capsys.readouterr().err
     with open_store(Settings.load(env_file=None)) as store:
         assert store.count_images() == 4
+
+
+def test_a_changed_file_and_a_deleted_one_are_named_in_the_summary(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    with open_store(Settings.load(env_file=None)) as store:
+        store.trash_images([1])
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes() + b" ")
+    capsys.readouterr()
+    assert run(folder) == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 0, already known 3, failed 0, updated 1, deleted earlier 1\n"
+    assert "--include-deleted takes it in" in output.err
+    assert run(folder, "--include-deleted", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["registered"] == 1
+
+
+def test_the_trash_is_listed_restored_emptied_and_forgotten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    with open_store(Settings.load(env_file=None)) as store:
+        store.trash_images([1, 2])
+    capsys.readouterr()
+    assert run("--list-trash") == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert sorted((line[0], line[2], line[3]) for line in lines) == [
+        ("1", "deleted", f"{folder}/0.png"),
+        ("2", "deleted", f"{folder}/1.png"),
+    ]
+    assert run("--restore", "2", "99") == 1
+    assert "1 images are back." in capsys.readouterr().err
+    assert run("--empty-trash") == 0
+    assert "1 images removed for good" in capsys.readouterr().out and (folder / "0.png").exists()
+    run(folder)
+    assert "deleted earlier 1" in capsys.readouterr().out
+    assert run("--forget-deleted") == 0
+    assert "1 deleted images are forgotten" in capsys.readouterr().out
+    run(folder)
+    assert "registered 1, already known 4" in capsys.readouterr().out
+
+
+def test_the_samples_are_removed_by_one_flag(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder)
+    monkeypatch.setattr(register_images, "SAMPLES", folder)
+    assert run("--remove-samples") == 0
+    assert "5 samples moved to the trash." in capsys.readouterr().out
+    with open_store(Settings.load(env_file=None)) as store:
+        assert (store.count_images(), store.has_held_images()) == (0, True)
+
+
+def test_sidecars_are_written_and_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    with open_store(Settings.load(env_file=None)) as store:
+        store.set_edits(1, Edits(keywords=("Paris, France",)))
+    capsys.readouterr()
+    assert run("--write-sidecars", folder) == 0 == run("--write-sidecars")
+    assert capsys.readouterr().out.splitlines() == [
+        "written 1, unchanged 0, failed 0",
+        "written 0, unchanged 1, failed 0",
+    ]
+    assert b"Paris, France" in (folder / "0.png.xmp").read_bytes()
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

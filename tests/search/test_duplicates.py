@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from image_search.images import decode_image, make_preview
-from image_search.records import NewImage
-from image_search.search.duplicates import compute_fingerprint, find_duplicates
+from image_search.records import Edits, ImageRecord, ImageText, NewImage
+from image_search.search.duplicates import DuplicateGroup, compute_fingerprint, find_duplicates, keep_all
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -95,3 +97,120 @@ def test_the_hash_hardly_changes_with_size_and_quality() -> None:
     assert (first ^ second).bit_count() <= 3
     unlike = compute_fingerprint(save_image(make_scene(6), "b.jpg").preview).bits
     assert (first ^ unlike).bit_count() > 15
+
+
+# --- which one is kept ------------------------------------------------------------------------------------------------
+
+
+def make_record(image_id: int, **changes: object) -> ImageRecord:
+    plain = ImageRecord(
+        image_id,
+        f"{image_id:064x}",
+        f"{image_id}.jpg",
+        "image/jpeg",
+        1000,
+        640,
+        480,
+        datetime(2024, 1, 1),
+        (),
+        ImageText(),
+    )
+    return replace(plain, **changes)
+
+
+@pytest.mark.parametrize(
+    ("better", "reason"),
+    [
+        ({"width": 641, "byte_size": 10}, "pixels"),
+        ({"file_type": "image/png", "byte_size": 10}, "lossless"),
+        ({"text": ImageText(generation_prompt="a fox"), "byte_size": 10}, "text"),
+        ({"edits": Edits(rating=1), "byte_size": 10}, "text"),
+        ({"byte_size": 10, "upload_date": datetime(2023, 1, 1)}, "older"),
+    ],
+)
+def test_the_best_is_kept_and_why_is_said(better: dict[str, object], reason: str) -> None:
+    worse = make_record(1, byte_size=10**9)
+    group = DuplicateGroup.of([worse, make_record(2, **better)], {})
+    assert [image.image_id for image in group.images] == [2, 1]
+    assert group.kept_because == reason
+
+
+def test_bytes_alone_decide_nothing() -> None:
+    group = DuplicateGroup.of([make_record(2, byte_size=10**9), make_record(1)], {})
+    assert ([image.image_id for image in group.images], group.kept_because) == ([1, 2], "first")
+
+
+def test_pixels_come_before_texts_and_the_file_s_date_before_the_registration() -> None:
+    large, described = make_record(1, width=1000), make_record(2, text=ImageText(description="x"))
+    assert DuplicateGroup.of([described, large], {}).images == (large, described)
+    old, new = make_record(2), make_record(1)
+    group = DuplicateGroup.of([new, old], {2: datetime(2001, 1, 1)})
+    assert (group.images, group.kept_because, group.dates[0]) == ((old, new), "older", datetime(2001, 1, 1))
+
+
+def test_what_is_left_of_a_group_says_why_anew() -> None:
+    group = DuplicateGroup.of([make_record(1, width=900), make_record(2, edits=Edits("x")), make_record(3)], {})
+    left = group.without([1])
+    assert left is not None and (left.images[0].image_id, left.kept_because) == (2, "text")
+    assert left.without([2]) is None
+
+
+def test_a_file_s_time_tells_which_one_is_older(searcher: Searcher, tmp_path: Path) -> None:
+    scene = make_scene(11)
+    images = [save_image(scene, name, quality=quality) for name, quality in (("new.jpg", 90), ("old.jpg", 80))]
+    images = [
+        replace(image, file_path=str(tmp_path / image.file_name), modified_ns=time * 10**9)
+        for image, time in zip(images, (2000, 1000), strict=True)
+    ]
+    register(searcher, *((scene, image) for image in images))
+    assert list_groups(searcher) == [["old.jpg", "new.jpg"]]
+
+
+# --- flat images ------------------------------------------------------------------------------------------------------
+
+
+def test_flat_images_are_no_duplicates(searcher: Searcher) -> None:
+    for side in (1, 2, 7, 64, 256, 1024):
+        black = Image.new("RGB", (side, side))
+        register(searcher, (black, save_image(black, f"{side}.jpg")))
+    assert list_groups(searcher) == []
+
+
+def test_nearly_blank_pages_are_no_duplicates(searcher: Searcher) -> None:
+    white = Image.new("RGB", (600, 800), "white")
+    pages = [white]
+    for number in range(4):
+        page = white.copy()
+        ImageDraw.Draw(page).text((60, 60 + 150 * number), f"Chapter {number}", "black", font_size=40)
+        pages.append(page)
+    register(searcher, *((page, save_image(page, f"{number}.jpg")) for number, page in enumerate(pages)))
+    assert list_groups(searcher) == []
+
+
+# --- kept whole -------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_that_is_kept_whole_is_shown_again_only_with_another_image(searcher: Searcher) -> None:
+    scene = make_scene(12)
+    small = scene.resize((320, 240))
+    register(
+        searcher,
+        (scene, save_image(scene, "a.jpg", quality=95)),
+        (scene, save_image(scene, "b.jpg", quality=70)),
+        (small, save_image(small, "c.jpg")),
+    )
+    *_, last = find_duplicates(searcher)
+    keep_all(searcher.store, last.groups[0])
+    assert list_groups(searcher) == []
+    searcher.store.trash_images([last.groups[0].images[0].image_id])
+    assert list_groups(searcher) == []
+    register(searcher, (scene, save_image(scene, "d.jpg", quality=50)))
+    assert len(list_groups(searcher)) == 1
+
+
+def test_images_in_the_trash_are_not_looked_at(searcher: Searcher) -> None:
+    scene = make_scene(13)
+    register(searcher, *((scene, save_image(scene, f"{quality}.jpg", quality=quality)) for quality in (90, 60)))
+    [group] = list_groups(searcher)
+    searcher.store.trash_images([searcher.store.list_image_ids()[0]])
+    assert len(group) == 2 and list_groups(searcher) == []

@@ -1,0 +1,83 @@
+"""Look after what is registered: lost files, the trash, what was deleted, sidecars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from image_search.cli import Exit
+from image_search.images import make_printable
+from image_search.registration.pruning import find_gone_files, trash_gone_files
+from image_search.registration.sidecars import write_sidecars
+from image_search.registration.trash import trash_samples
+from image_search.stores.base import ImageStore
+
+_PAGE = 1000
+
+
+def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
+    """List, and move to the trash if asked to, the images whose file below these folders is gone."""
+    found = [find_gone_files(store, folder) for folder in folders]
+    gone = list({file.path: file for result in found for file in result.files}.values())
+    for file in gone:
+        print(file.image_id, make_printable(file.path), sep="\t")
+    for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
+        print(warning, file=sys.stderr)
+    if remove:
+        print(f"{trash_gone_files(store, gone)} images moved to the trash.", file=sys.stderr)
+    elif gone:
+        print(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", file=sys.stderr)
+    return Exit.OK
+
+
+def list_trash(store: ImageStore) -> Exit:
+    """image_id, when it was deleted (UTC), why and the file, a line for each image in the trash."""
+    offset = 0
+    while page := store.list_trash(_PAGE, offset):
+        for image in (hit.image for hit in page):
+            moment = f"{image.deleted_at:%Y-%m-%d %H:%M:%S}"
+            name = make_printable(image.file_path or image.file_name)
+            print(image.image_id, moment, image.trash_reason, name, sep="\t")
+        offset += len(page)
+    return Exit.OK
+
+
+def restore(store: ImageStore, image_ids: Sequence[int]) -> Exit:
+    """Bring these images back from the trash."""
+    restored = store.restore_images(image_ids)
+    print(f"{restored} images are back.", file=sys.stderr)
+    return Exit.OK if restored == len(set(image_ids)) else Exit.SOME_FAILED
+
+
+def empty_trash(store: ImageStore) -> Exit:
+    """Remove everything in the trash for good."""
+    removed = store.empty_trash()
+    print(f"{removed} images removed for good. The files in your folders stay, and are not registered again.")
+    return Exit.OK
+
+
+def forget_deleted(store: ImageStore) -> Exit:
+    """Forget which images were deleted."""
+    forgotten = store.forget_deleted()
+    print(f"{forgotten} deleted images are forgotten; registering their folders takes them in again.")
+    return Exit.OK
+
+
+def remove_samples(store: ImageStore, folder: Path) -> Exit:
+    """Move the samples to the trash."""
+    print(f"{trash_samples(store, folder)} samples moved to the trash.")
+    return Exit.OK
+
+
+def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
+    """Write what a person said of images beside their files."""
+    report = write_sidecars(store, folders)
+    for sentence in report.failures:
+        print(sentence, file=sys.stderr)
+    if report.missing:
+        print(f"{report.missing} files are not there just now.", file=sys.stderr)
+    if report.without_file:
+        print(f"{report.without_file} images were uploaded and have no file to write beside.", file=sys.stderr)
+    print(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")
+    return Exit.SOME_FAILED if report.failures or report.missing else Exit.OK
