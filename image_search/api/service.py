@@ -36,7 +36,8 @@ from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
 from image_search.registration.uploads import register_upload
 from image_search.search.searcher import Plan, Query, Searcher, SearchResult
-from image_search.stores.base import ImageStore, image_not_found
+from image_search.stores.base import ImageStore
+from image_search.stores.errors import image_not_found
 from image_search.stores.text import sanitize
 
 # Which folders of this computer a program may name: those below configured roots, wherever links lead.

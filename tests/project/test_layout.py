@@ -35,7 +35,7 @@ ALLOWED = {
     "registration": BASE
     | {"images", "metadata", "recognition", "films", "encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "encoders.base", "stores.base"},
-    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text"},
+    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
     "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
     "web": BASE | {"signals", "images", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
