@@ -40,6 +40,7 @@ function showTab(tab) {
   document.body.dataset.tab = tab;
   get('search-page').hidden = tab !== 'search';
   get('library-page').hidden = tab !== 'library';
+  library.follow(tab === 'library');
   for (const link of document.querySelectorAll('#tabs a')) {
     if (link.dataset.tab === tab) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
