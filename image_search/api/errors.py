@@ -19,6 +19,7 @@ from image_search.errors import (
     ImageNotFound,
     ImageSearchError,
     ModelUnavailable,
+    OriginalMissing,
     SchemaError,
     StoreFull,
     StoreUnavailable,
@@ -29,6 +30,7 @@ from image_search.errors import (
 _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (Overloaded, 503, "busy"),
     (ImageNotFound, 404, "image_not_found"),
+    (OriginalMissing, 404, "original_missing"),
     (FolderRefused, 403, "folder_refused"),
     (FolderNotFound, 404, "folder_not_found"),
     (UnreadableImage, 422, "unreadable_image"),
