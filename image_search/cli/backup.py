@@ -17,7 +17,7 @@ from image_search.errors import ImageSearchError, SettingsError, StoreError, Sto
 from image_search.originals import FolderOriginals
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.base import SCHEMA_VERSION
+from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.sqlite import SqliteStore
 
 _LIST_SUFFIX = ".originals"  # of the list of originals beside a backup: a SHA-256 in hexadecimal digits a line
