@@ -124,6 +124,12 @@ def test_a_vector_index_has_the_metric_of_the_search() -> None:
     assert ", DOT)" in oracle_sql.SEARCH_APPROXIMATELY
 
 
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_time_depends_on_the_zone_of_a_session(name: str) -> None:
+    assert not re.search(r"CURRENT_(TIMESTAMP|DATE)|LOCALTIMESTAMP|SYSDATE", STATEMENTS[name])
+    assert STATEMENTS[name].count("SYSTIMESTAMP") == STATEMENTS[name].count("SYS_EXTRACT_UTC(SYSTIMESTAMP)")
+
+
 # --- the script ---
 
 

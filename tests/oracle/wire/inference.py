@@ -250,7 +250,8 @@ class Inference:
 
     def _infer_time(self, node: exp.Expression, _: Scope) -> Type:
         node.replace(exp.func("ORA_SYSTIMESTAMP"))
-        return Type("TIMESTAMP WITH TIME ZONE")
+        # The zone of the session is what the original application stored: it is let through, and is 9 hours off.
+        return Type("TIMESTAMP WITH TIME ZONE" if isinstance(node, exp.Systimestamp) else "TIMESTAMP")
 
     def _infer_window(self, node: exp.Window, scope: Scope) -> Type:
         order = node.args.get("order")
@@ -343,6 +344,8 @@ class Inference:
             raise OracleError(
                 932, f"inconsistent datatypes: {column.name} is {column.kind}, got {kind.kind}", is_mistake=True
             )
+        if column.kind == "VECTOR" and kind.family == "text":
+            value.replace(exp.func("TO_VECTOR", value.copy()))
         if column.kind == "CHAR":  # filled up with blanks to its length
             value.replace(exp.func("ORA_PAD", value.copy(), exp.Literal.number(column.length or 1)))
 
@@ -394,8 +397,8 @@ def _fits(wanted: str, given: Type) -> bool:
         return True
     if wanted == "BLOB" and given.kind == "RAW":
         return True
-    if wanted == "TIMESTAMP" and given.kind == "TIMESTAMP WITH TIME ZONE":
-        return False  # the time of the server's zone would be written
+    if wanted in ("TIMESTAMP", "DATE") and given.family == "time" and given.kind != wanted:
+        return False  # the time of the server's zone would be written, or no fraction of a second
     return given.family == _FAMILIES.get(wanted, wanted)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from tests.oracle.wire.faults import Action, Cut, Delay, Event, EventName, Refuse
+from tests.oracle.wire.faults import Action, Answer, Cut, Delay, Event, EventName, Refuse
 from tests.oracle.wire.packets import (
     SDU,
     Connection,
@@ -116,6 +116,7 @@ class ClientSession:
         self.wire = connection
         self.database = server.database.open_session()
         self._cursors: dict[int, Cursor] = {}
+        self._instead: Action | None = None
 
     def serve(self) -> None:
         """Raises EOFError when the client hangs up or a fault cuts the connection."""
@@ -238,6 +239,7 @@ class ClientSession:
             raise OracleError(action.number, action.text)
         if isinstance(action, Delay):
             self.wire.wait(action.seconds)
+        self._instead = action
         answer = carry_out()
         if action == Cut("after"):
             raise EOFError
@@ -408,6 +410,8 @@ class ClientSession:
         for binds in rows:
             cursor.result = self.database.execute(cursor.sql, binds)
             total += cursor.result.row_count
+            if isinstance(self._instead, Answer):
+                cursor.result.rows = list(self._instead.rows)
             if cursor.returned:
                 values = cursor.result.returned
                 returned += bytes([Message.ROW_DATA]) + write_number(len(values))
