@@ -17,7 +17,7 @@ from image_search.stores.oracle import sql as oracle_sql
 from image_search.stores.oracle.schema import CREATE_INDEX, SCHEMA_FILE, read_statements, read_tables, write_for_script
 from tests.contract.filters import CASES
 from tests.oracle.parser import find_faults, make_linter
-from tests.oracle.stand_in import list_binds
+from tests.oracle.wire.results import list_places
 
 MODULES = sorted(path.stem for path in (ROOT / "image_search" / "stores" / "oracle").glob("[a-z]*.py"))
 STATEMENT = re.compile(r"\n(SELECT|INSERT|UPDATE|DELETE|MERGE|CREATE) ")
@@ -93,7 +93,7 @@ def test_a_missing_word_is_noticed(linter: Linter) -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_bind_has_a_reserved_name(name: str) -> None:
-    assert not [bind for bind in list_binds(STATEMENTS[name]) if f" {bind.lower()} " in RESERVED]
+    assert not [bind for bind in set(list_places(STATEMENTS[name])) if f" {bind.lower()} " in RESERVED]
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -106,7 +106,7 @@ def test_no_value_of_a_person_is_written_into_a_statement(name: str) -> None:
 @pytest.mark.parametrize("has_text_index", [True, False])
 def test_the_binds_of_a_filter_are_those_its_conditions_name(filter: object, has_text_index: bool) -> None:
     conditions, binds = build_conditions(filter, ["猫", "a b"], has_text_index)  # type: ignore[arg-type]
-    assert list_binds(" AND ".join(conditions)) == set(binds)
+    assert set(list_places(" AND ".join(conditions))) == set(binds)
 
 
 def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:

@@ -158,6 +158,7 @@ class Connections:
     def _get_pool(self) -> Any:
         with self._lock:
             if self._pool is None:
+                _load_client(self._settings)
                 self._pool = oracledb.create_pool(
                     **list_parameters(self._settings),
                     min=0,
@@ -192,12 +193,20 @@ def connect(settings: Settings) -> Iterator[Session]:
     """
     connection = None
     try:
+        _load_client(settings)
         connection = oracledb.connect(**list_parameters(settings))
         yield Session(connection)
     except OracleError as error:
         raise describe(error) from error
     finally:
         _release(connection)
+
+
+def _load_client(settings: Settings) -> None:
+    """Oracle's client libraries, where DB_CLIENT_LIB_DIR names them: only they speak native network encryption."""
+    if settings.db_client_lib_dir:
+        config_dir = settings.db_config_dir or settings.db_wallet_location or None
+        oracledb.init_oracle_client(lib_dir=settings.db_client_lib_dir, config_dir=config_dir)  # again does nothing
 
 
 def list_parameters(settings: Settings) -> dict[str, Any]:
