@@ -24,6 +24,7 @@ from image_search.settings import Settings, mask_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
+from image_search.stores.oracle.health import check_word_index
 from image_search.stores.oracle.migration import migrate
 from image_search.stores.oracle.schema import create_schema, set_vector_index
 
@@ -169,6 +170,9 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
     if options.create_schema:
         for statement in create_schema(settings, options.print):
             print(statement if options.print else statement.splitlines()[0], flush=True)
+        if not options.print:
+            found = check_word_index(settings)
+            print(f"Word index: {found.what}. {found.remedy}".rstrip())
     if options.migrate:
         read_image = ImageReader(settings.max_image_pixels, settings.read_gps).read_bytes
         adopted = find_identity(settings) if options.adopt else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,30 +156,6 @@ def test_a_write_after_all_connections_have_died_begins_on_a_new_one(server: Ser
     server.kill_sessions()
     store.set_current_model(2)
     assert [model.is_current for model in store.list_models()] == [False, True]
-
-
-def test_everything_is_stored_as_long_and_as_large_as_it_comes(store: OracleStore) -> None:
-    text = ImageText(
-        generation_prompt="長" * 5000,
-        description="明" * 5000,
-        generator="生" * 300,
-        generation_model="模" * 1200,
-        keywords=("語" * 300,),
-    )
-    path = "/" + "道" * 1333  # 4000 bytes
-    image = make_image(
-        "名" * 300 + ".png", text, data=bytes(70_000), width=200_000, height=100_000, file_path=path, modified_ns=2**62
-    )
-    [image_id] = store.add_images(1, [replace(image, preview=bytes(range(256)) * 250)], make_embeddings(1, seed=9))
-    stored = store.get_image(image_id)
-    assert (len(stored.file_name), stored.file_path, stored.width, stored.height) == (255, path, 200_000, 100_000)
-    assert (stored.text.generation_prompt, stored.text.description) == ("長" * 5000, "明" * 5000)
-    assert store.find_known_files([path])[path].modified_ns == 2**62
-    assert store.read_original(image_id) == bytes(70_000)
-    assert store.read_preview(image_id) == bytes(range(256)) * 250
-    assert store.count_values("keyword")["語" * 255] == 1
-    longer = make_image("longer.png", file_path="/" + "道" * 1334)
-    assert store.get_image(store.add_images(1, [longer], make_embeddings(1, seed=7))[0]).file_path is None
 
 
 # --- reads ---

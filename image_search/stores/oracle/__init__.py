@@ -82,6 +82,10 @@ def build_conditions(filter: SearchFilter, words: Sequence[str], has_text_index:
 # list, where nobody looks often, the search is exact.
 APPROXIMATE_ROWS = 200
 
+# Rows of one transaction, so that none lasts longer than a call may (connection.py) or fills the undo tablespace.
+_ROWS_OF_A_DELETION = 10_000  # embeddings
+_IMAGES_OF_A_DELETION = 1000  # with their originals
+
 
 class OracleStore(ImageStore):
     """A library in the schema of DB_USER. Any number of threads and processes may use it at once."""
@@ -133,16 +137,20 @@ class OracleStore(ImageStore):
         self._write(switch)
 
     def remove_model(self, model_id: int) -> None:
-        def remove(session: Session) -> None:
+        def remove_piece(session: Session) -> bool:
             rows = session.query(sql.LOCK_MODEL, {"model_id": model_id})
             if not rows:
                 raise model_not_found(model_id)
             if rows[0][0] == "Y":
                 raise model_is_current(model_id)
-            session.execute(sql.DELETE_MODEL_EMBEDDINGS, {"model_id": model_id})
+            piece = {"model_id": model_id, "max_rows": _ROWS_OF_A_DELETION}
+            if session.execute(sql.DELETE_MODEL_EMBEDDINGS, piece) == _ROWS_OF_A_DELETION:
+                return False
             session.execute(sql.DELETE_MODEL, {"model_id": model_id})
+            return True
 
-        self._write(remove)
+        while not self._write(remove_piece):  # an interrupted removal goes on where it stopped
+            pass
         self._dimensions.pop(model_id, None)
 
     # --- registration -----------------------------------------------------------------------------------------------
@@ -225,10 +233,15 @@ class OracleStore(ImageStore):
         return self._write(replace)
 
     def _delete_images(self, image_ids: list[int]) -> int:
+        ids = sorted(image_ids)
+        pieces = (ids[start : start + _IMAGES_OF_A_DELETION] for start in range(0, len(ids), _IMAGES_OF_A_DELETION))
+        return sum(map(self._delete_piece, pieces))
+
+    def _delete_piece(self, image_ids: list[int]) -> int:
         def delete(session: Session) -> tuple[int, list[str]]:
-            rows = session.query_chunks(sql.lock_hashes, sorted(image_ids)) if self.originals is not None else ()
+            rows = session.query_chunks(sql.lock_hashes, image_ids) if self.originals is not None else ()
             hashes = [sha256.hex() for (sha256,) in rows]
-            return session.execute_chunks(sql.delete_images, sorted(image_ids)), hashes
+            return session.execute_chunks(sql.delete_images, image_ids), hashes
 
         def sweep(session: Session) -> None:
             # After the deletion is certain, and while nobody can add the same picture again.

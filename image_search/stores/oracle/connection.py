@@ -29,6 +29,7 @@ Binds = Mapping[str, object]
 POOL_SIZE = 4  # searches of several people at once; more than the database's processors would only wait there
 _ATTEMPTS = 4
 _CALL_TIMEOUT_MS = 60_000  # a round trip: an exact scan of a million embeddings takes a few seconds
+_ROWS_OF_A_ROUND_TRIP = 1000  # the driver's own 100 are ten waits for a list of hashes
 _MAX_IN_LIST = 1000  # Oracle's limit before 23ai
 _IN_LIST_SIZES = (1, 16, 128, _MAX_IN_LIST)
 
@@ -47,6 +48,7 @@ class Session:
     def query(self, sql: str, binds: Binds | None = None) -> list[Row]:
         """All rows; CLOB and BLOB columns as str and bytes, so that no row costs a round trip of its own."""
         with self.connection.cursor() as cursor:
+            cursor.arraysize = cursor.prefetchrows = _ROWS_OF_A_ROUND_TRIP
             _set_types(cursor, binds)
             cursor.execute(sql, dict(binds or {}), fetch_lobs=False)
             rows: list[Row] = cursor.fetchall()
