@@ -127,6 +127,7 @@ class Inference:
         if order := node.args.get("order"):
             for key in order.expressions:
                 self._check_comparable(self.infer(key.this, scope))
+            order.append("expressions", exp.Ordered(this=exp.func("RANDOM")))  # rows that are equal come in any order
         self._check_limits(node, scope, [name for name, _ in columns])
         return columns
 
