@@ -18,6 +18,7 @@ from image_search.originals import Originals
 from image_search.records import ImageText, SearchFilter
 from image_search.stores.oracle import APPROXIMATE_ROWS, OracleStore
 from tests.fakes import make_embeddings, make_image, make_images
+from tests.oracle.wire.definitions import Index
 from tests.oracle.wire.faults import Cut, Delay, Refuse
 from tests.oracle.wire.server import Server
 from tests.oracle.wired import IVF, make_settings, serve
@@ -58,6 +59,16 @@ def test_an_index_answers_pages_that_do_not_overlap(server: Server, store: Oracl
     pages = [hit.image_id for start in (0, 10, 20) for hit in store.search_embedding(1, query, 10, start)]
     assert count_approximate(server) > 0
     assert sorted(pages) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("indexes", [{}, {IVF.name: IVF}], ids=["exactly", "by the index"])
+def test_the_nearest_come_first(indexes: dict[str, Index], server: Server, store: OracleStore) -> None:
+    server.database.indexes.update(indexes)
+    query = make_embeddings(1, seed=3)[0]
+    hits = store.search_embedding(1, query, 30)
+    expected = -(make_embeddings(30) @ query)
+    assert [hit.image_id for hit in hits] == [int(place) + 1 for place in np.argsort(expected)]
+    assert [hit.distance for hit in hits] == pytest.approx(sorted(expected))
 
 
 @pytest.mark.parametrize("rows", [0, 7])
