@@ -6,7 +6,7 @@ SQLite says otherwise. A construct it does not know is a NotImplementedError: it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -116,6 +116,7 @@ class Inference:
         if group := node.args.get("group"):
             for key in group.expressions:
                 self._check_comparable(self.infer(key, scope))
+        self._check_groups(node)
         columns = []
         for item in node.expressions:
             kind = self.infer(item.unalias(), scope)
@@ -157,6 +158,19 @@ class Inference:
         else:
             raise NotImplementedError(f"a source {source.sql('oracle')}")
         scope.sources[alias] = columns
+
+    def _check_groups(self, node: exp.Select) -> None:
+        """Whatever is selected beside a count or sum has to be in GROUP BY; SQLite would pick any row's."""
+        items = [item.unalias() for item in node.expressions]
+        group = node.args.get("group")
+        if not group and not any(isinstance(part, exp.AggFunc) for item in items for part in _walk_level(item)):
+            return
+        keys = {key.sql("oracle").upper() for key in (group.expressions if group else ())}
+        for item in items:
+            for column in _walk_level(item):
+                is_free = isinstance(column, exp.Column) and not column.find_ancestor(exp.AggFunc)
+                if is_free and not {column.sql("oracle").upper(), item.sql("oracle").upper()} & keys:
+                    raise OracleError(979, f"{column.sql('oracle')}: not a GROUP BY expression", is_mistake=True)
 
     def _check_hint(self, node: exp.Select, scope: Scope) -> None:
         hint = node.args.get("hint")
@@ -390,6 +404,14 @@ class Inference:
     def _check_comparable(self, kind: Type) -> None:
         if kind.kind in _UNCOMPARABLE:
             raise OracleError(932, f"inconsistent datatypes: {kind.kind} in a comparison or order", is_mistake=True)
+
+
+def _walk_level(node: exp.Expression) -> Iterator[exp.Expression]:
+    """The parts of an expression without those of queries in it, and without the frames of window functions."""
+    if not isinstance(node, (exp.Query, exp.Window)):
+        yield node
+        for child in node.iter_expressions():
+            yield from _walk_level(child)
 
 
 def _fits(wanted: str, given: Type) -> bool:

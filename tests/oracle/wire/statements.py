@@ -10,9 +10,9 @@ import sqlglot
 from sqlglot import exp
 
 from tests.oracle.wire.definitions import Column, Table, check_columns
-from tests.oracle.wire.dictionary import find_unknown_functions
 from tests.oracle.wire.inference import Columns, Inference, Place, Scope, Type
 from tests.oracle.wire.results import OracleError, list_places
+from tests.oracle.wire.spelling import check_spelling
 
 # What 23ai adds to the row limit; sqlglot knows the rest.
 _APPROXIMATE = re.compile(r"\bFETCH APPROX(?:IMATE)? (?=FIRST|NEXT)", re.IGNORECASE)
@@ -47,10 +47,7 @@ def prepare(
     variables: dict[str, str] | None = None,
 ) -> Statement:
     """Raises OracleError for what Oracle refuses, and for what it would convert in silence."""
-    if sql.rstrip().endswith(";"):
-        raise OracleError(933, "SQL command not properly ended: it ends in a semicolon", is_mistake=True)
-    if unknown := find_unknown_functions(sql):
-        raise OracleError(904, f"{unknown[0]}: invalid identifier", is_mistake=True)
+    check_spelling(sql)
     tree = parse(sql)
     inference = Inference(find_source, variables or {})
     if isinstance(tree, exp.Query):
