@@ -6,9 +6,9 @@
     python ImageSearch.py 猫 --taken-from 2024 --out found    with copies of the pictures and a contact sheet
     python ImageSearch.py - < queries.txt                     one query a line
     python ImageSearch.py --read receipt.jpg                  the text that stands in a picture
-    python ImageSearch.py --check                             what is amiss, and what to do about it
+    python ImageSearch.py --check                             problems, and what to do about them
 
-Exit code: 0 found (--check: all is well), 1 nothing was found (--check: something is amiss), 2 it could not run.
+Exit code: 0 found (--check: all is well), 1 nothing was found (--check: problems), 2 it could not run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run_command(settings: Settings, options: argparse.Namespace) -> bool:
     if options.check:
         from image_search.cli.health import check_everything, print_findings
 
-        return print_findings(check_everything(settings), as_json=options.json)
+        return print_findings(check_everything(settings, options.deep, options.repair), options.json)
     if options.read:
         from image_search.cli.recognition import print_text
 
@@ -76,7 +76,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     others.add_argument("--tags", type=Path, metavar="FILE", help="name what a picture shows, from the list of tags")
     others.add_argument("--read", type=Path, metavar="FILE", help="print the text that stands in a picture")
     others.add_argument("--check", action="store_true", help="look at database, model, disk and port")
-    return parser.parse_args(arguments)
+    others.add_argument("--deep", action="store_true", help="with --check: read every original and preview")
+    others.add_argument("--repair", action="store_true", help="with --check: mend originals that are lost or left over")
+    options = parser.parse_args(arguments)
+    if (options.deep or options.repair) and not options.check:
+        parser.error("--deep and --repair belong to --check")
+    return options
 
 
 if __name__ == "__main__":

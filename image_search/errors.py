@@ -14,6 +14,7 @@ ImageSearchError
     ├── SchemaError        its tables are missing or have another shape than this program needs
     ├── StoreFull          no room is left for more
     ├── ImageNotFound      no image has this id
+    ├── OriginalMissing    the original file of an image is not where the library keeps it
     ├── ContentKnown       another image has this content already
     └── EmbeddingRefused   an embedding has the wrong dimension, is not finite or has no length
 """
@@ -73,6 +74,10 @@ class StoreFull(StoreError):
 
 class ImageNotFound(StoreError):
     """No image has this id."""
+
+
+class OriginalMissing(StoreError):
+    """The original file of an image is not where the library keeps it."""
 
 
 class ContentKnown(StoreError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
+from image_search.errors import OriginalMissing, SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import Finding
 
 DEFAULT_FOLDER = Path("data/originals")  # where the engine has no better place
 BY_REFERENCE = "reference"  # as ORIGINALS_URL
 
 _WRITERS = 8
+_HASH_START, _HASH = re.compile("[0-9a-f]{2}"), re.compile("[0-9a-f]{64}")
 
 
 class Originals(Protocol):
@@ -117,8 +119,10 @@ class FolderOriginals:
         try:
             return path.read_bytes()
         except FileNotFoundError as error:
-            raise StoreError(
-                f"The original {path} is missing. Register the image again, or correct ORIGINALS_URL."
+            # Without the path: the sentence reaches clients of the server. --check names the folder.
+            raise OriginalMissing(
+                "The original file is missing from the library. Register the image again, or run "
+                "ImageSearch.py --check --repair."
             ) from error
         except OSError as error:
             raise _explain_error(error, path) from error
@@ -127,6 +131,21 @@ class FolderOriginals:
         try:
             for sha256 in hashes:
                 self._find_path(sha256).unlink(missing_ok=True)
+        except OSError as error:
+            raise _explain_error(error, self.folder) from error
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is a file for it here, whatever it holds."""
+        return self._find_path(sha256).exists()
+
+    def list_hashes(self) -> dict[str, Path]:
+        """Every original that is kept here, with its file. Raises StoreUnavailable."""
+        try:
+            folders = [folder for folder in self.folder.iterdir() if _HASH_START.fullmatch(folder.name)]
+            files = (file for folder in folders for file in folder.iterdir())
+            return {file.name: file for file in files if _HASH.fullmatch(file.name)}
+        except FileNotFoundError:
+            return {}
         except OSError as error:
             raise _explain_error(error, self.folder) from error
 
@@ -154,7 +173,7 @@ class ReferencedOriginals(FolderOriginals):
                     return data
         if paths and not self._find_path(sha256).exists():
             shown = paths[0].encode("utf-8", "backslashreplace").decode()
-            raise StoreError(f"{shown} was changed or moved; register its folder again.")
+            raise OriginalMissing(f"{shown} was changed or moved; register its folder again.")
         return super().read(sha256)
 
 

@@ -65,6 +65,7 @@ class Settings:
     app_rate_limit: int = 600
     app_mcp: bool = False
     app_extract_roots: tuple[Path, ...] = ()  # without links
+    library_roots: tuple[Path, ...] = ()  # likewise
     log_level: str = "INFO"
 
     @property
@@ -210,5 +211,6 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "app_mcp": lambda text: _parse_flag("APP_MCP", text),
     "app_root_path": lambda text: _parse_root_path("APP_ROOT_PATH", text),
     "app_extract_roots": lambda text: _parse_folders("APP_EXTRACT_ROOTS", text),
+    "library_roots": lambda text: _parse_folders("LIBRARY_ROOTS", text),
     "log_level": lambda text: _parse_choice("LOG_LEVEL", text, LOG_LEVELS).upper(),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from image_search.api.schemas import ErrorOut
 from image_search.api.service import FolderNotFound, FolderRefused, Overloaded
@@ -19,6 +19,7 @@ from image_search.errors import (
     ImageNotFound,
     ImageSearchError,
     ModelUnavailable,
+    OriginalMissing,
     SchemaError,
     StoreFull,
     StoreUnavailable,
@@ -29,6 +30,7 @@ from image_search.errors import (
 _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (Overloaded, 503, "busy"),
     (ImageNotFound, 404, "image_not_found"),
+    (OriginalMissing, 404, "original_missing"),
     (FolderRefused, 403, "folder_refused"),
     (FolderNotFound, 404, "folder_not_found"),
     (UnreadableImage, 422, "unreadable_image"),
@@ -76,13 +78,17 @@ def install_error_handlers(app: FastAPI) -> None:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette names the methods of the first route of an address only
-            headers["Allow"] = ", ".join(sorted(_find_methods(app, request)))
+            headers["Allow"] = ", ".join(sorted(_find_methods(app.routes, request)))
         return error_response(error.status_code, code, str(error.detail), headers)
 
 
-def _find_methods(app: FastAPI, request: Request) -> set[str]:
-    fitting = [r for r in app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
-    return {method for route in fitting for method in route.methods or ()}
+def _find_methods(routes: Iterable[BaseRoute], request: Request) -> set[str]:
+    fitting = [r for r in routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
+    methods = {method for route in fitting for method in route.methods or ()}
+    for route in routes:  # of an included router
+        if (included := getattr(route, "original_router", None)) is not None:
+            methods |= _find_methods(included.routes, request)
+    return methods
 
 
 def describe_faults(faults: Any) -> str:

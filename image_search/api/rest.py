@@ -171,6 +171,8 @@ async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, U
         async with request.form(max_files=1, max_fields=100) as form:
             picture = form.get("picture")
             sent = _open_picture(picture) if isinstance(picture, StarletteUpload) else None
+            if any(name.lstrip().startswith(("{", "[")) for name in form):
+                raise HTTPException(415, "The body is JSON. Send it with the header Content-Type: application/json.")
             yield _check(lambda: SearchRequest.model_validate(_collect_fields(form))), sent
         return
     body = await request.body()
@@ -192,6 +194,8 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
     for name in form:
         values = [value for value in form.getlist(name) if isinstance(value, str) and value]
         if not isinstance(form[name], str) and name != "picture":
+            if name in SearchRequest.model_fields:
+                raise HTTPException(422, f"The field {name} is a file. Send text; a file belongs in the field picture.")
             fields[name] = "a file"  # the name of the picture's field is misspelt: said as an unknown field
         elif values:
             fields[name] = values if name in _LISTS else values[-1]

@@ -34,7 +34,7 @@ from image_search.records import ImageRecord
 from image_search.registration.files import find_files
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
-from image_search.registration.uploads import register_upload
+from image_search.registration.uploads import PreparedUpload, UploadedImage, prepare_upload, store_upload
 from image_search.search.searcher import Plan, Query, Searcher, SearchResult
 from image_search.stores.base import ImageStore
 from image_search.stores.errors import image_not_found
@@ -178,6 +178,9 @@ class LibraryService:
     store_gate: ConcurrencyLimiter = field(
         default_factory=lambda: ConcurrencyLimiter("database", at_once=8, waiting=128, max_wait=20)
     )
+    write_gate: ConcurrencyLimiter = field(
+        default_factory=lambda: ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
+    )
     folder_gate: ConcurrencyLimiter = field(
         default_factory=lambda: ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
     )
@@ -211,15 +214,19 @@ class LibraryService:
     async def register(self, picture: Upload) -> Registered:
         """Into the library at once. Raises UnreadableImage, StoreFull."""
 
-        def register() -> Registered:
-            store, model = self.searcher.store, self.searcher.model
-            sent = register_upload(
-                store, model.encoder, lambda: model.get_row().model_id, self.reader, picture.fetch(), picture.name
-            )
+        store, model = self.searcher.store, self.searcher.model
+
+        def prepare() -> tuple[bytes, PreparedUpload | UploadedImage]:
+            data = picture.fetch()
+            return data, prepare_upload(store, model.encoder, self.reader, data, picture.name)
+
+        def write() -> Registered:
+            sent = store_upload(store, lambda: model.get_row().model_id, prepared, data)
             image = ImageOut.of(store.get_image(sent.image_id))
             return Registered(is_new=sent.outcome != "known", was_restored=sent.outcome == "restored", image=image)
 
-        return await self.encoder_gate.run(register)
+        data, prepared = await self.encoder_gate.run(prepare)
+        return await self.write_gate.run(write)  # a write may wait for a lock: nothing else waits with it
 
     async def edit(self, image_id: int, asked: EditsIn) -> ImageOut:
         """Keep what a person says of an image. Raises ImageNotFound."""
@@ -229,13 +236,13 @@ class LibraryService:
             store.set_edits(image_id, asked.apply(store.get_image(image_id).edits))
             return ImageOut.of(store.get_image(image_id))
 
-        return await self.store_gate.run(edit)
+        return await self.write_gate.run(edit)
 
     async def delete(self, image_id: int, permanent: bool = False) -> None:
         """Move an image to the trash, or remove it for good; the file of it stays. Raises ImageNotFound."""
         store = self.searcher.store
         remove = store.delete_images if permanent else store.trash_images
-        if not await self.store_gate.run(lambda: remove([image_id])):
+        if not await self.write_gate.run(lambda: remove([image_id])):
             raise image_not_found(image_id)
 
     async def restore(self, image_id: int) -> ImageOut:
@@ -247,7 +254,7 @@ class LibraryService:
                 raise image_not_found(image_id)
             return ImageOut.of(store.get_image(image_id))
 
-        return await self.store_gate.run(restore)
+        return await self.write_gate.run(restore)
 
     async def list_trash(self, page: int, page_size: int) -> TrashOut:
         """One page of the trash."""
@@ -263,7 +270,7 @@ class LibraryService:
 
     async def empty_trash(self) -> Count:
         """Remove everything in the trash for good."""
-        return Count(count=await self.store_gate.run(self.searcher.store.empty_trash))
+        return Count(count=await self.write_gate.run(self.searcher.store.empty_trash))
 
     async def list_deleted(self, after: str, limit: int) -> list[DeletedOut]:
         """What is remembered of images that were removed for good, by hash, behind a hash."""
@@ -280,7 +287,7 @@ class LibraryService:
     async def forget_deleted(self, content_sha256: str | None = None) -> Count:
         """Forget one deleted image, or all, so that it may be registered again."""
         hashes = None if content_sha256 is None else [content_sha256]
-        return Count(count=await self.store_gate.run(lambda: self.searcher.store.forget_deleted(hashes)))
+        return Count(count=await self.write_gate.run(lambda: self.searcher.store.forget_deleted(hashes)))
 
     async def extract(self, folder: str) -> Extracted:
         """Read again what the files of a folder say. Raises FolderRefused, FolderNotFound."""

@@ -78,12 +78,15 @@ def export_result(
         ) from error
 
 
+_NO_QUERY = ("words", "json", "out", "check", "deep", "repair")
+
+
 def _describe_query(
     result: SearchResult, query: Query, options: argparse.Namespace, settings: Settings, searcher: Searcher
 ) -> dict[str, Any]:
     # Settings by name, never all of them: a new one may be a secret.
     status = searcher.store.get_status()
-    given = {name: value for name, value in vars(options).items() if name not in ("words", "json", "out", "check")}
+    given = {name: value for name, value in vars(options).items() if name not in _NO_QUERY}
     return {
         "asked_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "query": {"text": query.text, **{name: value for name, value in given.items() if value not in (None, "", [])}},

@@ -1,17 +1,19 @@
-"""--check: what is installed, what the library holds, whether the model loads, and what to do where something is amiss.
+"""--check: what is installed, what the library holds, whether the model loads, and what to do about each problem.
 
-Every look is taken for itself, so that one fault does not hide the others. Nothing is changed.
+Every check runs for itself, so that one fault does not hide the others. Nothing is changed without --repair.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -19,16 +21,20 @@ import numpy as np
 from PIL import Image
 
 import image_search
+from image_search.cli.integrity import check_files
 from image_search.cli.serve import open_port
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
 from image_search.encoders.hub import find_cached
-from image_search.errors import EncoderError, SettingsError, StoreError
+from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
+from image_search.images import make_printable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.web.app import check_bind_address
+
+_log = logging.getLogger(__name__)
 
 # --check: the model of the settings, and whether it is the one that the library was embedded with.
 
@@ -149,20 +155,47 @@ def _serves_page(settings: Settings) -> bool:
         # No proxy of the environment: this is our own machine.
         with build_opener(ProxyHandler({})).open(f"http://{host}:{settings.app_port}", timeout=5) as answer:
             page: bytes = answer.read(_PAGE_BYTES)
-    except HTTPError as error:  # as whoever has not logged in is answered
+    except HTTPError as error:  # the answer to a client without a session
         page = error.read(_PAGE_BYTES)
     except OSError:
         return False
     return _TITLE in page
 
 
-def check_everything(settings: Settings) -> Iterator[Finding]:
-    """Look at everything a search needs. Raises SettingsError when the settings choose what is not installed."""
-    yield from check_program()
+def check_everything(settings: Settings, deep: bool = False, repair: bool = False) -> Iterator[Finding]:
+    """Look at everything a search needs. Raises SettingsError when the settings choose what is not installed.
+
+    deep: read every original and preview, too. repair: mend what can be mended, see integrity.py.
+    """
+    yield from _guard("program", _run(check_program()))
     with open_store(settings) as store:
-        status = yield from check_library(store)
-        yield from check_model(settings, status)
-    yield check_page(settings)
+        status = yield from _guard("library", check_library(store))
+        if status is not None and status.image_count:
+            yield from _guard("files", _run(check_files(store, deep, repair)))
+        yield from _guard("model", _run(check_model(settings, status)))
+    yield from _guard("page", _run(check_page(settings) for _ in range(1)))
+
+
+T = TypeVar("T")
+
+
+def _run(findings: Iterable[Finding]) -> Generator[Finding, None, None]:
+    yield from findings
+
+
+def _guard(name: str, findings: Generator[Finding, None, T]) -> Generator[Finding, None, T | None]:
+    """The findings; an error of the check itself becomes one, so that the other checks still run."""
+    try:
+        return (yield from findings)
+    except SettingsError:
+        raise
+    except ImageSearchError as error:
+        yield Finding(name, False, "cannot be checked", str(error))
+    except Exception as error:
+        _log.debug("The check of %s failed", name, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        yield Finding(name, False, f"the check itself failed ({reason})", "Report this; the rest was checked.")
+    return None
 
 
 def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | None]:
@@ -192,7 +225,7 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
         print(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}", flush=True)
         if finding.remedy:
             print(f"{'':<5}  {'':<14}  -> {finding.remedy}", flush=True)
-    print("All is well." if not faults else f"{faults} to look after, see FAULT above.", file=sys.stderr)
+    print("All is well." if not faults else f"{faults} problems found, see FAULT above.", file=sys.stderr)
     return not faults
 
 
@@ -219,11 +252,12 @@ def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) ->
 def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Finding]:
     """Read the newest image whole, and search with its embedding."""
     [newest] = store.list_images(limit=1)
+    name = make_printable(newest.image.file_name)
     try:
         size = len(store.read_original(newest.image_id)) + len(store.read_preview(newest.image_id))
-        yield Finding("newest image", True, f"{newest.image.file_name}, {size / 2**10:,.0f} KiB read")
+        yield Finding("newest image", True, f"{name}, {size / 2**10:,.0f} KiB read")
     except StoreError as error:
-        yield Finding("newest image", False, f"{newest.image.file_name} cannot be read", str(error))
+        yield Finding("newest image", False, f"{name} cannot be read", str(error))
     if model is None:
         return
     sample = store.sample_embeddings(model.model_id, 1)
@@ -231,7 +265,7 @@ def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Find
     if hits and hits[0].distance is not None and hits[0].distance < -0.99:
         yield Finding("search", True, "finds an image by its own embedding")
     else:
-        remedy = f"Embed the images anew: python register_images.py --model {model.name}"
+        remedy = f"Embed the images again: python register_images.py --model {model.name}"
         yield Finding("search", False, "does not find an image by its own embedding", remedy)
 
 
@@ -240,4 +274,4 @@ def _ask_engine(store: ImageStore, is_reachable: bool) -> Iterator[Finding]:
         yield from store.check()
     except StoreError as error:
         if is_reachable:  # else it has been said
-            yield Finding("engine", False, "cannot be looked at", str(error))
+            yield Finding("engine", False, "cannot be checked", str(error))

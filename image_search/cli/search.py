@@ -55,7 +55,11 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="leave out what is less relevant than this; 0.5 is the line between what fits and what does not",
     )
-    _add_filters(parser.add_argument_group("only pictures that", "A DATE is 2024, 2024-05 or 2024-05-01."))
+    _add_filters(
+        parser.add_argument_group(
+            "only pictures that", "A DATE is 2024, 2024-05, 2024-05-01, 20240501 or 2024年5月1日."
+        )
+    )
 
 
 def make_query(options: argparse.Namespace, settings: Settings) -> Query:

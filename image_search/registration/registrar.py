@@ -275,7 +275,9 @@ class Registrar:
                 if self._stop.is_set():
                     return
                 former = known.get(file.path)
-                if former and (former.byte_size, former.modified_ns) == (file.byte_size, file.modified_ns):
+                is_unchanged = former and (former.byte_size, former.modified_ns) == (file.byte_size, file.modified_ns)
+                # One whose original the library has lost is read again, which brings it back.
+                if former and is_unchanged and (former.film_sha256 or self._store.has_original(former.content_sha256)):
                     self.report.known += 1
                 else:
                     yield Candidate(file, former, deleted.get(file.path))
@@ -288,10 +290,18 @@ class Registrar:
             content_sha256 = hash_bytes(data)
             change = self._changes.judge(candidate, content_sha256)
             if not isinstance(change, NewContent):
+                if change != "deleted":
+                    self._heal(content_sha256, data)
                 return change
             return replace(self._reader.read_file(file, data, content_sha256), replaces=change.replaces)
         except UnreadableImage as error:
             return Rejected(str(error))
+
+    def _heal(self, content_sha256: str, data: bytes) -> None:
+        """Write the original of a known image again if the library has lost it."""
+        for image_id in self._patience.call(self._store.find_known_hashes, [content_sha256]).values():
+            with suppress(ImageNotFound):  # deleted a moment ago
+                self._patience.call(self._store.heal_original, image_id, data)
 
     def _add_copies(self) -> None:
         """Tell the store where copies lie whose image it did not have when they were read."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from unicodedata import normalize
 
-from image_search.encoders.base import Encoder
+from image_search.encoders.base import Embeddings, Encoder
 from image_search.images import hash_bytes
+from image_search.records import NewImage
 from image_search.registration.reader import ImageReader
 from image_search.stores.base import ImageStore
 
@@ -20,6 +21,15 @@ class UploadedImage:
 
     image_id: int
     outcome: Literal["new", "known", "restored"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedUpload:
+    """An image that was sent, read and embedded, and not stored yet."""
+
+    image: NewImage
+    embeddings: Embeddings
+    was_deleted: bool
 
 
 def register_upload(
@@ -34,6 +44,14 @@ def register_upload(
 
     Raises UnreadableImage, EncoderError or StoreError.
     """
+    prepared = prepare_upload(store, encoder, reader, data, file_name)
+    return store_upload(store, find_model_id, prepared, data)
+
+
+def prepare_upload(
+    store: ImageStore, encoder: Encoder, reader: ImageReader, data: bytes, file_name: str
+) -> PreparedUpload | UploadedImage:
+    """Read and embed an image that is new, without writing. Raises UnreadableImage, EncoderError or StoreError."""
     content_sha256 = hash_bytes(data)
     known = store.find_known_hashes([content_sha256])
     if known:
@@ -41,9 +59,21 @@ def register_upload(
     was_deleted = bool(store.find_deleted_hashes([content_sha256]))
     read = reader.read_upload(data, clean_name(file_name))
     image = replace(read.image, file_path=None, modified_ns=None)
-    embeddings = encoder.encode_images([read.picture])
-    [image_id] = store.add_images(find_model_id(), [image], embeddings)
-    return UploadedImage(image_id, "restored" if was_deleted else "new")
+    return PreparedUpload(image, encoder.encode_images([read.picture]), was_deleted)
+
+
+def store_upload(
+    store: ImageStore, find_model_id: Callable[[], int], prepared: PreparedUpload | UploadedImage, data: bytes
+) -> UploadedImage:
+    """Write what was prepared, or the original of a known image if it was lost. Raises StoreError.
+
+    It may wait for a lock of the database; nothing else is held meanwhile.
+    """
+    if isinstance(prepared, UploadedImage):
+        store.heal_original(prepared.image_id, data)
+        return prepared
+    [image_id] = store.add_images(find_model_id(), [prepared.image], prepared.embeddings)
+    return UploadedImage(image_id, "restored" if prepared.was_deleted else "new")
 
 
 def clean_name(name: str) -> str:

@@ -9,6 +9,7 @@ With t for the words, p for the pictures, n for what is left out, all of length 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -60,15 +61,23 @@ def parse_text(text: str) -> ParsedText:
 
 # Days as people type them, for everything that asks for one: the page, its address, the terminal.
 
-_DATE = re.compile(r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2}))?)?", re.ASCII)
+_DATES = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2}))?)?",
+        r"(\d{4})(\d{2})(\d{2})",
+        r"(\d{4})\s*年(?:\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*日)?)?",
+    )
+)
 
 
 def parse_date(text: str, last: bool = False) -> datetime | None:
     """The first moment of a day, month or year (2024-05-01, 2024-05, 2024); with last, of the one after it.
 
-    None for what is no date.
+    Also 2024/5/1, 2024.5.1, 20240501, 2024年5月1日 and digits of full width. None for what is no date.
     """
-    match = _DATE.fullmatch(text.strip())
+    plain = unicodedata.normalize("NFKC", text).strip()
+    match = next((found for pattern in _DATES if (found := pattern.fullmatch(plain))), None)
     if not match:
         return None
     year, month, day = int(match[1]), int(match[2] or 1), int(match[3] or 1)

@@ -17,8 +17,10 @@ was recognised (RecognizedText). Words are looked up in all of them.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -28,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from image_search.errors import EmbeddingRefused, StoreError
-from image_search.originals import Originals, ReferencedOriginals, check_originals
+from image_search.originals import FolderOriginals, Originals, ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
     Edits,
@@ -448,6 +450,26 @@ class ImageStore(ABC):
     def _read_original(self, image_id: int) -> bytes:
         """For engines that keep originals themselves (originals is None)."""
         raise StoreError(f"The file of image {image_id} is not kept in this library.")
+
+    def has_original(self, content_sha256: str) -> bool:
+        """Whether the original is kept, as far as a quick look tells: True for buckets, databases and references."""
+        return type(self.originals) is not FolderOriginals or self.originals.has(content_sha256)
+
+    def heal_original(self, image_id: int, data: bytes) -> bool:
+        """Write the original again where it is missing or damaged. data: the same content; else nothing is done.
+
+        Returns whether it was written. Raises ImageNotFound, StoreError.
+        """
+        record = self.get_image(image_id)
+        if self.originals is None or hashlib.sha256(data).hexdigest() != record.content_sha256:
+            return False
+        with suppress(StoreError):
+            kept = self.originals.read(record.content_sha256, record.paths)
+            if hashlib.sha256(kept).hexdigest() == record.content_sha256:
+                return False
+            self.originals.delete([record.content_sha256])  # a file of the same size would not be written over
+        self.originals.write({record.content_sha256: data})
+        return True
 
     def read_preview(self, image_id: int) -> bytes:
         """The WebP preview, live or in the trash. Raises ImageNotFound."""

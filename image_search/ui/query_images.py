@@ -36,6 +36,7 @@ class QueryImages:
         preview = make_preview(decode_image(data, name, self._max_pixels))
         token = hashlib.sha256(data).hexdigest()[:32]
         with self._lock:
+            Path(self._folder.name).mkdir(0o700, exist_ok=True)  # a cleaner of the system may have removed it
             self._get_path(token).write_bytes(data)
             self._get_path(token, ".webp").write_bytes(preview)
             self._sizes[token] = len(data) + len(preview)
@@ -58,8 +59,13 @@ class QueryImages:
         with self._lock:
             if not re.fullmatch(r"[0-9a-f]{32}", token) or token not in self._sizes:
                 raise QueryImageGone("The query picture is no longer kept here. Choose it again.")
+            try:
+                data = self._get_path(token, suffix).read_bytes()
+            except FileNotFoundError as error:
+                del self._sizes[token]
+                raise QueryImageGone("The query picture is no longer kept here. Choose it again.") from error
             self._sizes.move_to_end(token)
-            return self._get_path(token, suffix).read_bytes()
+            return data
 
     def _get_path(self, token: str, suffix: str = "") -> Path:
         return Path(self._folder.name, token + suffix)

@@ -19,7 +19,7 @@ from image_search.ui.facts import describe_edits, describe_image, save_edits
 from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
-from image_search.ui.search_form import from_query_string
+from image_search.ui.search_form import from_query_string, list_ignored
 
 T = TypeVar("T")
 
@@ -86,7 +86,10 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
         limit: Annotated[int, Query(ge=1, le=MAX_TILES)] = 16,
     ) -> Response:
         asked = from_query_string(request.query_params)
-        return await answer(request, lambda language: search.find(asked, offset, limit, language))
+        ignored = list_ignored(request.query_params)
+        return await answer(
+            request, lambda language: {**search.find(asked, offset, limit, language), "ignored": ignored}
+        )
 
     @router.get("/facets")
     async def read_facets(request: Request) -> Response:

@@ -155,3 +155,35 @@ def from_query_string(parameters: Mapping[str, str]) -> SearchForm:
             case _:
                 values[field] = text
     return SearchForm(**values)
+
+
+def list_ignored(parameters: Mapping[str, str]) -> list[str]:
+    """The parameters that say something, but nothing that was understood; they limit nothing."""
+    asked = from_query_string(parameters)
+    return [
+        name
+        for name, field in PARAMETERS.items()
+        if parameters.get(name, "").strip() and not _is_understood(asked, field)
+    ]
+
+
+def _is_understood(asked: SearchForm, field: str) -> bool:
+    value = getattr(asked, field)
+    match field:
+        case "since" | "until":
+            return parse_date(value, last=field == "until") is not None
+        case "date_of":
+            return value in ("taken", "registered")
+        case "orientation":
+            return value in get_args(Orientation)
+        case "kind":
+            return value in get_args(Kind)
+        case "order":
+            return value in get_args(Order)
+        case "has_prompt" | "has_text":
+            return value in ("yes", "no")
+        case "min_rating":
+            return bool(0 < value <= 5)
+        case "like" | "min_pixels":
+            return bool(value)
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,11 +17,14 @@ from image_search.api.gradio_endpoints import add_endpoints
 from image_search.api.rest import build_rest
 from image_search.api.service import LibraryService
 from image_search.errors import SettingsError
+from image_search.registration.folders import FolderRoots
+from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
-from image_search.settings import Settings
+from image_search.settings import SAMPLES, Settings
 from image_search.ui.components import harden_gradio
 from image_search.ui.document import PageDocumentMiddleware
+from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.ui.maintenance import MaintenancePanel
 from image_search.ui.page import TRANSLATIONS, build_page
 from image_search.ui.query_images import QueryImages
@@ -28,7 +32,7 @@ from image_search.ui.results import PageSearch
 from image_search.ui.routes import build_page_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
-from image_search.web.background import Warmup
+from image_search.web.background import Warmup, make_jobs
 from image_search.web.image_routes import build_routes
 from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
@@ -138,15 +142,23 @@ def check_bind_address(settings: Settings) -> str:
 
 
 def build_application(
-    settings: Settings, searcher: Searcher, preparation: Warmup, prepare_uploads: Callable[[], None] | None = None
+    settings: Settings,
+    searcher: Searcher,
+    preparation: Warmup,
+    prepare_uploads: Callable[[], None] | None = None,
+    jobs: JobQueue | None = None,
 ) -> ASGIApp:
     """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError.
 
     prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
+    jobs: the jobs of the library; they are made from the settings when left out, and begin with the first one added.
     """
     reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
+    jobs = jobs or make_jobs(searcher, settings)
+    page = LibraryPage(searcher.store, jobs, find_roots(settings), SAMPLES, settings.trash_days)
+    routes += build_library_routes(page).routes
     lifespan = _live_alone
     if settings.app_mcp:
         tools = _build_tools(library)
@@ -156,6 +168,12 @@ def build_application(
         searcher, preparation, reader, routes, lambda: add_endpoints(library), lifespan, settings.app_root_path
     )
     return add_middleware(app, settings, prepare_uploads)
+
+
+def find_roots(settings: Settings) -> FolderRoots:
+    """Folders below which visitors may add folders: the home folder only where no other computer reaches the page."""
+    is_own = is_loopback(settings.app_host) and not settings.app_allowed_hosts and not settings.app_root_path
+    return FolderRoots(settings.library_roots, Path.home() if is_own else None)
 
 
 def _live_alone(_: FastAPI) -> AbstractAsyncContextManager[None]:

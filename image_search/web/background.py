@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +14,12 @@ from PIL import Image
 
 from image_search.errors import ImageSearchError, ModelUnavailable
 from image_search.records import EmbeddingModel
+from image_search.registration.folders import make_scan
+from image_search.registration.jobs import JobQueue
+from image_search.registration.reader import make_reader
 from image_search.registration.trash import empty_old_trash
 from image_search.search.searcher import Searcher
+from image_search.settings import ROOT
 
 if TYPE_CHECKING:
     from image_search.encoders.base import Encoder
@@ -183,3 +189,11 @@ def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], No
         return open_encoder(replace(settings, embedding_model=name, embedding_model_revision=""))
 
     return ModelWatcher(searcher, open_model, say)
+
+
+def make_jobs(searcher: Searcher, settings: Settings) -> JobQueue:
+    """The jobs of the library of the settings; they begin with start, or with the first that is added."""
+    place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (settings.database_url,)
+    library = hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret
+    works = {"scan": make_scan(searcher.store, lambda: searcher.encoder, make_reader(settings))}
+    return JobQueue(ROOT / "data" / "jobs.db", library, works)

@@ -17,6 +17,7 @@ HEAD_SECONDS = 15.0  # for a request to arrive; for the rest of one that has beg
 BODY_SECONDS = 60.0  # without a byte of the body; a phone that changes cells is silent for some seconds
 RESERVED_FILES = 128  # descriptors for database, index, model and files being read
 _WANTED_FILES = 8192
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def raise_file_limit() -> int:
@@ -46,22 +47,24 @@ class BoundedProtocol(H11Protocol):
     opens many therefore closes its own first, and never those of a page that is open or of a request being answered.
     """
 
+    max_connections = MAX_CONNECTIONS
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._silent_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        limit = self.limit_concurrency
-        if limit is None or len(self.connections) < limit:
+        if len(self.connections) <= self.max_connections:
             return
         now = self.loop.time()
-        others: list[BoundedProtocol] = [
-            c for c in self.connections if isinstance(c, BoundedProtocol) and c is not self
-        ]
+        others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other is not self]
         silent = max(others, key=lambda other: other.get_silence(now), default=None)
         if silent is not None and silent.get_silence(now) > 0:
             silent.hang_up()
+        else:
+            transport.write(_BUSY)
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._waits_for_body:

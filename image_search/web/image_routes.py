@@ -1,7 +1,8 @@
-"""The addresses of pictures: previews and originals by image_id, and nothing else of the disk."""
+"""Routes of images: previews and originals by image_id, and nothing else of the disk."""
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -10,21 +11,23 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import JSONResponse
 
-from image_search.errors import ImageNotFound, ImageSearchError
+from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
 from image_search.ui.tiles import DRAWABLE_TYPES, get_version
 
-# A picture of this program can never act as a page, whatever bytes somebody hid in it.
+# An image can never act as a page, whatever bytes are hidden in it.
 _SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 _KEPT: dict[int | str, dict[str, Any]] = {304: {"description": "The picture If-None-Match names is still the same"}}
 _PREVIEW = _KEPT | {200: {"content": {"image/webp": {}}, "description": "The preview"}}
 _ORIGINAL = _KEPT | {200: {"content": {"*/*": {}}, "description": "The file"}}
 
-# Threads that wait for the database; with a slow one, pictures must not take those of everything else.
+# Threads that wait for the database; with a slow one, images must not take the threads of everything else.
 _CONCURRENCY = 16
+
+_log = logging.getLogger(__name__)
 
 IfNoneMatch = Annotated[str | None, Header()]
 Kind = Literal["small", "preview", "original"]
@@ -81,7 +84,11 @@ def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str |
         return Response(store.read_original(image_id), media_type=media_type, headers=headers)
     except ImageNotFound as error:
         return _refuse(404, "image_not_found", str(error))
+    except OriginalMissing as error:
+        _log.warning("The original of image %d is missing", image_id)
+        return _refuse(404, "original_missing", str(error))
     except ImageSearchError as error:
+        _log.warning("Image %d cannot be read: %s", image_id, error)
         return _refuse(503, "database_unavailable", str(error))
 
 

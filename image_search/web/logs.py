@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.api.errors import error_response
@@ -80,6 +81,8 @@ class RequestLogMiddleware:
 
         try:
             await self._app(scope, receive, note)
+        except ClientDisconnect:
+            _log.debug("%s: the client is gone", _describe(scope))
         except Exception:
             _log.exception("%s failed", _describe(scope))
             if not status:

@@ -24,7 +24,7 @@ class Server(uvicorn.Server):
     """Serves until Ctrl-C, SIGTERM or SIGHUP; run() then returns. on_start: called once when it can be reached."""
 
     def __init__(self, app: Any, on_start: Callable[[], None]) -> None:
-        connections = raise_file_limit()
+        connections = BoundedProtocol.max_connections = raise_file_limit()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -33,7 +33,6 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=2,
-                limit_concurrency=connections,
                 backlog=min(_MAX_BACKLOG, connections),
                 h11_max_incomplete_event_size=MAX_HEAD,
                 server_header=False,

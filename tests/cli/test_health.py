@@ -1,4 +1,4 @@
-"""--check finds what is amiss, says what to do about it, changes nothing and tells no secret."""
+"""--check finds problems, says what to do about each, changes nothing and reveals no secret."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path)
         file.unlink()
     findings = look_at(settings)
     assert list_faults(findings) == ["newest image"]
-    assert "Register the picture again" in findings["newest image"].remedy
+    assert "Register the image again" in findings["newest image"].remedy
 
 
 def test_a_damaged_file_is_a_fault_once(settings: Settings, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def answering(body: str) -> Iterator[int]:
     [
         ({}, True, "without a password"),
         ({"app_host": "0.0.0.0", "app_password": "Never_Shown_1"}, True, "behind a password"),
-        ({"app_host": "0.0.0.0", "app_insecure": True}, True, "APP_INSECURE=1: everybody"),
+        ({"app_host": "0.0.0.0", "app_insecure": True}, True, "APP_INSECURE=1: every client"),
         ({"app_host": "0.0.0.0"}, False, "Set APP_PASSWORD"),
     ],
 )
@@ -286,4 +286,4 @@ def test_findings_are_a_line_each_or_an_object_each(capsys: pytest.CaptureFixtur
     plain, *objects = said.out.splitlines()
     assert plain.split() == ["ok", "disk", "large"]
     assert [json.loads(line)["ok"] for line in objects] == [True, False]
-    assert "1 to look after" in said.err
+    assert "1 problems found" in said.err

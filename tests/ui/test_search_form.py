@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import dictionaries, sampled_from, text
 
 from image_search.records import SearchFilter
-from image_search.ui.search_form import PARAMETERS, SearchForm, from_query_string, to_query_string
+from image_search.ui.search_form import PARAMETERS, SearchForm, from_query_string, list_ignored, to_query_string
 
 
 def test_nothing_asked_is_no_condition_and_no_address() -> None:
@@ -44,6 +44,15 @@ def test_every_field_becomes_a_condition() -> None:
         ("2024", datetime(2024, 1, 1), datetime(2025, 1, 1)),
         ("2023-02-29", None, None),
         ("9999-12-31", datetime(9999, 12, 31), None),
+        ("2024年5月1日", datetime(2024, 5, 1), datetime(2024, 5, 2)),
+        ("2019年8月", datetime(2019, 8, 1), datetime(2019, 9, 1)),
+        ("2019年", datetime(2019, 1, 1), datetime(2020, 1, 1)),
+        ("２０１９－０８", datetime(2019, 8, 1), datetime(2019, 9, 1)),
+        ("２０２４年５月１日", datetime(2024, 5, 1), datetime(2024, 5, 2)),
+        ("20240501", datetime(2024, 5, 1), datetime(2024, 5, 2)),
+        ("2024/5/1", datetime(2024, 5, 1), datetime(2024, 5, 2)),
+        ("2024年13月", None, None),
+        ("202405011", None, None),
         ("yesterday", None, None),
         ("", None, None),
     ],
@@ -77,6 +86,21 @@ def test_every_parameter_is_a_field_and_every_field_a_parameter() -> None:
 @settings(deadline=None)
 @given(dictionaries(sampled_from(sorted(PARAMETERS)), text()))
 def test_any_address_is_read_without_harm(parameters: dict[str, str]) -> None:
+    assert set(list_ignored(parameters)) <= set(parameters)
     asked = from_query_string(parameters)
     assert 0 <= asked.image_weight <= 1
     assert isinstance(asked.filter, SearchFilter)
+
+
+def test_what_is_not_understood_is_named() -> None:
+    parameters = {
+        "from": "yesterday",
+        "to": "2024年5月",
+        "rating": "9",
+        "shape": "round",
+        "like": "x",
+        "q": "海",
+        "kind": "frame",
+    }
+    assert list_ignored(parameters) == ["like", "from", "shape", "rating"]
+    assert list_ignored({}) == []

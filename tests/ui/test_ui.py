@@ -208,6 +208,27 @@ def test_facets_are_counted_under_the_other_conditions(client: TestClient, searc
     assert facets["camera"] == []
     assert client.get("/ui/facets?camera=other").json()["camera"] == [{"value": "X100", "label": "X100", "count": 1}]
     assert client.get("/ui/facets").json()["prompt"][0] == {"value": "yes", "label": "あり", "count": 1}
+    assert client.get("/ui/facets").json()["kind"][0] == {"value": "image", "label": "画像", "count": 1}
+
+
+def test_stars_are_counted_as_at_least_and_folders_with_those_below(searcher: Searcher) -> None:
+    model_id = searcher.get_model().model_id
+    for number, path in enumerate(("/p/a/1.png", "/p/a/2.png", "/p/b/c/3.png")):
+        image = make_image(f"{number}.png", data=make_picture_bytes(COLOURS[number]), file_path=path)
+        found = searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))
+        searcher.store.set_edits(found[0], Edits(rating=number + 3))
+    facets = open_page(searcher).get("/ui/facets").json()
+    assert [(facet["value"], facet["count"]) for facet in facets["rating"]][:4] == [
+        ("5", 1),
+        ("4", 2),
+        ("3", 3),
+        ("2", 3),
+    ]
+    assert [(facet["value"], facet["count"]) for facet in facets["folder"]] == [("/p", 3), ("/p/a", 2), ("/p/b/c", 1)]
+
+
+def test_a_date_that_is_none_is_named_in_the_answer(client: TestClient) -> None:
+    assert client.get("/ui/results?from=someday&to=2024年5月").json()["ignored"] == ["from"]
 
 
 # --- one image --------------------------------------------------------------------------------------------------------

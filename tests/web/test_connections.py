@@ -16,19 +16,22 @@ from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from image_search.settings import ROOT
 from image_search.web import connections
-from image_search.web.connections import raise_file_limit
+from image_search.web.connections import BoundedProtocol, raise_file_limit
 from image_search.web.server import Server
 from tests.fakes.browsing import find_free_port
 
 
 async def answer(request: Request) -> Response:
-    return PlainTextResponse(str(len(await request.body())))
+    try:
+        return PlainTextResponse(str(len(await request.body())))
+    except ClientDisconnect:
+        return Response()
 
 
 @pytest.fixture
@@ -38,6 +41,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(connections, "BODY_SECONDS", 1.0)
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
     started = threading.Event()
+    monkeypatch.setattr(BoundedProtocol, "max_connections", 20)
     server = Server(Starlette(routes=[Route("/", answer, methods=["GET", "POST"])]), started.set)
     monkeypatch.setattr(server, "capture_signals", nullcontext)
     with socket.create_server(("127.0.0.1", 0)) as listener:

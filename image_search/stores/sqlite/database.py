@@ -31,6 +31,8 @@ class Connections:
         self._lock = threading.Lock()
         self._prepared = False
         self._closed = False
+        self._file: tuple[int, int] | None = None  # which file was opened under this name
+        self._abandoned: list[sqlite3.Connection] = []
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -48,6 +50,9 @@ class Connections:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            if self._is_replaced():
+                self._abandoned += idle
+                return
         for connection in idle:
             connection.close()
 
@@ -74,12 +79,36 @@ class Connections:
         with self._lock:
             if self._closed:
                 raise StoreError(f"{self.path} was closed by this program.")
+            self._check_file()
             if self._idle:
                 return self._idle.pop()
         return self._connect()
 
+    def _check_file(self) -> None:
+        """Raises StoreError when another file has taken the place of the one that was opened, or none is there.
+
+        Its connections are abandoned, not closed: closing the last one writes to the journal of the new file.
+        """
+        found = _identify(self.path)
+        if self._file is None or found == self._file:
+            return
+        if found is None:
+            raise StoreUnavailable(f"The file {self.path} is not there any more. Put it back, or correct DATABASE_URL.")
+        self._abandoned += self._idle
+        self._idle = []
+        raise StoreError(
+            f"{self.path} was replaced while this program used it. Nothing more is written; start the program again "
+            "(python -m image_search restore puts a backup in place)."
+        )
+
+    def _is_replaced(self) -> bool:
+        return self._file is not None and _identify(self.path) not in (self._file, None)
+
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
+            if self._is_replaced():
+                self._abandoned.append(connection)
+                return
             if not self._closed and len(self._idle) < _IDLE_CONNECTIONS and not connection.in_transaction:
                 self._idle.append(connection)
                 return
@@ -106,6 +135,8 @@ class Connections:
                 if prepare_database(connection, str(self.path)) < SCHEMA_VERSION:
                     migrate(self.path, BUSY_SECONDS)
                 self._prepared = True
+            if self._file is None:
+                self._file = _identify(self.path)
         except BaseException:
             connection.close()
             raise
@@ -135,6 +166,14 @@ class Connections:
             ) from error
         if not folder.is_dir():
             raise StoreUnavailable(f"The folder {folder} is not there. Make it, or correct DATABASE_URL.")
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def explain_error(error: sqlite3.Error, path: Path) -> StoreError:

@@ -21,6 +21,11 @@ export function compose(query, changes = {}) {
   return text ? `?${text}` : location.pathname;
 }
 
+// The address of images similar to one, under the conditions there are.
+export function composeSimilar(id) {
+  return compose(read().query, { q: null, picture: null, weight: null, order: null, like: id });
+}
+
 let listener = () => {};
 
 export function onChange(call) {

@@ -1,7 +1,8 @@
 // Starts the page. The address is the state: whatever changes it, follow() makes the page show it.
-import { compose, onChange, push, read } from './address.js';
+import { compose, composeSimilar, onChange, push, read } from './address.js';
 import { getJson } from './api.js';
 import * as bar from './bar.js';
+import * as chips from './chips.js';
 import * as filters from './filters.js';
 import * as grid from './grid.js';
 import { say } from './i18n.js';
@@ -23,6 +24,7 @@ async function follow(how) {
     get('order').value = new URLSearchParams(query).get('order') ?? '';
     bar.fill({ isOpening: how === 'start' });
     filters.fill();
+    chips.show();
     if (how === 'push') scrollTo(0, 0);
     viewer.follow(null);
     await grid.load(query, kept);
@@ -40,6 +42,7 @@ function showTab(tab) {
   document.body.dataset.tab = tab;
   get('search-page').hidden = tab !== 'search';
   get('library-page').hidden = tab !== 'library';
+  library.follow(tab === 'library');
   for (const link of document.querySelectorAll('#tabs a')) {
     if (link.dataset.tab === tab) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
@@ -59,6 +62,7 @@ function showAnswer(answer) {
   if (answer.message) showMessage(answer.message);
   else if (isPoor) showMessage({ kind: 'notice', title: say('no_match'), hint: say('no_match_hint') });
   else get('message').replaceChildren();
+  chips.show(answer.ignored);
   setTitle(answer);
   filters.count();
 }
@@ -143,18 +147,20 @@ document.addEventListener('click', (event) => {
   const link = event.target.closest('a[href^="?"]');
   if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
+  const like = link.dataset.like;
+  if (like) return push(composeSimilar(like));
   grid.keepPlace();
   const isViewer = read(link.getAttribute('href')).image !== null;
   const address = link.getAttribute('href') === '?' ? location.pathname : link.getAttribute('href');
-  push(address, isViewer ? { ...history.state, viewer: true } : {});
+  return push(address, isViewer ? { ...history.state, viewer: true } : {});
 });
 document.addEventListener('click', (event) => {
   const cell = event.target.closest('.similar') && event.target.closest('li');
-  if (cell) push(compose('', { like: cell.dataset.id }));
+  if (cell) push(composeSimilar(cell.dataset.id));
 });
 document.addEventListener('keydown', (event) => {
   const tile = event.target.closest?.('#grid .tile');
-  if (tile && event.key === 's' && !event.ctrlKey && !event.metaKey && !event.altKey) push(compose('', { like: tile.dataset.id }));
+  if (tile && event.key === 's' && !event.ctrlKey && !event.metaKey && !event.altKey) push(composeSimilar(tile.dataset.id));
 });
 get('more').addEventListener('click', () => grid.loadMore());
 get('order').addEventListener('change', ({ target }) => push(compose(read().query, { order: target.value })));

@@ -1,33 +1,352 @@
-// The library page.
-import { postJson } from './api.js';
+// The library tab: folders, jobs, the trash, models, and the groups of duplicates above them.
+import { getJson, postJson } from './api.js';
 import { say } from './i18n.js';
 import { showToast } from './toasts.js';
 
+const get = (id) => document.getElementById(id);
+const page = get('library-page');
+const POLL = 1000; // milliseconds between two looks at the jobs
+const TRASH_PAGE = 48;
+
+let changed = () => {};
+let isShown = false;
+let isPolling = false;
+let running = new Set();
+
 // onChange: called when images came into the library or left it.
 export function start(onChange) {
-  document.addEventListener('page:added', onChange);
+  changed = onChange;
+  document.addEventListener('page:added', () => (onChange(), isShown && load()));
+  startDuplicates();
+  startFolders();
+  get('job-list').addEventListener('click', onJobClick);
+  get('trash-list').addEventListener('click', onTrashClick);
+  get('empty-trash').addEventListener('click', emptyTrash);
+  get('more-trash').addEventListener('click', () => attempt(() => loadTrash(get('trash-list').children.length)));
+  get('model-list').addEventListener('click', onModelClick);
+}
+
+// Shows the tab as it is now, or stops looking after it.
+export function follow(shown) {
+  const isNew = shown && !isShown;
+  isShown = shown;
+  if (isNew) load();
+}
+
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    showToast(error.title || say('offline'));
+    return null;
+  }
+}
+
+function clone(template) {
+  const node = get(template).content.firstElementChild.cloneNode(true);
+  return [node, (selector) => node.querySelector(selector)];
+}
+
+async function load() {
+  const found = await attempt(() => getJson('ui/library'));
+  if (!found) return;
+  get('library-begin').hidden = !found.is_new;
+  for (const node of page.querySelectorAll('.with-samples')) node.hidden = !found.samples;
+  for (const button of page.querySelectorAll('.add-folder')) button.disabled = !found.can_add;
+  page.querySelector('.folders-closed').hidden = found.can_add;
+  showFolders(found.folders);
+  showModels(found.models);
+  get('trash-note').textContent = found.trash_note;
+  showJobs(found.jobs);
+  await attempt(() => loadTrash(0));
+}
+
+// --- folders ----------------------------------------------------------------------------------------------------------
+
+function startFolders() {
+  const form = get('folder-form');
+  const field = get('folder-path');
+  for (const button of page.querySelectorAll('.add-folder')) button.addEventListener('click', () => openForm(true));
+  form.querySelector('.cancel').addEventListener('click', () => openForm(false));
+  form.querySelector('.browse').addEventListener('click', () => browse(field.dataset.path ?? ''));
+  field.addEventListener('input', () => delete field.dataset.path);
+  get('folder-browser').addEventListener('click', ({ target }) => {
+    const button = target.closest('button');
+    if (button) browse(button.dataset.path);
+  });
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault();
+    get('folder-error').textContent = '';
+    try {
+      await postJson('ui/library/folders', { path: field.dataset.path ?? field.value });
+    } catch (error) {
+      get('folder-error').textContent = error.title || say('offline');
+      field.focus();
+      return;
+    }
+    showToast(say('folder_added'));
+    openForm(false);
+    load();
+  });
+  get('folder-list').addEventListener('click', onFolderClick);
+  page.querySelector('.choose-pictures').addEventListener('click', () => {
+    const input = document.querySelector('#add input[type=file]');
+    if (input) input.click();
+    else document.querySelector('#add button')?.click();
+  });
+  page.querySelector('.remove-samples').addEventListener('click', async () => {
+    const removed = await attempt(() => postJson('ui/library/samples/remove', {}));
+    if (!removed) return;
+    showToast(say('samples_removed', removed));
+    changed();
+    load();
+  });
+}
+
+function openForm(isOpen) {
+  get('folder-form').hidden = !isOpen;
+  get('folder-form').reset();
+  delete get('folder-path').dataset.path;
+  get('folder-error').textContent = '';
+  get('folder-browser').hidden = true;
+  const opener = page.querySelector('header .add-folder');
+  opener.setAttribute('aria-expanded', isOpen);
+  if (isOpen) get('folder-path').focus();
+  else opener.focus();
+}
+
+async function browse(path) {
+  const place = get('folder-browser');
+  get('folder-error').textContent = '';
+  let found;
+  try {
+    found = await getJson(`ui/library/browse?${new URLSearchParams({ path })}`);
+  } catch (error) {
+    get('folder-error').textContent = error.title || say('offline');
+    return;
+  }
+  place.hidden = false;
+  get('folder-form').querySelector('.browse').setAttribute('aria-expanded', 'true');
+  // The stored path and the name differ where a name is not UTF-8.
+  Object.assign(get('folder-path'), { value: found.name }).dataset.path = found.path;
+  place.querySelector('.where').textContent = found.name;
+  place.querySelector('.none').hidden = found.folders.length > 0;
+  const up = found.parent === null ? [] : [{ path: found.parent, name: `↑ ${say('browse_up')}` }];
+  place.querySelector('ul').replaceChildren(
+    ...[...up, ...found.folders].map((folder) => {
+      const button = Object.assign(document.createElement('button'), { type: 'button', textContent: folder.name });
+      button.dataset.path = folder.path;
+      const item = document.createElement('li');
+      item.append(button);
+      return item;
+    }),
+  );
+  place.querySelector('button')?.focus();
+}
+
+function showFolders(folders) {
+  page.querySelector('.no-folders').hidden = folders.length > 0;
+  get('folder-list').replaceChildren(
+    ...folders.map((folder) => {
+      const [node, find] = clone('folder-template');
+      node.dataset.path = folder.path;
+      node.classList.toggle('is-missing', folder.is_missing);
+      find('.name').textContent = folder.name;
+      const facts = [say('folder_count', folder)];
+      if (folder.is_missing) facts.push(say('folder_missing'));
+      else if (!folder.can_scan) facts.push(say('folder_out_of_reach'));
+      find('.facts').textContent = facts.join(' · ');
+      find('.show').href = `?${new URLSearchParams({ folder: folder.path })}`;
+      find('.show').hidden = !folder.count;
+      find('.scan').disabled = !folder.can_scan || folder.is_missing;
+      return node;
+    }),
+  );
+}
+
+async function onFolderClick({ target }) {
+  const path = target.closest('li')?.dataset.path;
+  if (target.closest('.scan') && (await attempt(() => postJson('ui/library/folders/scan', { path })))) load();
+  if (target.closest('.remove')) {
+    const removed = await attempt(() => postJson('ui/library/folders/remove', { path }));
+    if (!removed) return;
+    showToast(say('folder_removed', removed));
+    await load();
+    get('folders-title').focus();
+  }
+}
+
+// --- jobs -------------------------------------------------------------------------------------------------------------
+
+function showJobs(jobs) {
+  page.querySelector('.no-jobs').hidden = jobs.length > 0;
+  const list = get('job-list');
+  const known = new Map([...list.children].map((node) => [node.dataset.id, node]));
+  const nodes = jobs.map((job) => showJob(job, known.get(String(job.id))));
+  // Nodes that stay in place keep focus and open lists.
+  if (nodes.length !== list.children.length || nodes.some((node, place) => node !== list.children[place])) {
+    list.replaceChildren(...nodes);
+  }
+  const now = new Set(jobs.filter(isRunning).map(({ id }) => id));
+  const hasEnded = [...running].some((id) => !now.has(id));
+  running = now;
+  if (hasEnded) (changed(), load());
+  else if (now.size && !isPolling) poll();
+}
+
+const isRunning = ({ state }) => state === 'running' || state === 'waiting';
+
+async function poll() {
+  isPolling = true;
+  await new Promise((resolve) => setTimeout(resolve, POLL));
+  const found = await getJson('ui/library/jobs').catch(() => null);
+  isPolling = false;
+  if (found) showJobs(found.jobs);
+  else if (isShown) poll(); // the program is away, and may come back
+}
+
+function showJob(job, known) {
+  const [made, findMade] = known ? [known, (selector) => known.querySelector(selector)] : clone('job-template');
+  made.dataset.id = job.id;
+  made.dataset.state = job.state;
+  findMade('.name').textContent = job.title;
+  findMade('.state').textContent = job.state_text;
+  findMade('.facts').textContent = job.facts.join(' · ');
+  const bar = findMade('progress');
+  bar.hidden = job.state !== 'running';
+  bar.setAttribute('aria-label', job.title);
+  if (job.total) Object.assign(bar, { max: job.total, value: job.done });
+  else bar.removeAttribute('value');
+  const error = findMade('.error');
+  error.hidden = !job.error;
+  error.textContent = job.error;
+  const details = findMade('details');
+  details.hidden = !job.failed;
+  findMade('summary').textContent = job.failed_text;
+  const list = findMade('details ul');
+  for (const sentence of job.failures.slice(list.children.length)) {
+    list.append(Object.assign(document.createElement('li'), { textContent: sentence }));
+  }
+  findMade('.stop').hidden = !isRunning(job);
+  return made;
+}
+
+async function onJobClick({ target }) {
+  const button = target.closest('.stop');
+  if (!button) return;
+  button.disabled = true;
+  button.textContent = say('job_stopping');
+  const { id } = button.closest('li').dataset;
+  const done = await attempt(() => postJson(`ui/library/jobs/${id}/cancel`, {}));
+  if (!done) Object.assign(button, { disabled: false, textContent: say('job_stop') });
+}
+
+// --- trash ------------------------------------------------------------------------------------------------------------
+
+async function loadTrash(offset) {
+  const limit = offset ? TRASH_PAGE : Math.max(TRASH_PAGE, get('trash-list').children.length);
+  const { tiles, total } = await getJson(`ui/library/trash?offset=${offset}&limit=${Math.min(limit, 200)}`);
+  if (!offset) get('trash-list').replaceChildren();
+  for (const tile of tiles) {
+    const [node, find] = clone('trash-template');
+    Object.assign(node.dataset, { id: tile.id, name: tile.name });
+    find('img').src = `images/${tile.id}/preview?v=${tile.version}&small=1`;
+    find('img').alt = tile.alt;
+    find('.name').textContent = tile.name;
+    find('.name').title = tile.name;
+    find('.restore').setAttribute('aria-label', `${say('restore')}: ${tile.name}`);
+    find('.erase').setAttribute('aria-label', `${say('delete_forever')}: ${tile.name}`);
+    get('trash-list').append(node);
+  }
+  get('trash-count').textContent = total ? say('folder_count', { count: total }) : '';
+  get('trash-count').dataset.total = total;
+  get('empty-trash').hidden = !total;
+  page.querySelector('.no-trash').hidden = total > 0;
+  get('more-trash').hidden = get('trash-list').children.length >= total;
+}
+
+async function onTrashClick({ target }) {
+  const { id, name } = target.closest('li')?.dataset ?? {};
+  if (target.closest('.restore')) {
+    if (!(await attempt(() => postJson('ui/restore', { ids: [Number(id)] })))) return;
+    showToast(say('restored_name', { name }));
+    changed();
+  } else if (target.closest('.erase')) {
+    if (!(await confirm(say('delete_forever_question', { name }), say('delete_forever')))) return;
+    await erase([Number(id)]);
+  } else return;
+  await load();
+  get('trash-title').focus();
+}
+
+async function emptyTrash() {
+  const count = Number(get('trash-count').dataset.total);
+  if (!(await confirm(say('empty_trash_question', { count }), say('empty_trash')))) return;
+  await erase(null);
+  await load();
+  get('trash-title').focus();
+}
+
+async function erase(ids) {
+  const erased = await attempt(() => postJson('ui/library/trash/empty', { ids }));
+  if (erased) showToast(say('deleted_forever', erased));
+}
+
+function confirm(question, action) {
+  const dialog = get('confirm');
+  get('confirm-question').textContent = question;
+  dialog.querySelector('[value=yes]').textContent = action;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
+  });
+}
+
+// --- models -----------------------------------------------------------------------------------------------------------
+
+function showModels(models) {
+  page.querySelector('.no-models').hidden = models.length > 0;
+  get('model-list').replaceChildren(
+    ...models.map((model) => {
+      const [node, find] = clone('model-template');
+      Object.assign(node.dataset, { id: model.id, name: model.name });
+      find('.name').textContent = model.name;
+      find('.facts').textContent = `${model.version} · ${model.facts}`;
+      find('.current').hidden = !model.current;
+      find('.use').hidden = model.current;
+      find('.use').setAttribute('aria-label', `${say('model_use')}: ${model.name}`);
+      return node;
+    }),
+  );
+}
+
+async function onModelClick({ target }) {
+  if (!target.closest('.use')) return;
+  const { id, name } = target.closest('li').dataset;
+  if (!(await attempt(() => postJson(`ui/library/models/${id}/use`, {})))) return;
+  showToast(say('model_used', { name }));
+  load();
+}
+
+// --- duplicates -------------------------------------------------------------------------------------------------------
+
+function startDuplicates() {
   document.addEventListener('submit', async (event) => {
     const form = event.target.closest('.duplicates');
     if (!form) return;
     event.preventDefault();
     const marked = [...form.querySelectorAll('[name=image]:checked')];
     if (!marked.length) return;
-    try {
-      await postJson('ui/trash', { ids: marked.map(({ value }) => Number(value)) });
-      for (const box of marked) box.closest('li').remove();
-      onChange();
-    } catch (error) {
-      showToast(error.title || say('offline'));
-    }
+    if (!(await attempt(() => postJson('ui/trash', { ids: marked.map(({ value }) => Number(value)) })))) return;
+    for (const box of marked) box.closest('li').remove();
+    changed();
+    load();
   });
   document.addEventListener('click', async ({ target }) => {
     const group = target.closest('.duplicates .keep')?.closest('fieldset');
     if (!group) return;
-    try {
-      await postJson('ui/duplicates/keep', { ids: [...group.querySelectorAll('[name=image]')].map(({ value }) => Number(value)) });
-      group.remove();
-    } catch (error) {
-      showToast(error.title || say('offline'));
-    }
+    const ids = [...group.querySelectorAll('[name=image]')].map(({ value }) => Number(value));
+    if (await attempt(() => postJson('ui/duplicates/keep', { ids }))) group.remove();
   });
 }

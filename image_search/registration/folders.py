@@ -1,0 +1,139 @@
+"""Folders of a library: a list kept with it, chosen below the roots that a visitor may reach, and scanned as a job."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_search.encoders.base import Encoder
+from image_search.errors import ImageSearchError
+from image_search.images import make_printable
+from image_search.registration.files import find_files
+from image_search.registration.jobs import JobControl, Work
+from image_search.registration.reader import ImageReader
+from image_search.registration.registrar import Registrar, RegistrationReport
+from image_search.stores.base import ImageStore
+from image_search.stores.text import decode_path, encode_path
+
+_SETTING = "folders/"
+_MAX_LISTED = 1000  # folders of one folder; a path can always be typed
+
+
+class FolderRefused(ImageSearchError):
+    """The folder is not below a root that the visitor may reach."""
+
+
+class FolderNotFound(ImageSearchError):
+    """There is no such folder below the roots."""
+
+
+@dataclass(frozen=True)
+class FolderRoots:
+    """Folders below which a visitor may choose. named: those of LIBRARY_ROOTS.
+
+    home: takes their place when none is named, for a visitor at this computer itself; None where others may come in.
+    """
+
+    named: tuple[Path, ...] = ()
+    home: Path | None = None
+
+    def find(self, is_forwarded: bool) -> tuple[Path, ...]:
+        """The roots of a request. is_forwarded: it came through a proxy, so it may be from anywhere."""
+        if self.named or self.home is None or is_forwarded:
+            return self.named
+        return (self.home.resolve(),)
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """Folders inside a folder, as (stored path, name). path: "" above several roots; parent: None at the top."""
+
+    path: str
+    parent: str | None
+    folders: tuple[tuple[str, str], ...]
+
+
+def find_folder(stored: str, roots: Sequence[Path]) -> str:
+    """The real path of a folder below the roots, from a path as encode_path writes it.
+
+    Raises FolderRefused or FolderNotFound. A path elsewhere is refused in the same words whether it exists or not.
+    """
+    if not roots:
+        raise FolderRefused("No folder can be added from here. Name the folders that may be in LIBRARY_ROOTS.")
+    try:
+        path = Path(decode_path(stored.strip()))
+        place = path.resolve()
+    except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
+        path = place = Path()
+    if not path.is_absolute() or not any(place.is_relative_to(root) for root in roots):
+        raise FolderRefused("The folder is not below one of LIBRARY_ROOTS. Give its whole path.")
+    if not os.path.isdir(place):  # Path.is_dir raises for a name that is too long
+        raise FolderNotFound(f"There is no folder {make_printable(str(place))}. Check its name.")
+    return str(place)
+
+
+def browse_folders(stored: str, roots: Sequence[Path]) -> Browsed:
+    """The folders inside a folder, or the roots for "". Raises FolderRefused or FolderNotFound."""
+    if not stored and len(roots) > 1:
+        return Browsed("", None, tuple((encode_path(str(root)), make_printable(str(root))) for root in roots))
+    top = find_folder(stored or (encode_path(str(roots[0])) if roots else ""), roots)
+    try:
+        with os.scandir(top) as entries:
+            below = sorted((entry.name, entry.path) for entry in entries if _is_shown(entry))
+    except OSError as error:
+        raise FolderNotFound(f"{make_printable(top)} cannot be read ({error.strerror}).") from error
+    is_root = any(Path(top) == root for root in roots)
+    parent = (None if len(roots) == 1 else "") if is_root else encode_path(os.path.dirname(top))
+    folders = tuple((encode_path(path), make_printable(name)) for name, path in below[:_MAX_LISTED])
+    return Browsed(encode_path(top), parent, folders)
+
+
+def _is_shown(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def list_folders(store: ImageStore) -> list[str]:
+    """Real paths of the library's folders, by name. Raises StoreError."""
+    return sorted(decode_path(stored) for stored in store.list_settings(_SETTING).values())
+
+
+def add_folder(store: ImageStore, folder: str) -> None:
+    """Keep a folder with the library. Raises StoreError."""
+    store.set_setting(_name_setting(folder), encode_path(folder))
+
+
+def forget_folder(store: ImageStore, folder: str) -> None:
+    """Take a folder off the list; its images stay. Raises StoreError."""
+    store.set_setting(_name_setting(folder), None)
+
+
+def _name_setting(folder: str) -> str:
+    return _SETTING + hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+
+
+def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: ImageReader) -> Work:
+    """The work of a job that registers a folder. find_encoder: the encoder that searches use just now."""
+
+    def scan(stored: str, control: JobControl) -> None:
+        def tell(report: RegistrationReport) -> None:
+            counts = {name: getattr(report, name) for name in ("registered", "known", "moved", "updated", "deleted")}
+            control.report(report.done, report.total, counts, report.failures)
+
+        encoder = find_encoder()
+        registrar = Registrar(
+            store,
+            encoder,
+            batch_size=lambda: int(getattr(encoder, "batch_size", 8)),
+            reader=reader,
+            on_progress=tell,
+            stop=control.stop,
+        )
+        tell(registrar.register(find_files([decode_path(stored)])))
+
+    return scan

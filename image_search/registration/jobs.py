@@ -1,0 +1,290 @@
+"""Jobs of the server: long work that goes on without the page, one after the other, and survives a restart.
+
+The jobs of all libraries lie in one small SQLite file; each library sees its own. A job that was running when the
+program ended is started again, so the work of a job must be safe to repeat.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from image_search.errors import ImageSearchError, StoreError
+
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+MAX_FAILURES = 200  # kept of one job; all of them are counted
+KEPT_JOBS = 20  # that are over
+_RATE_WINDOW = 15.0  # seconds
+_PAUSE = 5.0  # seconds until the file of jobs is tried again
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    library TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    state TEXT NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0,
+    total INTEGER NOT NULL DEFAULT 0,
+    counts TEXT NOT NULL DEFAULT '{}',
+    failed INTEGER NOT NULL DEFAULT 0,
+    failures TEXT NOT NULL DEFAULT '[]',
+    error TEXT NOT NULL DEFAULT ''
+)
+"""
+_COLUMNS = "job_id, kind, target, state, done, total, counts, failed, failures, error"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job and how far it is. failures: the first MAX_FAILURES sentences of failed; error: why a job failed.
+
+    rate: items a second, seconds_left: until it is done; None while they are not known, and when it is over.
+    """
+
+    job_id: int
+    kind: str
+    target: str
+    state: JobState = "waiting"
+    done: int = 0
+    total: int = 0
+    counts: Mapping[str, int] | None = None
+    failed: int = 0
+    failures: tuple[str, ...] = ()
+    error: str = ""
+    rate: float | None = None
+    seconds_left: float | None = None
+
+
+class JobControl:
+    """What the work of a job is given. stop: set when the job is to end early, between two batches."""
+
+    def __init__(self, job: Job) -> None:
+        self.stop = threading.Event()
+        self.job = replace(job, state="running")
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def report(self, done: int, total: int, counts: Mapping[str, int], failures: list[str]) -> None:
+        """Tell how far it is. failures: all sentences so far."""
+        now = time.monotonic()
+        self._looks.append((now, done))
+        while len(self._looks) > 2 and now - self._looks[0][0] > _RATE_WINDOW:
+            self._looks.popleft()
+        then, before = self._looks[0]
+        rate = (done - before) / (now - then) if now - then > 1 and done > before else None
+        self.job = replace(
+            self.job,
+            done=done,
+            total=total,
+            counts=dict(counts),
+            failed=len(failures),
+            failures=self.job.failures + tuple(failures[len(self.job.failures) : MAX_FAILURES]),
+            rate=rate,
+            seconds_left=max(total - done, 0) / rate if rate else None,
+        )
+
+
+Work = Callable[[str, JobControl], None]  # target, control; may raise ImageSearchError
+
+
+class JobQueue:
+    """The jobs of one library. Safe to use from several threads."""
+
+    def __init__(self, path: Path, library: str, works: Mapping[str, Work]) -> None:
+        """path: the SQLite file; made when it is first needed. library: names the library. works: by kind of job."""
+        self._path = path
+        self._library = library
+        self._works = works
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._is_closing = False
+        self._running: JobControl | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take up what an earlier run of the program left, in a thread of its own. A second call does nothing."""
+        with self._lock:
+            if self._thread is not None or self._is_closing:
+                return
+            self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End after the batch in hand, or after so many seconds; what is running is taken up at the next start."""
+        with self._lock:
+            self._is_closing = True
+            if self._running:
+                self._running.stop.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout)
+
+    def add(self, kind: str, target: str) -> Job:
+        """Queue a job, or give the one that is waiting or running already. Raises StoreError."""
+        if kind not in self._works:
+            raise StoreError(f"There is no job of the kind {kind}.")
+        self.start()
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            found = connection.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE library = ? AND kind = ? AND target = ? "
+                "AND state IN ('waiting', 'running')",
+                (self._library, kind, target),
+            ).fetchone()
+            if found:
+                return _read_row(found)
+            cursor = connection.execute(
+                "INSERT INTO jobs (library, kind, target, state) VALUES (?, ?, ?, 'waiting')",
+                (self._library, kind, target),
+            )
+            job = Job(int(cursor.lastrowid or 0), kind, target)
+        self._wake.set()
+        return job
+
+    def cancel(self, job_id: int) -> bool:
+        """End a job early. Whether it was waiting or running. Raises StoreError."""
+        with self._lock:
+            if self._running and self._running.job.job_id == job_id:
+                self._running.stop.set()
+                return True
+        with self._open() as connection:
+            cursor = connection.execute(
+                "UPDATE jobs SET state = 'cancelled' WHERE library = ? AND job_id = ? AND state = 'waiting'",
+                (self._library, job_id),
+            )
+            return cursor.rowcount > 0
+
+    def list_jobs(self) -> list[Job]:
+        """What is running, what waits, and the last that are over; the newest first. Raises StoreError."""
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE library = ? ORDER BY job_id DESC", (self._library,)
+            ).fetchall()
+        control = self._running
+        jobs = [_read_row(row) for row in rows]
+        return [control.job if control and control.job.job_id == job.job_id else job for job in jobs]
+
+    def _work(self) -> None:
+        is_first = True
+        while not self._is_closing:
+            self._wake.clear()
+            try:
+                if is_first and self._path.exists():
+                    with self._open() as connection:
+                        connection.execute(
+                            "UPDATE jobs SET state = 'waiting' WHERE library = ? AND state = 'running'",
+                            (self._library,),
+                        )
+                is_first = False
+                job = self._take()
+                if job:
+                    self._run(job)
+                    continue
+            except StoreError:  # the file of jobs is away; the page is told so by its own requests
+                self._wake.wait(_PAUSE)
+                continue
+            self._wake.wait()
+
+    def _take(self) -> Job | None:
+        if not self._path.exists():
+            return None
+        with self._open() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE library = ? AND state = 'waiting' ORDER BY job_id LIMIT 1",
+                (self._library,),
+            ).fetchone()
+            if row is None:
+                return None
+            job = _read_row(row)
+            # Cancelled between the two statements, it is left alone.
+            taken = connection.execute(
+                "UPDATE jobs SET state = 'running' WHERE job_id = ? AND state = 'waiting'", (job.job_id,)
+            )
+            return job if taken.rowcount else None
+
+    def _run(self, job: Job) -> None:
+        control = JobControl(job)
+        with self._lock:
+            self._running = control
+            if self._is_closing:
+                control.stop.set()
+        error = ""
+        try:
+            self._works[job.kind](job.target, control)
+        except ImageSearchError as failure:
+            error = str(failure)
+        except Exception as failure:  # a mistake of the program must not end every job after it
+            error = f"The program made a mistake ({type(failure).__name__}: {failure})."
+        state: JobState = "failed" if error else "cancelled" if control.stop.is_set() else "done"
+        try:
+            if not self._is_closing or state == "done":
+                self._save(replace(control.job, state=state, error=error))
+        finally:
+            with self._lock:
+                self._running = None
+
+    def _save(self, job: Job) -> None:
+        with self._open() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = ?, done = ?, total = ?, counts = ?, failed = ?, failures = ?, error = ? "
+                "WHERE job_id = ?",
+                (
+                    job.state,
+                    job.done,
+                    job.total,
+                    json.dumps(job.counts or {}),
+                    job.failed,
+                    json.dumps(job.failures),
+                    job.error,
+                    job.job_id,
+                ),
+            )
+            connection.execute(
+                "DELETE FROM jobs WHERE library = ? AND state NOT IN ('waiting', 'running') AND job_id NOT IN "
+                "(SELECT job_id FROM jobs WHERE library = ? AND state NOT IN ('waiting', 'running') "
+                "ORDER BY job_id DESC LIMIT ?)",
+                (self._library, self._library, KEPT_JOBS),
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction of its own. Raises StoreError."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
+                connection.execute(_SCHEMA)
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"The list of jobs {self._path} cannot be used ({error}). Check its folder and the free disk."
+            ) from error
+
+
+def _read_row(row: tuple[object, ...]) -> Job:
+    job_id, kind, target, state, done, total, counts, failed, failures, error = row
+    read_counts, read_failures = {}, ()
+    with suppress(ValueError):
+        read_counts, read_failures = json.loads(str(counts)), tuple(json.loads(str(failures)))
+    return Job(
+        job_id,  # type: ignore[arg-type]  # the columns' types
+        str(kind),
+        str(target),
+        state,  # type: ignore[arg-type]
+        done,  # type: ignore[arg-type]
+        total,  # type: ignore[arg-type]
+        read_counts,
+        failed,  # type: ignore[arg-type]
+        read_failures,
+        str(error),
+    )

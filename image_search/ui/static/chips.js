@@ -1,0 +1,95 @@
+// The conditions of the address above the grid, each with a cross that takes it out.
+import { root } from './api.js';
+import { compose, push, read } from './address.js';
+import { say } from './i18n.js';
+
+const list = document.getElementById('chips');
+let shown = '';
+const yesOrNo = { yes: 'has_prompt', no: 'has_no_prompt' };
+const named = {
+  shape: { landscape: 'landscape', portrait: 'portrait', square: 'square' },
+  prompt: yesOrNo,
+  text: yesOrNo,
+  kind: { image: 'kind_image', frame: 'kind_frame' },
+};
+// Parameter: key of its name, in the order of the chips.
+const labels = {
+  not: 'excluded_label',
+  from: 'since',
+  to: 'until',
+  shape: 'orientation',
+  type: 'file_type',
+  camera: 'camera',
+  lens: 'lens',
+  keyword: 'keyword',
+  model: 'generation_model',
+  lora: 'lora',
+  generator: 'generator',
+  prompt: 'prompt',
+  text: 'has_recognized_text',
+  kind: 'kind',
+  pixels: 'min_pixels',
+  rating: 'min_rating',
+  folder: 'folder',
+};
+
+// ignored: parameters that were not understood.
+export function show(ignored = []) {
+  const { parameters, query } = read();
+  // Drawing the same again would take the focus away.
+  const key = JSON.stringify([query, ignored]);
+  if (key === shown) return;
+  shown = key;
+  const chips = [];
+  const add = (names, text, options = {}) => chips.push(makeChip(query, names, text, options));
+  const like = parameters.get('like');
+  const picture = parameters.get('picture');
+  if (like) add(['like'], say('similar_to_picture'), { image: `images/${encodeURIComponent(like)}/preview?small=1` });
+  else if (picture) add(['picture'], say('image_label'), { image: `ui/query-images/${encodeURIComponent(picture)}` });
+  const left = parameters.get('notpicture');
+  if (left) add(['notpicture'], say('excluded_picture'), { image: `ui/query-images/${encodeURIComponent(left)}` });
+  for (const [name, key] of Object.entries(labels)) {
+    const value = parameters.get(name);
+    if (!value) continue;
+    const isDate = name === 'from' || name === 'to';
+    const label = isDate ? `${say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at')} ${say(key)}` : say(key);
+    // A meaning of dates without a date is no condition.
+    const isLastDate = isDate && !parameters.get(name === 'from' ? 'to' : 'from');
+    add(isLastDate ? [name, 'date'] : [name], `${label}: ${sayValue(name, value)}`, { isIgnored: ignored.includes(name) });
+  }
+  if (parameters.get('film')) add(['film'], say('film'));
+  const hadFocus = list.contains(document.activeElement);
+  list.replaceChildren(...chips);
+  list.hidden = !chips.length;
+  if (hadFocus) focusFirst();
+  const texts = ignored.map((name) =>
+    say(name === 'from' || name === 'to' ? 'not_a_date' : 'not_understood', { text: parameters.get(name) ?? '' }),
+  );
+  document.getElementById('ignored').textContent = texts.join(' ');
+}
+
+function focusFirst() {
+  (list.querySelector('button') ?? document.getElementById('heading')).focus();
+}
+
+function sayValue(name, value) {
+  if (named[name]?.[value]) return say(named[name][value]);
+  if (name === 'pixels' && Number(value)) return `${Number(value) / 1e6} MP`;
+  if (name === 'rating' && Number(value) >= 1 && Number(value) <= 5) return '★'.repeat(Number(value));
+  return value;
+}
+
+function makeChip(query, names, text, { image = '', isIgnored = false }) {
+  const chip = document.createElement('li');
+  chip.className = isIgnored ? 'chip ignored' : 'chip';
+  if (image) chip.append(Object.assign(document.createElement('img'), { src: new URL(image, root).href, alt: '' }));
+  chip.append(Object.assign(document.createElement('span'), { textContent: text, title: text }));
+  const button = Object.assign(document.createElement('button'), { type: 'button', textContent: '×' });
+  button.setAttribute('aria-label', say('remove_condition', { text }));
+  button.addEventListener('click', () => {
+    push(compose(query, Object.fromEntries(names.map((name) => [name, null]))));
+    focusFirst();
+  });
+  chip.append(button);
+  return chip;
+}
