@@ -144,7 +144,8 @@ def watch_pages(browser: Browser, address: str) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: None if _is_local(request.url) else faults.append(request.url))
         page.goto(at + path)
-        page.locator(".tile, #results .message").first.wait_for(timeout=120_000)  # a search waits for the model
+        page.locator("#grid .tile, #message .message").first.wait_for(timeout=120_000)  # a search waits for the model
+        page.locator("#text textarea, #text input").wait_for()
         return page
 
     yield open_page
@@ -159,7 +160,7 @@ def _is_local(url: str) -> bool:
 
 def list_names(page: Page) -> list[str]:
     """File names of the pictures shown, in their order."""
-    return page.locator(".tile .name").all_inner_texts()
+    return page.locator("#grid .tile .name").all_text_contents()
 
 
 def search_words(page: Page, words: str) -> None:
@@ -167,7 +168,12 @@ def search_words(page: Page, words: str) -> None:
     box = page.locator("#text textarea, #text input")
     box.fill(words)
     box.press("Enter")
-    answered = page.locator(f'#summary h2[data-address^="{urlencode({"q": words})}"]')
+    wait_for_answer(page, urlencode({"q": words}))
+
+
+def wait_for_answer(page: Page, query: str) -> None:
+    """Wait until the answer to a question, as its address begins, is shown."""
+    answered = page.locator(f'body:not(.asking) #heading[data-address^="{query}"]')
     answered.wait_for(timeout=120_000)  # the first waits for the model
 
 
@@ -175,11 +181,11 @@ def search_words(page: Page, words: str) -> None:
 def hold_answers(page: Page) -> Iterator[None]:
     """Within it the page gets no answer to what it asks; all of them in the end."""
     held: list[Route] = []
-    page.route("**/gradio_api/run/**", lambda route: held.append(route))
+    page.route("**/ui/results*", lambda route: held.append(route))
     yield
     for route in held:
         route.continue_()
-    page.unroute("**/gradio_api/run/**")
+    page.unroute("**/ui/results*")
 
 
 def choose_picture(page: Page, files: str | Path | Sequence[Path]) -> None:

@@ -53,7 +53,13 @@ export async function follow(id) {
 function leave() {
   if (!swipe) return;
   isLeaving = true;
-  swipe.close();
+  close();
+}
+
+// PhotoSwipe ignores a close until it has opened.
+function close() {
+  if (swipe.opener.isOpen) swipe.close();
+  else swipe.on('openingAnimationEnd', () => swipe?.close());
 }
 
 function open(index) {
@@ -67,9 +73,7 @@ function open(index) {
     preload: [1, 2],
     wheelToZoom: true,
     returnFocus: false,
-    showHideAnimationType: isCalm ? 'none' : 'fade',
-    showAnimationDuration: 120,
-    hideAnimationDuration: 120,
+    showHideAnimationType: 'none', // keys work from the first moment
     zoomAnimationDuration: isCalm ? 0 : 200,
     // Small pictures are enlarged to twice their size at most; zooming in shows each pixel as one.
     initialZoomLevel: (level) => Math.min(2, fit(level)),
@@ -147,7 +151,6 @@ function sharpen(slide, isZoomed = false) {
 
 function dress(viewer) {
   const { element } = viewer;
-  element.setAttribute('aria-label', say('viewer_label'));
   element.setAttribute('aria-modal', 'true');
   element.append(panel.element, status);
   moveToasts(element);
@@ -155,6 +158,13 @@ function dress(viewer) {
     if (event.target.closest('.pswp__img')) viewer.currSlide?.toggleZoom?.(undefined, { x: event.clientX, y: event.clientY });
   });
   setPanel(isPanelOpen(), false);
+  name(tileAt(viewer.currIndex));
+}
+
+function name(tile) {
+  if (!tile) return;
+  status.textContent = `${swipe.currIndex + 1} / ${count().toLocaleString()}: ${tile.name}`;
+  swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
 function addButtons(viewer) {
@@ -223,8 +233,7 @@ function onStep() {
   if (!tile) return;
   const { query, image } = read();
   if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }));
-  status.textContent = `${swipe.currIndex + 1} / ${count().toLocaleString()}: ${tile.name}`;
-  swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
+  name(tile);
   panel.flush();
   clearTimeout(timer);
   const slide = swipe.currSlide;
@@ -272,7 +281,7 @@ async function trash() {
     return;
   }
   const index = lone ? -1 : removeTile(tile.id);
-  if (swipe && (lone || !grid.tiles.length)) swipe.close();
+  if (swipe && (lone || !grid.tiles.length)) close();
   else if (swipe) redraw(Math.min(index, count() - 1));
   showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index), seconds: 10 });
 }

@@ -1,0 +1,204 @@
+"""The endless grid in a real browser: what is loaded, what is kept, and where one finds oneself again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from image_search.encoders import open_encoder
+from image_search.records import ImageText
+from image_search.search.searcher import Searcher
+from image_search.settings import Settings
+from image_search.stores import open_store
+from tests.fakes import make_embeddings, make_image
+from tests.fakes.browsing import OpenPage, list_names, serve_page
+from tests.fakes.checkpoints import get_checkpoint
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    url = f"sqlite:///{folder}/library.db"
+    settings = Settings(database_url=url, embedding_model=str(get_checkpoint("clip")), device="cpu")
+    with open_store(settings) as store:
+        model = Searcher(store, open_encoder(settings)).get_model()
+        for number in range(COUNT):
+            taken_at = datetime(2024, 1 + number % 12, 1 + number % 28) if number % 5 else None
+            image = make_image(f"{number:03}.png", ImageText(taken_at=taken_at))
+            store.add_images(model.model_id, [image], make_embeddings(1, model.dimension, seed=number))
+    with serve_page(url) as address:
+        yield address
+
+
+def scroll_to_end(page: Page) -> None:
+    for _ in range(60):
+        page.mouse.wheel(0, 2500)
+        page.wait_for_timeout(60)
+        if page.locator("#more").is_hidden() and page.evaluate(
+            "scrollY + innerHeight + 5 > document.body.scrollHeight"
+        ):
+            return
+    raise AssertionError("The end was never reached.")
+
+
+def test_sixteen_at_the_start_and_the_next_ones_as_one_scrolls(open_page: OpenPage) -> None:
+    page = open_page()
+    assert len(list_names(page)) == 16
+    page.mouse.move(600, 500)
+    page.mouse.wheel(0, 600)
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
+def test_a_button_loads_the_next_ones_too(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#more").click()
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
+def test_the_document_stays_small_to_the_end_and_every_tile_is_there_once(open_page: OpenPage) -> None:
+    page = open_page()
+    sent: list[int] = []
+    page.on(
+        "response",
+        lambda answer: sent.extend(t["id"] for t in answer.json()["tiles"]) if "results" in answer.url else None,
+    )
+    page.mouse.move(600, 500)
+    scroll_to_end(page)
+    assert page.locator("#grid li").count() < 200
+    assert list_names(page)[-1] == "000.png"
+    assert len(sent) == len(set(sent)) == COUNT - 16  # new tiles only
+
+
+def test_a_name_stands_over_its_own_picture(open_page: OpenPage) -> None:
+    page = open_page()
+    page.mouse.move(600, 500)
+    scroll_to_end(page)
+    pairs = page.locator("#grid .tile").evaluate_all(
+        "tiles => tiles.map(t => [t.dataset.id, t.querySelector('img').src, t.href])"
+    )
+    assert pairs
+    for image_id, source, href in pairs:
+        assert f"images/{image_id}/preview" in source
+        assert href.endswith(f"image={image_id}")
+
+
+def test_reload_and_back_restore_tiles_and_scroll(open_page: OpenPage) -> None:
+    page = open_page()
+    page.mouse.move(600, 500)
+    for _ in range(6):
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(400)
+    place = page.evaluate("scrollY")
+    assert place > 1500
+    before = page.evaluate(TOP_TILE)
+    page.reload()
+    expect(page.locator("body:not(.asking)")).to_be_attached()
+    page.wait_for_function("place => Math.abs(scrollY - place) < 3", arg=place)
+    assert page.evaluate(TOP_TILE) == before
+    page.goto(page.url + "?order=name")
+    expect(page.locator(".tile .name").first).to_have_text("000.png")
+    page.go_back()
+    page.wait_for_function("place => Math.abs(scrollY - place) < 3", arg=place)
+    assert page.evaluate(TOP_TILE) == before
+
+
+TOP_TILE = """() => {
+  const tiles = [...document.querySelectorAll('#grid .tile')];
+  return tiles.find((tile) => tile.getBoundingClientRect().top >= 0).dataset.id;
+}"""
+
+
+def test_a_new_question_begins_at_its_heading(open_page: OpenPage) -> None:
+    page = open_page()
+    page.mouse.move(600, 500)
+    page.mouse.wheel(0, 1500)
+    page.wait_for_timeout(300)
+    tile = page.locator("#grid .tile").nth(10)
+    tile.focus()
+    page.keyboard.press("s")
+    expect(page.locator("#heading")).to_have_text("似ている画像")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_the_order_of_dates_has_headings_of_months(open_page: OpenPage) -> None:
+    page = open_page("?order=taken")
+    expect(page.locator("#grid h3").first).to_have_text("2024年12月")
+    page.mouse.move(600, 500)
+    scroll_to_end(page)
+    expect(page.locator("#grid h3").last).to_have_text("撮影日不明")
+    page.locator("#order").select_option("name")
+    expect(page.locator(".tile .name").first).to_have_text("000.png")
+
+
+def test_arrow_keys_walk_over_the_tiles_as_they_lie(open_page: OpenPage) -> None:
+    page = open_page()
+    first = page.locator("#grid .tile").first
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".tile:focus .name")).to_have_text(f"{COUNT - 2:03}.png")
+    page.keyboard.press("ArrowDown")
+    below = page.locator(".tile:focus").bounding_box()
+    assert below["y"] > first.bounding_box()["y"]
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".tile:focus .name")).to_have_text(f"{COUNT - 2:03}.png")
+    for _ in range(25):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(30)
+    assert int(page.locator(".tile:focus .name").text_content()[:3]) < COUNT - 18  # on into tiles that came since
+
+
+def test_tiles_that_cannot_be_loaded_are_asked_for_again(open_page: OpenPage) -> None:
+    page = open_page()
+    page.route("**/ui/results*offset=16*", lambda route: route.abort())
+    page.locator("#more").click()
+    page.wait_for_timeout(300)
+    page.unroute("**/ui/results*offset=16*")
+    page.locator("#more").click()
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
+def test_twenty_thousand_tiles_keep_the_document_small(open_page: OpenPage) -> None:
+    """The server's part is made up here: what counts is the page."""
+    page = open_page()
+
+    def answer(route: Route) -> None:
+        parameters = dict(pair.split("=") for pair in route.request.url.split("?")[1].split("&"))
+        offset, limit = int(parameters["offset"]), int(parameters["limit"])
+        tiles = [make_tile(number) for number in range(offset, min(offset + limit, 20_000))]
+        more = offset + limit < 20_000
+        body = {
+            "tiles": tiles,
+            "total": 20_000,
+            "has_more": more,
+            "ranked": False,
+            "heading": "",
+            "count": "",
+            "timing": "",
+            "message": None,
+        }
+        route.fulfill(body=json.dumps(body), content_type="application/json")
+
+    page.route("**/ui/results*", answer)
+    page.route("**/images/*/preview*", lambda route: route.abort())
+    page.evaluate("history.replaceState({ count: 20000, scroll: 3e5 }, '')")
+    page.reload()
+    page.wait_for_function("scrollY > 2e5")
+    assert page.locator("#grid li").count() < 400
+    page.evaluate("scrollTo(0, 1e9)")
+    expect(page.locator(".tile .name").last).to_have_text("19999.png")
+    assert page.locator("#grid li").count() < 400
+
+
+def make_tile(number: int) -> dict[str, object]:
+    return {
+        "id": number + 1, "name": f"{number}.png", "version": "v", "width": 400, "height": 300, "color": "#336699",
+        "alt": "", "rating": None, "month": None, "frame_ms": None, "original": True, "size": 1, "distance": None,
+        "relevance": None, "found_by": None,
+    }  # fmt: skip
