@@ -256,9 +256,7 @@ def test_keys_show_facts_and_help_and_copy_the_prompt(open_page: OpenPage) -> No
 def test_copying_works_without_the_browsers_clipboard(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes")
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
-    page.evaluate(
-        "document.addEventListener('copy', () => (window.copied = document.activeElement.value))"
-    )
+    page.evaluate("document.addEventListener('copy', () => (window.copied = document.activeElement.value))")
     open_tile(page)
     page.locator(".copy").first.click()
     expect(page.locator("#toasts")).to_contain_text("コピーしました")
