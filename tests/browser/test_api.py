@@ -33,10 +33,10 @@ def test_a_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, 
     picture.wait_for()
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
     assert page.url == address + "/?q=red"
-    expect(page.locator(".tile .name").first).to_have_text("red.png")
+    expect(page.locator("#grid .tile .name").first).to_have_text("red.png")
     page.locator("#text textarea, #text input").fill("green")
     page.keyboard.press("Enter")
-    expect(page.locator(".tile .name").first).to_have_text("green.png")
+    expect(page.locator("#grid .tile .name").first).to_have_text("green.png")
     page.goto(address + "/api/docs")
     expect(page.locator("h2", has_text="/api/search")).to_contain_text("POST")
     expect(page.locator("h2")).to_have_count(9)

@@ -163,18 +163,18 @@ def list_names(page: Page) -> list[str]:
     return page.locator("#grid .tile .name").all_text_contents()
 
 
-def search_words(page: Page, words: str) -> None:
-    """Type and press Enter, as people do, and wait for the answer."""
+def search_words(page: Page, words: str, also: str = "") -> None:
+    """Type and press Enter, as people do, and wait for the answer. also: what else stands in the address by then."""
     box = page.locator("#text textarea, #text input")
     box.fill(words)
     box.press("Enter")
-    wait_for_answer(page, urlencode({"q": words}))
+    wait_for_answer(page, urlencode({"q": words}), also)
 
 
-def wait_for_answer(page: Page, query: str) -> None:
-    """Wait until the answer to a question, as its address begins, is shown."""
-    answered = page.locator(f'body:not(.asking) #heading[data-address^="{query}"]')
-    answered.wait_for(timeout=120_000)  # the first waits for the model
+def wait_for_answer(page: Page, *queries: str) -> None:
+    """Wait until the answer to a question, whose address has these parts, is shown."""
+    parts = "".join(f'[data-address*="{query}"]' for query in queries if query)
+    page.locator(f"body:not(.asking) #heading{parts}").wait_for(timeout=120_000)  # the first waits for the model
 
 
 @contextmanager
