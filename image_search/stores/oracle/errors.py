@@ -179,8 +179,8 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
     "ORA-20000": (SchemaError, "Oracle Text cannot answer. " + _CHECK),
 }
 
-# The transaction was rolled back, and doing all of it again meets another state: somebody stored the same (unique key),
-# waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what we remove.
+# The transaction was rolled back, and doing all of it again meets another state: another program stored the same
+# (unique key), waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what we remove.
 _CLASHES = {"ORA-00001", "ORA-00060", "ORA-02291", "ORA-02292"}
 # ORA-01460, ORA-01461: a text query longer than this database's strings.
 _TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833", "ORA-01460", "ORA-01461"}

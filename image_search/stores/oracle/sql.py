@@ -1,4 +1,4 @@
-"""Every statement the store sends to Oracle Database, in one place to be read by whoever looks after the database.
+"""Every statement the store sends to Oracle Database, in one place to be read by a database administrator.
 
 Values travel as binds only. Names in capitals are whole statements; functions write those that depend on a filter.
 """
