@@ -180,7 +180,8 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
 }
 
 # The transaction was rolled back, and doing all of it again meets another state: another program stored the same
-# (unique key), waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what we remove.
+# (unique key), waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what
+# we remove.
 _CLASHES = {"ORA-00001", "ORA-00060", "ORA-02291", "ORA-02292"}
 # ORA-01460, ORA-01461: a text query longer than this database's strings.
 _TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833", "ORA-01460", "ORA-01461"}
