@@ -46,7 +46,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
     model = registrar.model  # a model or a database that is not there is told before any file is looked at
     with finishing_on_interrupt(stop):
         try:
-            registrar.embed_missing(options.shard)
+            registrar.embed_missing(options.shard, options.repair)
             if options.watch:
                 watch_folders(paths, registrar, stop, console.say, shard=options.shard)
             else:
