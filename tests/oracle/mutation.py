@@ -85,7 +85,7 @@ def copy_files(copy: Path) -> None:
 
 
 def report(copy: Path, mistake: Mistake) -> str:
-    """Make one mistake, print a line about it, put things right again. Returns killed, survived or NOT APPLIED."""
+    """Make one mistake, print a line about it, put things right again. Returns the result."""
     path = copy / mistake.file
     text = path.read_text(encoding="utf-8")
     started = time.monotonic()
@@ -100,13 +100,15 @@ def report(copy: Path, mistake: Mistake) -> str:
 
 
 def run_tests(copy: Path) -> tuple[str, str]:
-    """killed or survived, and the first test that noticed. File after file: most mistakes end in the first one."""
+    """killed, survived or BROKEN OFF, and the first test that noticed. File after file: most end in the first one."""
     for name in TESTS:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/oracle/{name}.py"]
         ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, encoding="utf-8")
         if ended.returncode:
             lines = (line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
-            first = next(lines, (ended.stdout + ended.stderr)[-200:].strip())
+            first = next(lines, "")
+            if not first:  # the tests did not even end: nothing is shown by that
+                return "BROKEN OFF", (ended.stdout + ended.stderr)[-200:].strip()
             return "killed", first.split(" ", 1)[-1].removeprefix("tests/oracle/")[:110]
     return "survived", ""
 
