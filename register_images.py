@@ -60,6 +60,10 @@ def run_command(settings: Settings, options: argparse.Namespace) -> Exit:
             return remove_model(store, options.remove_model)
         if options.copy_from:
             return copy(store, settings, options.copy_from, options.originals_from)
+        if options.read_text:
+            from image_search.cli.recognition import read_texts
+
+            return read_texts(store, settings, options)
         done = look_after(store, options)
         if done is not None:
             return done
@@ -107,8 +111,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     models = parser.add_argument_group("models")
     models.add_argument("--model", metavar="MODEL", help="instead of EMBEDDING_MODEL: a folder or a model id")
     models.add_argument("--make-current", action="store_true", help="search with this model from now on")
+    models.add_argument(
+        "--repair", action="store_true", help="make previews and embeddings of an older version of the program again"
+    )
     models.add_argument("--list-models", action="store_true", help="list the models of the library")
     models.add_argument("--remove-model", metavar="ID", type=int, help="remove a model's embeddings, see --list-models")
+    parser.add_argument("--read-text", action="store_true", help="read the text inside registered images, see docs")
     pruning = parser.add_argument_group("clearing up")
     pruning.add_argument("--prune", action="store_true", help="list the images below PATH whose file is gone")
     pruning.add_argument("--yes", action="store_true", help="with --prune: move them to the trash")

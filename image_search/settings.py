@@ -39,6 +39,7 @@ class Settings:
     db_password: str = field(default="", repr=False)
     db_dsn: str = ""
     db_config_dir: str = ""
+    db_client_lib_dir: str = ""
     db_wallet_location: str = ""
     db_wallet_password: str = field(default="", repr=False)
     database_url: str = field(default="", repr=False)  # may hold a password

@@ -85,7 +85,7 @@ def _open_upload(file: dict[str, Any]) -> Upload:
         try:
             return read_file(path)
         except UnreadableImage as error:
-            # Where this computer keeps uploads is nobody's business.
+            # The location of uploads on this computer is private.
             raise UnreadableImage(str(error).replace(str(path), name)) from error
 
     return Upload(name, read)

@@ -82,7 +82,7 @@ def _find_folder(folder: str, roots: Sequence[Path]) -> Path:
         place = Path(folder).resolve()
     except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
         place = Path()
-    # What lies elsewhere is refused before it is looked at: whether it is there is nobody's business.
+    # What lies elsewhere is refused before it is looked at: whether it exists is not revealed.
     if not Path(folder).is_absolute() or not _is_below(place, roots):
         raise FolderRefused("The folder is not below one of APP_EXTRACT_ROOTS. Give its whole path.")
     if not os.path.isdir(place):  # Path.is_dir raises for a name that is too long
@@ -110,7 +110,7 @@ class Overloaded(ImageSearchError):
 class ConcurrencyLimiter:
     """Lets some work run in threads at once; a bounded number waits, for a bounded time, on the event loop.
 
-    Waiting holds no thread: whoever needs something else is served meanwhile.
+    Waiting holds no thread: other requests are served meanwhile.
     """
 
     def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:

@@ -1,14 +1,21 @@
-"""The text in an image, line by line."""
+"""The text in one image, line by line, and the text of all registered images, into the library."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from image_search.cli import Exit
+from image_search.cli.console import finishing_on_interrupt
 from image_search.images import open_detailed_image
 from image_search.recognition import is_sure, open_recognizer
+from image_search.registration.text_reading import TextReport, read_missing_texts
 from image_search.settings import Settings
+from image_search.stores.base import ImageStore
 
 
 def print_text(settings: Settings, path: Path, as_json: bool) -> bool:
@@ -22,3 +29,32 @@ def print_text(settings: Settings, path: Path, as_json: bool) -> bool:
     for line in chosen:
         print(json.dumps(asdict(line), ensure_ascii=False) if as_json else line.text)
     return bool(chosen)
+
+
+def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
+    """Read the text of every registered image that this recogniser has not read; run again, it goes on."""
+    recognizer = open_recognizer()
+    stop = threading.Event()
+
+    def show(report: TextReport) -> None:
+        if report.done % 100 == 0:
+            print(f"{report.done} images read, {report.with_text} with text", file=sys.stderr, flush=True)
+
+    with finishing_on_interrupt(stop):
+        report = read_missing_texts(
+            store,
+            recognizer,
+            shard=options.shard,
+            max_pixels=settings.max_image_pixels,
+            stop=stop,
+            on_progress=show,
+            on_message=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        )
+    if options.json:
+        counts = {"read": report.read, "with_text": report.with_text, "failed": report.failed}
+        print(json.dumps(counts | {"failures": report.failures}, ensure_ascii=False))
+    else:
+        print(f"read {report.read}, with text {report.with_text}, failed {report.failed}")
+    if stop.is_set():
+        return Exit.INTERRUPTED
+    return Exit.SOME_FAILED if report.failed else Exit.OK

@@ -46,7 +46,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
     model = registrar.model  # a model or a database that is not there is told before any file is looked at
     with finishing_on_interrupt(stop):
         try:
-            registrar.embed_missing(options.shard)
+            registrar.embed_missing(options.shard, options.repair)
             if options.watch:
                 watch_folders(paths, registrar, stop, console.say, shard=options.shard)
             else:
@@ -159,6 +159,7 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
 
 def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
     """Make or migrate the tables of an Oracle Database, or its vector index; other engines look after theirs."""
+    from image_search.stores.oracle.health import check_word_index
     from image_search.stores.oracle.migration import migrate
     from image_search.stores.oracle.schema import create_schema, set_vector_index
 
@@ -167,6 +168,9 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
     if options.create_schema:
         for statement in create_schema(settings, options.print):
             print(statement if options.print else statement.splitlines()[0], flush=True)
+        if not options.print:
+            found = check_word_index(settings)
+            print(f"Word index: {found.what}. {found.remedy}".rstrip())
     if options.migrate:
         read_image = make_reader(settings).read_bytes
         adopted = find_identity(settings) if options.adopt else None

@@ -23,7 +23,7 @@ from image_search.encoders.base import Embeddings
 # A minus before a word, or before a quoted phrase, at the beginning of a token; as typed on every keyboard.
 _TOKEN = re.compile(r'(?P<minus>[-－−]?)(?:["“”＂](?P<phrase>[^"“”＂]*)["“”＂]|(?P<word>\S+))')
 _QUOTES = '"“”＂'
-# What nobody says about a picture: file names, seeds, names of models and error codes.
+# Identifiers, not descriptions: file names, seeds, names of models and error codes.
 _IDENTIFIER = re.compile(r"(?a:(?=.*\d)[\w.:()-]{4,}|\w+_\w+)|\S+\.[A-Za-z]{3,4}")
 
 

@@ -1,4 +1,4 @@
-"""How much a hit stands out, without any threshold that somebody would have to choose.
+"""How much a hit stands out, without a threshold to choose.
 
 A fixed cut-off on the distance does not work: pictures are nearer to pictures than to words, broad words nearer than
 special ones, and every model has its own scale. So a score s (the inner product) is compared with what this query and

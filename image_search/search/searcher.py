@@ -85,7 +85,7 @@ _NEAR = 32  # ranks by meaning that count as found by meaning, too
 
 @dataclass(frozen=True, slots=True)
 class FoundHit(SearchHit):
-    """A hit and how it was found; None for the newest images, which nobody searched for.
+    """A hit and how it was found; None for the newest images, which no query asked for.
 
     relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
     """

@@ -84,8 +84,8 @@ _UploadBox = _derive(gr.File, "UploadBox", _take_files)
 def harden_gradio(blocks: gr.Blocks) -> None:
     """Let a page take no file but what was uploaded to it, and let no request make the server ask another computer.
 
-    Whoever calls an event names the file of a component as {"path": ...}. Gradio checks that it was uploaded only in
-    an application that was launched, which a mounted one never is; and it downloads a path that is an address.
+    A client that calls an event names the file of a component as {"path": ...}. Gradio checks that it was uploaded only
+    in an application that was launched, which a mounted one never is; and it downloads a path that is an address.
     """
     blocks.has_launched = True
     Block.async_move_resource_to_block_cache = _move_file

@@ -21,7 +21,7 @@ _QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a t
 
 
 def bound_queue(page: gr.Blocks) -> None:
-    """Give a page a queue that forgets answers nobody reads. To be called before it is mounted."""
+    """Give a page a queue that forgets unread answers. To be called before it is mounted."""
     page._queue = AnswerQueue(
         live_updates=True, concurrency_count=page.max_threads, update_intervals=1, max_size=MAX_QUEUE, blocks=page
     )

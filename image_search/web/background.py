@@ -137,7 +137,7 @@ class ModelWatcher:
 
     def _look_until_stopped(self) -> None:
         while True:
-            with suppress(ImageSearchError):  # a database that is away is told about by whoever searches
+            with suppress(ImageSearchError):  # an unreachable database is reported by the next search
                 self.look()
             if self._stop.wait(SECONDS_BETWEEN_LOOKS):
                 return

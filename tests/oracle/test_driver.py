@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import socket
-import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import oracledb
 import pytest
+from oracledb import errors
 
 from image_search.errors import EmbeddingRefused, SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.settings import Settings
+from image_search.settings import ROOT, Settings
 from image_search.stores.oracle import OracleStore
+from image_search.stores.oracle import connection as connection_module
 from image_search.stores.oracle.connection import list_parameters
-from image_search.stores.oracle.errors import _SENTENCES, describe, get_code, is_clash, is_lost
+from image_search.stores.oracle.errors import _SENTENCES, get_code
 from image_search.stores.oracle.schema import create_schema
-from tests.oracle.stand_in import make_error
+from tests.oracle.wire.faults import Cut, Delay, Refuse
+from tests.oracle.wire.server import PASSWORD, Server
+from tests.oracle.wired import make_settings, serve
 
-PASSWORD = "Never_Shown_1"
 SETTINGS = Settings(db_user="imgsearch", db_password=PASSWORD, db_dsn="127.0.0.1:1/FREEPDB1")
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serve(tmp_path / "oracle.db") as server:
+        yield server
+
+
 @contextmanager
-def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+def listening(answer: Callable[[socket.socket], object]) -> Iterator[str]:
     """A listener on this computer that answers every connection in its own way. Yields a DSN."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -42,17 +54,6 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}/FREEPDB1"
-
-
-def refuse(code: int) -> Callable[[socket.socket], None]:
-    """The packet with which a listener refuses, telling why."""
-
-    def answer(client: socket.socket) -> None:
-        reason = f"(DESCRIPTION=(TMP=)(VSNNUM=0)(ERR={code})(ERROR_STACK=(ERROR=(CODE={code})(EMFI=4))))".encode()
-        body = struct.pack(">BBH", 4, 0, len(reason)) + reason
-        client.sendall(struct.pack(">HHBBH", 8 + len(body), 0, 4, 0, 0) + body)
-
-    return answer
 
 
 def find_message(settings: Settings) -> str:
@@ -77,19 +78,11 @@ def test_an_unknown_host_is_told_as_such() -> None:
     assert "host in DB_DSN" in find_message(replace(SETTINGS, db_dsn="no.such.host.invalid:1521/FREEPDB1"))
 
 
-def test_an_unknown_service_is_told_as_such() -> None:
-    with listening(refuse(12514)) as dsn:
-        assert "does not know the service" in find_message(replace(SETTINGS, db_dsn=dsn))
-
-
-def test_an_unknown_sid_is_told_as_such() -> None:
-    with listening(refuse(12505)) as dsn:
-        assert "does not know the SID" in find_message(replace(SETTINGS, db_dsn=dsn))
-
-
 def test_a_server_that_hangs_up_is_unavailable() -> None:
     with listening(lambda _: None) as dsn:
-        assert "DPY-" in find_message(replace(SETTINGS, db_dsn=dsn))
+        message = find_message(replace(SETTINGS, db_dsn=dsn))
+        assert "before the login" in message
+        assert "DPY-6005" in message
 
 
 def test_a_server_that_is_no_oracle_database_is_unavailable() -> None:
@@ -97,12 +90,14 @@ def test_a_server_that_is_no_oracle_database_is_unavailable() -> None:
         assert find_message(replace(SETTINGS, db_dsn=dsn))
 
 
-def test_the_same_store_works_again_when_the_database_is_back() -> None:
-    with listening(refuse(12514)) as dsn:
-        store = OracleStore.open(replace(SETTINGS, db_dsn=dsn))
+def test_the_same_store_works_again_when_the_database_is_back(server: Server) -> None:
+    server.faults.add(Refuse(12514), "connect", times=99)
+    with OracleStore.open(make_settings(server)) as store:
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 store.list_models()
+        server.faults.clear()
+        assert store.list_models() == []
 
 
 def test_making_the_schema_tells_the_same() -> None:
@@ -132,15 +127,15 @@ def test_an_alias_is_looked_up_in_the_folder_of_the_wallet(tmp_path: Path) -> No
     assert "tnsnames.ora" in message
 
 
-def test_an_alias_leads_to_its_address(tmp_path: Path) -> None:
-    with listening(refuse(12514)) as dsn:
-        port = dsn.partition(":")[2].partition("/")[0]
-        (tmp_path / "tnsnames.ora").write_text(
-            f"mydb = (DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={port}))"
-            "(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)))\n"
-        )
-        message = find_message(replace(SETTINGS, db_dsn="mydb", db_config_dir=str(tmp_path)))
-    assert "does not know the service" in message
+def test_an_alias_leads_to_its_address(server: Server, tmp_path: Path) -> None:
+    port = re.search(r":(\d+)/", server.dsn)
+    assert port
+    (tmp_path / "tnsnames.ora").write_text(
+        f"mydb = (DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={port[1]}))"
+        "(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)))\n"
+    )
+    with OracleStore.open(make_settings(server, db_dsn="mydb", db_config_dir=str(tmp_path))) as store:
+        assert store.count_images() == 0
 
 
 def test_a_wallet_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -176,53 +171,252 @@ def test_wallet_and_folder_reach_the_driver(tmp_path: Path) -> None:
     assert "wallet_location" not in elsewhere
 
 
-# --- errors ---
+# --- Oracle's client, for native network encryption ---
 
 
-@pytest.mark.parametrize("code", sorted(_SENTENCES))
-def test_every_code_becomes_one_sentence_that_says_what_to_do(code: str) -> None:
-    kind, _ = _SENTENCES[code]
-    described = describe(make_error(code, f"detail with {PASSWORD}"))
-    assert isinstance(described, kind)
-    assert code in str(described)
-    assert PASSWORD not in str(described)
-    assert "\n" not in str(described)
-    assert len(str(described)) > 40
+def test_client_libraries_that_are_missing_are_told_with_the_setting(tmp_path: Path) -> None:
+    """In a process of its own: the driver chooses its mode once."""
+    program = (
+        "from image_search.settings import Settings\n"
+        "from image_search.stores.oracle import OracleStore\n"
+        f"settings = Settings(db_user='u', db_password='{PASSWORD}', db_dsn='127.0.0.1:1/X',"
+        f" db_client_lib_dir={str(tmp_path)!r})\n"
+        "OracleStore.open(settings).count_images()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "StoreUnavailable: Oracle's client libraries cannot be loaded from DB_CLIENT_LIB_DIR" in last
+    assert last.endswith("(DPI-1047)")
+    assert PASSWORD not in ended.stderr
+
+
+def test_client_libraries_are_loaded_before_any_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[dict[str, Any]] = []
+
+    def load(**parameters: Any) -> None:
+        assert server.events == []
+        loaded.append(parameters)
+
+    monkeypatch.setattr(oracledb, "init_oracle_client", load)
+    settings = make_settings(server, db_client_lib_dir="/opt/instantclient", db_config_dir="/etc/oracle")
+    with OracleStore.open(settings) as store:
+        store.count_images()
+    assert loaded == [{"lib_dir": "/opt/instantclient", "config_dir": "/etc/oracle"}]
+    server.events.clear()
+    list(create_schema(settings))
+    assert len(loaded) == 2
+
+
+def test_no_client_is_loaded_unless_it_is_asked_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracledb, "init_oracle_client", lambda **_: pytest.fail("loaded"))
+    with OracleStore.open(make_settings(server)) as store:
+        store.count_images()
+
+
+# --- the table of errors: each is produced as it comes about, by the server or by the driver itself ---
+
+
+def provoke(server: Server, settings: Settings) -> StoreError:
+    """What a person is told."""
+    with OracleStore.open(settings) as store, pytest.raises(StoreError) as caught:
+        store.count_images()
+    server.faults.clear()
+    return caught.value
+
+
+def refuse_connection(number: int) -> Callable[[Server, Path], StoreError]:
+    """The listener refuses."""
+
+    def produce(server: Server, _: Path) -> StoreError:
+        server.faults.add(Refuse(number), "connect", times=9)
+        return provoke(server, make_settings(server))
+
+    return produce
+
+
+def change(**settings: str) -> Callable[[Server, Path], StoreError]:
+    """A setting is wrong."""
+    return lambda server, _: provoke(server, make_settings(server, **settings))
+
+
+def demand_encryption(server: Server, _: Path) -> StoreError:
+    server.accept_flags = bytes([0x10])  # TNS_NSI_NA_REQUIRED
+    return provoke(server, make_settings(server))
+
+
+def lack_an_alias(server: Server, folder: Path) -> StoreError:
+    (folder / "tnsnames.ora").write_text("other = (DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=h)(PORT=1)))\n")
+    return provoke(server, make_settings(server, db_dsn="mydb", db_config_dir=str(folder)))
+
+
+def lack_tnsnames(server: Server, folder: Path) -> StoreError:
+    return provoke(server, make_settings(server, db_dsn="mydb", db_config_dir=str(folder / "empty")))
+
+
+def close_the_port(server: Server, _: Path) -> StoreError:
+    server.close()
+    return provoke(server, make_settings(server))
+
+
+def speak_an_old_protocol(server: Server, _: Path) -> StoreError:
+    server.protocol_version = 312
+    return provoke(server, make_settings(server))
+
+
+def keep_an_old_password(server: Server, _: Path) -> StoreError:
+    server.verifier_type = 0x939  # of 10g
+    return provoke(server, make_settings(server))
+
+
+def empty_the_pool(server: Server, _: Path) -> StoreError:
+    with OracleStore.open(make_settings(server)) as store:
+        kept = [store._connections._acquire(is_checked=False) for _ in range(connection_module.POOL_SIZE)]
+        store._connections._get_pool().wait_timeout = 50
+        with pytest.raises(StoreError) as caught:
+            store.count_images()
+        for connection in kept:
+            connection.close()
+    return caught.value
+
+
+def answer_late(server: Server, _: Path) -> StoreError:
+    with OracleStore.open(make_settings(server)) as store:
+        store.count_images()
+        pool = store._connections._get_pool()
+        connection = pool.acquire()
+        connection.call_timeout = 100
+        connection.close()
+        server.faults.add(Delay(2), "execute")
+        with pytest.raises(StoreError) as caught:
+            store.count_images()
+    return caught.value
+
+
+def cut_twice(server: Server, _: Path) -> StoreError:
+    server.faults.add(Cut("before"), "execute", times=2)
+    return provoke(server, make_settings(server))
+
+
+def use_a_closed_connection(server: Server, _: Path) -> StoreError:
+    with OracleStore.open(make_settings(server)) as store, pytest.raises(StoreError) as caught:
+        store._read(lambda session: session.connection.close() or session.query("SELECT 1 FROM dual"))
+    return caught.value
+
+
+def load_a_client_late(server: Server, folder: Path) -> StoreError:
+    oracledb.connect(user="imgsearch", password=PASSWORD, dsn=server.dsn).close()
+    return provoke(server, make_settings(server, db_client_lib_dir=str(folder)))
+
+
+def load_no_client(server: Server, folder: Path) -> StoreError:
+    with pytest.MonkeyPatch.context() as patch:  # the real one: test_client_libraries_that_are_missing_...
+        detail = errors._Error(message="DPI-1047: Cannot locate a 64-bit Oracle Client library")
+        patch.setattr(oracledb, "init_oracle_client", lambda **_: (_ for _ in ()).throw(detail.exc_type(detail)))
+        return provoke(server, make_settings(server, db_client_lib_dir=str(folder)))
+
+
+PRODUCERS: dict[str, Callable[[Server, Path], StoreError]] = {
+    **{f"ORA-{number}": refuse_connection(number) for number in (12506, 12516, 12518, 12519, 12520, 12521)},
+    **{f"ORA-{number}": refuse_connection(number) for number in (12505, 12514, 12526, 12527, 12528, 12660)},
+    "DPI-1047": load_no_client,
+    "DPY-1001": use_a_closed_connection,
+    "DPY-2019": load_a_client_late,
+    "DPY-3001": demand_encryption,
+    "DPY-3010": speak_an_old_protocol,
+    "DPY-3015": keep_an_old_password,
+    "DPY-4000": lack_an_alias,
+    "DPY-4005": empty_the_pool,
+    "DPY-4011": cut_twice,
+    "DPY-4017": change(db_dsn="(DESCRIPTION=("),
+    "DPY-4018": change(db_dsn="scott/tiger@host/service"),
+    "DPY-4024": answer_late,
+    "DPY-4026": lack_tnsnames,
+    "DPY-4027": change(db_dsn="mydb"),
+    "DPY-6000": refuse_connection(12564),
+    "DPY-6005": close_the_port,
+}
+LOGINS = ("ORA-01017", "ORA-01033", "ORA-01034", "ORA-01045", "ORA-01109", "ORA-28000", "ORA-28001", "ORA-00018")
+
+
+def produce(code: str, server: Server, folder: Path) -> StoreError:
+    if code in PRODUCERS:
+        return PRODUCERS[code](server, folder)
+    assert code.startswith("ORA-"), f"no way is known to provoke {code}"
+    text = f"detail with {PASSWORD}\nin a second line"
+    if code in LOGINS:
+        server.faults.add(Refuse(int(code[4:]), text), "login", times=99)
+    else:
+        server.faults.add(Refuse(int(code[4:]), text), "execute", "COUNT(*)", times=99)
+    return provoke(server, make_settings(server))
+
+
+@pytest.mark.parametrize("code", sorted(_SENTENCES.keys() - {"DPY-6001", "DPY-6003"}))
+def test_every_code_becomes_one_sentence_that_says_what_to_do(code: str, server: Server, tmp_path: Path) -> None:
+    kind, sentence = _SENTENCES[code]
+    told = produce(code, server, tmp_path)
+    assert isinstance(told, kind)
+    assert code in str(told)
+    assert code == "DPY-3001" or sentence in str(told)  # which depends on what it needs the client for
+    assert PASSWORD not in str(told)
+    assert "\n" not in str(told)
+    assert len(str(told)) > 40
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("ORA-12660", "DB_CLIENT_LIB_DIR"),
+        ("DPY-3001", "SQLNET.ENCRYPTION_SERVER"),
+        ("ORA-12506", "access control list"),
+        ("ORA-12514", "does not know the service"),
+        ("ORA-12505", "does not know the SID"),
+        ("DPY-6000", "refuses connections"),
+        ("ORA-12519", "PROCESSES"),
+    ],
+)
+def test_each_refusal_names_its_own_remedy(code: str, words: str, server: Server, tmp_path: Path) -> None:
+    assert words in str(produce(code, server, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
         ("ORA-01017", StoreUnavailable),
-        ("ORA-00942", SchemaError),
+        ("ORA-00904", SchemaError),
         ("ORA-12954", StoreFull),
         ("ORA-51803", EmbeddingRefused),
         ("ORA-12345", StoreError),
     ],
 )
-def test_errors_are_of_the_kind_the_rest_of_the_program_knows(code: str, kind: type[StoreError]) -> None:
-    assert type(describe(make_error(code))) is kind
+def test_errors_are_of_the_kind_the_rest_of_the_program_knows(
+    code: str, kind: type[StoreError], server: Server, tmp_path: Path
+) -> None:
+    assert type(produce(code, server, tmp_path)) is kind
 
 
-def test_an_unknown_error_is_told_in_the_words_of_the_database() -> None:
-    assert "ORA-99999: strange" in str(describe(make_error("ORA-99999", "strange")))
+def test_a_wrong_password_is_told_by_the_server_itself(server: Server) -> None:
+    assert "ORA-01017" in str(provoke(server, make_settings(server, db_password="another")))
 
 
-@pytest.mark.parametrize("code", ["ORA-03113", "ORA-03114", "ORA-12537", "ORA-00028", "ORA-01089", "DPY-4011"])
-def test_a_lost_connection_is_recognised_whatever_it_is_called(code: str) -> None:
-    error = make_error(code)
-    assert is_lost(error)
-    assert isinstance(describe(error), StoreUnavailable)
+def test_an_unknown_error_is_told_in_the_words_of_the_database(server: Server) -> None:
+    server.faults.add(Refuse(99999, "strange"), "execute")
+    assert "ORA-99999: strange" in str(provoke(server, make_settings(server)))
 
 
-def test_a_wrong_password_is_no_lost_connection() -> None:
-    assert not is_lost(make_error("ORA-01017"))
-    assert not is_clash(make_error("ORA-01017"))
+@pytest.mark.parametrize("number", [28, 1089, 2396, 3113, 3114, 3135, 12537])
+def test_a_session_that_is_killed_is_a_lost_connection_whatever_it_is_called(number: int, server: Server) -> None:
+    with OracleStore.open(make_settings(server)) as store:
+        store.count_images()
+        server.faults.add(Refuse(number), "execute")
+        assert store.count_images() == 0  # on another connection
+        server.faults.add(Refuse(number), "execute", times=2)
+        with pytest.raises(StoreUnavailable, match="lost"):
+            store.count_images()
 
 
-def test_codes_of_oracle_text_are_shown_too() -> None:
-    described = describe(make_error("ORA-29902", "error\nORA-20000: Oracle Text error:\nDRG-50901: text query parser"))
-    assert "DRG-50901" in str(described)
+def test_codes_of_oracle_text_are_shown_too(server: Server) -> None:
+    server.faults.add(Refuse(29902, "error\nORA-20000: Oracle Text error:\nDRG-50901: parser"), "execute", times=9)
+    assert "DRG-50901" in str(provoke(server, make_settings(server)))
 
 
 def test_an_error_of_the_operating_system_has_no_code() -> None:

@@ -158,23 +158,6 @@ def test_a_write_after_all_connections_have_died_begins_on_a_new_one(server: Ser
     assert [model.is_current for model in store.list_models()] == [False, True]
 
 
-def test_texts_as_long_as_their_columns_are_stored_in_any_script(store: OracleStore) -> None:
-    text = ImageText(
-        generation_prompt="長" * 5000,
-        description="明" * 5000,
-        generator="生" * 300,
-        generation_model="模" * 1200,
-        keywords=("語" * 300,),
-    )
-    image = make_image("名" * 300 + ".png", text, file_path="/" + "道" * 1333)
-    [image_id] = store.add_images(1, [image], make_embeddings(1, seed=9))
-    stored = store.get_image(image_id)
-    assert (len(stored.file_name), len(stored.file_path or "")) == (255, 1334)
-    assert stored.text.generation_prompt == "長" * 5000
-    assert {len(text.generator or ""), len(text.generation_model or "")} == {300, 1200}
-    assert store.find_known_files([image.file_path or ""])
-
-
 # --- reads ---
 
 READS: dict[str, Callable[[OracleStore], object]] = {

@@ -18,6 +18,7 @@ from image_search.originals import Originals
 from image_search.records import ImageText, SearchFilter
 from image_search.stores.oracle import APPROXIMATE_ROWS, OracleStore
 from tests.fakes import make_embeddings, make_image, make_images
+from tests.oracle.wire.definitions import Index
 from tests.oracle.wire.faults import Cut, Delay, Refuse
 from tests.oracle.wire.server import Server
 from tests.oracle.wired import IVF, make_settings, serve
@@ -58,6 +59,16 @@ def test_an_index_answers_pages_that_do_not_overlap(server: Server, store: Oracl
     pages = [hit.image_id for start in (0, 10, 20) for hit in store.search_embedding(1, query, 10, start)]
     assert count_approximate(server) > 0
     assert sorted(pages) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("indexes", [{}, {IVF.name: IVF}], ids=["exactly", "by the index"])
+def test_the_nearest_come_first(indexes: dict[str, Index], server: Server, store: OracleStore) -> None:
+    server.database.indexes.update(indexes)
+    query = make_embeddings(1, seed=3)[0]
+    hits = store.search_embedding(1, query, 30)
+    expected = -(make_embeddings(30) @ query)
+    assert [hit.image_id for hit in hits] == [int(place) + 1 for place in np.argsort(expected)]
+    assert [hit.distance for hit in hits] == pytest.approx(sorted(expected))
 
 
 @pytest.mark.parametrize("rows", [0, 7])
@@ -109,6 +120,31 @@ def test_an_index_dropped_amid_searches_is_done_without(server: Server, store: O
     assert "CONTAINS" in "".join(server.statements)
     del server.database.indexes["IX_IMAGES_SEARCH_TEXT"]
     assert len(store.list_images(["庭の猫"])) == 1
+
+
+@pytest.mark.parametrize("number", [1460, 1461])
+def test_a_text_query_longer_than_the_databases_strings_is_done_without_the_index(
+    number: int, server: Server, store: OracleStore
+) -> None:
+    server.faults.add(Refuse(number), "execute", "CONTAINS")
+    assert [hit.image.file_name for hit in store.search_words(["庭の猫"])] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "words", [["長い文章の" * 280], ["庭の猫", *(f"単語その{n}" for n in range(400))], ["猫" * 5000]]
+)
+def test_words_of_any_length_fit_into_the_binds_of_any_database(words: list[str], tmp_path: Path) -> None:
+    with (
+        serve(tmp_path / "standard.db", has_text=True, has_long_strings=False) as server,
+        OracleStore.open(make_settings(server)) as store,
+    ):
+        model = store.get_or_create_model("fake", "1", 16)
+        text = ImageText(description=" ".join(words))
+        store.add_images(model.model_id, [make_image("long.png", text), make_image("other.png")], make_embeddings(2))
+        found = store.search_words(words)
+        assert [hit.image.file_name for hit in found] == ["long.png"]
+        assert sum("CONTAINS" in sql for sql in server.statements) == (len(words) > 1)
+        assert store.search_words([*words, "無い言葉"]) == []
 
 
 def test_an_error_that_is_not_of_the_word_index_is_not_hidden(server: Server, store: OracleStore) -> None:
@@ -195,7 +231,74 @@ def test_a_picture_that_is_added_while_another_handle_deletes_it_keeps_its_origi
     second.close()
 
 
-# --- what the driver gives ---
+# --- many rows ---
+
+
+def test_images_of_one_moment_come_in_one_order_whatever_the_page(store: OracleStore) -> None:
+    images = [replace(image, upload_date=datetime(2030, 1, 1)) for image in make_images(50)[30:]]
+    ids = store.add_images(1, images, make_embeddings(20, seed=6))
+    pages = [hit.image_id for offset in range(0, 20, 5) for hit in store.find_latest(5, offset)]
+    assert pages == sorted(ids, reverse=True)
+
+
+def test_a_list_of_rows_takes_few_round_trips(server: Server, store: OracleStore) -> None:
+    images = make_images(1230)[30:]
+    store.add_images(1, images, make_embeddings(1200, seed=6))
+    server.events.clear()
+    assert len(store.find_known_hashes([image.content_sha256 for image in images])) == 1200
+    assert [event.name for event in server.events] == ["execute", "execute"]
+
+
+def test_the_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_again(
+    server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_search.stores.oracle._ROWS_OF_A_DELETION", 10)
+    other = store.get_or_create_model("other", "1", 16)
+    store.add_embeddings(other.model_id, list(range(1, 26)), make_embeddings(25, seed=2))
+    server.faults.add(Cut("before"), "execute", "DELETE FROM image_embeddings", skip=1)
+    with pytest.raises(StoreUnavailable):
+        store.remove_model(other.model_id)
+    assert dict(store.get_status().models) == {store.list_models()[0]: 30, store.list_models()[1]: 15}
+    server.events.clear()
+    store.remove_model(other.model_id)
+    assert [model.model_id for model in store.list_models()] == [1]
+    assert sum(event.name == "commit" for event in server.events) == 2
+    assert store.get_status().models[0][1] == 30
+
+
+def test_many_images_are_deleted_in_pieces(server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_search.stores.oracle._IMAGES_OF_A_DELETION", 8)
+    server.events.clear()
+    assert store.delete_images(range(1, 21)) == 20
+    assert sum(event.name == "commit" for event in server.events) == 3
+    assert store.count_images() == 10
+
+
+# --- what the driver takes and gives ---
+
+
+def test_everything_is_stored_as_long_and_as_large_as_it_comes(store: OracleStore) -> None:
+    text = ImageText(
+        generation_prompt="長" * 5000,
+        description="明" * 5000,
+        generator="生" * 300,
+        generation_model="模" * 1200,
+        keywords=("語" * 300,),
+    )
+    path = "/" + "道" * 1333  # 4000 bytes
+    image = make_image(
+        "名" * 300 + ".png", text, data=bytes(70_000), width=200_000, height=100_000, file_path=path, modified_ns=2**62
+    )
+    [image_id] = store.add_images(1, [replace(image, preview=bytes(range(256)) * 250)], make_embeddings(1, seed=9))
+    stored = store.get_image(image_id)
+    assert (len(stored.file_name), stored.file_path, stored.width, stored.height) == (255, path, 200_000, 100_000)
+    assert (stored.text.generation_prompt, stored.text.description) == ("長" * 5000, "明" * 5000)
+    assert store.find_known_files([path])[path].modified_ns == 2**62
+    assert store.read_original(image_id) == bytes(70_000)
+    assert store.read_preview(image_id) == bytes(range(256)) * 250
+    assert store.count_values("keyword")["語" * 255] == 1
+    longer = make_image("longer.png", file_path="/" + "道" * 1334)
+    assert store.get_image(store.add_images(1, [longer], make_embeddings(1, seed=7))[0]).file_path is None
 
 
 def test_rows_become_records_whatever_is_null_in_them(store: OracleStore) -> None:

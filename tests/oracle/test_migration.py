@@ -3,123 +3,112 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracledb
 import pytest
 
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage, SearchFilter
 from image_search.settings import Settings
 from image_search.stores.oracle import OracleStore
-from image_search.stores.oracle import migration as sql
+from image_search.stores.oracle.connection import connect
 from image_search.stores.oracle.migration import migrate
 from image_search.stores.oracle.schema import read_tables
 from tests.fakes import make_embeddings
 from tests.oracle.parser import find_faults, make_linter
-from tests.oracle.stand_in import StandIn, make_error
+from tests.oracle.wire.faults import Cut
+from tests.oracle.wire.server import Server
+from tests.oracle.wired import make_settings, serve_nothing
 
-SETTINGS = Settings(db_user="imgsearch", db_password="Never_Shown_1", db_dsn="db.example:1521/FREEPDB1")
-
-ORIGINAL_TABLES = """
-CREATE TABLE images (image_id INTEGER PRIMARY KEY AUTOINCREMENT, image_data BLOB, file_name TEXT, file_type TEXT,
-                     upload_date TEXT, generation_prompt TEXT, somebodys_own_column TEXT);
-CREATE TABLE embedding_models (model_id INTEGER PRIMARY KEY AUTOINCREMENT, model_name TEXT, model_version TEXT,
-                               is_current TEXT, vector_dimension INTEGER);
-CREATE TABLE image_embeddings (embedding_id INTEGER PRIMARY KEY AUTOINCREMENT, image_id INTEGER REFERENCES images,
-                               model_id INTEGER REFERENCES embedding_models, embedding BLOB);
-CREATE TABLE image_descriptions (description_id INTEGER PRIMARY KEY AUTOINCREMENT,
-                                 image_id INTEGER REFERENCES images, description TEXT);
-"""
-
-ORIGINAL_CONSTRAINTS = [
-    ("IMAGES", "SYS_C1", "P", None),
-    ("EMBEDDING_MODELS", "SYS_C2", "P", None),
-    ("EMBEDDING_MODELS", "SYS_C3", "C", None),
-    ("IMAGE_EMBEDDINGS", "SYS_C4", "P", None),
-    ("IMAGE_EMBEDDINGS", "FK_IMAGE_EMBEDDING", "R", "NO ACTION"),
-    ("IMAGE_EMBEDDINGS", "FK_MODEL_EMBEDDING", "R", "NO ACTION"),
-    ("IMAGE_DESCRIPTIONS", "SYS_C5", "P", None),
-    ("IMAGE_DESCRIPTIONS", "FK_IMAGE_DESCRIPTION", "R", "NO ACTION"),
-    ("SOMEBODYS_TABLE", "FK_ELSEWHERE", "R", "NO ACTION"),
-]
+# As the original application made them, with a column that somebody added.
+ORIGINAL_TABLES = (
+    "CREATE TABLE images (image_id NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, image_data BLOB, "
+    "file_name VARCHAR2(255), file_type VARCHAR2(50), upload_date TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
+    "generation_prompt CLOB, added_by_others VARCHAR2(10))",
+    "CREATE TABLE embedding_models (model_id NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+    "model_name VARCHAR2(255), model_version VARCHAR2(50), is_current CHAR(1) CHECK (is_current IN ('Y', 'N')), "
+    "vector_dimension NUMBER)",
+    "CREATE TABLE image_embeddings (embedding_id NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, image_id NUMBER, "
+    "model_id NUMBER, embedding VECTOR, CONSTRAINT fk_image_embedding FOREIGN KEY (image_id) REFERENCES images, "
+    "CONSTRAINT fk_model_embedding FOREIGN KEY (model_id) REFERENCES embedding_models)",
+    "CREATE VECTOR INDEX image_embedding_idx ON image_embeddings (embedding) ORGANIZATION NEIGHBOR PARTITIONS "
+    "WITH DISTANCE DOT",
+    "CREATE TABLE image_descriptions (description_id NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+    "image_id NUMBER, description CLOB, "
+    "CONSTRAINT fk_image_description FOREIGN KEY (image_id) REFERENCES images)",
+    "CREATE INDEX idx_image_prompt ON images (generation_prompt) INDEXTYPE IS ctxsys.context",
+    "CREATE INDEX idx_image_description ON image_descriptions (description) INDEXTYPE IS ctxsys.context",
+    "CREATE TABLE table_of_others (others_id NUMBER PRIMARY KEY, parent NUMBER, "
+    "CONSTRAINT fk_elsewhere FOREIGN KEY (parent) REFERENCES table_of_others)",
+)
 
 
-class OriginalStandIn(StandIn):
-    """The database of the original application, whose tables can be altered."""
+@dataclass(frozen=True)
+class Original:
+    """A database of the original application, its server, and settings for it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.changes: list[str] = []
-        with self._open() as connection:
-            connection.execute("PRAGMA foreign_keys = OFF")
-            for kind, name in connection.execute("SELECT type, name FROM sqlite_master").fetchall():
-                if kind in ("table", "view") and not name.startswith("sqlite_"):
-                    connection.execute(f"DROP {kind} {name}")
-            connection.executescript(ORIGINAL_TABLES)
-        self.answer(sql.FIND_CONSTRAINTS, ORIGINAL_CONSTRAINTS)
-        self.answer(
-            sql.FIND_OLD_INDEXES,
-            [("IMAGE_EMBEDDING_IDX", "VECTOR"), ("IDX_IMAGE_PROMPT", "DOMAIN"), ("IDX_IMAGE_DESCRIPTION", "DOMAIN")],
-        )
-        self.answers.insert(0, (sql.FIND_COLUMNS, lambda _: self.list_columns()))
+    server: Server
+    settings: Settings
 
-    def list_columns(self) -> list[tuple[str, str, str]]:
-        with self._open() as connection:
-            return [
-                (table, column[1].upper(), "Y")
-                for table in ("IMAGES", "EMBEDDING_MODELS", "IMAGE_EMBEDDINGS", "IMAGE_DESCRIPTIONS")
-                for column in connection.execute(f"PRAGMA table_info ({table})")
-            ]
+    @property
+    def changes(self) -> list[str]:
+        return [sql for sql in self.server.statements if not sql.startswith("SELECT")]
 
-    def define(self, connection: sqlite3.Connection, statement: str) -> None:
-        self.changes.append(statement)
-        match = re.fullmatch(r"ALTER TABLE (\w+) ADD \((\w+) +\w+.*?( DEFAULT '.*')?\)", statement)
-        if match:
-            connection.execute(f"ALTER TABLE {match[1]} ADD COLUMN {match[2]}{match[3] or ''}")
+    def run(self, statement: str, values: object = ()) -> list[tuple[Any, ...]]:
+        """Look or change behind the wire."""
+        connection = sqlite3.connect(self.server.database.path)
+        rows = connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
+        connection.commit()
+        connection.close()
+        return rows
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OriginalStandIn:
+def database(tmp_path: Path) -> Iterator[Original]:
     """Four images, the last with the bytes of the first; one model listed twice; doubles of everything."""
-    stand_in = OriginalStandIn(tmp_path / "original.db")
-    monkeypatch.setattr(oracledb, "connect", stand_in.connect)
-    monkeypatch.setattr(oracledb, "create_pool", stand_in.create_pool)
-    vectors = [row.tobytes() for row in make_embeddings(4)]
-    images = [
-        (b"one", "a.png", "old prompt 猫"),
-        (b"two", "b.png", None),
-        (b"three", None, None),
-        (b"one", "c.png", None),
+    vectors = [f"'{json.dumps(row.tolist())}'" for row in make_embeddings(4)]
+    images = ((b"one", "'a.png'", "'old prompt 猫'"), (b"two", "'b.png'", "NULL"), (b"three", "NULL", "NULL"))
+    rows = [
+        "INSERT INTO images (image_data, file_name, generation_prompt, file_type, added_by_others) "
+        f"VALUES (HEXTORAW('{data.hex()}'), {name}, {prompt}, 'png', 'kept')"
+        for data, name, prompt in (*images, (b"one", "'c.png'", "NULL"))
     ]
-    with stand_in._open() as connection:
-        connection.executemany(
-            "INSERT INTO images "
-            "(image_data, file_name, generation_prompt, file_type, upload_date, somebodys_own_column) "
-            "VALUES (?, ?, ?, 'png', '2024-05-01 10:00:00.000000', 'kept')",
-            images,
-        )
-        connection.executemany(
-            "INSERT INTO embedding_models (model_name, model_version, is_current, vector_dimension) "
-            "VALUES (?, ?, ?, 16)",
-            [("Japanese Stable CLIP", "vit-l-16", "N"), ("Japanese Stable CLIP", "vit-l-16", "Y")],
-        )
-        connection.executemany(
-            "INSERT INTO image_embeddings (image_id, model_id, embedding) VALUES (?, ?, ?)",
-            [
-                *[(1, 1, vectors[3]), (1, 2, vectors[0]), (2, 1, vectors[1]), (3, 2, vectors[2]), (4, 2, vectors[0])],
-                *[(None, 1, vectors[0]), (2, 1, None)],
-            ],
-        )
-        connection.executemany(
-            "INSERT INTO image_descriptions (image_id, description) VALUES (?, ?)",
-            [(2, "older"), (2, "newer 庭"), (2, None), (4, "of the double"), (None, "of nothing"), (3, None)],
-        )
-    return stand_in
+    rows += [
+        "INSERT INTO embedding_models (model_name, model_version, is_current, vector_dimension) "
+        f"VALUES ('Japanese Stable CLIP', 'vit-l-16', '{is_current}', 16)"
+        for is_current in "NY"
+    ]
+    embeddings = [(1, 1, vectors[3]), (1, 2, vectors[0]), (2, 1, vectors[1]), (3, 2, vectors[2]), (4, 2, vectors[0])]
+    rows += [
+        f"INSERT INTO image_embeddings (image_id, model_id, embedding) VALUES ({image}, {model}, {vector})"
+        for image, model, vector in (*embeddings, ("NULL", 1, vectors[0]), (2, 1, "NULL"))
+    ]
+    texts = (
+        (2, "'older'"),
+        (2, "'newer 庭'"),
+        (2, "NULL"),
+        (4, "'of the double'"),
+        ("NULL", "'of nothing'"),
+        (3, "NULL"),
+    )
+    rows += [
+        f"INSERT INTO image_descriptions (image_id, description) VALUES ({image}, {text})" for image, text in texts
+    ]
+    with serve_nothing(tmp_path / "original.db") as server:
+        settings = make_settings(server)
+        with connect(settings) as session:
+            for statement in (*ORIGINAL_TABLES, *rows):
+                session.execute(statement)
+            session.connection.commit()
+        server.events.clear()
+        yield Original(server, settings)
 
 
 def read_image(data: bytes, name: str) -> NewImage:
@@ -136,26 +125,14 @@ def read_image(data: bytes, name: str) -> NewImage:
     )
 
 
-def take_picture(database: StandIn) -> list[Any]:
-    with database._open() as connection:
-        tables = ("images", "image_embeddings", "image_descriptions", "embedding_models")
-        return [connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]
+def take_picture(database: Original) -> list[Any]:
+    tables = ("images", "image_embeddings", "image_descriptions", "embedding_models")
+    return [database.run(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
 
 
-def open_migrated(database: OriginalStandIn) -> OracleStore:
-    """The store over the migrated tables, with those that only create_all_tables.sql adds."""
-    with database._open() as connection:
-        connection.executescript(
-            "CREATE TABLE IF NOT EXISTS image_search_schema (schema_version);"
-            "INSERT INTO image_search_schema VALUES (1);"
-            "CREATE TABLE IF NOT EXISTS image_keywords (image_id, keyword);"
-        )
-    return OracleStore.open(SETTINGS)
-
-
-def test_a_dry_run_counts_what_is_doubled_and_changes_nothing(database: OriginalStandIn) -> None:
+def test_a_dry_run_counts_what_is_doubled_and_changes_nothing(database: Original) -> None:
     before = take_picture(database)
-    report = "\n".join(migrate(SETTINGS, read_image, dry_run=True))
+    report = "\n".join(migrate(database.settings, read_image, dry_run=True))
     assert "1 models that are listed twice." in report
     assert "3 descriptions that are empty or belong to nothing." in report
     assert "1 descriptions beside a newer one of the same image." in report
@@ -163,12 +140,11 @@ def test_a_dry_run_counts_what_is_doubled_and_changes_nothing(database: Original
     assert "1 images have the same bytes as an older one. Nothing was changed." in report
     assert take_picture(database) == before
     assert database.changes == []
-    assert not [text for text in database.statements if not text.lstrip().startswith("SELECT")]
 
 
-def test_images_embeddings_and_texts_are_kept(database: OriginalStandIn) -> None:
-    list(migrate(SETTINGS, read_image))
-    store = open_migrated(database)
+def test_images_embeddings_and_texts_are_kept(database: Original) -> None:
+    list(migrate(database.settings, read_image))
+    store = OracleStore.open(database.settings)
     assert [model.is_current for model in store.list_models()] == [True]
     newest = store.find_latest()
     assert [hit.image_id for hit in newest] == [3, 2, 1]
@@ -189,14 +165,13 @@ def test_images_embeddings_and_texts_are_kept(database: OriginalStandIn) -> None
     assert store.find_known_hashes([hashlib.sha256(b"three").hexdigest()]) != {}
 
 
-def test_columns_of_somebody_else_stay(database: OriginalStandIn) -> None:
-    list(migrate(SETTINGS, read_image))
-    with database._open() as connection:
-        assert set(connection.execute("SELECT somebodys_own_column FROM images")) == {("kept",)}
+def test_columns_that_others_added_stay(database: Original) -> None:
+    list(migrate(database.settings, read_image))
+    assert set(database.run("SELECT added_by_others FROM images")) == {("kept",)}
 
 
-def test_everything_the_script_defines_is_added(database: OriginalStandIn) -> None:
-    list(migrate(SETTINGS, read_image))
+def test_everything_the_script_defines_is_added(database: Original) -> None:
+    list(migrate(database.settings, read_image))
     changes = "\n".join(database.changes)
     for index in ("IMAGE_EMBEDDING_IDX", "IDX_IMAGE_PROMPT"):
         assert f'DROP INDEX "{index}"' in changes
@@ -217,32 +192,34 @@ def test_everything_the_script_defines_is_added(database: OriginalStandIn) -> No
     assert changes.index("SEARCH_TEXT NOT NULL") < changes.index("CREATE TABLE IF NOT EXISTS")
 
 
-def test_an_interrupted_migration_is_started_again(database: OriginalStandIn) -> None:
-    database.fail_once("SET search_text", make_error("ORA-03113"))
+def test_an_interrupted_migration_is_started_again(database: Original) -> None:
+    database.server.faults.add(Cut("before"), "execute", "SET search_text")
     with pytest.raises(Exception, match="lost"):
-        list(migrate(SETTINGS, read_image))
-    list(migrate(SETTINGS, read_image))
-    assert open_migrated(database).count_images() == 3
+        list(migrate(database.settings, read_image))
+    list(migrate(database.settings, read_image))
+    assert OracleStore.open(database.settings).count_images() == 3
 
 
-def test_the_embeddings_can_go_on_under_the_name_of_the_loaded_model(database: OriginalStandIn) -> None:
-    report = list(migrate(SETTINGS, read_image, adopt=("stabilityai/japanese-stable-clip-vit-l-16", "abc", 16)))
+def test_the_embeddings_can_go_on_under_the_name_of_the_loaded_model(database: Original) -> None:
+    report = list(
+        migrate(database.settings, read_image, adopt=("stabilityai/japanese-stable-clip-vit-l-16", "abc", 16))
+    )
     assert any("now belong to" in sentence for sentence in report)
-    model = open_migrated(database).get_or_create_model("stabilityai/japanese-stable-clip-vit-l-16", "abc", 16)
+    model = OracleStore.open(database.settings).get_or_create_model(
+        "stabilityai/japanese-stable-clip-vit-l-16", "abc", 16
+    )
     assert (model.model_id, model.is_current) == (1, True)
 
 
-@pytest.mark.usefixtures("database")
-def test_embeddings_of_another_dimension_are_not_adopted() -> None:
-    report = list(migrate(SETTINGS, read_image, adopt=("other", "1", 768)))
+def test_embeddings_of_another_dimension_are_not_adopted(database: Original) -> None:
+    report = list(migrate(database.settings, read_image, adopt=("other", "1", 768)))
     assert any("another dimension than other" in sentence for sentence in report)
 
 
-def test_a_picture_that_cannot_be_read_stops_before_the_keys_are_added(database: OriginalStandIn) -> None:
-    with database._open() as connection:
-        connection.execute("UPDATE images SET image_data = ? WHERE image_id = 2", (b"broken",))
+def test_a_picture_that_cannot_be_read_stops_before_the_keys_are_added(database: Original) -> None:
+    database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"broken",))
     with pytest.raises(SchemaError, match="image_id 2"):
-        list(migrate(SETTINGS, read_image))
+        list(migrate(database.settings, read_image))
     assert not [change for change in database.changes if "CONSTRAINT" in change]
 
 
@@ -254,28 +231,25 @@ def test_a_picture_that_cannot_be_read_stops_before_the_keys_are_added(database:
         ("UPDATE images SET image_data = NULL", "no bytes"),
     ],
 )
-def test_what_only_a_person_can_put_right_stops_at_once(database: OriginalStandIn, damage: str, message: str) -> None:
-    with database._open() as connection:
-        connection.execute(damage)
+def test_what_only_a_person_can_put_right_stops_at_once(database: Original, damage: str, message: str) -> None:
+    database.run(damage)
     with pytest.raises(SchemaError, match=message):
-        list(migrate(SETTINGS, read_image))
+        list(migrate(database.settings, read_image))
     assert database.changes == []
 
 
-def test_vectors_that_are_not_of_length_1_are_told(database: OriginalStandIn) -> None:
-    with database._open() as connection:
-        connection.execute("UPDATE image_embeddings SET embedding = ?", (np.full(16, 2, np.float32).tobytes(),))
-    assert any("not of length 1" in sentence for sentence in migrate(SETTINGS, read_image, dry_run=True))
+def test_vectors_that_are_not_of_length_1_are_told(database: Original) -> None:
+    database.run("UPDATE image_embeddings SET embedding = ?", (np.full(16, 2, np.float32).tobytes(),))
+    assert any("not of length 1" in sentence for sentence in migrate(database.settings, read_image, dry_run=True))
 
 
-def test_an_empty_schema_has_nothing_to_migrate(database: OriginalStandIn) -> None:
-    database.answer(sql.FIND_COLUMNS, [])
-    with pytest.raises(SchemaError, match="--create-schema"):
-        list(migrate(SETTINGS, read_image))
+def test_an_empty_schema_has_nothing_to_migrate(tmp_path: Path) -> None:
+    with serve_nothing(tmp_path / "empty.db") as server, pytest.raises(SchemaError, match="--create-schema"):
+        list(migrate(make_settings(server), read_image))
 
 
-def test_every_change_of_the_tables_parses(database: OriginalStandIn) -> None:
-    list(migrate(SETTINGS, read_image))
+def test_every_change_of_the_tables_parses(database: Original) -> None:
+    list(migrate(database.settings, read_image))
     linter = make_linter()
     altering = [change for change in database.changes if change.startswith(("ALTER TABLE", "DROP INDEX"))]
     assert len(altering) > 30

@@ -5,10 +5,11 @@ from __future__ import annotations
 import array
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import oracledb
 import pytest
 
 from image_search.cli.health import check_library
@@ -16,84 +17,120 @@ from image_search.errors import SchemaError, StoreError
 from image_search.records import Finding
 from image_search.settings import Settings
 from image_search.stores.oracle import OracleStore
-from image_search.stores.oracle import health as oracle_check_sql
-from image_search.stores.oracle import schema as oracle_vector_index
-from image_search.stores.oracle import sql as oracle_sql
-from image_search.stores.oracle.health import NEEDED_PRIVILEGES, check_oracle
+from image_search.stores.oracle.connection import connect
+from image_search.stores.oracle.health import check_oracle
 from image_search.stores.oracle.schema import create_schema, read_statements, set_vector_index
 from image_search.stores.oracle.sql import LIST_UNWRITTEN
 from tests.fakes import make_embeddings, make_images
-from tests.oracle.stand_in import StandIn, make_error
-
-SETTINGS = Settings(db_user="imgsearch", db_password="Never_Shown_1", db_dsn="db.example:1521/FREEPDB1")
+from tests.oracle.wire.faults import Answer, Refuse
+from tests.oracle.wire.server import Server
+from tests.oracle.wired import IVF, make_settings, serve, serve_nothing
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    stand_in = StandIn(tmp_path / "oracle.db")
-    monkeypatch.setattr(oracledb, "create_pool", stand_in.create_pool)
-    monkeypatch.setattr(oracledb, "connect", stand_in.connect)
-    return stand_in
+def empty(tmp_path: Path) -> Iterator[Server]:
+    """A server whose schema has no tables."""
+    with serve_nothing(tmp_path / "empty.db") as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serve(tmp_path / "oracle.db", has_text=True) as server:
+        server.database.hidden.add("V$VECTOR_MEMORY_POOL")
+        yield server
+
+
+@pytest.fixture
+def settings(server: Server) -> Settings:
+    return make_settings(server)
 
 
 # --- the schema ---
 
 
-def test_every_statement_of_the_script_is_sent_in_order(database: StandIn) -> None:
-    yielded = list(create_schema(SETTINGS))
-    sent = [statement for statement in database.statements if not statement.startswith("ALTER SESSION")]
+def test_every_statement_of_the_script_is_sent_in_order(empty: Server) -> None:
+    yielded = list(create_schema(make_settings(empty)))
+    sent = [sql for sql in empty.statements if not sql.startswith("ALTER SESSION")]
     assert sent == [*read_statements(), LIST_UNWRITTEN]  # and no image of schema 1 is there
     assert len(yielded) == len(read_statements())
 
 
-def test_printing_connects_to_nothing_and_shows_what_would_run(database: StandIn) -> None:
+def test_the_script_makes_nothing_new_when_it_runs_again(empty: Server) -> None:
+    list(create_schema(make_settings(empty)))
+    made = (dict(empty.database.tables), dict(empty.database.indexes), dict(empty.database.preferences))
+    list(create_schema(make_settings(empty)))
+    assert (empty.database.tables, empty.database.indexes, empty.database.preferences) == made
+
+
+def test_the_script_makes_no_word_index_where_oracle_text_is_missing(tmp_path: Path) -> None:
+    with serve_nothing(tmp_path / "oracle.db", has_text=False) as server:
+        list(create_schema(make_settings(server)))
+        assert server.database.find_text_index() is None
+        assert "IMAGES" in server.database.tables
+
+
+def test_the_script_makes_a_broken_word_index_anew(empty: Server) -> None:
+    list(create_schema(make_settings(empty)))
+    [name] = [index.name for index in empty.database.indexes.values() if index.kind == "DOMAIN"]
+    empty.database.indexes[name] = replace(empty.database.indexes[name], status="INVALID")
+    list(create_schema(make_settings(empty)))
+    assert empty.database.indexes[name].status == "VALID"
+
+
+def test_printing_connects_to_nothing_and_shows_what_would_run() -> None:
     printed = list(create_schema(Settings(), print_only=True))
-    assert database.events == []
-    assert [
-        text.removesuffix("\n/").removesuffix(";") if "DECLARE" not in text[:7] else text[:-2] for text in printed
-    ] == (read_statements())
+    bare = [text[:-2] if text.startswith("DECLARE") else text.removesuffix(";") for text in printed]
+    assert bare == read_statements()
     assert read_statements("\n".join(printed)) == read_statements()
 
 
-def test_a_database_that_is_too_old_is_refused_before_anything_runs(database: StandIn) -> None:
-    database.version = "19.3.0.0.0"
+def test_a_database_that_is_too_old_is_refused_before_anything_runs(empty: Server) -> None:
+    empty.version = "19.3.0.0.0"
     with pytest.raises(SchemaError, match=r"23\.4"):
-        list(create_schema(SETTINGS))
-    assert database.statements == []
+        list(create_schema(make_settings(empty)))
+    assert empty.statements == []
 
 
-def test_tables_of_another_shape_stop_the_script_with_the_remedy(database: StandIn) -> None:
-    database.fail_once("DECLARE", make_error("ORA-20001", "The table IMAGES has another shape"))
+def test_tables_of_another_shape_stop_the_script_with_the_remedy(empty: Server) -> None:
+    with connect(make_settings(empty)) as session:
+        session.execute("CREATE TABLE images (image_id NUMBER, search_text CLOB)")
     with pytest.raises(SchemaError, match="--migrate --dry-run"):
-        list(create_schema(SETTINGS))
+        list(create_schema(make_settings(empty)))
+    assert list(empty.database.tables) == ["IMAGES"]
 
 
-def test_a_statement_that_fails_is_named(database: StandIn) -> None:
-    database.fail_once("CREATE TABLE IF NOT EXISTS images", make_error("ORA-01031"))
+def test_a_statement_that_fails_is_named(empty: Server) -> None:
+    empty.faults.add(Refuse(1031), "execute", "CREATE TABLE IF NOT EXISTS images")
     with pytest.raises(SchemaError, match=r"CREATE TABLE IF NOT EXISTS images.*privilege.*ORA-01031"):
-        list(create_schema(SETTINGS))
+        list(create_schema(make_settings(empty)))
 
 
 # --- the vector index ---
 
 
 @pytest.fixture
-def library(database: StandIn) -> OracleStore:  # noqa: ARG001 - it stands in for the driver's pool
-    store = OracleStore.open(SETTINGS)
-    model = store.get_or_create_model("fake", "1", 16)
-    store.add_images(model.model_id, make_images(20), make_embeddings(20))
-    return store
+def library(server: Server, settings: Settings) -> Iterator[OracleStore]:
+    with OracleStore.open(settings) as store:
+        model = store.get_or_create_model("fake", "1", 16)
+        store.add_images(model.model_id, make_images(20), make_embeddings(20))
+        server.events.clear()
+        yield store
 
 
-def pretend(database: StandIn, counts: list[tuple[int, int]], memory: Any = None, cloud: str | None = None) -> None:
+def pretend(
+    server: Server, counts: list[tuple[int, int]], memory: tuple[int, int] | None = None, cloud: str | None = None
+) -> None:
     """A library of so many embeddings of each dimension, and so much vector memory (None: not visible)."""
-    database.answer(oracle_vector_index.COUNT_BY_DIMENSION, counts)
-    database.answer("v$vector_memory_pool", [memory] if memory else make_error("ORA-00942"))
-    database.answer("CLOUD_SERVICE", [(cloud,)])
+    server.faults.add(Answer(tuple(counts)), "execute", "GROUP BY m.vector_dimension", times=99)
+    server.faults.add(Answer(((cloud,),)), "execute", "CLOUD_SERVICE", times=99)
+    if memory:
+        server.database.hidden.discard("V$VECTOR_MEMORY_POOL")
+        server.database.views["V$VECTOR_MEMORY_POOL"] = [{"ALLOC_BYTES": memory[0], "USED_BYTES": memory[1]}]
 
 
-def list_ddl(database: StandIn) -> list[str]:
-    return [text.strip() for text in database.statements if text.strip().startswith(("CREATE VECTOR", "DROP INDEX"))]
+def list_ddl(server: Server) -> list[str]:
+    return [sql for sql in server.statements if sql.startswith(("CREATE VECTOR", "DROP INDEX"))]
 
 
 MEGABYTE = 2**20
@@ -117,112 +154,93 @@ MEGABYTE = 2**20
 )
 @pytest.mark.usefixtures("library")
 def test_the_index_fits_the_library(
-    database: StandIn, kind: Any, counts: Any, memory: Any, made: str | None, reason: str
+    server: Server, settings: Settings, kind: Any, counts: Any, memory: Any, made: str | None, reason: str
 ) -> None:
-    pretend(database, counts, memory)
-    assert reason in set_vector_index(SETTINGS, kind)
-    created = list_ddl(database)
-    assert len(created) == (made is not None)
-    assert made is None or f"ORGANIZATION {made}\nDISTANCE DOT\nWITH TARGET ACCURACY 95" in created[0]
+    pretend(server, counts, memory)
+    assert reason in set_vector_index(settings, kind)
+    index = server.database.find_vector_index()
+    assert (index is not None) == (made is not None)
+    if index and made:
+        assert index.metric == "DOT"
+        assert ("HNSW" in index.subtype) == ("GRAPH" in made)
 
 
 @pytest.mark.usefixtures("library")
-def test_an_index_that_is_there_is_dropped_first(database: StandIn) -> None:
-    database.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    assert "rebuilt" in set_vector_index(SETTINGS, "ivf")
-    assert [text.split()[0] for text in list_ddl(database)] == ["DROP", "CREATE"]
-    assert "No vector index" in set_vector_index(SETTINGS, "none")
-    assert list_ddl(database)[2:] == ['DROP INDEX "IMAGE_EMBEDDING_IDX"']
+def test_an_index_that_is_there_is_dropped_first(server: Server, settings: Settings) -> None:
+    server.database.indexes[IVF.name] = IVF
+    assert "rebuilt" in set_vector_index(settings, "ivf")
+    assert [text.split()[0] for text in list_ddl(server)] == ["DROP", "CREATE"]
+    assert "No vector index" in set_vector_index(settings, "none")
+    assert server.database.find_vector_index() is None
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-@pytest.mark.usefixtures("library")
-def test_embeddings_of_several_sizes_are_refused_with_their_numbers(database: StandIn, kind: Any) -> None:
-    pretend(database, [(512, 10), (768, 20)])
-    with pytest.raises(SchemaError, match=r"10 of 512 dimensions, 20 of 768 dimensions.*--remove-model"):
-        set_vector_index(SETTINGS, kind)
-    assert list_ddl(database) == []
+def test_embeddings_of_several_sizes_are_refused_with_their_numbers(
+    server: Server, settings: Settings, library: OracleStore, kind: Any
+) -> None:
+    other = library.get_or_create_model("other", "1", 8)
+    library.add_images(other.model_id, make_images(3), make_embeddings(3, dimension=8))
+    with pytest.raises(SchemaError, match=r"3 of 8 dimensions, 20 of 16 dimensions.*--remove-model"):
+        set_vector_index(settings, kind)
+    assert list_ddl(server) == []
 
 
 @pytest.mark.usefixtures("library")
-def test_too_little_vector_memory_is_told_before_the_old_index_is_dropped(database: StandIn) -> None:
-    database.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    pretend(database, [(768, 100_000)], (100 * MEGABYTE, 0))
+def test_too_little_vector_memory_is_told_before_the_old_index_is_dropped(server: Server, settings: Settings) -> None:
+    server.database.indexes[IVF.name] = IVF
+    pretend(server, [(768, 100_000)], (100 * MEGABYTE, 0))
     with pytest.raises(StoreError, match=r"380 MiB.*100 MiB are free.*--vector-index ivf"):
-        set_vector_index(SETTINGS, "hnsw")
-    assert list_ddl(database) == []
+        set_vector_index(settings, "hnsw")
+    assert list_ddl(server) == []
 
 
 @pytest.mark.usefixtures("library")
-def test_autonomous_database_finds_its_vector_memory_itself(database: StandIn) -> None:
-    pretend(database, [(768, 100_000)], (1, 0), cloud="OLTP")
-    assert "hnsw" in set_vector_index(SETTINGS, "hnsw")
+def test_autonomous_database_finds_its_vector_memory_itself(server: Server, settings: Settings) -> None:
+    pretend(server, [(768, 100_000)], (1, 0), cloud="OLTP")
+    assert "hnsw" in set_vector_index(settings, "hnsw")
 
 
 @pytest.mark.usefixtures("library")
-def test_an_early_release_gets_no_index_that_refuses_new_images(database: StandIn) -> None:
-    database.version = "23.5.0.24.7"
-    pretend(database, [(768, 100_000)], (900 * MEGABYTE, 0))
+def test_an_early_release_gets_no_index_that_refuses_new_images(server: Server, settings: Settings) -> None:
+    server.version = "23.5.0.24.7"
+    pretend(server, [(768, 100_000)], (900 * MEGABYTE, 0))
     with pytest.raises(StoreError, match="refuses new images"):
-        set_vector_index(SETTINGS, "hnsw")
-    assert "ivf" in set_vector_index(SETTINGS, "auto")
+        set_vector_index(settings, "hnsw")
+    assert "ivf" in set_vector_index(settings, "auto")
 
 
 @pytest.mark.usefixtures("library")
-def test_an_index_that_cannot_be_built_is_told_and_searches_stay_exact(database: StandIn) -> None:
-    database.answer("CREATE VECTOR INDEX", make_error("ORA-51962"))
+def test_an_index_that_cannot_be_built_is_told_and_searches_stay_exact(server: Server, settings: Settings) -> None:
+    server.faults.add(Refuse(51962), "execute", "CREATE VECTOR INDEX")
     with pytest.raises(StoreError, match=r"hnsw index was not built.*goes on without it"):
-        set_vector_index(SETTINGS, "hnsw")
+        set_vector_index(settings, "hnsw")
 
 
-def test_there_is_no_index_of_nothing(database: StandIn) -> None:
+def test_there_is_no_index_of_nothing(server: Server, settings: Settings) -> None:
     with pytest.raises(StoreError, match="Register images first"):
-        set_vector_index(SETTINGS, "ivf")
+        set_vector_index(settings, "ivf")
     with pytest.raises(StoreError, match="auto, ivf, hnsw, none"):
-        set_vector_index(SETTINGS, "btree")  # type: ignore[arg-type]
-    assert list_ddl(database) == []
+        set_vector_index(settings, "btree")  # type: ignore[arg-type]
+    assert list_ddl(server) == []
 
 
-# --- --check ---
-
-HEALTHY: list[tuple[str, Any]] = [
-    (oracle_check_sql.GET_PRODUCT, [("Oracle AI Database 26ai Enterprise Edition",)]),
-    (oracle_check_sql.GET_CHARACTER_SET, [("AL32UTF8",)]),
-    (oracle_check_sql.LIST_PRIVILEGES, [(name,) for name in NEEDED_PRIVILEGES]),
-    (oracle_check_sql.GET_TABLESPACE, [("USERS", "AUTO")]),
-    (oracle_check_sql.GET_QUOTA, [(10 * MEGABYTE, -1)]),
-    (oracle_check_sql.GET_OWN_BYTES, [(10 * MEGABYTE,)]),
-    (oracle_check_sql.GET_VECTOR_COLUMN, [("VECTOR(*,FLOAT32,DENSE)",)]),
-    (oracle_check_sql.GET_WORD_INDEX, [("INDEXED", "ON COMMIT", 0)]),
-    (oracle_check_sql.LIST_WORD_INDEX_ERRORS, []),
-    (oracle_check_sql.GET_SESSION_LIMIT, [("UNLIMITED",)]),
-    (oracle_check_sql.READ_PLAN, [("VECTOR INDEX IVF SCAN", "IMAGE_EMBEDDING_IDX")]),
-    ("v$vector_memory_pool", make_error("ORA-00942")),
-]
+# --- --check: the database is a healthy one but for what a test changes ---
 
 
-@pytest.fixture
-def healthy(database: StandIn, library: OracleStore) -> StandIn:  # noqa: ARG001 - a library to look at
-    database.has_text_index = True
-    for fragment, rows in HEALTHY:
-        database.answer(fragment, rows)
-    return database
+def check(settings: Settings) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check_oracle(settings)}
 
 
-def check() -> dict[str, Finding]:
-    return {finding.name: finding for finding in check_oracle(SETTINGS)}
-
-
-def test_a_healthy_database_has_nothing_to_remedy(healthy: StandIn) -> None:
-    findings = check()
+@pytest.mark.usefixtures("library")
+def test_a_healthy_database_has_nothing_to_remedy(server: Server, settings: Settings) -> None:
+    findings = check(settings)
     assert len(findings) == 12
     assert [finding for finding in findings.values() if not finding.ok or finding.remedy] == []
     assert "26ai" in findings["version"].what
     assert "every search is exact" in findings["vector index"].what
-    assert healthy.events.count("commit") == 3  # looking commits nothing: the three are the library's own
+    assert not [event for event in server.events if event.name == "commit"]  # looking changes nothing
 
 
-@pytest.mark.usefixtures("healthy")
 def test_a_healthy_library_in_it_has_nothing_to_remedy_either(library: OracleStore) -> None:
     findings = {finding.name: finding for finding in check_library(library)}
     assert [finding for finding in findings.values() if not finding.ok] == []
@@ -231,96 +249,151 @@ def test_a_healthy_library_in_it_has_nothing_to_remedy_either(library: OracleSto
     assert findings["originals"].what == "in the database"
 
 
+WORDS = "IX_IMAGES_SEARCH_TEXT"
+
+
 @pytest.mark.parametrize(
-    ("name", "fragment", "rows", "what", "remedy"),
+    ("name", "view", "rows", "what", "remedy"),
     [
-        ("character set", oracle_check_sql.GET_CHARACTER_SET, [("JA16SJIS",)], "JA16SJIS", "AL32UTF8"),
-        ("privileges", oracle_check_sql.LIST_PRIVILEGES, [("CREATE SESSION",)], "CREATE TABLE", "GRANT CREATE TABLE"),
-        ("tablespace", oracle_check_sql.GET_TABLESPACE, [("SYSTEM", "MANUAL")], "SYSTEM", "default tablespace"),
-        ("tablespace", oracle_check_sql.GET_QUOTA, [], "no quota", "QUOTA UNLIMITED ON USERS"),
-        ("tablespace", oracle_check_sql.GET_QUOTA, [(95, 100)], "used", "more quota"),
-        ("vector column", oracle_check_sql.GET_VECTOR_COLUMN, [], "not a VECTOR", "--create-schema"),
-        ("vector column", oracle_check_sql.GET_VECTOR_COLUMN, [("VECTOR(768,FLOAT32,DENSE)",)], "768", "dimension"),
-        ("word index", oracle_check_sql.GET_WORD_INDEX, [], "missing", "CTXAPP"),
-        ("word index", oracle_check_sql.GET_WORD_INDEX, [("FAILED", "", 0)], "FAILED", "--create-schema"),
-        ("word index", oracle_check_sql.LIST_WORD_INDEX_ERRORS, [("DRG-11101: no",)], "DRG-11101", "REBUILD"),
-        ("schema", oracle_sql.GET_SCHEMA_VERSION, make_error("ORA-00942"), "not as it should be", "--create-schema"),
-        ("pool", oracle_check_sql.GET_SESSION_LIMIT, [("2",)], "allows 2", "SESSIONS_PER_USER"),
-        ("version", oracle_check_sql.GET_PRODUCT, make_error("ORA-03113"), "could not be looked at", "lost"),
+        (
+            "character set",
+            "NLS_DATABASE_PARAMETERS",
+            [{"PARAMETER": "NLS_CHARACTERSET", "VALUE": "JA16SJIS"}],
+            "JA16SJIS",
+            "AL32UTF8",
+        ),
+        ("privileges", "SESSION_PRIVS", [{"PRIVILEGE": "CREATE SESSION"}], "CREATE TABLE", "GRANT CREATE TABLE"),
+        (
+            "tablespace",
+            "USER_TABLESPACES",
+            [{"TABLESPACE_NAME": "USERS", "SEGMENT_SPACE_MANAGEMENT": "MANUAL"}],
+            "manual",
+            "default tablespace",
+        ),
+        ("tablespace", "USER_TS_QUOTAS", [], "no quota", "QUOTA UNLIMITED ON USERS"),
+        (
+            "tablespace",
+            "USER_TS_QUOTAS",
+            [{"TABLESPACE_NAME": "USERS", "BYTES": 95, "MAX_BYTES": 100}],
+            "used",
+            "more quota",
+        ),
+        ("vector column", "USER_TAB_COLUMNS", [], "not a VECTOR", "--create-schema"),
+        (
+            "vector column",
+            "USER_TAB_COLUMNS",
+            [
+                {
+                    "TABLE_NAME": "IMAGE_EMBEDDINGS",
+                    "COLUMN_NAME": "EMBEDDING",
+                    "VECTOR_INFO": "VECTOR(768,FLOAT32,DENSE)",
+                }
+            ],
+            "768",
+            "dimension",
+        ),
+        ("word index", "CTX_USER_INDEXES", [], "missing", "CTXAPP"),
+        ("word index", "CTX_USER_INDEXES", [{"IDX_NAME": WORDS, "IDX_STATUS": "FAILED"}], "FAILED", "--create-schema"),
+        (
+            "word index",
+            "CTX_USER_INDEX_ERRORS",
+            [{"ERR_INDEX_NAME": WORDS, "ERR_TEXT": "DRG-11101: no"}],
+            "DRG-11101",
+            "REBUILD",
+        ),
+        (
+            "pool",
+            "USER_RESOURCE_LIMITS",
+            [{"RESOURCE_NAME": "SESSIONS_PER_USER", "LIMIT": "2"}],
+            "allows 2",
+            "SESSIONS_PER_USER",
+        ),
     ],
 )
+@pytest.mark.usefixtures("library")
 def test_a_fault_is_found_with_its_remedy(
-    healthy: StandIn, name: str, fragment: str, rows: Any, what: str, remedy: str
+    server: Server, settings: Settings, name: str, view: str, rows: Any, what: str, remedy: str
 ) -> None:
-    healthy.answer(fragment, rows)
-    finding = check()[name]
+    server.database.views[view] = rows
+    finding = check(settings)[name]
     assert not finding.ok
     assert what in finding.what
     assert remedy in finding.remedy
 
 
+@pytest.mark.usefixtures("library")
+def test_a_look_that_fails_does_not_hide_the_others(server: Server, settings: Settings) -> None:
+    server.faults.add(Refuse(942), "execute", "image_search_schema")
+    server.faults.add(Refuse(1031), "execute", "nls_database_parameters")
+    findings = check(settings)
+    assert "--create-schema" in findings["schema"].remedy
+    assert "could not be looked at" in findings["character set"].what
+    assert findings["pool"].ok
+
+
 def test_a_tablespace_without_quota_is_not_shown_by_the_dictionary_and_is_a_fault_all_the_same(
-    healthy: StandIn,
+    server: Server, settings: Settings
 ) -> None:
-    healthy.answer(oracle_check_sql.GET_TABLESPACE, [("DATA", None)])
-    healthy.answer(oracle_check_sql.GET_QUOTA, [])
-    assert "QUOTA UNLIMITED ON DATA" in check()["tablespace"].remedy
+    server.database.views["USER_USERS"] = [{"USERNAME": "IMGSEARCH", "DEFAULT_TABLESPACE": "DATA"}]
+    assert "QUOTA UNLIMITED ON DATA" in check(settings)["tablespace"].remedy
 
 
-def test_oracle_free_tells_when_its_limit_is_near(healthy: StandIn) -> None:
-    healthy.answer(oracle_check_sql.GET_PRODUCT, [("Oracle AI Database 26ai Free",)])
-    assert check()["edition limit"].ok
-    healthy.answer(oracle_check_sql.GET_OWN_BYTES, [(11 * 2**30,)])
-    assert "ORIGINALS_URL" in check()["edition limit"].remedy
+def test_oracle_free_tells_when_its_limit_is_near(server: Server, settings: Settings) -> None:
+    server.database.views["PRODUCT_COMPONENT_VERSION"] = [{"PRODUCT": "Oracle AI Database 26ai Free"}]
+    assert check(settings)["edition limit"].ok
+    server.database.views["USER_SEGMENTS"] = [{"SEGMENT_NAME": "IMAGES", "BYTES": 11 * 2**30}]
+    assert "ORIGINALS_URL" in check(settings)["edition limit"].remedy
 
 
-def test_no_oracle_text_is_no_fault(healthy: StandIn) -> None:
-    healthy.answer(oracle_check_sql.GET_WORD_INDEX, make_error("ORA-00942"))
-    finding = check()["word index"]
+def test_no_oracle_text_is_no_fault(server: Server, settings: Settings) -> None:
+    server.database.has_text = False
+    finding = check(settings)["word index"]
     assert finding.ok
     assert "row by row" in finding.what
 
 
-def test_a_vector_index_is_tried_out(healthy: StandIn) -> None:
-    healthy.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    assert "used by the plan, finds 100%" in check()["vector index"].what
-    [explained] = [text for text in healthy.statements if text.startswith("EXPLAIN")]
-    assert ":" not in explained
+@pytest.mark.usefixtures("library")
+def test_a_vector_index_is_tried_out(server: Server, settings: Settings) -> None:
+    server.database.indexes[IVF.name] = IVF
+    assert "used by the plan, finds 100%" in check(settings)["vector index"].what
+    [explained] = [sql for sql in server.statements if sql.startswith("EXPLAIN")]
     assert "TO_VECTOR('[1,0," in explained
-    healthy.answer(oracle_check_sql.READ_PLAN, [("TABLE ACCESS FULL", "IMAGE_EMBEDDINGS")])
-    assert "prefers the exact search" in check()["vector index"].what
+    server.faults.add(Answer((("TABLE ACCESS FULL", "IMAGE_EMBEDDINGS"),)), "execute", "plan_table")
+    assert "prefers the exact search" in check(settings)["vector index"].what
 
 
-def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(healthy: StandIn) -> None:
-    healthy.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    healthy.answer(oracle_sql.LIST_MODELS, [(1, "fake", "1", 2048, "Y")])
-    check()
-    [explained] = [text for text in healthy.statements if text.startswith("EXPLAIN")]
+def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(
+    server: Server, settings: Settings, library: OracleStore
+) -> None:
+    server.database.indexes[IVF.name] = IVF
+    library.set_current_model(library.get_or_create_model("long", "1", 2048).model_id)
+    library.add_images(2, make_images(2), make_embeddings(2, dimension=2048))
+    check(settings)
+    [explained] = [sql for sql in server.statements if sql.startswith("EXPLAIN")]
     literals = re.findall(r"TO_CLOB\('([^']*)'\)", explained)
     assert max(map(len, literals)) <= 4000
     assert json.loads("".join(literals)) == [1] + [0] * 2047
 
 
-def test_a_vector_index_that_has_fallen_behind_is_a_fault(healthy: StandIn) -> None:
-    healthy.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    healthy.answer(oracle_sql.SEARCH_APPROXIMATELY, [])
-    finding = check()["vector index"]
+@pytest.mark.usefixtures("library")
+def test_a_vector_index_that_has_fallen_behind_is_a_fault(server: Server, settings: Settings) -> None:
+    server.database.indexes[IVF.name] = IVF
+    server.database.approximate_rows = 0
+    finding = check(settings)["vector index"]
     assert "finds 0%" in finding.what
     assert "--vector-index auto" in finding.remedy
 
 
-def test_a_database_that_is_away_is_one_finding(healthy: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: Any) -> None:
-        raise make_error("DPY-6005")
-
-    assert healthy
-    monkeypatch.setattr(oracledb, "connect", refuse)
-    [finding] = check_oracle(SETTINGS)
+def test_a_database_that_is_away_is_one_finding(server: Server, settings: Settings) -> None:
+    server.close()
+    [finding] = check_oracle(settings)
     assert not finding.ok
     assert "DB_DSN" in finding.remedy
 
 
-def test_a_sample_embedding_of_another_format_can_be_tried_too(healthy: StandIn) -> None:
-    healthy.vector_index = "NEIGHBOR_PARTITIONS_IVF"
-    healthy.answer(oracle_sql.SAMPLE_EMBEDDINGS, [(array.array("d", [1.0] + [0.0] * 15),)])
-    assert check()["vector index"].ok
+@pytest.mark.usefixtures("library")
+def test_a_sample_embedding_of_another_format_can_be_tried_too(server: Server, settings: Settings) -> None:
+    server.database.indexes[IVF.name] = IVF
+    row = (array.array("d", [1.0] + [0.0] * 15),)
+    server.faults.add(Answer((row,)), "execute", "ORA_HASH")
+    assert check(settings)["vector index"].ok

@@ -76,7 +76,11 @@ def test_the_scripts_make_a_library_fill_it_and_search_it(run: Runner, server: S
     assert early.code == 2
     assert "--create-schema" in early.err
     for _ in range(2):  # it may be made any number of times
-        assert run("register_images", "--create-schema").code == 0
+        made = run("register_images", "--create-schema")
+        assert made.code == 0, made.err
+    words = made.out.splitlines()[-1]
+    assert words.startswith("Word index: Oracle Text")
+    assert ("not installed" in words) == (not server.database.has_text)
     assert run("register_images", folder)[:2] == (0, f"registered {SAMPLES}, already known 0, failed 0\n")
     assert run("register_images", folder).out == f"registered 0, already known {SAMPLES}, failed 0\n"
     found = run("ImageSearch", "猫")

@@ -17,21 +17,11 @@ from image_search.stores.oracle import sql as oracle_sql
 from image_search.stores.oracle.schema import CREATE_INDEX, SCHEMA_FILE, read_statements, read_tables, write_for_script
 from tests.contract.filters import CASES
 from tests.oracle.parser import find_faults, make_linter
-from tests.oracle.stand_in import list_binds
+from tests.oracle.wire.results import list_places
+from tests.oracle.wire.spelling import RESERVED
 
 MODULES = sorted(path.stem for path in (ROOT / "image_search" / "stores" / "oracle").glob("[a-z]*.py"))
 STATEMENT = re.compile(r"\n(SELECT|INSERT|UPDATE|DELETE|MERGE|CREATE) ")
-
-# A statement may not use these as names of binds (ORA-01745).
-RESERVED = (
-    " access add all alter and any as asc audit between by char check cluster column comment compress connect create "
-    "current date decimal default delete desc distinct drop else exclusive exists file float for from grant group "
-    "having identified immediate in increment index initial insert integer intersect into is level like lock long "
-    "maxextents minus mlslabel mode modify noaudit nocompress not nowait null number of offline on online option or "
-    "order pctfree prior public raw rename resource revoke row rowid rownum rows select session set share size "
-    "smallint start successful synonym sysdate table then to trigger uid union unique update user validate values "
-    "varchar varchar2 view whenever where with "
-)
 
 
 def list_constants() -> Iterator[tuple[str, str]]:
@@ -101,7 +91,7 @@ def test_a_missing_word_is_noticed(linter: Linter) -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_bind_has_a_reserved_name(name: str) -> None:
-    assert not [bind for bind in list_binds(STATEMENTS[name]) if f" {bind.lower()} " in RESERVED]
+    assert not [bind for bind in set(list_places(STATEMENTS[name])) if bind.upper() in RESERVED]
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -114,7 +104,7 @@ def test_no_value_of_a_person_is_written_into_a_statement(name: str) -> None:
 @pytest.mark.parametrize("has_text_index", [True, False])
 def test_the_binds_of_a_filter_are_those_its_conditions_name(filter: object, has_text_index: bool) -> None:
     conditions, binds = build_conditions(filter, ["猫", "a b"], has_text_index)  # type: ignore[arg-type]
-    assert list_binds(" AND ".join(conditions)) == set(binds)
+    assert set(list_places(" AND ".join(conditions))) == set(binds)
 
 
 def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:
@@ -130,6 +120,12 @@ def test_a_vector_index_has_the_metric_of_the_search() -> None:
     for statement in CREATE_INDEX.values():
         assert "DISTANCE DOT" in statement
     assert ", DOT)" in oracle_sql.SEARCH_APPROXIMATELY
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_time_depends_on_the_zone_of_a_session(name: str) -> None:
+    assert not re.search(r"CURRENT_(TIMESTAMP|DATE)|LOCALTIMESTAMP|SYSDATE", STATEMENTS[name])
+    assert STATEMENTS[name].count("SYSTIMESTAMP") == STATEMENTS[name].count("SYS_EXTRACT_UTC(SYSTIMESTAMP)")
 
 
 # --- the script ---

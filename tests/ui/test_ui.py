@@ -175,7 +175,7 @@ def test_a_query_image_is_taken_from_the_folder_of_uploads_only(client: TestClie
 
 def test_an_empty_library_says_how_to_fill_it(client: TestClient) -> None:
     for address in ("/ui/results", "/ui/results?q=red"):
-        assert "register_images.py" in client.get(address).json()["message"]["hint"]
+        assert "ライブラリー" in client.get(address).json()["message"]["hint"]
 
 
 def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher: Searcher) -> None:

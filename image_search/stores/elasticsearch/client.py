@@ -92,7 +92,7 @@ class Connection:
         return state
 
     def change_state(self, change: Callable[[State], T]) -> T:
-        """Change the state in place, at once or not at all; done again if somebody else was quicker."""
+        """Change the state in place, at once or not at all; repeated when another program was quicker."""
         while True:
             with self.client() as client:
                 found = client.get(index=self.state_index, id=_STATE_ID)
@@ -270,7 +270,7 @@ def _read_url(url: str) -> tuple[str, str, dict[str, Any]]:
 
 # One writer at a time, by a document that only one program can create.
 #
-# No clocks are compared: a lock that did not change while somebody waited for its whole lease belongs to a program that
+# No clocks are compared: a lock that did not change during its whole lease belongs to a program that
 # died, and is taken over on the condition that it did not change in the last moment either.
 
 _ID = "writer"

@@ -197,7 +197,7 @@ def _make_collection(
     indexes.add_index(vector, index_type="FLAT", metric_type="IP")
     for field in () if is_lite else looked_up:  # Milvus Lite cannot, and reads all rows
         indexes.add_index(field, index_type="INVERTED")
-    # Strong: what was added is found by the next search, whoever searches. One shard: a batch is visible at once.
+    # Strong: what was added is found by the next search of any client. One shard: a batch is visible at once.
     client.create_collection(name, schema=schema, consistency_level="Strong", num_shards=1)
     client.create_index(name, indexes, sync=False)  # nothing is in it yet that could be waited for
     client.load_collection(name)

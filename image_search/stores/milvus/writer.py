@@ -92,7 +92,7 @@ class Writer(Snapshot):
     def change_images(
         self, images: Sequence[Stored], contents: Mapping[str, bytes] | None = None, is_hidden: bool = False
     ) -> None:
-        """Write images anew, and what lies beside their embeddings. contents: files they refer to.
+        """Rewrite images, and what lies beside their embeddings. contents: files they refer to.
 
         is_hidden: no search finds them until all is done.
         """

@@ -61,6 +61,9 @@ from image_search.stores.oracle.sql import APPROXIMATE_ROWS
 from image_search.stores.sql import list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import dump_lines, load_lines
 
+# Rows of one transaction, so that none lasts longer than a call may (connection.py) or fills the undo tablespace.
+_ROWS_OF_A_DELETION = 10_000  # embeddings
+
 
 class OracleStore(ImageStore):
     """A library in the schema of DB_USER. Any number of threads and processes may use it at once."""
@@ -122,16 +125,21 @@ class OracleStore(ImageStore):
         self._write(switch)
 
     def remove_model(self, model_id: int) -> None:
-        def remove(session: Session) -> None:
+        def remove_piece(session: Session) -> bool:
             rows = session.query(sql.GET_MODEL, {"model_id": model_id})
             if not rows:
                 raise model_not_found(model_id)
             if rows[0][0] == "Y":
                 raise model_is_current(model_id)
-            for statement in (sql.DELETE_MODEL_EMBEDDINGS, sql.DELETE_PARKED_EMBEDDINGS, sql.DELETE_MODEL):
+            piece = {"model_id": model_id, "max_rows": _ROWS_OF_A_DELETION}
+            if session.execute(sql.DELETE_MODEL_EMBEDDINGS, piece) == _ROWS_OF_A_DELETION:
+                return False
+            for statement in (sql.DELETE_PARKED_EMBEDDINGS, sql.DELETE_MODEL):
                 session.execute(statement, {"model_id": model_id})
+            return True
 
-        self._write(remove)
+        while not self._write(remove_piece):  # an interrupted removal goes on where it stopped
+            pass
         self._dimensions.pop(model_id, None)
 
     # --- registration -----------------------------------------------------------------------------------------------

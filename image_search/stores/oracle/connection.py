@@ -29,6 +29,7 @@ Binds = Mapping[str, object]
 POOL_SIZE = 4  # searches of several people at once; more than the database's processors would only wait there
 _ATTEMPTS = 4
 _CALL_TIMEOUT_MS = 60_000  # a round trip: an exact scan of a million embeddings takes a few seconds
+_ROWS_OF_A_ROUND_TRIP = 1000  # the driver's own 100 are ten waits for a list of hashes
 _MAX_IN_LIST = 1000  # Oracle's limit before 23ai
 _IN_LIST_SIZES = (1, 16, 128, _MAX_IN_LIST)
 
@@ -47,6 +48,7 @@ class Session:
     def query(self, sql: str, binds: Binds | None = None) -> list[Row]:
         """All rows; CLOB and BLOB columns as str and bytes, so that no row costs a round trip of its own."""
         with self.connection.cursor() as cursor:
+            cursor.arraysize = cursor.prefetchrows = _ROWS_OF_A_ROUND_TRIP
             _set_types(cursor, binds)
             cursor.execute(sql, dict(binds or {}), fetch_lobs=False)
             rows: list[Row] = cursor.fetchall()
@@ -162,6 +164,7 @@ class Connections:
     def _get_pool(self) -> Any:
         with self._lock:
             if self._pool is None:
+                _load_client(self._settings)
                 self._pool = oracledb.create_pool(
                     **list_parameters(self._settings),
                     min=0,
@@ -196,6 +199,7 @@ def connect(settings: Settings) -> Iterator[Session]:
     """
     connection = None
     try:
+        _load_client(settings)
         connection = oracledb.connect(**list_parameters(settings))
         yield Session(connection)
     except OracleError as error:
@@ -208,6 +212,13 @@ def _prepare_session(connection: Any, _: str) -> None:
     connection.call_timeout = _CALL_TIMEOUT_MS
     with connection.cursor() as cursor:  # texts compare and sort by their bytes, whatever the language of the server
         cursor.execute("ALTER SESSION SET NLS_COMP = BINARY NLS_SORT = BINARY")
+
+
+def _load_client(settings: Settings) -> None:
+    """Oracle's client libraries, where DB_CLIENT_LIB_DIR names them: only they speak native network encryption."""
+    if settings.db_client_lib_dir:
+        config_dir = settings.db_config_dir or settings.db_wallet_location or None
+        oracledb.init_oracle_client(lib_dir=settings.db_client_lib_dir, config_dir=config_dir)  # again does nothing
 
 
 def list_parameters(settings: Settings) -> dict[str, Any]:

@@ -25,6 +25,24 @@ _WALLET = (
     "The encrypted connection to DB_DSN could not be made. For a wallet check DB_WALLET_LOCATION (the folder of "
     "ewallet.pem) and DB_WALLET_PASSWORD; for TLS without a wallet leave both empty."
 )
+_ENCRYPTION = (
+    "The database server demands native network encryption, which only Oracle's client speaks. Set DB_CLIENT_LIB_DIR "
+    "to the folder of Oracle Instant Client, or use a TCPS address in DB_DSN, or ask the administrator for "
+    "SQLNET.ENCRYPTION_SERVER = ACCEPTED."
+)
+_ENDED = (
+    "The server at DB_DSN answers and ends the connection before the login. It may demand native network encryption "
+    "(set DB_CLIENT_LIB_DIR) or TLS (tcps:// in DB_DSN), or not be an Oracle listener. Check host and port."
+)
+_NOT_LET_IN = (
+    "The address of this computer is not in the access control list of the database. Add it there (Autonomous "
+    "Database: Network, Access control list)."
+)
+_NOT_OPEN = "The database is starting, stopping or restricted. Try again in a minute, or ask the administrator."
+_NO_PROCESS = (
+    "The database has no free server process for a connection. Try again in a moment; if it stays, ask the "
+    "administrator to raise PROCESSES."
+)
 _LOST = "The connection to Oracle Database was lost. Try again when it is back."
 
 _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
@@ -39,7 +57,18 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
     ),
     "DPY-6001": (StoreUnavailable, _NO_SERVICE),
     "DPY-6003": (StoreUnavailable, "The database server does not know the SID in DB_DSN. Correct it."),
+    "ORA-12505": (StoreUnavailable, "The database server does not know the SID in DB_DSN. Correct it."),
+    "ORA-12506": (StoreUnavailable, _NOT_LET_IN),
     "ORA-12514": (StoreUnavailable, _NO_SERVICE),
+    "ORA-12516": (StoreUnavailable, _NO_PROCESS),
+    "ORA-12518": (StoreUnavailable, _NO_PROCESS),
+    "ORA-12519": (StoreUnavailable, _NO_PROCESS),
+    "ORA-12520": (StoreUnavailable, _NO_PROCESS),
+    "ORA-12521": (StoreUnavailable, "The listener does not know the instance in DB_DSN. Correct its name."),
+    "ORA-12526": (StoreUnavailable, _NOT_OPEN),
+    "ORA-12527": (StoreUnavailable, _NOT_OPEN),
+    "ORA-12528": (StoreUnavailable, _NOT_OPEN),
+    "ORA-12660": (StoreUnavailable, _ENCRYPTION),
     "ORA-01033": (StoreUnavailable, "Oracle Database is starting or stopping. Try again in a minute."),
     "ORA-01034": (StoreUnavailable, "Oracle Database is not started. Ask the administrator to start it."),
     "ORA-01109": (StoreUnavailable, "The pluggable database is not open. Ask the administrator to open it."),
@@ -48,8 +77,16 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
     "DPY-4000": (StoreUnavailable, "The alias in DB_DSN is not in tnsnames.ora of DB_CONFIG_DIR. Correct one of them."),
     "DPY-4017": (StoreUnavailable, "DB_DSN is not a connect descriptor. Write host:1521/FREEPDB1 for example."),
     "DPY-4018": (StoreUnavailable, "DB_DSN cannot be read. Write host:1521/FREEPDB1 for example, without user."),
+    "DPI-1047": (
+        StoreUnavailable,
+        "Oracle's client libraries cannot be loaded from DB_CLIENT_LIB_DIR. Name the folder of Oracle Instant Client "
+        "(Basic, for this processor), or leave the setting empty.",
+    ),
+    "DPY-2019": (
+        StoreUnavailable,
+        "DB_CLIENT_LIB_DIR was set after this program had connected without it. Start the program again.",
+    ),
     "DPY-3001": (StoreUnavailable, "DB_USER, DB_PASSWORD or DB_DSN asks for something that needs Oracle's client."),
-    "DPY-4001": (StoreUnavailable, "DB_USER or DB_PASSWORD is missing. Set both."),
     "DPY-3010": (StoreUnavailable, "The database is older than 12.1. Oracle Database 23ai or 26ai is needed."),
     "DPY-3015": (StoreUnavailable, "The password of DB_USER is stored in an old form. Set the password again."),
     # the user
@@ -142,10 +179,12 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
     "ORA-20000": (SchemaError, "Oracle Text cannot answer. " + _CHECK),
 }
 
-# The transaction was rolled back, and doing all of it again meets another state: somebody stored the same (unique key),
-# waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what we remove.
+# The transaction was rolled back, and doing all of it again meets another state: another program stored the same
+# (unique key), waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what
+# we remove.
 _CLASHES = {"ORA-00001", "ORA-00060", "ORA-02291", "ORA-02292"}
-_TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833"}
+# ORA-01460, ORA-01461: a text query longer than this database's strings.
+_TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833", "ORA-01460", "ORA-01461"}
 
 
 def describe(error: Exception, doing: str = "") -> StoreError:
@@ -153,13 +192,14 @@ def describe(error: Exception, doing: str = "") -> StoreError:
     if not isinstance(error, oracledb.Error):
         reason = getattr(error, "strerror", None) or type(error).__name__
         return StoreUnavailable(f"The host in DB_DSN cannot be reached ({reason}). Check its name and the network.")
-    code = get_code(error)
-    if code == "DPY-6005":  # the driver puts the reason it knows into the lines below
-        inner = re.findall(r"^(?!DPY-6005|DPY-4011)[A-Z]{3}-\d+", str(error), re.MULTILINE)
-        code = next((reason for reason in inner if reason in _SENTENCES), code)
+    code = _find_code(error)
     kind: type[StoreError]
     if code == "DPY-6005" and re.search(r"ssl|certificate|wallet", str(error), re.IGNORECASE):
         kind, sentence = StoreUnavailable, _WALLET
+    elif code == "DPY-6005" and "DPY-4011" in str(error):
+        kind, sentence = StoreUnavailable, _ENDED
+    elif code == "DPY-3001" and "Encryption" in str(error):
+        kind, sentence = StoreUnavailable, _ENCRYPTION
     elif code in _SENTENCES:
         kind, sentence = _SENTENCES[code]
     elif is_lost(error):
@@ -169,6 +209,16 @@ def describe(error: Exception, doing: str = "") -> StoreError:
         kind, sentence = StoreError, f"Oracle Database refused: {first_line}. {_CHECK}"
     numbers = [code, *re.findall(r"DRG-\d{5}", str(error))[:1]]
     return kind(f"{doing}{': ' if doing else ''}{sentence} ({', '.join(filter(None, numbers))})")
+
+
+def _find_code(error: oracledb.Error) -> str:
+    """The code that says most. The driver puts the reason it knows into the lines below, the listener's behind that."""
+    code = get_code(error)
+    if code not in ("DPY-6005", "DPY-6000"):
+        return code
+    reasons = re.findall(r"Similar to (ORA-\d{5})", str(error))
+    reasons += re.findall(r"^(?!DPY-6005|DPY-4011)[A-Z]{3}-\d+", str(error), re.MULTILINE)
+    return next((reason for reason in reasons if reason in _SENTENCES), code)
 
 
 def get_code(error: BaseException) -> str:

@@ -105,6 +105,12 @@ def check_oracle(settings: Settings) -> Iterator[Finding]:
         yield Finding("connection", False, "no connection", str(error))
 
 
+def check_word_index(settings: Settings) -> Finding:
+    """Which word index there is, and why not a better one. Raises StoreError without a connection."""
+    with connect(settings) as session:
+        return _take("word index", _check_word_index, session)
+
+
 def _take(name: str, look: Callable[[Session], Finding], session: Session) -> Finding:
     try:
         return look(session)

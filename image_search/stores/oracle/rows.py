@@ -37,7 +37,8 @@ from image_search.stores.text import (
 _FIELD_END = "\n"  # never inside a field once it is cut: no phrase reaches from one field into the next
 # Longer binds would not be VARCHAR2 any more (4000 bytes); two words that differ behind their 900th character are one.
 _MAX_WORD = 900
-_MAX_BYTES = 4000
+_MAX_BIND = 4000  # bytes of a VARCHAR2 where MAX_STRING_SIZE is STANDARD; longer ones are refused (ORA-01461)
+_AND = " AND "
 
 # What JAPANESE_VGRAM_LEXER certainly keeps: kana, the long vowel mark and kanji, at least two of them.
 _JAPANESE = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]{2,}")
@@ -60,21 +61,23 @@ def match_words(words: Sequence[str], has_text_index: bool) -> Condition:
     """Conditions on images i that hold where all words occur, and their binds."""
     conditions: list[str] = []
     binds: dict[str, object] = {}
-    terms: list[str] = []
+    terms: dict[str, None] = {}
     for number, word in enumerate(words):
         pieces = split_text(word)
         if not pieces:
             return ["1 = 0"], {}
         found, decides = _make_terms(pieces) if has_text_index else ([], False)
-        terms += found
+        wanted = {**terms, **dict.fromkeys(found)}
+        if len(_AND.join(wanted).encode()) <= _MAX_BIND:
+            terms = wanted
+        else:
+            decides = False  # the index decides on the words before
         if not decides:
             conditions.append(f"INSTR(i.search_text, :word_{number}) > 0")
             binds[f"word_{number}"] = _make_needle(pieces)
     if terms:
         conditions.insert(0, "CONTAINS(i.search_text, :text_query, 1) > 0")
-        binds["text_query"] = " AND ".join(dict.fromkeys(terms))
-        if len(str(binds["text_query"]).encode()) > _MAX_BYTES:
-            return match_words(words, has_text_index=False)
+        binds["text_query"] = _AND.join(terms)
     return conditions, binds
 
 
@@ -136,12 +139,12 @@ def cut(name: str, value: str | None) -> str | None:
 
 
 def _cut_bytes(value: str) -> str:
-    return value.encode()[:_MAX_BYTES].decode(errors="ignore")
+    return value.encode()[:_MAX_BIND].decode(errors="ignore")
 
 
 def is_storable(path: str) -> bool:
     """Whether a stored path fits in its column. A longer one is not kept: the image is still known by its hash."""
-    return len(path.encode()) <= _MAX_BYTES
+    return len(path.encode()) <= _MAX_BIND
 
 
 def make_record(row: Row) -> ImageRecord:

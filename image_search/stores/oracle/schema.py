@@ -2,7 +2,7 @@
 
 register_images.py --vector-index {auto,ivf,hnsw,none}: without one every search is exact, a scan of 4 bytes a
 dimension, 300 MB for 100,000 embeddings of 768 dimensions. An index makes sense for more than that. It is always built
-anew, because the partitions of an IVF index are decided by the rows that are there when it is built.
+again, because the partitions of an IVF index are decided by the rows that are there when it is built.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Table:
 def create_schema(settings: Settings, print_only: bool = False) -> Iterator[str]:
     """Run create_all_tables.sql, which may be done any number of times. Yields each statement after it has run.
 
-    Tables of version 1 become those of version 2: the script runs, the texts of all images are written anew, and it
+    Tables of version 1 become those of version 2: the script runs, the texts of all images are written again, and it
     runs again to its end. Interrupted, it goes on where it stopped.
     print_only: yields what would run, as a script for SQL*Plus or SQLcl, and connects to nothing.
     Raises SchemaError for a database that is too old or tables of another shape, StoreError for anything else.

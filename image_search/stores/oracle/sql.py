@@ -1,4 +1,4 @@
-"""Every statement the store sends to Oracle Database, in one place to be read by whoever looks after the database.
+"""Every statement the store sends to Oracle Database, in one place to be read by a database administrator.
 
 Values travel as binds only. Names in capitals are whole statements; functions write those that depend on a filter.
 """
@@ -51,9 +51,10 @@ UPDATE embedding_models
 SET is_current = 'Y'
 WHERE model_id = :model_id"""
 
+# In pieces: all of them at once could take longer than a call may.
 DELETE_MODEL_EMBEDDINGS = """
 DELETE FROM image_embeddings
-WHERE model_id = :model_id"""
+WHERE model_id = :model_id AND ROWNUM <= :max_rows"""
 
 DELETE_PARKED_EMBEDDINGS = """
 DELETE FROM trashed_embeddings

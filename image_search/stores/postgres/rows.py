@@ -170,7 +170,7 @@ def update_content(connection: Connection, record: ImageRecord, image: NewImage,
 
 
 def rewrite_texts(connection: Connection) -> None:
-    """Write what is derived from the texts of all images anew."""
+    """Write what is derived from the texts of all images again."""
     after_id = 0
     while True:
         rows = connection.execute(

@@ -235,7 +235,7 @@ def _check_encoding(connection: Connection, location: str) -> None:
     if encoding != "UTF8":
         raise SchemaError(
             f"{location} keeps text as {encoding}, which cannot hold every language. "
-            "Make it anew: CREATE DATABASE image_search ENCODING 'UTF8' TEMPLATE template0"
+            "Make it again: CREATE DATABASE image_search ENCODING 'UTF8' TEMPLATE template0"
         )
 
 

@@ -1,6 +1,6 @@
 """Carries a library of schema 1 over: documents with layers, paths of their own, tokens that may be beginnings.
 
-Every step can be done again. The version is written last (Connection), so an interrupted migration begins anew.
+Every step can be done again. The version is written last (Connection), so an interrupted migration starts over.
 """
 
 from __future__ import annotations

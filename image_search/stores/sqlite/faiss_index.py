@@ -120,7 +120,7 @@ class EmbeddingIndex:
                 self.watermark = int(ids[-1])
 
     def remove(self, embedding_ids: Ids) -> None:
-        """Propose these no more. Their room is given back when the index is built anew."""
+        """Propose these no more. Their room is given back when the index is rebuilt."""
         with self._lock.writing():
             alive = self.alive.copy()
             alive[self._find_positions(embedding_ids)] = False

@@ -19,8 +19,8 @@ from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_i
 from image_search.stores.sqlite.rows import read_counters
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to
-_GROWTH = 4  # fitted anew when there are so many times more
-_DEAD = 0.2  # built anew when this share of it was removed
+_GROWTH = 4  # refitted when there are so many times more
+_DEAD = 0.2  # rebuilt when this share of it was removed
 _UNSAVED = 0.05  # saved again when this share of it is new
 _SPOTS = 32  # embeddings by which a saved index is compared with the table
 _NEAR = 0.5  # what four bits a dimension may lose of a unit vector at most; other images are farther off

@@ -86,7 +86,7 @@ def _change(db: sqlite3.Connection) -> None:
     create_schema(db)
     for record in _read_records(db):
         insert_record(db, record)
-        insert_words(db, record)  # anew, in the spelling of this version
+        insert_words(db, record)  # again, in the spelling of this version
     _move_paths(db)
     db.execute("DROP TABLE images_of_schema_1")
     if last_id:

@@ -237,7 +237,7 @@ function onStep() {
   panel.flush();
   clearTimeout(timer);
   const slide = swipe.currSlide;
-  // Somebody who holds an arrow key down wants neither facts nor originals of what passes by.
+  // Holding an arrow key down wants neither facts nor originals of what passes by.
   timer = setTimeout(
     () => {
       if (!swipe || swipe.currSlide !== slide) return;

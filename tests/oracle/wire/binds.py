@@ -23,7 +23,7 @@ _ACCEPTED = {
     "RAW": {WireType.RAW},
     "TIMESTAMP": {WireType.TIMESTAMP},
     "TIMESTAMP WITH TIME ZONE": {WireType.TIMESTAMP},
-    "DATE": {WireType.DATE, WireType.TIMESTAMP},
+    "DATE": {WireType.DATE},  # a TIMESTAMP would lose its fraction
     "VECTOR": {WireType.VECTOR},
 }
 _LONG_IN_PLACE = 4000  # bytes: longer values than this may not follow those of LOB columns

@@ -225,6 +225,8 @@ class DatabaseSession:
             return Result(row_count=count, returned=[row[0] for row in rows])
         if not statement.columns:
             return Result(row_count=count)
+        if not statement.is_ordered:
+            rows.reverse()  # as good an order as any other
         columns = [_describe(name, kind) for name, kind in statement.columns]
         kinds = [kind.kind for _, kind in statement.columns]
         return Result(columns, [tuple(map(_from_sqlite, row, kinds)) for row in rows])

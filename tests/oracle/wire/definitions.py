@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.oracle.wire.dictionary import DATA_TYPES, find_unknown_functions
 from tests.oracle.wire.results import OracleError
+from tests.oracle.wire.spelling import check_name
 
 _LONGEST_RAW = {False: 2000, True: 32767}
 _OPTION = re.compile(
@@ -125,6 +126,7 @@ def parse_column(text: str, has_long_strings: bool) -> tuple[Column, list[str]]:
     match = re.match(r"(\w+)\s+(\w+)(?:\s*\(([^)]*)\))?\s*(.*)$", text)
     if not match or match[2].upper() not in DATA_TYPES:
         raise OracleError(902, f"invalid datatype in {text}", is_mistake=True)
+    check_name(match[1])
     column = _read_type(match[1].upper(), match[2].upper(), match[3] or "", has_long_strings)
     rest, constraints = match[4].strip(), []
     default, mandatory, identity = None, False, ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 EventName = Literal["connect", "login", "execute", "fetch", "commit", "rollback", "ping", "logoff"]
 
@@ -40,7 +40,14 @@ class Delay:
     seconds: float
 
 
-Action = Cut | Refuse | Delay
+@dataclass(frozen=True)
+class Answer:
+    """A query is judged and run, and then answered with these rows: what a test need not store."""
+
+    rows: tuple[tuple[Any, ...], ...]
+
+
+Action = Cut | Refuse | Delay | Answer
 
 
 @dataclass

@@ -7,7 +7,7 @@ SQLite says otherwise. A construct it does not know is a NotImplementedError: it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -118,6 +118,7 @@ class Inference:
         if group := node.args.get("group"):
             for key in group.expressions:
                 self._check_comparable(self.infer(key, scope))
+        self._check_groups(node)
         columns = []
         for item in node.expressions:
             kind = self.infer(item.unalias(), scope)
@@ -129,6 +130,7 @@ class Inference:
         if order := node.args.get("order"):
             for key in order.expressions:
                 self._check_comparable(self.infer(key.this, scope))
+            order.append("expressions", exp.Ordered(this=exp.func("RANDOM")))  # rows that are equal come in any order
         self._check_limits(node, scope, [name for name, _ in columns])
         return columns
 
@@ -162,6 +164,19 @@ class Inference:
         else:
             raise NotImplementedError(f"a source {source.sql('oracle')}")
         scope.sources[alias] = columns
+
+    def _check_groups(self, node: exp.Select) -> None:
+        """Whatever is selected beside a count or sum has to be in GROUP BY; SQLite would pick any row's."""
+        items = [item.unalias() for item in node.expressions]
+        group = node.args.get("group")
+        if not group and not any(isinstance(part, exp.AggFunc) for item in items for part in _walk_level(item)):
+            return
+        keys = {key.sql("oracle").upper() for key in (group.expressions if group else ())}
+        for item in items:
+            for column in _walk_level(item):
+                is_free = isinstance(column, exp.Column) and not column.find_ancestor(exp.AggFunc)
+                if is_free and not {column.sql("oracle").upper(), item.sql("oracle").upper()} & keys:
+                    raise OracleError(979, f"{column.sql('oracle')}: not a GROUP BY expression", is_mistake=True)
 
     def _check_hint(self, node: exp.Select, scope: Scope) -> None:
         hint = node.args.get("hint")
@@ -267,7 +282,8 @@ class Inference:
 
     def _infer_time(self, node: exp.Expression, _: Scope) -> Type:
         node.replace(exp.func("ORA_SYSTIMESTAMP"))
-        return Type("TIMESTAMP WITH TIME ZONE")
+        # The zone of the session is what the original application stored: it is let through, and is 9 hours off.
+        return Type("TIMESTAMP WITH TIME ZONE" if isinstance(node, exp.Systimestamp) else "TIMESTAMP")
 
     def _infer_window(self, node: exp.Window, scope: Scope) -> Type:
         order = node.args.get("order")
@@ -373,6 +389,8 @@ class Inference:
             raise OracleError(
                 932, f"inconsistent datatypes: {column.name} is {column.kind}, got {kind.kind}", is_mistake=True
             )
+        if column.kind == "VECTOR" and kind.family == "text":
+            value.replace(exp.func("TO_VECTOR", value.copy()))
         if column.kind == "CHAR":  # filled up with blanks to its length
             value.replace(exp.func("ORA_PAD", value.copy(), exp.Literal.number(column.length or 1)))
 
@@ -418,14 +436,22 @@ class Inference:
             raise OracleError(932, f"inconsistent datatypes: {kind.kind} in a comparison or order", is_mistake=True)
 
 
+def _walk_level(node: exp.Expression) -> Iterator[exp.Expression]:
+    """The parts of an expression without those of queries in it, and without the frames of window functions."""
+    if not isinstance(node, (exp.Query, exp.Window)):
+        yield node
+        for child in node.iter_expressions():
+            yield from _walk_level(child)
+
+
 def _fits(wanted: str, given: Type) -> bool:
     """Whether a value may be stored without a conversion that depends on the session or loses something."""
     if wanted in ("CLOB", "VECTOR") and given.family == "text":
         return True
     if wanted == "BLOB" and given.kind == "RAW":
         return True
-    if wanted == "TIMESTAMP" and given.kind == "TIMESTAMP WITH TIME ZONE":
-        return False  # the time of the server's zone would be written
+    if wanted in ("TIMESTAMP", "DATE") and given.family == "time" and given.kind != wanted:
+        return False  # the time of the server's zone would be written, or no fraction of a second
     return given.family == _FAMILIES.get(wanted, wanted)
 
 

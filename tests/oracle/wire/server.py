@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import traceback
+from contextlib import suppress
 
 from tests.oracle.wire.database import Database
 from tests.oracle.wire.faults import Action, Event, Faults
@@ -26,16 +27,15 @@ class Server:
         self.version = version
         self.password = PASSWORD
         self.accept_flags = bytes(1)
+        self.protocol_version = 318  # of TNS, as 12.2 and later have it
+        self.verifier_type = 0x4815  # of a password as 12c and later keep it
         self.events: list[Event] = []
         self.faults = Faults()
         self.mistakes: list[str] = database.mistakes
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self.dsn = f"127.0.0.1:{self._socket.getsockname()[1]}/FREEPDB1"
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._listen, daemon=True).start()
-
-    @property
-    def dsn(self) -> str:
-        return f"127.0.0.1:{self._socket.getsockname()[1]}/FREEPDB1"
 
     @property
     def statements(self) -> list[str]:
@@ -57,6 +57,9 @@ class Server:
         assert not self.mistakes, f"{len(self.mistakes)} mistakes, the first: {self.mistakes[0]}"
 
     def close(self) -> None:
+        """Stop listening. Connections that are open go on."""
+        with suppress(OSError):  # closed already
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends the wait in accept, too
         self._socket.close()
 
     def __enter__(self) -> Server:

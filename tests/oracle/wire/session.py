@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from tests.oracle.wire.faults import Action, Cut, Delay, Event, EventName, Refuse
+from tests.oracle.wire.faults import Action, Answer, Cut, Delay, Event, EventName, Refuse
 from tests.oracle.wire.packets import (
     SDU,
     Connection,
@@ -34,7 +34,7 @@ from tests.oracle.wire.values import LOBS, TEXTS, WireType, decode, encode
 if TYPE_CHECKING:
     from tests.oracle.wire.server import Server
 
-_PROTOCOL_VERSION, _TTC_VERSION = 318, 24
+_TTC_VERSION = 24
 _UTF8, _UTF16 = 873, 2000  # Oracle's numbers of AL32UTF8 and AL16UTF16
 _LONGEST_CONNECT_STRING = 230  # in the connect packet itself
 _NO_DATA_FOUND, _WRONG_PASSWORD, _CANCELLED, _NOT_ALL_BOUND = 1403, 1017, 1013, 1008
@@ -116,6 +116,7 @@ class ClientSession:
         self.wire = connection
         self.database = server.database.open_session()
         self._cursors: dict[int, Cursor] = {}
+        self._instead: Action | None = None
 
     def serve(self) -> None:
         """Raises EOFError when the client hangs up or a fault cuts the connection."""
@@ -143,7 +144,7 @@ class ClientSession:
             self.wire.send_packet(PacketType.REFUSE, struct.pack(">BBH", 34, 0, len(text)) + text)
             return False
         self._carry_out(action, lambda: b"")
-        body = struct.pack(">HH", _PROTOCOL_VERSION, 0) + bytes(10) + self.server.accept_flags + bytes(9)
+        body = struct.pack(">HH", self.server.protocol_version, 0) + bytes(10) + self.server.accept_flags + bytes(9)
         self.wire.send_packet(PacketType.ACCEPT, body + struct.pack(">I", SDU) + bytes(5) + struct.pack(">I", 0))
         self.wire.has_large_lengths = True
         return True
@@ -238,6 +239,7 @@ class ClientSession:
             raise OracleError(action.number, action.text)
         if isinstance(action, Delay):
             self.wire.wait(action.seconds)
+        self._instead = action
         answer = carry_out()
         if action == Cut("after"):
             raise EOFError
@@ -302,7 +304,7 @@ class ClientSession:
     def _write_pairs(self, pairs: dict[str, str]) -> bytes:
         answer = bytes([Message.PARAMETERS]) + write_number(len(pairs))
         for key, value in pairs.items():
-            verifier_type = 0x4815 if key == "AUTH_VFR_DATA" else 0  # of a 12c password
+            verifier_type = self.server.verifier_type if key == "AUTH_VFR_DATA" else 0
             answer += write_counted_text(key) + write_counted_text(value) + write_number(verifier_type)
         return answer + bytes([Message.STATUS]) + write_numbers(self._status, 1)
 
@@ -408,6 +410,8 @@ class ClientSession:
         for binds in rows:
             cursor.result = self.database.execute(cursor.sql, binds)
             total += cursor.result.row_count
+            if isinstance(self._instead, Answer):
+                cursor.result.rows = list(self._instead.rows)
             if cursor.returned:
                 values = cursor.result.returned
                 returned += bytes([Message.ROW_DATA]) + write_number(len(values))

@@ -10,9 +10,9 @@ import sqlglot
 from sqlglot import exp
 
 from tests.oracle.wire.definitions import Column, Table, check_columns
-from tests.oracle.wire.dictionary import find_unknown_functions
 from tests.oracle.wire.inference import Columns, Inference, Place, Scope, Type
 from tests.oracle.wire.results import OracleError, list_places
+from tests.oracle.wire.spelling import check_spelling
 
 # What 23ai adds to the row limit; sqlglot knows the rest.
 _APPROXIMATE = re.compile(r"\bFETCH APPROX(?:IMATE)? (?=FIRST|NEXT)", re.IGNORECASE)
@@ -23,6 +23,7 @@ _ACCURACY = re.compile(r"(\bROWS ONLY)\s+WITH TARGET ACCURACY \d+", re.IGNORECAS
 class Statement:
     """parts: what SQLite runs, one after another. reads, writes, locks: names of tables.
 
+    is_ordered: a query that says in which order its rows come; a join does not keep the order of what it joins.
     is_approximate: a search that asks for the vector index, in the shape in which the optimizer considers it.
     """
 
@@ -33,6 +34,7 @@ class Statement:
     writes: str = ""
     locks: bool = False
     is_returning: bool = False
+    is_ordered: bool = False
     is_approximate: bool = False
     metric: str = ""
     order: tuple[str, ...] = field(default=())  # names of binds in the text, once for every place
@@ -45,10 +47,7 @@ def prepare(
     variables: dict[str, str] | None = None,
 ) -> Statement:
     """Raises OracleError for what Oracle refuses, and for what it would convert in silence."""
-    if sql.rstrip().endswith(";"):
-        raise OracleError(933, "SQL command not properly ended: it ends in a semicolon", is_mistake=True)
-    if unknown := find_unknown_functions(sql):
-        raise OracleError(904, f"{unknown[0]}: invalid identifier", is_mistake=True)
+    check_spelling(sql)
     tree = parse(sql)
     inference = Inference(find_source, variables or {})
     if isinstance(tree, exp.Query):
@@ -84,9 +83,16 @@ def write(tree: exp.Expression) -> str:
 def _prepare_query(sql: str, tree: exp.Query, inference: Inference) -> Statement:
     locks = bool(tree.args.get("locks"))
     metric = _find_index_shape(tree) if _APPROXIMATE.search(sql) else ""
-    columns = inference.infer_query(tree)
+    is_ordered = tree.args.get("order") is not None
+    columns = tuple(inference.infer_query(tree))
     return Statement(
-        (write(tree),), (), tuple(columns), locks=locks, is_approximate=bool(_APPROXIMATE.search(sql)), metric=metric
+        (write(tree),),
+        (),
+        columns,
+        locks=locks,
+        is_ordered=is_ordered,
+        is_approximate=bool(_APPROXIMATE.search(sql)),
+        metric=metric,
     )
 
 
