@@ -146,7 +146,7 @@ def test_images_embeddings_and_texts_are_kept(database: Original) -> None:
     list(migrate(database.settings, read_image))
     store = OracleStore.open(database.settings)
     assert [model.is_current for model in store.list_models()] == [True]
-    newest = store.find_latest()
+    newest = store.list_images()
     assert [hit.image_id for hit in newest] == [3, 2, 1]
     assert [hit.image.file_name for hit in newest] == ["image3", "b.png", "a.png"]
     one, two = store.get_images([1, 2])
