@@ -314,7 +314,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(client: TestClient
 
 
 def test_another_computer_may_call_so_often_and_then_waits(searcher: Searcher) -> None:
-    app = build_small(searcher, Settings(app_host="0.0.0.0", app_rate_limit=1))
+    app = build_small(searcher, Settings(app_host="0.0.0.0", app_insecure=True, app_rate_limit=1))
     distant = TestClient(app, base_url="http://192.0.2.1", client=("192.0.2.7", 1))
     answers = [distant.get("/api/status") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]

@@ -237,7 +237,7 @@ def test_a_picture_that_is_added_while_another_handle_deletes_it_keeps_its_origi
 def test_images_of_one_moment_come_in_one_order_whatever_the_page(store: OracleStore) -> None:
     images = [replace(image, upload_date=datetime(2030, 1, 1)) for image in make_images(50)[30:]]
     ids = store.add_images(1, images, make_embeddings(20, seed=6))
-    pages = [hit.image_id for offset in range(0, 20, 5) for hit in store.find_latest(5, offset)]
+    pages = [hit.image_id for offset in range(0, 20, 5) for hit in store.list_images(limit=5, offset=offset)]
     assert pages == sorted(ids, reverse=True)
 
 
