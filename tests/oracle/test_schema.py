@@ -51,7 +51,8 @@ def settings(server: Server) -> Settings:
 def test_every_statement_of_the_script_is_sent_in_order(empty: Server) -> None:
     yielded = list(create_schema(make_settings(empty)))
     sent = [sql for sql in empty.statements if not sql.startswith("ALTER SESSION")]
-    assert [sql for sql in sent if "sort_name IS NULL" not in sql] == read_statements()
+    looks = [sql for sql in sent if sql.lstrip().startswith("SELECT i.image_id")]  # for images of schema 1
+    assert [sql for sql in sent if sql not in looks] == read_statements()
     assert len(yielded) == len(read_statements())
 
 
