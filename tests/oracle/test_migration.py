@@ -161,7 +161,7 @@ def test_images_embeddings_and_texts_are_kept(database: Original) -> None:
         assert np.array_equal(store.get_embedding(image_id, 1), vector)
     hits = store.search_embedding(1, vectors[1], filter=SearchFilter(words=("庭",)))
     assert [hit.image_id for hit in hits] == [2]
-    assert [hit.image_id for hit in store.search_words(["猫"])] == [1]
+    assert [hit.image_id for hit in store.list_images(["猫"])] == [1]
     assert store.find_known_hashes([hashlib.sha256(b"three").hexdigest()]) != {}
 
 
