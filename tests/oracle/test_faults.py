@@ -152,6 +152,12 @@ def test_a_clash_that_stays_is_told_and_leaves_nothing(server: Server, store: Or
     assert read_tables(server) == before
 
 
+def test_a_write_asks_first_whether_its_connection_is_alive(server: Server, store: OracleStore) -> None:
+    server.faults.add(Cut("before"), "ping")
+    store.set_current_model(2)
+    assert [event.name for event in server.events if event.name in ("ping", "commit")] == ["ping", "ping", "commit"]
+
+
 def test_a_write_after_all_connections_have_died_begins_on_a_new_one(server: Server, store: OracleStore) -> None:
     server.kill_sessions()
     store.set_current_model(2)

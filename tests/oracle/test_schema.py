@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import oracledb
 import pytest
 
 from image_search.cli.health import check_library
@@ -104,6 +105,20 @@ def test_a_statement_that_fails_is_named(empty: Server) -> None:
     empty.faults.add(Refuse(1031), "execute", "CREATE TABLE IF NOT EXISTS images")
     with pytest.raises(SchemaError, match=r"CREATE TABLE IF NOT EXISTS images.*privilege.*ORA-01031"):
         list(create_schema(make_settings(empty)))
+
+
+def test_the_schema_holds_one_current_model_and_its_view_only_that_models_embeddings(
+    settings: Settings,
+) -> None:
+    with OracleStore.open(settings) as store:
+        for version in "12":
+            model = store.get_or_create_model("fake", version, 16)
+            store.add_images(model.model_id, make_images(2), make_embeddings(2))
+    with connect(settings) as session:
+        rows = session.query("SELECT c.model_id, COUNT(*) FROM current_image_embeddings c GROUP BY c.model_id")
+        assert rows == [(1, 2)]
+        with pytest.raises(oracledb.IntegrityError, match="ORA-00001"):
+            session.execute("UPDATE embedding_models SET is_current = 'Y' WHERE model_id = 2")
 
 
 # --- the vector index ---
