@@ -138,7 +138,9 @@ def test_an_english_browser_gets_an_english_page(open_page: OpenPage) -> None:
     expect(page.locator(".pswp")).to_contain_text("Generation prompt")
 
 
-@pytest.mark.parametrize("query", ["", "?q=red", "?like=3"])
+@pytest.mark.parametrize(
+    "query", ["", "?q=red", "?like=3", "?like=3&shape=landscape&type=image/png&from=2020&to=2100&kind=image"]
+)
 def test_a_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPage, query: str) -> None:
     page = open_page(query, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     assert page.locator(".tile").first.bounding_box()["y"] < 260
