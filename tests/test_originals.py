@@ -58,13 +58,14 @@ def test_a_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
     folder.write({SHA256: DATA})
     folder.delete([SHA256, "0" * 64])
     folder.delete([SHA256])
-    with pytest.raises(StoreError, match=SHA256):
+    with pytest.raises(StoreError, match="original file is missing"):
         folder.read(SHA256)
 
 
-def test_a_missing_original_says_which_file_and_what_to_do(folder):
-    with pytest.raises(StoreError, match=rf"{SHA256[:2]}.{SHA256}.*ORIGINALS_URL"):
+def test_a_missing_original_is_said_without_a_path_and_with_what_to_do(folder):
+    with pytest.raises(StoreError, match="original file is missing.*--check --repair") as caught:
         folder.read(SHA256)
+    assert str(folder.folder) not in str(caught.value)
 
 
 def test_many_files_are_all_on_disk_before_write_returns(folder, monkeypatch):

@@ -127,7 +127,7 @@ def test_a_text_query_longer_than_the_databases_strings_is_done_without_the_inde
     number: int, server: Server, store: OracleStore
 ) -> None:
     server.faults.add(Refuse(number), "execute", "CONTAINS")
-    assert [hit.image.file_name for hit in store.search_words(["庭の猫"])] == ["a.png"]
+    assert [hit.image.file_name for hit in store.list_images(["庭の猫"])] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_words_of_any_length_fit_into_the_binds_of_any_database(words: list[str]
         model = store.get_or_create_model("fake", "1", 16)
         text = ImageText(description=" ".join(words))
         store.add_images(model.model_id, [make_image("long.png", text), make_image("other.png")], make_embeddings(2))
-        found = store.search_words(words)
+        found = store.list_images(words)
         assert [hit.image.file_name for hit in found] == ["long.png"]
         assert sum("CONTAINS" in sql for sql in server.statements) == (len(words) > 1)
-        assert store.search_words([*words, "無い言葉"]) == []
+        assert not store.list_images([*words, "無い言葉"])
 
 
 def test_an_error_that_is_not_of_the_word_index_is_not_hidden(server: Server, store: OracleStore) -> None:
@@ -266,12 +266,25 @@ def test_the_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_ag
     assert store.get_status().models[0][1] == 30
 
 
-def test_many_images_are_deleted_in_pieces(server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_trash_is_emptied_in_pieces(server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.stores.oracle._IMAGES_OF_A_DELETION", 8)
+    store.trash_images(range(1, 21))
     server.events.clear()
-    assert store.delete_images(range(1, 21)) == 20
+    assert store.empty_trash() == 20
     assert sum(event.name == "commit" for event in server.events) == 3
-    assert store.count_images() == 10
+    assert (store.count_images(), store.get_status().trash_count) == (10, 0)
+
+
+def test_emptying_the_trash_goes_on_where_it_was_interrupted(
+    server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_search.stores.oracle._IMAGES_OF_A_DELETION", 8)
+    store.trash_images(range(1, 21))
+    server.faults.add(Refuse(30036), "execute", "DELETE FROM images", skip=1)
+    with pytest.raises(StoreFull):
+        store.empty_trash()
+    assert store.get_status().trash_count == 12
+    assert store.empty_trash() == 12
 
 
 # --- what the driver takes and gives ---

@@ -184,16 +184,16 @@ def test_everything_the_script_defines_is_added(database: Original) -> None:
     assert "FK_ELSEWHERE" not in changes
     assert "ALTER TABLE IMAGES MODIFY (SEARCH_TEXT NOT NULL)" in changes
     assert "ALTER TABLE IMAGES MODIFY (FILE_NAME VARCHAR2(255 CHAR) NOT NULL)" in changes
-    assert "ALTER TABLE IMAGES MODIFY (DETAILS DEFAULT '{}' NOT NULL)" in changes
+    assert "ALTER TABLE IMAGES MODIFY (DETAILS NOT NULL)" in changes
     upload_date = "UPLOAD_DATE DEFAULT SYS_EXTRACT_UTC(SYSTIMESTAMP) NOT NULL"
     assert f"ALTER TABLE IMAGES MODIFY ({upload_date})" in changes
     assert "MODIFY (EMBEDDING NOT NULL)" in changes
     assert not re.search(r"MODIFY \(\w+ NUMBER|IDENTITY\)", changes)
-    assert changes.index("SEARCH_TEXT NOT NULL") < changes.index("CREATE TABLE IF NOT EXISTS")
+    assert changes.index("SEARCH_TEXT NOT NULL") < changes.index("CREATE UNIQUE INDEX IF NOT EXISTS")
 
 
 def test_an_interrupted_migration_is_started_again(database: Original) -> None:
-    database.server.faults.add(Cut("before"), "execute", "SET search_text")
+    database.server.faults.add(Cut("before"), "execute", "search_text = :")
     with pytest.raises(Exception, match="lost"):
         list(migrate(database.settings, read_image))
     list(migrate(database.settings, read_image))

@@ -14,8 +14,8 @@ from tests.oracle.wire.functions import has_terms
     ("word", "text_query", "needle"),
     [
         ("庭の猫", "{庭の猫}", None),
-        ("cat", "cat%", None),
-        ("ＣＡＴ", "cat%", None),
+        ("cat", "cat%", " cat"),
+        ("ＣＡＴ", "cat%", " cat"),
         ("AND", None, " and"),
         ("猫", None, "猫"),
         ("c", None, " c "),

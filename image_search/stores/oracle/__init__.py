@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -63,6 +64,7 @@ from image_search.stores.text import dump_lines, load_lines
 
 # Rows of one transaction, so that none lasts longer than a call may (connection.py) or fills the undo tablespace.
 _ROWS_OF_A_DELETION = 10_000  # embeddings
+_IMAGES_OF_A_DELETION = 500  # with their originals
 
 
 class OracleStore(ImageStore):
@@ -307,9 +309,14 @@ class OracleStore(ImageStore):
         return _read_hits(self._query(sql.list_trash(), {"skip_rows": offset, "max_rows": limit}))
 
     def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
-        removed = self._write(lambda session: trash.empty_trash(session, image_ids, before))
-        self._sweep_originals(removed)
-        return len(removed)
+        trashed = self._read(lambda session: trash.list_trashed(session, image_ids, before))
+        count = 0
+        for start in range(0, len(trashed), _IMAGES_OF_A_DELETION):  # what was committed stays when a piece fails
+            piece = trashed[start : start + _IMAGES_OF_A_DELETION]
+            removed = self._write(partial(trash.remove_trashed, image_ids=piece))
+            self._sweep_originals(removed)
+            count += len(removed)
+        return count
 
     def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
         return self._read(lambda session: trash.list_deleted(session, after, limit))

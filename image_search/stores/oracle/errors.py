@@ -134,6 +134,10 @@ _SENTENCES: dict[str, tuple[type[StoreError], str]] = {
     "ORA-01654": (StoreFull, _FULL),
     "ORA-01658": (StoreFull, _FULL),
     "ORA-01691": (StoreFull, _FULL),
+    "ORA-30036": (
+        StoreFull,
+        "The undo tablespace is full. Ask the administrator for more room, or try again when other work has ended.",
+    ),
     "ORA-01950": (
         StoreFull,
         "DB_USER has no quota on its tablespace. Ask the administrator: ALTER USER ... QUOTA UNLIMITED ON USERS",

@@ -8,7 +8,7 @@ simply started once more. Nothing is ever deleted but doubles and rows that belo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage
@@ -215,7 +215,6 @@ WHERE is_current = 'Y' AND vector_dimension = :dimension"""
 ReadImage = Callable[[bytes, str], NewImage]
 
 _BATCH = 20  # originals in memory at once
-_WRITTEN_LATER = frozenset({"SEARCH_TEXT", "SORT_NAME"})  # NOT NULL only when the texts are written
 
 
 def migrate(
@@ -261,12 +260,9 @@ def migrate(
             relation = "now belong to" if adopted else "are of another dimension than"
             yield f"The embeddings {relation} {name} ({version_name})."
         session.connection.commit()
-        # Keys and defaults before the script makes its indexes: a column under an index of DESC cannot be modified.
-        yield from _tighten(session, later=_WRITTEN_LATER)
-        script = read_statements()
-        own = [statement for statement in script if "TABLE IF NOT EXISTS image_search_schema" in statement]
-        rest = [statement for statement in script if not statement.startswith("MERGE INTO image_search_schema")]
-        for _ in run_statements(session, [*own, *rest]):  # all but the version, which is the last step
+        # Before the script makes its indexes: a column under an index of DESC or of words cannot be modified.
+        tables = [statement for statement in read_statements() if statement.startswith("CREATE TABLE")]
+        for _ in run_statements(session, tables):
             pass
         rewrite_texts(session)
         yield from _tighten(session)
@@ -373,10 +369,10 @@ def _merge_doubles(session: Session, doubles: list[tuple[int, int]]) -> None:
         session.connection.commit()
 
 
-def _tighten(session: Session, later: Collection[str] = ()) -> Iterator[str]:
+def _tighten(session: Session) -> Iterator[str]:
     """Add the constraints of create_all_tables.sql that are missing, and give its columns length, default and NOT NULL.
 
-    later: columns that stay optional for now. What is so already is left alone.
+    Columns and constraints that are right already are left alone.
     """
     present = {row[:2]: row[2:] for row in session.query(FIND_COLUMNS)}
     tables = read_tables()
@@ -397,7 +393,7 @@ def _tighten(session: Session, later: Collection[str] = ()) -> Iterator[str]:
                 session.execute(f"ALTER TABLE {table.name} ADD {definition}")
                 yield f"Constraint {name} added."
         for column, definition in table.columns.items():
-            if (table.name, column) in present and column not in later:
+            if (table.name, column) in present:
                 changes = _list_changes(definition, *present[table.name, column])
                 if changes:
                     session.execute(f"ALTER TABLE {table.name} MODIFY ({column} {changes})")

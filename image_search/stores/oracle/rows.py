@@ -98,8 +98,8 @@ def _make_terms(pieces: list[str]) -> tuple[list[str], bool]:
             terms += [] if _RESERVED.fullmatch(piece) else [piece + "%"]
         else:
             terms += ["{" + run + "}" for run in _JAPANESE.findall(piece)]
-    decides = len(pieces) == 1 and terms in (["{" + pieces[0] + "}"], [pieces[0] + "%"])
-    return terms, decides
+    # A run of ASCII letters may be a token of the index and only part of a run here: after letters of another script.
+    return terms, len(pieces) == 1 and terms == ["{" + pieces[0] + "}"]
 
 
 # As many as the columns hold; a longer value is cut there, and stays whole in details.

@@ -50,10 +50,18 @@ WHERE image_id IN ({values})"""
 
 
 LIST_TRASHED = """
-SELECT i.image_id, i.content_sha256, i.deleted_at
+SELECT i.image_id, i.deleted_at
 FROM images i
 WHERE i.deleted_at IS NOT NULL
 ORDER BY i.image_id"""
+
+
+def find_trashed(values: str) -> str:
+    """Those of these images that are in the trash."""
+    return f"""
+SELECT i.image_id, i.content_sha256
+FROM images i
+WHERE i.image_id IN ({values}) AND i.deleted_at IS NOT NULL"""
 
 
 def remember_images(values: str) -> str:
@@ -169,14 +177,19 @@ def _move_embeddings(session: Session, source: str, target: str, image_ids: list
     session.execute_chunks(lambda values: delete_embeddings(source, values), image_ids)
 
 
-def empty_trash(session: Session, image_ids: list[int] | None, before: datetime | None) -> list[str]:
-    """Remove images in the trash, remembering those a person deleted. Returns the hashes of all removed ones."""
+def list_trashed(session: Session, image_ids: list[int] | None, before: datetime | None) -> list[int]:
+    """Those of these images (None: of all) that went into the trash before a time (None: ever)."""
     wanted = None if image_ids is None else set(image_ids)
-    rows = [
-        row
-        for row in session.query(LIST_TRASHED)
-        if (wanted is None or row[0] in wanted) and (before is None or row[2] < before)
+    return [
+        image_id
+        for image_id, deleted_at in session.query(LIST_TRASHED)
+        if (wanted is None or image_id in wanted) and (before is None or deleted_at < before)
     ]
+
+
+def remove_trashed(session: Session, image_ids: list[int]) -> list[str]:
+    """Remove those of these images that are in the trash, remembering those a person deleted. Returns their hashes."""
+    rows = list(session.query_chunks(find_trashed, image_ids))
     removed = [row[0] for row in rows]
     for write_sql in (remember_images, remember_paths, delete_images):
         session.execute_chunks(write_sql, removed)

@@ -281,6 +281,7 @@ function place(node, row, cell) {
   style.height = `${row.height}px`;
   if (!cell) return;
   const tile = grid.tiles[cell.index];
+  if (node.tile !== tile) describe(node, tile);
   node.setAttribute('aria-posinset', cell.index + 1);
   node.setAttribute('aria-setsize', grid.total);
   node.querySelector('.tile').href = compose(grid.query, { image: tile.id });
@@ -297,35 +298,42 @@ function makeHeading({ text, kind }) {
 
 function makeTile(tile) {
   const node = template.content.firstElementChild.cloneNode(true);
-  const find = (selector) => node.querySelector(selector);
+  const image = node.querySelector('img');
   node.dataset.id = tile.id;
-  const link = find('.tile');
-  link.dataset.id = tile.id;
-  link.title = tile.name;
-  const image = find('img');
-  const preview = new URL(`images/${tile.id}/preview?v=${tile.version}`, root).href;
-  image.srcset = `${preview}&small=1 384w, ${preview} 768w`;
-  image.sizes = grid.mode === 'square' ? '190px' : '300px';
-  image.src = `${preview}&small=1`;
-  image.alt = tile.alt;
-  if (tile.color) find('img').style.backgroundColor = tile.color;
+  node.querySelector('.tile').dataset.id = tile.id;
   image.addEventListener('load', () => node.classList.add('loaded'), { once: true });
   image.addEventListener('error', () => node.classList.add('broken'));
+  return node;
+}
+
+// What an answer says of an image. The node of an image stays when the next answer has the image, too.
+function describe(node, tile) {
+  const find = (selector) => node.querySelector(selector);
+  node.tile = tile;
+  find('.tile').title = tile.name;
+  const image = find('img');
+  const preview = new URL(`images/${tile.id}/preview?v=${tile.version}`, root).href;
+  if (image.dataset.preview !== preview) {
+    image.dataset.preview = preview;
+    image.srcset = `${preview}&small=1 384w, ${preview} 768w`;
+    image.sizes = grid.mode === 'square' ? '190px' : '300px';
+    image.src = `${preview}&small=1`;
+    if (tile.color) image.style.backgroundColor = tile.color;
+  }
+  image.alt = tile.alt;
   find('.name').textContent = tile.name;
-  if (tile.distance !== null) find('.distance').textContent = tile.distance.toFixed(4);
-  if (tile.found_by && isMixed()) {
-    const badge = find('.badge');
-    badge.hidden = false;
+  find('.distance').textContent = tile.distance === null ? '' : tile.distance.toFixed(4);
+  const badge = find('.badge');
+  badge.hidden = !(tile.found_by && isMixed());
+  badge.classList.remove('words', 'meaning', 'both');
+  if (!badge.hidden) {
     badge.classList.add(tile.found_by);
     badge.textContent = say(`found_by_${tile.found_by}`);
   }
-  if (tile.relevance !== null) {
-    const bar = find('.bar');
-    bar.hidden = false;
-    bar.classList.toggle('low', tile.relevance < 0.5);
-    bar.firstElementChild.style.width = `${tile.relevance * 100}%`;
-  }
-  return node;
+  const bar = find('.bar');
+  bar.hidden = tile.relevance === null;
+  bar.classList.toggle('low', tile.relevance < 0.5);
+  bar.firstElementChild.style.width = `${tile.relevance * 100}%`;
 }
 
 // How an image was found is worth a word only where there is more than one way.
