@@ -45,7 +45,14 @@ class EncoderError(ImageSearchError):
 
 
 class ModelUnavailable(EncoderError):
-    """The embedding model is missing, gated, incomplete or cannot be reached."""
+    """The embedding model is missing, gated, incomplete or cannot be reached.
+
+    code: the reason as a key of the page's messages (model_error_...), "" for one that has no text of its own.
+    """
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class TextNotSupported(EncoderError):

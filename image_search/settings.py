@@ -25,6 +25,7 @@ ROOT = Path.cwd() if IS_INSTALLED else _PACKAGE.parent
 BUNDLED = _PACKAGE / "bundled" if IS_INSTALLED else ROOT
 SAMPLES = BUNDLED / "images"
 DEFAULT_DATABASE_URL = "sqlite:///data/image_search.db"
+DEFAULT_MODEL = "demo/model"
 DATABASE_SCHEMES = ("sqlite", "postgresql", "milvus", "redis", "rediss", "elasticsearch", "elasticsearch+https")
 DEVICES = ("auto", "cpu", "cuda")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -45,7 +46,7 @@ class Settings:
     database_url: str = field(default="", repr=False)  # may hold a password
     originals_url: str = field(default="", repr=False)  # likewise; "": where the engine keeps them by itself
     s3_endpoint_url: str = ""
-    embedding_model: str = "demo/model"
+    embedding_model: str = ""  # "": the one chosen on the page, else DEFAULT_MODEL
     embedding_model_revision: str = ""
     device: str = "auto"
     precision: str = "auto"
@@ -72,6 +73,11 @@ class Settings:
     def uses_oracle(self) -> bool:
         """Whether DB_USER, DB_PASSWORD and DB_DSN choose Oracle Database."""
         return bool(self.db_dsn)
+
+    @property
+    def model(self) -> str:
+        """EMBEDDING_MODEL, or the bundled model. A choice made on the page: registration.models.choose_model."""
+        return self.embedding_model or DEFAULT_MODEL
 
     @classmethod
     def load(cls, env_file: Path | None = ROOT / ".env", environ: Mapping[str, str] | None = None) -> Settings:

@@ -20,7 +20,7 @@ def test_without_any_setting_the_embedded_store_and_the_demo_model_are_used(tmp_
     settings = load(tmp_path)
     assert not settings.uses_oracle
     assert settings.database_url == "sqlite:///data/image_search.db"
-    assert settings.embedding_model == "demo/model"
+    assert (settings.embedding_model, settings.model) == ("", "demo/model")
     assert settings.app_host == "127.0.0.1"
     assert settings.app_port == 8899
 
@@ -40,7 +40,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_value_means_the_default(tmp_path: Path) -> None:
-    assert load(tmp_path, "EMBEDDING_MODEL=\n").embedding_model == "demo/model"
+    assert load(tmp_path, "EMBEDDING_MODEL=\n").model == "demo/model"
 
 
 def test_a_value_may_hold_any_character(tmp_path: Path) -> None:

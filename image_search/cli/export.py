@@ -92,7 +92,7 @@ def _describe_query(
         "query": {"text": query.text, **{name: value for name, value in given.items() if value not in (None, "", [])}},
         "total": result.total,
         "settings": {
-            "embedding_model": settings.embedding_model,
+            "embedding_model": settings.model,
             "embedding_model_revision": settings.embedding_model_revision,
             "device": settings.device,
             "precision": settings.precision,

@@ -29,6 +29,7 @@ from image_search.encoders.hub import find_cached
 from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
 from image_search.images import make_printable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
+from image_search.registration.models import choose_model_if_reachable
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 def check_model(settings: Settings, status: StoreStatus | None) -> Iterator[Finding]:
     """Load the model and embed with it, and compare it with the library. Downloads nothing."""
-    model = settings.embedding_model
+    model = settings.model
     encoder = open_encoder(settings)
     try:
         folder = find_folder(model)
@@ -62,7 +63,7 @@ def check_model(settings: Settings, status: StoreStatus | None) -> Iterator[Find
 
 
 def _find_revision(settings: Settings) -> str:
-    known = KNOWN_MODELS.get(settings.embedding_model)
+    known = KNOWN_MODELS.get(settings.model)
     return settings.embedding_model_revision or (known.revision if known else "")
 
 
@@ -93,7 +94,7 @@ def _compare(encoder: LazyEncoder, settings: Settings, status: StoreStatus) -> F
         False,
         f"{encoder.name} ({encoder.version}) has embedded {count:,} of {status.image_count:,} images; "
         f"the library's current model is {other} ({current.version})",
-        f"Run: python register_images.py --model {settings.embedding_model} --make-current"
+        f"Run: python register_images.py --model {settings.model} --make-current"
         + ("" if has_changed else f"; or set EMBEDDING_MODEL to {current.name}"),
     )
 
@@ -172,6 +173,7 @@ def check_everything(settings: Settings, deep: bool = False, repair: bool = Fals
         status = yield from _guard("library", check_library(store))
         if status is not None and status.image_count:
             yield from _guard("files", _run(check_files(store, deep, repair)))
+        settings = choose_model_if_reachable(settings, store)
         yield from _guard("model", _run(check_model(settings, status)))
     yield from _guard("page", _run(check_page(settings) for _ in range(1)))
 

@@ -17,6 +17,7 @@ from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
 from image_search.records import EmbeddingModel
 from image_search.registration.files import find_files
+from image_search.registration.models import choose_model, keep_choice
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
@@ -30,6 +31,7 @@ from image_search.stores.copy import CopyReport, copy_library
 
 def register(store: ImageStore, settings: Settings, paths: Sequence[Path], options: argparse.Namespace) -> Exit:
     """Embed whatever lacks an embedding of this model, then register the files, and go on with options.watch."""
+    settings = choose_model(settings, store)
     encoder = open_encoder(settings)
     console = Console()
     stop = threading.Event()
@@ -56,7 +58,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
             print_summary(registrar.report, as_json=options.json)
     if stop.is_set():
         return Exit.INTERRUPTED
-    announce_model(store, model, options.make_current)
+    announce_model(store, model, settings.model if options.make_current else "")
     return Exit.SOME_FAILED if registrar.report.failed else Exit.OK
 
 
@@ -67,15 +69,16 @@ def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[s
     return size
 
 
-def announce_model(store: ImageStore, model: EmbeddingModel, make_current: bool) -> None:
-    """Switch searches to this model if asked to, or say that they use another one."""
+def announce_model(store: ImageStore, model: EmbeddingModel, wanted: str) -> None:
+    """Switch searches to this model, or say that they use another one. wanted: what opens it; "" for no switch."""
     current = store.find_current_model()
     if current and current.model_id == model.model_id:
         return
-    if make_current:
+    if wanted:
         store.set_current_model(model.model_id)
+        keep_choice(store, wanted)
         print(f"Searches use {model.name} ({model.version}) from now on.", file=sys.stderr)
-        print("Name it in EMBEDDING_MODEL, too, for what is registered or started later.", file=sys.stderr)
+        print("Where EMBEDDING_MODEL is set, name it there, too.", file=sys.stderr)
     elif current:
         print(f"Searches still use {current.name}; --make-current switches to {model.name}.", file=sys.stderr)
 

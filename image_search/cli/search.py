@@ -185,10 +185,12 @@ FROM_INPUT = ["-"]
 def open_searcher(settings: Settings) -> Searcher:
     """The search over the store and the model that the settings choose. Connects and loads nothing yet."""
     from image_search.encoders import open_encoder
+    from image_search.registration.models import choose_model_if_reachable
     from image_search.search.searcher import Searcher
     from image_search.stores import open_store
 
-    return Searcher(open_store(settings), open_encoder(settings))
+    store = open_store(settings)
+    return Searcher(store, open_encoder(choose_model_if_reachable(settings, store)))
 
 
 def search(settings: Settings, options: argparse.Namespace) -> bool:

@@ -42,7 +42,7 @@ def serve_page(settings: Settings) -> None:
 
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
     from image_search.web.app import build_application, check_bind_address
-    from image_search.web.background import TrashCollector, Warmup, make_jobs
+    from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.web.logs import configure_logging
     from image_search.web.server import Server
 
@@ -54,7 +54,8 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     preparation = Warmup(searcher, lambda report: complete_library(searcher, settings, report))
     watcher = make_watcher(searcher, settings, _log.info)
     collector = TrashCollector(searcher.store, settings.trash_days, _log.info)
-    jobs = make_jobs(searcher, settings)
+    inbox = make_inbox(settings)
+    jobs = make_jobs(searcher, settings, inbox)
     place = f"{settings.app_host}:{settings.app_port}"
 
     def start() -> None:
@@ -67,7 +68,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         jobs.start()
 
     try:
-        application = build_application(settings, searcher, preparation, files.ensure, jobs)
+        application = build_application(settings, searcher, preparation, files.ensure, jobs, inbox)
         Server(application, start).run(sockets=[listener])
     finally:
         watcher.stop()

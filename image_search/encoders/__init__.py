@@ -37,7 +37,7 @@ class LazyEncoder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._model = settings.embedding_model
+        self._model = settings.model
         self._lock = threading.RLock()
         self._checkpoint: Checkpoint | None = None
         self._runner: Runner | None = None

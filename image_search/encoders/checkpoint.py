@@ -40,6 +40,8 @@ FAMILIES = {
 class KnownModel:
     """What can be said of a model before any of its files is here.
 
+    parameters:  millions of them, each four bytes of the download and of memory.
+    languages:   ISO 639-1 codes of the words it knows, "mul" for a hundred and more, "" for a model of images only.
     revision:    commit that a download is pinned to; a model that brings its own code runs only when it has one.
     gated:       its licence has to be accepted at the model's page first.
     remote_code: its repository holds Python code that must be run.
@@ -48,6 +50,8 @@ class KnownModel:
     repo: str
     dimension: int
     licence: str
+    parameters: int
+    languages: str
     family: str = "clip"
     gated: bool = False
     remote_code: bool = False
@@ -57,31 +61,31 @@ class KnownModel:
 RECOMMENDED = "llm-jp/waon-siglip2-base-patch16-256"
 
 _MODELS = (
-    KnownModel(RECOMMENDED, 768, "Apache-2.0"),
+    KnownModel(RECOMMENDED, 768, "Apache-2.0", 375, "ja en"),
     KnownModel(
-        "stabilityai/japanese-stable-clip-vit-l-16", 768, "Stability AI Community",
+        "stabilityai/japanese-stable-clip-vit-l-16", 768, "Stability AI Community", 415, "ja",
         family="japanese_stable_clip", gated=True, remote_code=True,
     ),
-    KnownModel("google/siglip2-base-patch16-256", 768, "Apache-2.0"),
-    KnownModel("google/siglip2-large-patch16-256", 1024, "Apache-2.0"),
-    KnownModel("google/siglip2-so400m-patch14-384", 1152, "Apache-2.0"),
-    KnownModel("google/siglip-base-patch16-256-multilingual", 768, "Apache-2.0"),
-    KnownModel("openai/clip-vit-base-patch32", 512, "MIT"),
-    KnownModel("openai/clip-vit-base-patch16", 512, "MIT"),
-    KnownModel("openai/clip-vit-large-patch14", 768, "MIT"),
-    KnownModel("openai/clip-vit-large-patch14-336", 768, "MIT"),
-    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 512, "MIT"),
-    KnownModel("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024, "MIT"),
-    KnownModel("OFA-Sys/chinese-clip-vit-base-patch16", 512, "Apache-2.0"),
-    KnownModel("OFA-Sys/chinese-clip-vit-large-patch14", 768, "Apache-2.0"),
-    KnownModel("OFA-Sys/chinese-clip-vit-huge-patch14", 1024, "Apache-2.0"),
-    KnownModel("kakaobrain/align-base", 640, "not stated"),
-    KnownModel("facebook/dinov2-small", 384, "Apache-2.0", family="vision"),
-    KnownModel("facebook/dinov2-base", 768, "Apache-2.0", family="vision"),
-    KnownModel("facebook/dinov2-large", 1024, "Apache-2.0", family="vision"),
-    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", 768, "DINOv3", family="vision", gated=True),
-    KnownModel("microsoft/resnet-50", 2048, "Apache-2.0", family="vision"),
-    KnownModel("timm/vgg19.tv_in1k", 512, "BSD-3-Clause", family="vgg"),
+    KnownModel("google/siglip2-base-patch16-256", 768, "Apache-2.0", 375, "mul"),
+    KnownModel("google/siglip2-large-patch16-256", 1024, "Apache-2.0", 882, "mul"),
+    KnownModel("google/siglip2-so400m-patch14-384", 1152, "Apache-2.0", 1136, "mul"),
+    KnownModel("google/siglip-base-patch16-256-multilingual", 768, "Apache-2.0", 371, "mul"),
+    KnownModel("openai/clip-vit-base-patch32", 512, "MIT", 151, "en"),
+    KnownModel("openai/clip-vit-base-patch16", 512, "MIT", 150, "en"),
+    KnownModel("openai/clip-vit-large-patch14", 768, "MIT", 428, "en"),
+    KnownModel("openai/clip-vit-large-patch14-336", 768, "MIT", 428, "en"),
+    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 512, "MIT", 151, "en"),
+    KnownModel("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024, "MIT", 986, "en"),
+    KnownModel("OFA-Sys/chinese-clip-vit-base-patch16", 512, "Apache-2.0", 188, "zh"),
+    KnownModel("OFA-Sys/chinese-clip-vit-large-patch14", 768, "Apache-2.0", 407, "zh"),
+    KnownModel("OFA-Sys/chinese-clip-vit-huge-patch14", 1024, "Apache-2.0", 958, "zh"),
+    KnownModel("kakaobrain/align-base", 640, "not stated", 172, "en"),
+    KnownModel("facebook/dinov2-small", 384, "Apache-2.0", 22, "", family="vision"),
+    KnownModel("facebook/dinov2-base", 768, "Apache-2.0", 87, "", family="vision"),
+    KnownModel("facebook/dinov2-large", 1024, "Apache-2.0", 304, "", family="vision"),
+    KnownModel("facebook/dinov3-vitb16-pretrain-lvd1689m", 768, "DINOv3", 86, "", family="vision", gated=True),
+    KnownModel("microsoft/resnet-50", 2048, "Apache-2.0", 26, "", family="vision"),
+    KnownModel("timm/vgg19.tv_in1k", 512, "BSD-3-Clause", 144, "", family="vgg"),
 )  # fmt: skip
 
 KNOWN_MODELS = {model.repo: model for model in _MODELS}
@@ -168,7 +172,7 @@ def read_config(model: str) -> dict[str, Any] | None:
 
 def open_checkpoint(settings: Settings) -> Checkpoint:
     """Find the files that EMBEDDING_MODEL names, downloading them the first time. Raises ModelUnavailable."""
-    model = settings.embedding_model
+    model = settings.model
     known = KNOWN_MODELS.get(model)
     folder = find_folder(model)
     is_pinned = False
@@ -189,7 +193,8 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
             f"{model} brings Python code of its own, which is run only with your consent: look at it, then set "
             "TRUST_REMOTE_CODE=1"
             + (", or EMBEDDING_MODEL_REVISION to the full commit you looked at" if known and known.remote_code else "")
-            + f"; or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
+            + f"; or choose another EMBEDDING_MODEL, such as {RECOMMENDED}.",
+            "remote_code",
         )
     return Checkpoint(canonical_name(model), folder, config, content, _name_family(config), may_run)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from image_search.encoders.checkpoint import RECOMMENDED
 from image_search.errors import ModelUnavailable
 
 _TIMEOUT_SECONDS = 10
+_CHUNK = 1 << 16  # bytes that are lost at most when a slow line breaks off; the client itself takes ten megabytes
 _CONFIGURATION = re.compile(r"[^/]+\.(json|txt|model|py)")
 _SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _PYTORCH = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
@@ -25,11 +30,18 @@ def set_hub_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def fetch_folder(repo: str, revision: str, token: str) -> Path:
+GoOn = Callable[[int, int], bool]  # bytes that are here, and of all files; returns whether to go on
+
+
+class DownloadStopped(ModelUnavailable):
+    """A download was ended by its caller; the next one takes it up where it ended."""
+
+
+def fetch_folder(repo: str, revision: str, token: str, on_bytes: GoOn | None = None) -> Path:
     """Folder of the model in the hub's cache, named after its commit; downloaded when it is not there yet.
 
     What is in the cache is used as it is, so that a model does not change between two runs: set
-    EMBEDDING_MODEL_REVISION to move to another commit. Raises ModelUnavailable.
+    EMBEDDING_MODEL_REVISION to move to another commit. Raises ModelUnavailable, DownloadStopped.
     """
     if (folder := find_cached(repo, revision)) is not None:
         return folder
@@ -39,7 +51,8 @@ def fetch_folder(repo: str, revision: str, token: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise ModelUnavailable(
             f"{repo} is not on this machine and HF_HUB_OFFLINE is set. Unset it once to download the model, or set "
-            "EMBEDDING_MODEL to a folder that is here, such as demo/model."
+            "EMBEDDING_MODEL to a folder that is here, such as demo/model.",
+            "offline",
         )
     try:
         info = HfApi(token=token or None).model_info(repo, revision=wanted, timeout=_TIMEOUT_SECONDS)
@@ -49,12 +62,72 @@ def fetch_folder(repo: str, revision: str, token: str) -> Path:
                 f"{repo} has no config.json with PyTorch weights beside it. Choose another EMBEDDING_MODEL, such as "
                 f"{RECOMMENDED}."
             )
+        _fetch_files(repo, info.sha or wanted, files, token, on_bytes or (lambda *_: True))
         return Path(snapshot_download(repo, revision=wanted, allow_patterns=files, token=token or None))
     except ModelUnavailable:
         raise
     except Exception as error:
         # The client's errors come from three libraries and change between versions; each becomes one sentence.
-        raise ModelUnavailable(_explain(error, repo, revision, token)) from error
+        raise ModelUnavailable(*_explain(error, repo, revision, token)) from error
+
+
+def _fetch_files(repo: str, revision: str, names: list[str], token: str, on_bytes: GoOn) -> None:
+    """Files into the place where the hub's cache keeps them. A file that broke off is continued.
+
+    The client itself begins a file anew when its program was ended, which for weights may be gigabytes.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils import build_hf_headers
+
+    constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
+    headers = build_hf_headers(token=token or None)
+    place = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
+    place.mkdir(parents=True, exist_ok=True)
+    urls = [hf_hub_url(repo, name, revision=revision) for name in names]
+    found = [get_hf_file_metadata(url, token=token or None, timeout=_TIMEOUT_SECONDS) for url in urls]
+    progress = _Progress(sum(data.size or 0 for data in found), on_bytes)
+    for url, data in zip(urls, found, strict=True):
+        if not re.fullmatch(r"[\w.-]+", data.etag or ""):  # the client has its own way for such a server
+            continue
+        file, part = place / data.etag, place / f"{data.etag}.part"
+        if not file.exists():
+            here = part.stat().st_size if part.exists() else 0
+            if data.size is not None and here > data.size:
+                part.unlink()
+                here = 0
+            progress.update(here)
+            with part.open("ab") as target:
+                bar: Any = progress
+                http_get(url, target, resume_size=here, headers=dict(headers), expected_size=data.size, _tqdm_bar=bar)
+            _check_content(part, data.etag)
+            part.replace(file)
+        else:
+            progress.update(file.stat().st_size)
+
+
+class _Progress:
+    """What the client takes for its progress bar."""
+
+    def __init__(self, total: int, on_bytes: GoOn) -> None:
+        self._done, self._total, self._on_bytes = 0, total, on_bytes
+        self.update(0)
+
+    def update(self, count: int) -> None:
+        self._done += count
+        if not self._on_bytes(self._done, max(self._total, self._done)):
+            raise DownloadStopped("The download was ended before it was complete. It goes on where it ended.")
+
+
+def _check_content(part: Path, etag: str) -> None:
+    """Raise OSError, and begin anew the next time, when a file is not the one that its hash promises."""
+    if not re.fullmatch(r"[0-9a-f]{64}", etag):
+        return  # a small file of the repository, not one of its large ones
+    with part.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != etag:
+        part.unlink()
+        raise OSError("a file of the model arrived damaged")
 
 
 def find_cached(repo: str, revision: str) -> Path | None:
@@ -98,31 +171,40 @@ def _lists_files_that_exist(index: Path, names: list[str]) -> bool:
     return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= set(names)
 
 
-def _explain(error: Exception, repo: str, revision: str, token: str) -> str:
-    from huggingface_hub import errors
+def _explain(error: Exception, repo: str, revision: str, token: str) -> tuple[str, str]:
+    """The sentence and the code of a ModelUnavailable."""
+    from huggingface_hub import constants, errors
 
     page = f"https://huggingface.co/{repo}"
     if isinstance(error, errors.GatedRepoError):
         return (
             f"{repo} is offered under a licence that has to be accepted first: accept it at {page}, then set HF_TOKEN "
             f"to a token of that account; or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
-        )
+        ), "gated"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo} has no revision {revision or 'main'}. Correct EMBEDDING_MODEL_REVISION or leave it empty."
+        sentence = f"{repo} has no revision {revision or 'main'}. Correct EMBEDDING_MODEL_REVISION or leave it empty."
+        return sentence, "not_found"
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return (
             f"EMBEDDING_MODEL is {repo}, which is neither a folder here nor a model on huggingface.co that this "
             "HF_TOKEN can see. Correct the name; a private model needs a token of an account that may read it."
-        )
+        ), "not_found"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return f"huggingface.co refused HF_TOKEN for {repo}. Set HF_TOKEN to a valid token that may read {page}."
-    if isinstance(error, OSError) and error.errno is not None and status is None:
-        return f"{repo} could not be written to the model cache ({error.strerror}). Free some room or set HF_HOME."
+        sentence = f"huggingface.co refused HF_TOKEN for {repo}. Set HF_TOKEN to a valid token that may read {page}."
+        return sentence, "gated"
+    if isinstance(error, OSError) and error.errno is not None and status is None and not _is_network(error):
+        sentence = f"{repo} could not be written to the model cache ({error.strerror}). Free some room or set HF_HOME."
+        return sentence, "disk"
     reason = str(error).split("\n")[0][:200]
     if token:
         reason = reason.replace(token, "***")
+    server = constants.ENDPOINT.removeprefix("https://")
     return (
-        f"{repo} is not on this machine and huggingface.co could not be reached ({type(error).__name__}: {reason}). "
+        f"{repo} is not on this machine and {server} could not be reached ({type(error).__name__}: {reason}). "
         "Connect to the network once, or set EMBEDDING_MODEL to a folder that is here, such as demo/model."
-    )
+    ), "offline"
+
+
+def _is_network(error: OSError) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError | socket.gaierror)

@@ -1,4 +1,4 @@
-"""Jobs of the server: long work that goes on without the page, one after the other, and survives a restart.
+"""Jobs of the server: long work that goes on without the page, and survives a restart.
 
 The jobs of all libraries lie in one small SQLite file; each library sees its own. A job that was running when the
 program ended is started again, so the work of a job must be safe to repeat.
@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,17 +38,19 @@ CREATE TABLE IF NOT EXISTS jobs (
     counts TEXT NOT NULL DEFAULT '{}',
     failed INTEGER NOT NULL DEFAULT 0,
     failures TEXT NOT NULL DEFAULT '[]',
-    error TEXT NOT NULL DEFAULT ''
+    error TEXT NOT NULL DEFAULT '',
+    error_code TEXT NOT NULL DEFAULT ''
 )
 """
-_COLUMNS = "job_id, kind, target, state, done, total, counts, failed, failures, error"
+_COLUMNS = "job_id, kind, target, state, done, total, counts, failed, failures, error, error_code"
 
 
 @dataclass(frozen=True)
 class Job:
     """One job and how far it is. failures: the first MAX_FAILURES sentences of failed; error: why a job failed.
 
-    rate: items a second, seconds_left: until it is done; None while they are not known, and when it is over.
+    error_code: ModelUnavailable.code of the error. phase: the part that runs, of a job that has several.
+    rate: items a second, seconds_left: until the phase is done; None while they are not known, and when it is over.
     """
 
     job_id: int
@@ -61,6 +63,8 @@ class Job:
     failed: int = 0
     failures: tuple[str, ...] = ()
     error: str = ""
+    error_code: str = ""
+    phase: str = ""
     rate: float | None = None
     seconds_left: float | None = None
 
@@ -73,9 +77,18 @@ class JobControl:
         self.job = replace(job, state="running")
         self._looks: deque[tuple[float, int]] = deque()
 
-    def report(self, done: int, total: int, counts: Mapping[str, int], failures: list[str]) -> None:
+    def report(
+        self,
+        done: int,
+        total: int,
+        counts: Mapping[str, int] | None = None,
+        failures: Sequence[str] = (),
+        phase: str = "",
+    ) -> None:
         """Tell how far it is. failures: all sentences so far."""
         now = time.monotonic()
+        if phase != self.job.phase:
+            self._looks.clear()
         self._looks.append((now, done))
         while len(self._looks) > 2 and now - self._looks[0][0] > _RATE_WINDOW:
             self._looks.popleft()
@@ -85,9 +98,10 @@ class JobControl:
             self.job,
             done=done,
             total=total,
-            counts=dict(counts),
+            counts=dict(counts or {}),
             failed=len(failures),
             failures=self.job.failures + tuple(failures[len(self.job.failures) : MAX_FAILURES]),
+            phase=phase,
             rate=rate,
             seconds_left=max(total - done, 0) / rate if rate else None,
         )
@@ -96,37 +110,55 @@ class JobControl:
 Work = Callable[[str, JobControl], None]  # target, control; may raise ImageSearchError
 
 
+class _Lane:
+    """Jobs of these kinds run one after the other in one thread."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.kinds = kinds
+        self.places = ", ".join("?" * len(kinds))
+        self.wake = threading.Event()
+        self.running: JobControl | None = None
+        self.thread: threading.Thread | None = None
+
+
 class JobQueue:
     """The jobs of one library. Safe to use from several threads."""
 
-    def __init__(self, path: Path, library: str, works: Mapping[str, Work]) -> None:
-        """path: the SQLite file; made when it is first needed. library: names the library. works: by kind of job."""
+    def __init__(self, path: Path, library: str, works: Mapping[str, Work], quick: Collection[str] = ()) -> None:
+        """path: the SQLite file; made when it is first needed. library: names the library. works: by kind of job.
+
+        quick: kinds of jobs that do not wait for the others: they run one after the other in a thread of their own.
+        """
         self._path = path
         self._library = library
         self._works = works
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._is_closing = False
-        self._running: JobControl | None = None
-        self._thread: threading.Thread | None = None
+        lanes = (set(works) - set(quick), set(quick) & set(works))
+        self._lanes = [_Lane(sorted(kinds)) for kinds in lanes if kinds]
 
     def start(self) -> None:
-        """Take up what an earlier run of the program left, in a thread of its own. A second call does nothing."""
+        """Take up what an earlier run of the program left, in threads of its own. A second call does nothing."""
         with self._lock:
-            if self._thread is not None or self._is_closing:
+            if self._is_closing or any(lane.thread for lane in self._lanes):
                 return
-            self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        self._thread.start()
+            for lane in self._lanes:
+                lane.thread = threading.Thread(target=self._work, args=[lane], name="jobs", daemon=True)
+        for lane in self._lanes:
+            if lane.thread:
+                lane.thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """End after the batch in hand, or after so many seconds; what is running is taken up at the next start."""
         with self._lock:
             self._is_closing = True
-            if self._running:
-                self._running.stop.set()
-        self._wake.set()
-        if self._thread:
-            self._thread.join(timeout)
+            for lane in self._lanes:
+                if lane.running:
+                    lane.running.stop.set()
+        self._wake()
+        for lane in self._lanes:
+            if lane.thread:
+                lane.thread.join(timeout)
 
     def add(self, kind: str, target: str) -> Job:
         """Queue a job, or give the one that is waiting or running already. Raises StoreError."""
@@ -147,15 +179,16 @@ class JobQueue:
                 (self._library, kind, target),
             )
             job = Job(int(cursor.lastrowid or 0), kind, target)
-        self._wake.set()
+        self._wake()
         return job
 
     def cancel(self, job_id: int) -> bool:
         """End a job early. Whether it was waiting or running. Raises StoreError."""
         with self._lock:
-            if self._running and self._running.job.job_id == job_id:
-                self._running.stop.set()
-                return True
+            for lane in self._lanes:
+                if lane.running and lane.running.job.job_id == job_id:
+                    lane.running.stop.set()
+                    return True
         with self._open() as connection:
             cursor = connection.execute(
                 "UPDATE jobs SET state = 'cancelled' WHERE library = ? AND job_id = ? AND state = 'waiting'",
@@ -171,38 +204,43 @@ class JobQueue:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE library = ? ORDER BY job_id DESC", (self._library,)
             ).fetchall()
-        control = self._running
-        jobs = [_read_row(row) for row in rows]
-        return [control.job if control and control.job.job_id == job.job_id else job for job in jobs]
+        running = {control.job.job_id: control.job for lane in self._lanes if (control := lane.running)}
+        return [running.get(job.job_id, job) for job in map(_read_row, rows)]
 
-    def _work(self) -> None:
+    def _wake(self) -> None:
+        for lane in self._lanes:
+            lane.wake.set()
+
+    def _work(self, lane: _Lane) -> None:
         is_first = True
         while not self._is_closing:
-            self._wake.clear()
+            lane.wake.clear()
             try:
                 if is_first and self._path.exists():
                     with self._open() as connection:
                         connection.execute(
-                            "UPDATE jobs SET state = 'waiting' WHERE library = ? AND state = 'running'",
-                            (self._library,),
+                            "UPDATE jobs SET state = 'waiting' WHERE library = ? AND state = 'running' "
+                            f"AND kind IN ({lane.places})",
+                            (self._library, *lane.kinds),
                         )
                 is_first = False
-                job = self._take()
+                job = self._take(lane)
                 if job:
-                    self._run(job)
+                    self._run(job, lane)
                     continue
             except StoreError:  # the file of jobs is away; the page is told so by its own requests
-                self._wake.wait(_PAUSE)
+                lane.wake.wait(_PAUSE)
                 continue
-            self._wake.wait()
+            lane.wake.wait()
 
-    def _take(self) -> Job | None:
+    def _take(self, lane: _Lane) -> Job | None:
         if not self._path.exists():
             return None
         with self._open() as connection:
             row = connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE library = ? AND state = 'waiting' ORDER BY job_id LIMIT 1",
-                (self._library,),
+                f"SELECT {_COLUMNS} FROM jobs WHERE library = ? AND state = 'waiting' AND kind IN ({lane.places}) "
+                "ORDER BY job_id LIMIT 1",
+                (self._library, *lane.kinds),
             ).fetchone()
             if row is None:
                 return None
@@ -213,31 +251,32 @@ class JobQueue:
             )
             return job if taken.rowcount else None
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, lane: _Lane) -> None:
         control = JobControl(job)
         with self._lock:
-            self._running = control
+            lane.running = control
             if self._is_closing:
                 control.stop.set()
-        error = ""
+        error = code = ""
         try:
             self._works[job.kind](job.target, control)
         except ImageSearchError as failure:
-            error = str(failure)
+            error, code = str(failure), getattr(failure, "code", "")
         except Exception as failure:  # a mistake of the program must not end every job after it
             error = f"The program made a mistake ({type(failure).__name__}: {failure})."
         state: JobState = "failed" if error else "cancelled" if control.stop.is_set() else "done"
         try:
             if not self._is_closing or state == "done":
-                self._save(replace(control.job, state=state, error=error))
+                self._save(replace(control.job, state=state, error=error, error_code=code))
         finally:
             with self._lock:
-                self._running = None
+                lane.running = None
 
     def _save(self, job: Job) -> None:
         with self._open() as connection:
             connection.execute(
-                "UPDATE jobs SET state = ?, done = ?, total = ?, counts = ?, failed = ?, failures = ?, error = ? "
+                "UPDATE jobs SET state = ?, done = ?, total = ?, counts = ?, failed = ?, failures = ?, error = ?, "
+                "error_code = ? "
                 "WHERE job_id = ?",
                 (
                     job.state,
@@ -247,6 +286,7 @@ class JobQueue:
                     job.failed,
                     json.dumps(job.failures),
                     job.error,
+                    job.error_code,
                     job.job_id,
                 ),
             )
@@ -264,6 +304,9 @@ class JobQueue:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
                 connection.execute(_SCHEMA)
+                columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")}
+                if "error_code" not in columns:  # written by an older program
+                    connection.execute("ALTER TABLE jobs ADD COLUMN error_code TEXT NOT NULL DEFAULT ''")
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
@@ -272,7 +315,7 @@ class JobQueue:
 
 
 def _read_row(row: tuple[object, ...]) -> Job:
-    job_id, kind, target, state, done, total, counts, failed, failures, error = row
+    job_id, kind, target, state, done, total, counts, failed, failures, error, error_code = row
     read_counts, read_failures = {}, ()
     with suppress(ValueError):
         read_counts, read_failures = json.loads(str(counts)), tuple(json.loads(str(failures)))
@@ -287,4 +330,5 @@ def _read_row(row: tuple[object, ...]) -> Job:
         failed,  # type: ignore[arg-type]
         read_failures,
         str(error),
+        str(error_code),
     )

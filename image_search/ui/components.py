@@ -7,8 +7,6 @@ instance is lost by then, so each hook is on a class or on a function.
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,14 +23,6 @@ from image_search.images import read_file
 _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
 
 
-@dataclass(frozen=True)
-class UploadedFile:
-    """path: where this computer keeps it for now; name: what the person calls it."""
-
-    path: str
-    name: str
-
-
 def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
     """A box for a picture to search with. Its value is the path of the uploaded file: opening it safely is not left to
     gr.Image."""
@@ -41,19 +31,8 @@ def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
     )
 
 
-def build_upload_box(label: Any, height: int, elem_id: str) -> gr.File:
-    """A field for files to register. Its value is a list of UploadedFile."""
-    return _UploadBox(label=label, file_count="multiple", type="filepath", height=height, elem_id=elem_id)
-
-
 def _take_file(_: gr.Image, payload: ImageData | None) -> str | None:
     return payload.path if payload else None
-
-
-def _take_files(_: gr.File, payload: Any) -> Sequence[UploadedFile]:
-    # With the names the files had: those on this computer's disk are shortened.
-    files = payload.root if payload else []
-    return [UploadedFile(file.path, file.orig_name or Path(file.path).name) for file in files]
 
 
 def read_upload(path: str, name: str) -> bytes:
@@ -78,7 +57,6 @@ def _derive(base: type[Any], name: str, preprocess: Any) -> Any:
 
 
 _PictureBox = _derive(gr.Image, "PictureBox", _take_file)
-_UploadBox = _derive(gr.File, "UploadBox", _take_files)
 
 
 def harden_gradio(blocks: gr.Blocks) -> None:

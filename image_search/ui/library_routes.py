@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from image_search.errors import ImageSearchError, StoreUnavailable
+from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import SearchFilter
 from image_search.registration.folders import (
@@ -29,10 +28,14 @@ from image_search.registration.folders import (
     forget_folder,
     list_folders,
 )
-from image_search.registration.jobs import Job, JobQueue
+from image_search.registration.inbox import BatchGone, UploadInbox
+from image_search.registration.jobs import JobQueue
+from image_search.registration.models import check_choice, list_choices
 from image_search.registration.trash import trash_samples
+from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
+from image_search.ui.library_texts import describe_job, describe_model
 from image_search.ui.messages import Language, translate
 from image_search.ui.results import describe_error
 from image_search.ui.routes import get_language
@@ -42,16 +45,6 @@ T = TypeVar("T")
 
 _CONCURRENCY = 4  # threads that wait for the database or a disk
 _MAX_PATH = 4096 * 3  # characters
-# Sentences of files that could not be registered (images.py), and the key of the same in the visitor's language.
-_FAILURES = (
-    (re.compile(r"(.+) is empty\."), "failure_empty"),
-    (re.compile(r"(.+) is larger than \d+ MiB\..*"), "failure_large"),
-    (re.compile(r"(.+) has more than \d+ pixels\..*"), "failure_pixels"),
-    (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
-    (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
-    (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
-    (re.compile(r"(.+?\.\w{1,5}) is (?:not a|an?|damaged) .*"), "failure_damaged"),
-)
 
 
 class FolderIn(BaseModel):
@@ -59,6 +52,20 @@ class FolderIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     path: str = Field(max_length=_MAX_PATH)
+
+
+class ModelIn(BaseModel):
+    """A model by its name in the list of models."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(max_length=500)
+
+
+class BatchIn(BaseModel):
+    """Files that will be sent, by their names."""
+
+    model_config = ConfigDict(extra="forbid")
+    names: list[Annotated[str, Field(max_length=1000)]] = Field(min_length=1, max_length=10_000)
 
 
 class TrashIn(BaseModel):
@@ -70,30 +77,22 @@ class TrashIn(BaseModel):
 
 @dataclass(frozen=True)
 class LibraryPage:
-    """All the library page needs. samples: folder of the samples; trash_days: 0 for never."""
+    """All the library page needs. samples: folder of the samples; find_model: name of the model in use."""
 
     store: ImageStore
     jobs: JobQueue
     roots: FolderRoots
     samples: Path
-    trash_days: int
+    settings: Settings
+    find_model: Callable[[], str]
+    inbox: UploadInbox
 
     def describe(self, roots: tuple[Path, ...], language: Language) -> dict[str, Any]:
         """Folders, jobs, models, trash and samples. Raises StoreError."""
         status = self.store.get_status()
         samples = self.store.count_images(SearchFilter(folder=os.path.abspath(self.samples)))
         folders = [self._describe_folder(folder, roots) for folder in list_folders(self.store)]
-        models = [
-            {
-                "id": model.model_id,
-                "name": model.name,
-                "version": model.version,
-                "count": count,
-                "current": model.is_current,
-                "facts": translate(language, "model_facts", count=count, total=status.image_count),
-            }
-            for model, count in status.models
-        ]
+        trash_days = self.settings.trash_days
         return {
             "count": status.image_count,
             "samples": samples,
@@ -101,16 +100,35 @@ class LibraryPage:
             "can_add": bool(roots),
             "folders": folders,
             "jobs": self.describe_jobs(language),
-            "models": models,
+            **self.describe_models(status.image_count, language),
             "trash": status.trash_count,
-            "trash_note": translate(
-                language, "trash_days" if self.trash_days else "trash_forever", days=self.trash_days
-            ),
+            "trash_note": translate(language, "trash_days" if trash_days else "trash_forever", days=trash_days),
         }
 
     def describe_jobs(self, language: Language) -> list[dict[str, Any]]:
         """Jobs for the page, the newest first. Raises StoreError."""
-        return [_describe_job(job, language) for job in self.jobs.list_jobs()]
+        return [describe_job(job, language) for job in self.jobs.list_jobs()]
+
+    def describe_models(self, image_count: int, language: Language) -> dict[str, Any]:
+        """The model in use with what it knows, and those that may be chosen. Raises StoreError."""
+        in_use = self.find_model()
+        choices = list_choices(self.store, self.settings, in_use)
+        given = self.settings.embedding_model
+        return {
+            "models": [describe_model(choice, choice.name == in_use, image_count, language) for choice in choices],
+            "model_note": translate(language, "model_set", name=given) if given else "",
+        }
+
+    def begin_upload(self, names: list[str]) -> dict[str, Any]:
+        """Begin a batch of files, which a job registers. Raises StoreError."""
+        running = [job.target for job in self.jobs.list_jobs() if job.state in ("waiting", "running")]
+        batch = self.inbox.begin(names, running)
+        return {"batch": batch, "job": self.jobs.add("upload", batch).job_id}
+
+    def change_model(self, name: str) -> int:
+        """Download, embed and use a model. Returns the job's id. Raises ModelUnavailable for one that may not be."""
+        check_choice(name, list_choices(self.store, self.settings, self.find_model()), self.settings)
+        return self.jobs.add("model", name).job_id
 
     def list_trash(self, offset: int, limit: int) -> dict[str, Any]:
         """A page of tiles of the trash. Raises StoreError."""
@@ -196,6 +214,20 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
     async def remove_folder(request: Request, folder: FolderIn) -> Response:
         return await answer(request, lambda _: {"count": library.remove(folder.path)})
 
+    @router.post("/uploads")
+    async def begin_upload(request: Request, files: BatchIn) -> Response:
+        return await answer(request, lambda _: library.begin_upload(files.names))
+
+    @router.post("/uploads/{batch}/{number}")
+    async def receive_upload(request: Request, batch: str, number: int) -> Response:
+        """The bytes of one file of a batch."""
+        try:
+            await library.inbox.receive(batch, number, request.stream())
+        except ImageSearchError as error:
+            status = 404 if isinstance(error, BatchGone) else 507
+            return _say(_describe_error(error, get_language(request)), status)
+        return _say({"received": number})
+
     @router.get("/trash")
     async def read_trash(
         request: Request,
@@ -212,13 +244,9 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
     async def remove_samples(request: Request) -> Response:
         return await answer(request, lambda _: {"count": trash_samples(library.store, library.samples)})
 
-    @router.post("/models/{model_id}/use")
-    async def use_model(request: Request, model_id: int) -> Response:
-        def use(_: Language) -> dict[str, int]:
-            library.store.set_current_model(model_id)
-            return {"model": model_id}
-
-        return await answer(request, use)
+    @router.post("/models/use")
+    async def use_model(request: Request, model: ModelIn) -> Response:
+        return await answer(request, lambda _: {"job": library.change_model(model.name)})
 
     return router
 
@@ -229,56 +257,15 @@ def _describe_browsed(found: Browsed) -> dict[str, Any]:
     return {"path": found.path, "name": name, "parent": found.parent, "folders": folders}
 
 
-def _describe_job(job: Job, language: Language) -> dict[str, Any]:
-    counts: Mapping[str, int] = job.counts or {}
-    facts = []
-    if job.state == "running" and job.total:
-        facts.append(translate(language, "job_progress", done=job.done, total=job.total))
-        if job.rate:
-            facts.append(translate(language, "job_rate", rate=f"{job.rate:.1f}" if job.rate < 10 else round(job.rate)))
-        if job.seconds_left is not None:
-            facts.append(_describe_time_left(job.seconds_left, language))
-    elif job.state in ("done", "cancelled", "failed"):
-        names = ("registered", "updated", "moved", "known", "deleted")
-        facts += [translate(language, f"job_{name}", count=counts[name]) for name in names if counts.get(name)]
-        if job.state == "done" and not facts:
-            facts.append(translate(language, "job_nothing"))
-    return {
-        "id": job.job_id,
-        "title": translate(language, f"job_{job.kind}", name=make_printable(decode_path(job.target))),
-        "state": job.state,
-        "state_text": translate(language, f"job_{job.state}"),
-        "done": job.done,
-        "total": job.total,
-        "facts": facts,
-        "failed": job.failed,
-        "failed_text": translate(language, "job_failures", count=job.failed) if job.failed else "",
-        "failures": [_describe_failure(sentence, language) for sentence in job.failures],
-        "error": job.error,
-    }
-
-
-def _describe_time_left(seconds: float, language: Language) -> str:
-    if seconds < 60:
-        return translate(language, "job_seconds_left", count=max(round(seconds), 1))
-    if seconds < 3600:
-        return translate(language, "job_minutes_left", count=round(seconds / 60))
-    return translate(language, "job_hours_left", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
-
-
-def _describe_failure(sentence: str, language: Language) -> str:
-    """A sentence about a file in the visitor's language; one that is not known as it is."""
-    for pattern, key in _FAILURES:
-        match = pattern.fullmatch(sentence)
-        if match:
-            return translate(language, key, name=match[1])
-    return sentence
-
-
 def _describe_error(error: ImageSearchError, language: Language) -> dict[str, Any]:
     if isinstance(error, FolderRefused | FolderNotFound):
         key = "folder_refused" if isinstance(error, FolderRefused) else "folder_not_found"
         return {"kind": "problem", "code": key, "title": translate(language, key), "hint": ""}
+    if isinstance(error, StoreFull):
+        return {"kind": "problem", "code": "disk_full", "title": translate(language, "upload_disk_full"), "hint": ""}
+    if isinstance(error, ModelUnavailable) and error.code:
+        key = f"model_error_{error.code}"
+        return {"kind": "problem", "code": error.code, "title": translate(language, key), "hint": ""}
     return describe_error(error, language)
 
 

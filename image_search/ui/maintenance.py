@@ -1,77 +1,31 @@
-"""Looking after the library: pictures dropped on the page are registered, copies of one picture are found."""
+"""Looking after the library: copies of one image are found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from image_search.errors import ImageSearchError, UnreadableImage
-from image_search.images import make_printable, read_file
-from image_search.registration.reader import ImageReader
-from image_search.registration.uploads import clean_name, register_upload
+from image_search.errors import ImageSearchError
+from image_search.images import make_printable
 from image_search.search.duplicates import DuplicateGroup, find_duplicates
 from image_search.search.searcher import Searcher
 from image_search.stores.text import get_folder
-from image_search.ui.components import UploadedFile, build_upload_box
 from image_search.ui.facts import describe_size
 from image_search.ui.messages import Language, translate
 from image_search.ui.rendering import render
 from image_search.ui.results import describe_error
 from image_search.ui.tiles import get_version
 
-# Files dropped on the page, into the library at once: read, embedded and stored one after the other.
-
-
-@dataclass(frozen=True)
-class UploadReport:
-    """How far it is. refusals: one sentence for every file that is not in the library now."""
-
-    count: int
-    registered: int = 0
-    known: int = 0
-    refusals: tuple[str, ...] = ()
-
-    @property
-    def done(self) -> int:
-        return self.registered + self.known + len(self.refusals)
-
-
-def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[UploadedFile]) -> Iterator[UploadReport]:
-    """Register files; yields a report before the first and after each. Raises EncoderError or StoreError."""
-    report = UploadReport(len(files))
-    yield report
-    for file in files:
-        try:
-            if _is_known(searcher, reader, file):
-                report = replace(report, known=report.known + 1)
-            else:
-                report = replace(report, registered=report.registered + 1)
-        except UnreadableImage as error:
-            # Where this computer keeps uploads means nothing to the person, and is private.
-            sentence = str(error).replace(file.path, clean_name(file.name))
-            report = replace(report, refusals=(*report.refusals, sentence))
-        yield report
-
-
-def _is_known(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> bool:
-    """Register a file. Whether it was in the library already."""
-    data = read_file(file.path)
-    store, model = searcher.store, searcher.model
-    made = register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)
-    return made.outcome == "known"
-
-
 _MAX_GROUPS = 200  # shown at once; the rest is found again when these are done
 
 
 class UpkeepPanel:
-    """Built inside a Blocks context: a field for files, a button for copies, and a line that says how far it is."""
+    """Built inside a Blocks context: a button for copies, and a line that says how far it is."""
 
     def __init__(self, translate: Callable[[str], Any]) -> None:
-        self.files = build_upload_box(translate("add_pictures"), 150, "add")
         self.find = gr.Button(translate("find_duplicates"), elem_id="find-duplicates")
         self.progress = gr.HTML(elem_id="progress", apply_default_css=False)
 
@@ -81,22 +35,6 @@ class MaintenancePanel:
     """The answers to a person's clicks in the panel, as HTML."""
 
     searcher: Searcher
-    reader: ImageReader
-
-    def register(self, files: Sequence[UploadedFile], language: Language) -> Iterator[tuple[str, bool]]:
-        """HTML that says how far it is, and whether it is over."""
-        try:
-            report = UploadReport(len(files))
-            for report in register_uploads(self.searcher, self.reader, files):
-                name = files[report.done].name if report.done < report.count else ""
-                title = translate(language, "registering", done=report.done, count=report.count)
-                yield _say(language, title, name, done=report.done, count=report.count), False
-            title = translate(language, "registered_count", registered=report.registered, known=report.known)
-            refused = translate(language, "refused_count", count=len(report.refusals)) if report.refusals else ""
-            kind = "problem" if refused else "notice"
-            yield _say(language, title, "\n".join(filter(None, (refused, *report.refusals))), kind), True
-        except ImageSearchError as error:
-            yield _say_error(language, error), True
 
     def find_duplicates(self, language: Language) -> Iterator[str]:
         """HTML that says how far it is, and at last the groups: the best stays, every other one is marked."""

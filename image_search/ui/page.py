@@ -1,4 +1,4 @@
-"""Gradio's part of the page: the fields of a question, and the field for files to add.
+"""Gradio's part of the page: the fields of a question.
 
 A click is answered in the browser: a handler tells the modules in static/ by an event of the document, and they ask
 this program's own addresses (routes.py). Nothing here asks the database while it is built.
@@ -12,12 +12,12 @@ from typing import Any
 
 import gradio as gr
 
-from image_search.ui.components import UploadedFile, build_picture_box
+from image_search.ui.components import build_picture_box
 from image_search.ui.maintenance import MaintenancePanel, UpkeepPanel
 from image_search.ui.messages import MESSAGES, Language, negotiate_language
 
 TRANSLATIONS = gr.I18n(**MESSAGES)
-# Uploads and looks for copies that may run at the same time, of all people together.
+# Looks for copies that may run at the same time, of all people together.
 TASK_CONCURRENCY = 4
 
 # Called with the picture box's height; the bar shows it as a thumbnail.
@@ -43,17 +43,11 @@ def build_page(maintenance: MaintenancePanel) -> gr.Blocks:
         picture.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
         bridge.fill(None, None, [text, picture], js="() => window.pageFields", **_QUIET)
 
-        def run_upload(files: list[UploadedFile], request: gr.Request) -> Iterator[list[Any]]:
-            for progress, is_over in maintenance.register(files, get_language(request)):
-                yield [progress, None if is_over else gr.skip()]
-
         def run_find_duplicates(request: gr.Request) -> Iterator[str]:
             yield from maintenance.find_duplicates(get_language(request))
 
-        # These tell their progress, which needs the queue: one connection for many answers.
+        # It tells its progress, which needs the queue: one connection for many answers.
         task = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": TASK_CONCURRENCY}
-        added = panel.files.upload(run_upload, [panel.files], [panel.progress, panel.files], **task)
-        added.then(None, None, None, js=_tell("added"), **_QUIET)
         panel.find.click(run_find_duplicates, None, [panel.progress], **task)
     return blocks
 

@@ -18,6 +18,7 @@ from image_search.api.rest import build_rest
 from image_search.api.service import LibraryService
 from image_search.errors import SettingsError
 from image_search.registration.folders import FolderRoots
+from image_search.registration.inbox import UploadInbox
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
@@ -32,7 +33,7 @@ from image_search.ui.results import PageSearch
 from image_search.ui.routes import build_page_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
-from image_search.web.background import Warmup, make_jobs
+from image_search.web.background import Warmup, make_inbox, make_jobs
 from image_search.web.image_routes import build_routes
 from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
@@ -71,7 +72,7 @@ def build_app(
     app.include_router(build_routes(searcher.store))
     app.include_router(build_page_routes(PageSearch(searcher, preparation, QueryImages(reader.max_pixels))))
     app.router.routes.extend(routes)  # before the page, which takes every address that is left
-    page = build_page(MaintenancePanel(searcher, reader))
+    page = build_page(MaintenancePanel(searcher))
     with page:
         if add_endpoints:
             add_endpoints()
@@ -147,17 +148,21 @@ def build_application(
     preparation: Warmup,
     prepare_uploads: Callable[[], None] | None = None,
     jobs: JobQueue | None = None,
+    inbox: UploadInbox | None = None,
 ) -> ASGIApp:
     """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError.
 
     prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
-    jobs: the jobs of the library; they are made from the settings when left out, and begin with the first one added.
+    jobs, inbox: the jobs of the library and the files sent to it; made from the settings when left out.
     """
     reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
-    jobs = jobs or make_jobs(searcher, settings)
-    page = LibraryPage(searcher.store, jobs, find_roots(settings), SAMPLES, settings.trash_days)
+    inbox = inbox or make_inbox(settings)
+    jobs = jobs or make_jobs(searcher, settings, inbox)
+    page = LibraryPage(
+        searcher.store, jobs, find_roots(settings), SAMPLES, settings, lambda: searcher.encoder.name, inbox
+    )
     routes += build_library_routes(page).routes
     lifespan = _live_alone
     if settings.app_mcp:

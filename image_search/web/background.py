@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
+from image_search.encoders.checkpoint import canonical_name
 from image_search.errors import ImageSearchError, ModelUnavailable
 from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
+from image_search.registration.inbox import UploadInbox, make_upload_work
 from image_search.registration.jobs import JobQueue
+from image_search.registration.models import choose_model, make_model_change
 from image_search.registration.reader import make_reader
 from image_search.registration.trash import empty_old_trash
 from image_search.search.searcher import Searcher
@@ -92,11 +95,21 @@ SECONDS_BETWEEN_LOOKS = 5.0
 class ModelWatcher:
     """Looks at the library's current model. What it is at the first look is not news: there EMBEDDING_MODEL decides."""
 
-    def __init__(self, searcher: Searcher, open_model: Callable[[str], Encoder], say: Callable[[str], None]) -> None:
-        """open_model: the encoder of that name. say: told about every switch, and why one failed."""
+    def __init__(
+        self,
+        searcher: Searcher,
+        open_model: Callable[[str], Encoder],
+        say: Callable[[str], None],
+        find_wanted: Callable[[], str] | None = None,
+    ) -> None:
+        """open_model: the encoder of that name. say: told about every switch, and why one failed.
+
+        find_wanted: name of the model to begin with, asked at the first look: the store may be away at the start.
+        """
         self._searcher = searcher
         self._open_model = open_model
         self._say = say
+        self._find_wanted = find_wanted
         self._stop = threading.Event()
         self._has_looked = False
         self._current: int | None = None
@@ -113,7 +126,10 @@ class ModelWatcher:
         current = self._searcher.store.find_current_model()
         former, self._current = self._current, current.model_id if current else None
         is_first, self._has_looked = not self._has_looked, True
-        if current is None or is_first or current.model_id in (former, self._searcher.get_model().model_id):
+        wanted = self._find_wanted() if is_first and self._find_wanted else None
+        if wanted and current and current.name == wanted != self._searcher.encoder.name:
+            pass
+        elif current is None or is_first or current.model_id in (former, self._searcher.get_model().model_id):
             return
         try:
             encoder = self._load(current)
@@ -188,12 +204,38 @@ def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], No
 
         return open_encoder(replace(settings, embedding_model=name, embedding_model_revision=""))
 
-    return ModelWatcher(searcher, open_model, say)
+    def find_wanted() -> str:
+        return canonical_name(choose_model(settings, searcher.store).model)
+
+    return ModelWatcher(searcher, open_model, say, find_wanted)
 
 
-def make_jobs(searcher: Searcher, settings: Settings) -> JobQueue:
+def make_jobs(searcher: Searcher, settings: Settings, inbox: UploadInbox | None = None) -> JobQueue:
     """The jobs of the library of the settings; they begin with start, or with the first that is added."""
+
+    def use(encoder: Encoder) -> None:
+        searcher.use(encoder)
+        with suppress(ImageSearchError):  # an image-only model has no tags
+            searcher.tagger.prepare()
+
+    def find_model() -> tuple[Encoder, Callable[[], int]]:
+        model = searcher.model
+        return model.encoder, lambda: model.get_row().model_id
+
+    reader = make_reader(settings)
+    works = {
+        "scan": make_scan(searcher.store, lambda: searcher.encoder, reader),
+        "model": make_model_change(searcher.store, settings, reader, use),
+        "upload": make_upload_work(inbox or make_inbox(settings), searcher.store, find_model, reader),
+    }
+    return JobQueue(ROOT / "data" / "jobs.db", _name_library(settings), works, quick=["upload"])
+
+
+def make_inbox(settings: Settings) -> UploadInbox:
+    """The files that visitors send to the library of the settings."""
+    return UploadInbox(ROOT / "data" / "uploads" / _name_library(settings))
+
+
+def _name_library(settings: Settings) -> str:
     place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (settings.database_url,)
-    library = hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret
-    works = {"scan": make_scan(searcher.store, lambda: searcher.encoder, make_reader(settings))}
-    return JobQueue(ROOT / "data" / "jobs.db", library, works)
+    return hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret

@@ -341,7 +341,7 @@ def find_body_limit(path: str, content_type: str) -> int:
         return MAX_BODY
     if path.startswith("/gradio_api/"):
         return MAX_JSON
-    return MAX_BODY if path.startswith(("/mcp", "/ui/query-images")) else 2**20
+    return MAX_BODY if path.startswith(("/mcp", "/ui/query-images", "/ui/library/uploads")) else 2**20
 
 
 class RateLimitMiddleware:

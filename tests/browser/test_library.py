@@ -41,8 +41,10 @@ def test_files_dropped_on_the_page_are_registered_and_found(open_page: OpenPage,
         files.append(tmp_path / name)
     open_library(page)
     page.set_input_files("#add input[type=file]", files)
-    expect(page.locator("#progress")).to_contain_text("1枚を登録しました")
-    expect(page.locator("#progress")).to_contain_text("broken.png")
+    job = page.locator("#job-list > li").first
+    expect(job).to_contain_text("新規1枚")
+    job.locator("summary").click()
+    expect(job).to_contain_text("broken.png：壊れているか")
     open_search(page)
     expect(page.locator("#grid .name").first).to_have_text("夕焼け.png")
     search_words(page, "夕焼け")
@@ -55,7 +57,7 @@ def test_one_tab_registers_one_file_after_the_other(open_page: OpenPage, tmp_pat
     for number, colour in enumerate(("plum", "peru", "teal")):
         (tmp_path / f"{colour}.png").write_bytes(make_picture_bytes(colour, (70 + number, 50)))
         page.set_input_files("#add input[type=file]", tmp_path / f"{colour}.png")
-        expect(page.locator("#progress")).to_contain_text("1枚を登録しました")
+        expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
         expect(page.locator("#grid .name").first).to_have_text(f"{colour}.png")
         expect(page.locator("[data-testid=toast-text]")).to_have_count(0)
 
@@ -65,10 +67,42 @@ def test_files_pasted_over_the_panel_are_registered(open_page: OpenPage) -> None
     open_library(page)
     page.locator("#add").hover()
     paste_files(page, {f"{colour}.png": make_picture_bytes(colour, (60, 44)) for colour in ("olive", "navy")})
-    expect(page.locator("#progress")).to_contain_text("2枚を登録しました")
+    expect(page.locator("#job-list > li").first).to_contain_text("新規2枚")
     open_search(page)
     expect(page.locator("#grid .name").first).to_have_text("navy.png")
     expect(page.locator("#picture img")).to_have_count(0)
+
+
+def test_sixty_files_are_all_registered_although_the_page_is_reloaded(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    open_library(page)
+    files = []
+    for number in range(60):
+        files.append(tmp_path / f"many{number:02}.png")
+        files[-1].write_bytes(make_picture_bytes(f"hsl({number * 6}, 70%, 50%)", (40 + number, 30)))
+    page.set_input_files("#add input[type=file]", files)
+    expect(page.locator("#sending")).to_contain_text("60枚を受け取りました", timeout=120_000)
+    page.reload()
+    job = page.locator("#job-list > li").first
+    expect(job).to_contain_text("新規60枚", timeout=120_000)
+    expect(job).to_have_attribute("data-state", "done")
+
+
+def test_a_page_that_still_sends_asks_before_it_is_left(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    open_library(page)
+    page.route("**/ui/library/uploads/*/1", lambda _: None)  # the second file never arrives
+    files = [tmp_path / "one.png", tmp_path / "two.png"]
+    for number, file in enumerate(files):
+        file.write_bytes(make_picture_bytes("gold", (91 + number, 30)))
+    page.set_input_files("#add input[type=file]", files)
+    expect(page.locator("#sending")).to_contain_text("2枚中1枚を送信しました")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.reload()
+    assert asked == ["beforeunload"]
+    expect(page.locator("#job-list > li").first).to_contain_text("two.png", timeout=60_000)
+    expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
 
 
 def test_looking_for_copies_ends_with_words(open_page: OpenPage) -> None:

@@ -5,92 +5,30 @@ A small server stands in for huggingface.co, so that the real client is what is 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.hub import choose_files
+from image_search.encoders.hub import DownloadStopped, choose_files, fetch_folder
 from image_search.errors import ModelUnavailable
 from image_search.settings import Settings
 from tests.fakes.checkpoints import get_checkpoint
+from tests.fakes.hub import COMMIT, FakeHub, serve_hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_averysecrettokenthatnobodymaysee"
-
-
-@dataclass
-class FakeHub:
-    """Repositories by name; refusals by name, as (status, X-Error-Code, message); those whose files are gated."""
-
-    repositories: dict[str, Path] = field(default_factory=dict)
-    refusals: dict[str, tuple[int, str, str]] = field(default_factory=dict)
-    gated: set[str] = field(default_factory=set)
-    requests: list[str] = field(default_factory=list)
-    tokens: set[str | None] = field(default_factory=set)
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        path = request.path.split("?")[0].strip("/")
-        self.requests.append(f"{request.command} {path}")
-        self.tokens.add(request.headers.get("authorization"))
-        parts = path.removeprefix("api/models/").split("/")
-        repo, rest = "/".join(parts[:2]), parts[2:]
-        if repo in self.refusals or repo not in self.repositories:
-            status, code, message = self.refusals.get(repo, (404, "RepoNotFound", "Repository not found"))
-            self.send(request, status, b"{}", {"X-Error-Code": code, "X-Error-Message": message})
-            return
-        folder = self.repositories[repo]
-        if rest[0] == "revision" and rest[1] not in ("main", COMMIT):
-            self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        elif rest[0] == "resolve" and repo in self.gated:
-            self.send(request, 401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
-        elif rest[0] in ("revision", "tree"):
-            names = sorted(path.name for path in folder.iterdir())
-            tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names]
-            info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
-            self.send(request, 200, json.dumps(info if rest[0] == "revision" else tree).encode())
-        else:
-            content = (folder / rest[2]).read_bytes()
-            etag = f'"{hashlib.sha1(content).hexdigest()}"'
-            self.send(request, 200, content, {"ETag": etag, "X-Repo-Commit": COMMIT})
-
-    @staticmethod
-    def send(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        request.send_response(status)
-        for name, value in (headers or {}).items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        if request.command == "GET":
-            request.wfile.write(body)
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     from huggingface_hub import constants
 
-    fake = FakeHub()
-
-    class Answer(BaseHTTPRequestHandler):
-        do_GET = do_HEAD = lambda self: fake.answer(self)
-
-        def log_message(self, *_: Any) -> None:
-            """Keep the test's output to itself."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    point_client_at(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    yield fake
-    server.shutdown()
-    server.server_close()
+    with serve_hub() as (fake, endpoint):
+        point_client_at(endpoint, tmp_path, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield fake
 
 
 def point_client_at(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +75,40 @@ def test_a_download_that_was_cut_off_is_taken_up_again(hub: FakeHub, tmp_path: P
     assert open_model("somebody/clip").version
     next((tmp_path / "hub").rglob("snapshots/*/model.safetensors")).unlink()
     open_model("somebody/clip").load()
+
+
+def test_a_download_that_broke_off_goes_on_where_it_ended(hub: FakeHub) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    size = (get_checkpoint("clip") / "model.safetensors").stat().st_size
+    hub.breaks_after = size // 2
+    told: list[tuple[int, int]] = []
+    with pytest.raises(ModelUnavailable) as raised:
+        fetch_folder("somebody/clip", "", TOKEN, lambda done, total: told.append((done, total)) is None)
+    assert raised.value.code == "offline"
+    hub.is_down = False
+    folder = fetch_folder("somebody/clip", "", TOKEN, lambda done, total: told.append((done, total)) is None)
+    assert hub.ranges[-1] == f"bytes={size // 2 // 65536 * 65536}-"
+    assert (folder / "model.safetensors").read_bytes() == (get_checkpoint("clip") / "model.safetensors").read_bytes()
+    total = sum((folder / name).stat().st_size for name in choose_files([path.name for path in folder.iterdir()]))
+    assert told[-1] == (total, total)
+
+
+def test_a_download_ends_when_its_caller_wants_no_more(hub: FakeHub) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    with pytest.raises(DownloadStopped):
+        fetch_folder("somebody/clip", "", TOKEN, lambda done, _: done == 0)
+    assert fetch_folder("somebody/clip", "", TOKEN).name == COMMIT
+
+
+def test_weights_that_arrive_damaged_are_not_kept(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    with pytest.raises(DownloadStopped):
+        fetch_folder("somebody/clip", "", TOKEN, lambda done, _: done < 150_000)
+    [part] = (tmp_path / "hub").rglob("*.part")
+    part.write_bytes(b"x" * max(part.stat().st_size, 1000))
+    with pytest.raises(ModelUnavailable, match="arrived damaged"):
+        fetch_folder("somebody/clip", "", TOKEN)
+    assert fetch_folder("somebody/clip", "", TOKEN).name == COMMIT
 
 
 def test_a_revision_is_pinned(hub: FakeHub) -> None:

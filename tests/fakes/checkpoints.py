@@ -48,26 +48,28 @@ def _make_shelf() -> Path:
     return Path(folder)
 
 
-def write_clip(folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
+def write_clip(folder: Path, seed: int = 0, dtype: str = "float32", dimension: int = DIMENSION) -> Path:
     """CLIP with its centre crop."""
     import torch
     from transformers import CLIPConfig, CLIPModel
 
     text = {**_TEXT, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-    config = CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=DIMENSION)
+    config = CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=dimension)
     with _seeded(seed):
         CLIPModel(config).to(getattr(torch, dtype)).save_pretrained(folder)
     write_tokenizer(folder)
     return write_preprocessing(folder, "CLIPImageProcessor", CROP | CLIP_VALUES)
 
 
-def write_siglip(folder: Path) -> Path:
+def write_siglip(folder: Path, dimension: int = 32) -> Path:
     """SigLIP 2 of fixed resolution, which carries the model_type of SigLIP."""
     from transformers import SiglipConfig, SiglipModel
 
-    text = {**_TEXT, "max_position_embeddings": 16, "projection_size": 32, "pad_token_id": 0, "eos_token_id": 3}
+    text = {**_TEXT, "max_position_embeddings": 16, "pad_token_id": 0, "eos_token_id": 3}
+    text |= {"projection_size": dimension, "hidden_size": dimension}
+    vision = {**_VISION, "hidden_size": dimension}
     with _seeded():
-        SiglipModel(SiglipConfig(text_config=text, vision_config=_VISION)).save_pretrained(folder)
+        SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     write_tokenizer(folder)
     return write_preprocessing(folder, "SiglipImageProcessor", SQUARE | HALF | {"do_convert_rgb": None})
 

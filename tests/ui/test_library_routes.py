@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from fastapi.testclient import TestClient
 
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
-from image_search.registration.jobs import JobQueue
+from image_search.registration.inbox import UploadInbox, make_upload_work
+from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
@@ -50,14 +53,28 @@ def samples(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(tmp_path: Path, store: ImageStore, root: Path, samples: Path) -> Iterator[TestClient]:
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+def client(tmp_path: Path, store: ImageStore, root: Path, samples: Path, settings: Settings) -> Iterator[TestClient]:
     scan = make_scan(store, FakeEncoder, ImageReader())
-    jobs = JobQueue(tmp_path / "data" / "jobs.db", "a", {"scan": scan})
+    inbox = UploadInbox(tmp_path / "data" / "uploads")
+    upload = make_upload_work(inbox, store, lambda: find_model(store), ImageReader())
+    works: dict[str, Work] = {"scan": scan, "model": lambda *_: None, "upload": upload}
+    jobs = JobQueue(tmp_path / "data" / "jobs.db", "a", works, ["upload"])
     app = FastAPI()
-    app.include_router(build_library_routes(LibraryPage(store, jobs, FolderRoots(home=root), samples, 30)))
+    page = LibraryPage(store, jobs, FolderRoots(home=root), samples, settings, lambda: "fake", inbox)
+    app.include_router(build_library_routes(page))
     with TestClient(app, headers={"Accept-Language": "ja"}) as client:
         yield client
     jobs.stop()
+
+
+def find_model(store: ImageStore) -> tuple[FakeEncoder, Callable[[], int]]:
+    encoder = FakeEncoder()
+    return encoder, lambda: store.get_or_create_model(encoder.name, encoder.version, encoder.dimension).model_id
 
 
 def register(store: ImageStore, folder: Path) -> None:
@@ -103,7 +120,7 @@ def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root:
         }
     ]
     assert not found["is_new"]
-    assert found["models"][0]["facts"] == "2枚中2枚"
+    assert found["models"][0]["facts"] == ["2枚中2枚が検索できます"]
 
 
 def test_a_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
@@ -148,6 +165,91 @@ def test_folders_are_browsed_below_the_home_folder_but_not_through_a_proxy(clien
         assert client.get("/ui/library", headers=headers).json()["can_add"] is False
 
 
+def send(client: TestClient, files: dict[str, bytes], arriving: int | None = None) -> str:
+    """Send a batch, or only so many of its files. Returns its token."""
+    batch: str = client.post("/ui/library/uploads", json={"names": list(files)}).json()["batch"]
+    for number, data in enumerate(list(files.values())[:arriving]):
+        assert client.post(f"/ui/library/uploads/{batch}/{number}", content=data).status_code == 200
+    return batch
+
+
+def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
+    client: TestClient, store: ImageStore, tmp_path: Path
+) -> None:
+    red = make_picture_bytes("red", (70, 50))
+    send(client, {"../夕焼け.png": red, "b<b>.png": b"no picture", "c.png": b"", "again.png": red})
+    [job] = wait_for_jobs(client)
+    assert (job["title"], job["facts"]) == ("画像の追加", ["新規1枚", "登録済み1枚"])
+    assert job["failures"] == ["b<b>.png：壊れているか、読み込める画像ではありません", "c.png：ファイルが空です"]
+    assert [hit.image.file_name for hit in store.list_images()] == ["夕焼け.png"]
+    assert list((tmp_path / "data" / "uploads").iterdir()) == []
+
+
+def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
+    client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_search.registration.inbox.SILENCE", 0.1)
+    send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規4枚"]
+    assert job["failures"][0] == "64.png：届きませんでした。もう一度選んでください"
+    assert store.count_images() == 4
+
+
+def test_a_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
+    batch = send(client, {"a.png": make_picture_bytes("red")})
+    wait_for_jobs(client)
+    for address in (batch, "f" * 32, "..", "x"):
+        assert client.post(f"/ui/library/uploads/{address}/0", content=b"x").status_code in (404, 405)
+
+
+def test_an_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -> None:
+    may_end = threading.Event()
+    inbox = UploadInbox(tmp_path / "uploads")
+    works: dict[str, Work] = {
+        "scan": lambda *_: may_end.wait(20) and None,
+        "upload": make_upload_work(inbox, store, lambda: find_model(store), ImageReader()),
+    }
+    jobs = JobQueue(tmp_path / "jobs.db", "a", works, ["upload"])
+    jobs.add("scan", "/")
+    batch = inbox.begin(["a.png"])
+    (inbox.get_place(batch) / "00000.data").write_bytes(make_picture_bytes("red"))
+    jobs.add("upload", batch)
+    end = time.monotonic() + 20
+    while store.count_images() == 0 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert [job.state for job in jobs.list_jobs() if job.kind == "scan"] == ["running"]
+    may_end.set()
+    jobs.stop()
+    assert store.count_images() == 1
+
+
+def test_a_batch_goes_on_after_the_program_was_killed(tmp_path: Path, store: ImageStore) -> None:
+    """Killed after one of three files was registered, and before its job was written down as over."""
+    inbox = UploadInbox(tmp_path / "uploads")
+    batch = inbox.begin(["a.png", "b.png", "c.png"])
+    place = inbox.get_place(batch)
+    (place / "00000.registered").touch()
+    for number, colour in ((1, "red"), (2, "blue")):
+        (place / f"{number:05}.data").write_bytes(make_picture_bytes(colour))
+    left = JobQueue(tmp_path / "jobs.db", "a", {"upload": lambda *_: None})
+    left.stop()
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.executescript(_SCHEMA)
+        connection.execute(
+            "INSERT INTO jobs (library, kind, target, state) VALUES ('a', 'upload', ?, 'running')", [batch]
+        )
+    connection.close()
+    work = make_upload_work(UploadInbox(tmp_path / "uploads"), store, lambda: find_model(store), ImageReader())
+    jobs = JobQueue(tmp_path / "jobs.db", "a", {"upload": work})
+    jobs.start()
+    end = time.monotonic() + 20
+    while jobs.list_jobs()[0].state != "done" and time.monotonic() < end:
+        time.sleep(0.02)
+    assert jobs.list_jobs()[0].counts == {"registered": 3}
+    jobs.stop()
+
+
 def test_the_trash_is_listed_and_emptied_in_part_and_whole(client: TestClient, store: ImageStore, root: Path) -> None:
     register(store, root)
     ids = store.list_image_ids()
@@ -161,13 +263,47 @@ def test_the_trash_is_listed_and_emptied_in_part_and_whole(client: TestClient, s
     assert client.post("/ui/library/trash/empty", json={"ids": []}).status_code == 422
 
 
-def test_another_model_is_made_current(client: TestClient, store: ImageStore) -> None:
-    first, second = store.get_or_create_model("a", "1", 16), store.get_or_create_model("b", "1", 16)
-    assert first.is_current
-    assert client.post(f"/ui/library/models/{second.model_id}/use").status_code == 200
-    current = {model["name"]: model["current"] for model in client.get("/ui/library").json()["models"]}
-    assert current == {"a": False, "b": True}
-    assert client.post("/ui/library/models/99/use").status_code == 400
+def test_models_say_what_they_know_and_which_may_be_used(client: TestClient) -> None:
+    models = {model["name"]: model for model in client.get("/ui/library").json()["models"]}
+    assert next(iter(models)) == "fake"
+    assert models["fake"]["current"]
+    assert "描かれた場面だけ" in models["demo/model"]["facts"][0]
+    assert models["llm-jp/waon-siglip2-base-patch16-256"]["facts"] == [
+        "写真や画像、日本語・英語",
+        "約1.5 GB",
+        "ライセンス：Apache-2.0",
+    ]
+    assert "独自のプログラム" in models["stabilityai/japanese-stable-clip-vit-l-16"]["obstacle"]
+    assert "HF_TOKEN" in models["facebook/dinov3-vitb16-pretrain-lvd1689m"]["obstacle"]
+    assert models["openai/clip-vit-base-patch32"]["obstacle"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("stabilityai/japanese-stable-clip-vit-l-16", "remote_code"),
+        ("facebook/dinov3-vitb16-pretrain-lvd1689m", "gated"),
+        ("somebody/unknown", "not_found"),
+        ("../../etc", "not_found"),
+    ],
+)
+def test_a_model_that_a_click_may_not_choose_is_refused_in_words(client: TestClient, name: str, code: str) -> None:
+    answer = client.post("/ui/library/models/use", json={"name": name})
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert wait_for_jobs(client) == []
+
+
+def test_a_model_is_used_by_a_job(client: TestClient) -> None:
+    assert client.post("/ui/library/models/use", json={"name": "facebook/dinov2-small"}).status_code == 200
+    [job] = wait_for_jobs(client)
+    assert (job["title"], job["state"]) == ("モデル facebook/dinov2-small への切り替え", "done")
+
+
+@pytest.mark.parametrize("settings", [Settings(embedding_model="openai/clip-vit-base-patch16")])
+def test_the_model_of_the_settings_wins_and_says_so(client: TestClient) -> None:
+    assert "EMBEDDING_MODEL に openai/clip-vit-base-patch16 が" in client.get("/ui/library").json()["model_note"]
+    answer = client.post("/ui/library/models/use", json={"name": "facebook/dinov2-small"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "set")
 
 
 def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page() -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from gradio import Blocks
-from gradio.data_classes import FileData, ImageData, ListFiles
+from gradio.data_classes import ImageData
 
 from image_search.registration.reader import ImageReader
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.components import build_picture_box, build_upload_box
-from image_search.ui.maintenance import MaintenancePanel, UploadedFile
+from image_search.ui.components import build_picture_box
+from image_search.ui.maintenance import MaintenancePanel
 from image_search.ui.page import build_page
 from image_search.web import app
 from image_search.web.app import build_app
@@ -32,9 +32,9 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
 
 
 def test_a_click_of_a_search_asks_gradio_for_nothing(searcher: Searcher) -> None:
-    page = build_page(MaintenancePanel(searcher, READER))
+    page = build_page(MaintenancePanel(searcher))
     asking = {function.name for function in page.fns.values() if function.fn is not None}
-    assert asking == {"run_upload", "run_find_duplicates"}
+    assert asking == {"run_find_duplicates"}
 
 
 def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,15 +50,6 @@ def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp
     again = box.__class__(**box.constructor_args)
     assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
     assert again.get_block_name() == "image"  # to the browser
-
-
-def test_a_field_for_files_that_gradio_built_again_still_gives_their_names(tmp_path: Path) -> None:
-    box = build_upload_box("files", 100, "add")
-    again = box.__class__(**box.constructor_args)
-    payload = ListFiles([FileData(path=str(tmp_path / "x.png"), orig_name="夕焼け.png")])
-    assert again.preprocess(payload) == [UploadedFile(str(tmp_path / "x.png"), "夕焼け.png")]
-    assert again.preprocess(None) == []
-    assert again.get_block_name() == "file"  # to the browser
 
 
 def test_no_component_is_changed_in_place(searcher: Searcher) -> None:

@@ -2,6 +2,7 @@
 import { getJson, postJson } from './api.js';
 import { say } from './i18n.js';
 import { showToast } from './toasts.js';
+import { start as startUploads } from './uploads.js';
 
 const get = (id) => document.getElementById(id);
 const page = get('library-page');
@@ -16,14 +17,14 @@ let running = new Set();
 // onChange: called when images came into the library or left it.
 export function start(onChange) {
   changed = onChange;
-  document.addEventListener('page:added', () => (onChange(), isShown && load()));
+  startUploads(load);
   startDuplicates();
   startFolders();
   get('job-list').addEventListener('click', onJobClick);
   get('trash-list').addEventListener('click', onTrashClick);
   get('empty-trash').addEventListener('click', emptyTrash);
   get('more-trash').addEventListener('click', () => attempt(() => loadTrash(get('trash-list').children.length)));
-  get('model-list').addEventListener('click', onModelClick);
+  for (const id of ['model-list', 'more-models']) get(id).addEventListener('click', onModelClick);
 }
 
 // Shows the tab as it is now, or stops looking after it.
@@ -55,7 +56,7 @@ async function load() {
   for (const button of page.querySelectorAll('.add-folder')) button.disabled = !found.can_add;
   page.querySelector('.folders-closed').hidden = found.can_add;
   showFolders(found.folders);
-  showModels(found.models);
+  showModels(found);
   get('trash-note').textContent = found.trash_note;
   showJobs(found.jobs);
   await attempt(() => loadTrash(0));
@@ -90,9 +91,7 @@ function startFolders() {
   });
   get('folder-list').addEventListener('click', onFolderClick);
   page.querySelector('.choose-pictures').addEventListener('click', () => {
-    const input = document.querySelector('#add input[type=file]');
-    if (input) input.click();
-    else document.querySelector('#add button')?.click();
+    document.querySelector('#add input[type=file]').click();
   });
   page.querySelector('.remove-samples').addEventListener('click', async () => {
     const removed = await attempt(() => postJson('ui/library/samples/remove', {}));
@@ -305,28 +304,43 @@ function confirm(question, action) {
 
 // --- models -----------------------------------------------------------------------------------------------------------
 
-function showModels(models) {
-  page.querySelector('.no-models').hidden = models.length > 0;
-  get('model-list').replaceChildren(
-    ...models.map((model) => {
-      const [node, find] = clone('model-template');
-      Object.assign(node.dataset, { id: model.id, name: model.name });
-      find('.name').textContent = model.name;
-      find('.facts').textContent = `${model.version} · ${model.facts}`;
-      find('.current').hidden = !model.current;
-      find('.use').hidden = model.current;
-      find('.use').setAttribute('aria-label', `${say('model_use')}: ${model.name}`);
-      return node;
-    }),
-  );
+const SHOWN_MODELS = 4; // the others are behind "more"
+
+function showModels({ models, model_note: note }) {
+  get('model-note').hidden = !note;
+  get('model-note').textContent = note;
+  const nodes = models.map((model) => makeModel(model, Boolean(note)));
+  const first = nodes.filter((_, place) => models[place].current || models[place].is_here);
+  const rest = nodes.filter((node) => !first.includes(node));
+  get('model-list').replaceChildren(...first, ...rest.splice(0, Math.max(SHOWN_MODELS - first.length, 1)));
+  get('more-models').querySelector('ul').replaceChildren(...rest);
+  get('more-models').hidden = !rest.length;
+}
+
+function makeModel(model, isSet) {
+  const [node, find] = clone('model-template');
+  node.dataset.name = model.name;
+  find('.name').textContent = model.name;
+  find('.facts').textContent = model.facts.join(' · ');
+  find('.obstacle').hidden = !model.obstacle || model.current;
+  find('.obstacle').textContent = model.obstacle;
+  find('.address').hidden = !model.address;
+  find('.address').href = model.address;
+  find('.address').setAttribute('aria-label', `${say('model_page')}: ${model.name}`);
+  find('.current').hidden = !model.current;
+  find('.use').hidden = model.current || isSet || Boolean(model.obstacle);
+  find('.use').setAttribute('aria-label', `${say('model_use')}: ${model.name}`);
+  return node;
 }
 
 async function onModelClick({ target }) {
   if (!target.closest('.use')) return;
-  const { id, name } = target.closest('li').dataset;
-  if (!(await attempt(() => postJson(`ui/library/models/${id}/use`, {})))) return;
-  showToast(say('model_used', { name }));
-  load();
+  const { name } = target.closest('li').dataset;
+  if (!(await attempt(() => postJson('ui/library/models/use', { name })))) return;
+  showToast(say('model_started', { name }));
+  await load();
+  get('jobs-title').focus();
+  get('jobs-title').scrollIntoView({ block: 'nearest' });
 }
 
 // --- duplicates -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""Jobs and models of the library page in the visitor's language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from image_search.images import make_printable
+from image_search.registration.jobs import Job
+from image_search.registration.models import DOWNLOAD, ModelChoice
+from image_search.settings import DEFAULT_MODEL
+from image_search.stores.text import decode_path
+from image_search.ui.messages import MESSAGES, Language, translate
+
+# Sentences of files that could not be registered (images.py), and the key of the same in the visitor's language.
+_FAILURES = (
+    (re.compile(r"(.+) did not arrive\."), "failure_missing"),
+    (re.compile(r"(.+) is empty\."), "failure_empty"),
+    (re.compile(r"(.+) is larger than \d+ MiB\..*"), "failure_large"),
+    (re.compile(r"(.+) has more than \d+ pixels\..*"), "failure_pixels"),
+    (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
+    (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
+    (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
+    (re.compile(r"(.+?\.\w{1,5}) is (?:not a|an?|damaged) .*"), "failure_damaged"),
+)
+_COUNTS = ("registered", "updated", "moved", "known", "deleted", "embedded")
+_HUB = "https://huggingface.co"
+
+
+def describe_model(choice: ModelChoice, is_current: bool, total: int, language: Language) -> dict[str, Any]:
+    """A model for the page. total: images of the library."""
+    known = choice.known
+    facts = []
+    if known:
+        facts.append(_describe_languages(known.languages, language))
+        facts.append(translate(language, "model_size", size=describe_bytes(known.parameters * 4_000_000)))
+        facts.append(translate(language, "model_licence", licence=known.licence))
+    elif choice.name == DEFAULT_MODEL:
+        facts.append(translate(language, "model_knows_scenes"))
+    if choice.count:
+        facts.append(translate(language, "model_facts", count=choice.count, total=total))
+    return {
+        "name": choice.name,
+        "address": f"{_HUB}/{choice.name}" if known else "",
+        "current": is_current,
+        "is_here": choice.count > 0 or choice.name == DEFAULT_MODEL,
+        "facts": facts,
+        "obstacle": translate(language, f"model_needs_{choice.obstacle}") if choice.obstacle else "",
+    }
+
+
+def _describe_languages(languages: str, language: Language) -> str:
+    if not languages:
+        return translate(language, "model_knows_images")
+    names = [translate(language, f"language_{code}") for code in languages.split()]
+    return translate(language, "model_knows_words", languages=translate(language, "list_separator").join(names))
+
+
+def describe_bytes(size: float) -> str:
+    """1.5 GB, 350 MB, 12 KB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}" if size < 10 * factor else f"{size / factor:,.0f} {unit}"
+    return f"{size / 1e3:,.0f} KB"
+
+
+def describe_job(job: Job, language: Language) -> dict[str, Any]:
+    """A job for the page: what it does, how far it is, which files failed, and why it ended."""
+    counts: Mapping[str, int] = job.counts or {}
+    facts = []
+    if job.state == "running":
+        facts += _describe_progress(job, language)
+    elif job.state in ("done", "cancelled", "failed"):
+        facts += [translate(language, f"job_{name}", count=counts[name]) for name in _COUNTS if counts.get(name)]
+        if job.state == "done" and job.kind == "scan" and not facts and not job.failed:
+            facts.append(translate(language, "job_nothing"))
+    return {
+        "id": job.job_id,
+        "kind": job.kind,
+        "title": translate(language, f"job_{job.kind}", name=make_printable(decode_path(job.target))),
+        "state": job.state,
+        "state_text": translate(language, f"job_{job.state}"),
+        "done": job.done,
+        "total": job.total,
+        "facts": facts,
+        "failed": job.failed,
+        "failed_text": translate(language, "job_failures", count=job.failed) if job.failed else "",
+        "failures": [describe_failure(sentence, language) for sentence in job.failures],
+        "error": _describe_error(job, language),
+    }
+
+
+def _describe_progress(job: Job, language: Language) -> list[str]:
+    facts = [translate(language, f"job_phase_{job.phase}")] if job.phase else []
+    if not job.total:
+        return facts
+    facts.append(f"{100 * job.done // job.total}%")
+    is_download = job.phase == DOWNLOAD
+    if is_download:
+        done, total = (describe_bytes(count) for count in (job.done, job.total))
+        facts.append(translate(language, "job_bytes", done=done, total=total))
+    else:
+        facts.append(translate(language, "job_progress", done=job.done, total=job.total))
+    if job.rate:
+        rate = f"{job.rate:.1f}" if job.rate < 10 else f"{job.rate:,.0f}"
+        facts.append(f"{describe_bytes(job.rate)}/s" if is_download else translate(language, "job_rate", rate=rate))
+    if job.seconds_left is not None:
+        facts.append(_describe_time_left(job.seconds_left, language))
+    return facts
+
+
+def _describe_time_left(seconds: float, language: Language) -> str:
+    if seconds < 60:
+        return translate(language, "job_seconds_left", count=max(round(seconds), 1))
+    if seconds < 3600:
+        return translate(language, "job_minutes_left", count=round(seconds / 60))
+    return translate(language, "job_hours_left", hours=int(seconds // 3600), minutes=int(seconds % 3600 // 60))
+
+
+def describe_failure(sentence: str, language: Language) -> str:
+    """A sentence about a file in the visitor's language; one that is not known as it is."""
+    for pattern, key in _FAILURES:
+        match = pattern.fullmatch(sentence)
+        if match:
+            return translate(language, key, name=match[1])
+    return sentence
+
+
+def _describe_error(job: Job, language: Language) -> str:
+    """Why a job failed. The sentences of the program are in English; those without a text here are in its log."""
+    if not job.error:
+        return ""
+    key = f"model_error_{job.error_code}"
+    if key in MESSAGES[language]:
+        return translate(language, key)
+    return job.error if language == "en" else translate(language, "job_error")
