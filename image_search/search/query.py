@@ -59,6 +59,13 @@ def parse_text(text: str) -> ParsedText:
     return ParsedText(" ".join(words), tuple(words), tuple(required), tuple(excluded))
 
 
+def split_excluded(text: str) -> list[str]:
+    """What a field of words to leave out says: each "quoted" phrase, and the rest as one phrase."""
+    phrases = [" ".join(phrase.split()) for phrase in re.findall(r'"([^"]*)"', text)]
+    run = " ".join(re.sub(r'"[^"]*"', " ", text).replace('"', " ").split())
+    return [phrase for phrase in dict.fromkeys([run, *phrases]) if phrase]
+
+
 # Days as people type them, for everything that asks for one: the page, its address, the terminal.
 
 _DATES = tuple(

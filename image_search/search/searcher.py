@@ -7,6 +7,7 @@ the words to look up, rank() asks the store for a page. Store and encoder are kn
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,15 @@ from typing import TYPE_CHECKING, Literal
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
 from image_search.records import EmbeddingModel, SearchFilter, SearchHit
-from image_search.search.query import IMAGE_WEIGHT, ParsedText, QueryVector, blend_embeddings, parse_text
+from image_search.search.conditions import apply_conditions, parse_conditions, resolve_values
+from image_search.search.query import (
+    IMAGE_WEIGHT,
+    ParsedText,
+    QueryVector,
+    blend_embeddings,
+    parse_text,
+    split_excluded,
+)
 from image_search.search.relevance import (
     SAMPLE_SIZE,
     ReferenceScores,
@@ -130,8 +139,8 @@ _WINDOW = 48
 class Query:
     """What a person asks for. Blank words and no picture ask for the newest images.
 
-    text:          words; "quoted" ones must occur, -this is left out
-    excluded_text: more words to leave out
+    text:          words; "quoted" ones must occur, -this is left out; conditions as conditions.py lists them
+    excluded_text: more words to leave out, see query.split_excluded
     like:          image_id of a registered image to find similar ones to; itself is left out
     image_weight:  0 to 1: how much pictures count against words when both are given
     """
@@ -216,23 +225,25 @@ class Searcher:
         """Embed what was asked. Raises ModelUnavailable or another EncoderError, ImageNotFound for query.like."""
         started = time.perf_counter()
         model = self._model
-        text = parse_text(query.text)
+        typed = parse_conditions(query.text)
+        filter = apply_conditions(resolve_values(typed, self.store), query.filter) if typed.values else query.filter
+        text = parse_text(typed.rest)
         has_picture = query.image is not None or query.like is not None
         try:
             blend = self._embed(model, query, text)
         except TextNotSupported:
             # An image-only model still leaves the words themselves to be looked up.
-            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
+            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, filter):
                 raise
             blend = None
         return Plan(
             blend,
             model_id=model.get_row().model_id if blend else None,
             words=() if has_picture else text.words,
-            excluded=(*text.excluded, *query.excluded_text.split()),
+            excluded=(*text.excluded, *_list_excluded_words(query.excluded_text)),
             is_identifier_query=text.is_identifier_query,
             left_out=query.like,
-            filter=replace(query.filter, words=(*query.filter.words, *text.required)),
+            filter=replace(filter, words=(*filter.words, *text.required)),
             encode_ms=_milliseconds_since(started),
         )
 
@@ -263,7 +274,7 @@ class Searcher:
         pictures = [model.encoder.encode_images([query.image])[0]] if query.image is not None else []
         if query.like is not None:
             pictures.append(self.store.get_embedding(query.like, model.get_row().model_id))
-        excluded = [model.encode_text(word) for word in (*text.excluded, query.excluded_text.strip()) if word]
+        excluded = [model.encode_text(word) for word in (*text.excluded, *split_excluded(query.excluded_text))]
         if query.excluded_image is not None:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
@@ -310,6 +321,11 @@ class Searcher:
             for hit, rating, is_named in zip(hits, compute_z_scores(plan.blend, evidence, total), named, strict=True)
         ]
         return rated, any(named) or bool(evidence.max() >= compute_match_threshold(plan.blend, total))
+
+
+def _list_excluded_words(text: str) -> list[str]:
+    quoted = set(re.findall(r'"([^"]*)"', text))
+    return [word for part in split_excluded(text) for word in ([part] if part in quoted else part.split())]
 
 
 def _milliseconds_since(started: float) -> float:

@@ -12,7 +12,15 @@ from datetime import datetime, timedelta
 from image_search.records import Frame, ImageRecord, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.documents import Document
-from image_search.stores.text import decode_path, encode_path, get_folder, list_searchable, make_sort_name, sanitize
+from image_search.stores.text import (
+    decode_path,
+    encode_path,
+    get_folder,
+    list_model_names,
+    list_searchable,
+    make_sort_name,
+    sanitize,
+)
 
 LIVE = "live"
 TRASHED = "trash"
@@ -149,8 +157,6 @@ def list_filter_keys(filter: SearchFilter) -> Iterator[tuple[bool, list[str]]]:
     for kind, value in (
         ("n", filter.file_name),
         ("g", filter.generator),
-        ("m", filter.generation_model),
-        ("l", filter.lora),
         ("c", filter.camera),
         ("e", filter.lens),
         ("x", filter.film_sha256),
@@ -158,6 +164,9 @@ def list_filter_keys(filter: SearchFilter) -> Iterator[tuple[bool, list[str]]]:
     ):
         if value is not None:
             yield True, [exact_key(kind, value)]
+    for kind, model in (("m", filter.generation_model), ("l", filter.lora)):
+        if model is not None:
+            yield True, [exact_key(kind, name) for name in list_model_names(model)]
     for key in (filter.orientation, filter.kind):
         if key is not None:
             yield True, [key]

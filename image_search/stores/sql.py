@@ -13,14 +13,22 @@ from typing import Any
 
 from image_search.records import ImageRecord, NewImage, Order, SearchFilter
 from image_search.stores.base import CountedField
-from image_search.stores.text import decode_path, dump_details, encode_path, load_details, make_sort_name, sanitize
+from image_search.stores.text import (
+    decode_path,
+    dump_details,
+    encode_path,
+    list_model_names,
+    load_details,
+    make_sort_name,
+    sanitize,
+)
 
 Condition = tuple[str, list[object]]  # with the values of its placeholders
 
 LIVE = "i.deleted_at IS NULL"
 
 _ORIENTATIONS = {"landscape": "i.width > i.height", "portrait": "i.width < i.height", "square": "i.width = i.height"}
-_EQUAL = ("file_name", "generator", "generation_model", "camera", "lens")
+_EQUAL = ("file_name", "generator", "camera", "lens")
 
 
 def list_conditions(filter: SearchFilter) -> Iterator[Condition]:
@@ -35,10 +43,15 @@ def list_conditions(filter: SearchFilter) -> Iterator[Condition]:
         ("i.film_sha256 = %s", filter.film_sha256 and bytes.fromhex(filter.film_sha256)),
         *((f"i.{name} = %s", _sanitize(getattr(filter, name))) for name in _EQUAL),
         (_exists("image_keywords", "x.keyword = %s"), _sanitize(filter.keyword)),
-        (_exists("image_loras", "x.lora = %s"), _sanitize(filter.lora)),
     ):
         if value is not None:
             yield condition, [value]
+    if filter.generation_model is not None:
+        names, placeholders = _list_model_names(filter.generation_model)
+        yield f"i.generation_model IN ({placeholders})", names
+    if filter.lora is not None:
+        names, placeholders = _list_model_names(filter.lora)
+        yield _exists("image_loras", f"x.lora IN ({placeholders})"), names
     if filter.folder is not None:
         yield _match_folder(filter.folder)
     if filter.file_types:
@@ -52,6 +65,11 @@ def list_conditions(filter: SearchFilter) -> Iterator[Condition]:
         yield f"COALESCE(LENGTH(i.recognized_text), 0) {'>' if filter.has_text else '='} 0", []
     if filter.kind is not None:
         yield f"i.film_sha256 IS {'NOT ' if filter.kind == 'frame' else ''}NULL", []
+
+
+def _list_model_names(name: str) -> tuple[list[object], str]:
+    names: list[object] = list(list_model_names(sanitize(name)))
+    return names, ", ".join(["%s"] * len(names))
 
 
 def list_folder_bounds(folder: str) -> list[tuple[str, str]]:

@@ -369,3 +369,19 @@ def load_lines(document: str | None) -> tuple[TextLine, ...]:
 def hash_frame(film_sha256: str, frame_ms: int) -> str:
     """The content hash of a frame: SHA-256 of film hash and time, 64 hexadecimal digits."""
     return hashlib.sha256(f"{film_sha256}@{frame_ms}".encode()).hexdigest()
+
+
+_MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".sft")
+
+
+def trim_model_name(name: str) -> str:
+    """The name of a generator's model or LoRA without the suffix of its file: X and X.safetensors are one model."""
+    lowered = name.lower()
+    suffix = next((suffix for suffix in _MODEL_SUFFIXES if lowered.endswith(suffix)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def list_model_names(name: str) -> list[str]:
+    """Every spelling of a model's name that a file may have."""
+    plain = trim_model_name(name)
+    return list(dict.fromkeys([plain, *(plain + suffix for suffix in _MODEL_SUFFIXES), name]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -12,14 +11,12 @@ from image_search.images import make_printable
 from image_search.records import ImageRecord, ImageText, SearchHit
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
-from image_search.stores.text import get_folder
+from image_search.stores.text import get_folder, trim_model_name
 from image_search.ui.messages import Language, translate
 from image_search.ui.rendering import render
 from image_search.ui.tiles import DRAWABLE_TYPES, get_version, make_tile
 
 EDITABLE = ("description", "keywords", "rating")
-# Endings of model files: "X" and "X.safetensors" are one model.
-_MODEL_SUFFIX = re.compile(r"\.(safetensors|ckpt|pt|pth|gguf|sft)$", re.IGNORECASE)
 
 
 class Fact(NamedTuple):
@@ -92,11 +89,6 @@ def save_edits(
     return store.get_image(image_id)
 
 
-def trim_model_name(name: str) -> str:
-    """The name of a model without the ending of its file."""
-    return _MODEL_SUFFIX.sub("", name)
-
-
 def describe_size(image: ImageRecord) -> str:
     """Pixels, weight and type of an image."""
     size = image.byte_size / 1024
@@ -112,8 +104,8 @@ def _list_generation(text: ImageText, language: Language) -> list[Fact]:
     facts = []
     if text.generation_model:
         name = trim_model_name(text.generation_model)
-        facts.append(Fact("generation_model", name, _search(model=text.generation_model)))
-    facts += [Fact("lora", trim_model_name(lora), _search(lora=lora)) for lora in text.loras]
+        facts.append(Fact("generation_model", name, _search(model=name)))
+    facts += [Fact("lora", trim_model_name(lora), _search(lora=trim_model_name(lora))) for lora in text.loras]
     if text.sampler:
         facts.append(Fact("sampler", text.sampler, _search(q=f'"{text.sampler}"')))
     if text.seed:

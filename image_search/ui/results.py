@@ -123,7 +123,7 @@ class PageSearch:
     def _make_query(self, asked: SearchForm) -> Query:
         open_image = self.query_images.open
         return Query(
-            text=asked.text,
+            text=f"{asked.text} {asked.required_text}".strip(),
             image=open_image(asked.picture) if asked.picture and asked.like is None else None,
             excluded_text=asked.excluded_text,
             excluded_image=open_image(asked.excluded_picture) if asked.excluded_picture else None,

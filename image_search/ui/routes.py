@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
+from image_search.search.conditions import parse_conditions, resolve_values
 from image_search.search.duplicates import DuplicateGroup, keep_all
 from image_search.ui.components import read_upload
 from image_search.ui.facets import count_facets
@@ -19,7 +20,7 @@ from image_search.ui.facts import describe_edits, describe_image, save_edits
 from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
-from image_search.ui.search_form import from_query_string, list_ignored
+from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
 
 T = TypeVar("T")
 
@@ -90,6 +91,17 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
         return await answer(
             request, lambda language: {**search.find(asked, offset, limit, language), "ignored": ignored}
         )
+
+    @router.get("/typed")
+    async def read_typed(request: Request, typed: Annotated[str, Query(max_length=10_000)] = "") -> Response:
+        """The parameters of the address that typed words set; the others of the request are the question as it is."""
+        asked = from_query_string(request.query_params)
+
+        def parse(_: Language) -> dict[str, Any]:
+            found = resolve_values(parse_conditions(typed), store)
+            return {"changes": change_by_typed(found, asked), "superseded": found.superseded}
+
+        return await answer(request, parse)
 
     @router.get("/facets")
     async def read_facets(request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
 from image_search.records import Kind, Order, Orientation, SearchFilter
+from image_search.search.conditions import TypedConditions, read_rating
 from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.stores.base import EVERYTHING
 
@@ -20,12 +21,14 @@ _MAX_LENGTH = 1000  # characters of one parameter
 class SearchForm:
     """Strings as typed; "" and None for nothing.
 
+    required_text: "quoted" phrases that must occur; excluded_text: see search.query.split_excluded
     picture, excluded_picture: tokens of query images (QueryImages), to search with and to move away from
     like: image_id of the registered image to find similar ones to
     date_of: the meaning of since and until: "taken" or "registered"
     """
 
     text: str = ""
+    required_text: str = ""
     picture: str = ""
     excluded_text: str = ""
     excluded_picture: str = ""
@@ -103,6 +106,7 @@ PARAMETERS = {
     "q": "text",
     "picture": "picture",
     "like": "like",
+    "phrase": "required_text",
     "not": "excluded_text",
     "notpicture": "excluded_picture",
     "weight": "image_weight",
@@ -187,3 +191,36 @@ def _is_understood(asked: SearchForm, field: str) -> bool:
         case "like" | "min_pixels":
             return bool(value)
     return True
+
+
+# Parameter of the address by name of a typed condition (search.conditions).
+_TYPED = {
+    "camera": "camera",
+    "lens": "lens",
+    "generation_model": "model",
+    "lora": "lora",
+    "min_rating": "rating",
+    "folder": "folder",
+    "keyword": "keyword",
+}
+
+
+def change_by_typed(typed: TypedConditions, asked: SearchForm) -> dict[str, str]:
+    """The parameters that typed conditions set in the address of a question. asked: that question, as it is."""
+    changes = {"q": typed.text}
+    if typed.required:
+        changes["phrase"] = _join_phrases(asked.required_text, typed.required)
+    if typed.excluded:
+        changes["not"] = _join_phrases(asked.excluded_text, typed.excluded)
+    for name, value in typed.values:
+        if name in ("taken", "registered"):
+            changes |= {"date": "" if name == "registered" else name, "from": value, "to": value}
+        elif name == "min_rating":
+            changes["rating"] = str(read_rating(value) or value)
+        else:
+            changes[_TYPED[name]] = value
+    return changes
+
+
+def _join_phrases(before: str, phrases: tuple[str, ...]) -> str:
+    return " ".join(dict.fromkeys([*([before] if before else []), *(f'"{phrase}"' for phrase in phrases)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Page, expect
 
@@ -68,3 +69,39 @@ def test_values_are_chosen_with_their_counts(open_page: OpenPage) -> None:
     kind.select_option("image")
     expect(page).to_have_url(re.compile("kind=image"))
     assert list_chips(page) == ["種類: 画像"]
+
+
+def test_typed_conditions_become_chips_and_leave_the_box(open_page: OpenPage) -> None:
+    page = open_page()
+    box = page.locator("#text textarea, #text input")
+    box.fill('red -犬 －"青い 空" "picture" カメラ：nikon ２０１９年８月 rating:4')
+    box.press("Enter")
+    expect(page.locator("#chips .chip")).to_have_count(6)
+    assert list_chips(page) == [
+        "必ず含む言葉: picture", "除外する言葉: 犬", "除外する言葉: 青い 空", "撮影日時: 2019年8月", "カメラ: nikon",
+        "評価（以上）: ★★★★",
+    ]  # fmt: skip
+    expect(box).to_have_value("red")
+    expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
+    for _ in range(6):
+        page.locator("#chips button").last.click()
+    expect(page).to_have_url(re.compile(r"\?q=red$"))
+    expect(page.locator(".tile").first).to_be_visible()
+
+
+def test_one_exclusion_is_taken_out_and_the_other_stays(open_page: OpenPage) -> None:
+    page = open_page("?q=" + quote("red -青 -緑"))
+    expect(page.locator("#chips .chip")).to_have_count(2)
+    expect(page.locator("#text textarea, #text input")).to_have_value("red")
+    page.get_by_role("button", name="条件「除外する言葉: 青」を外す").click()
+    expect(page.locator("#chips .chip")).to_have_count(1)
+    assert list_chips(page) == ["除外する言葉: 緑"]
+
+
+def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
+    page = open_page()
+    box = page.locator("#text textarea, #text input")
+    box.fill("red rating:9")
+    box.press("Enter")
+    expect(page.locator(".chip.ignored")).to_have_count(1)
+    expect(page.locator("#ignored")).to_contain_text("「9」は理解できない")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from image_search.records import ImageRecord, RecognizedText, SearchFilter
 from image_search.stores.base import CountedField, Embeddings
-from image_search.stores.text import decode_path, encode_path, get_folder, list_searchable
+from image_search.stores.text import decode_path, encode_path, get_folder, list_model_names, list_searchable
 from tests.fakes.matching import occurs
 
 
@@ -65,8 +65,8 @@ def check_filter(entry: Entry, filter: SearchFilter) -> Iterator[bool]:
         (filter.orientation, lambda orientation: _name_orientation(record) == orientation),
         (filter.min_pixels, lambda pixels: record.width * record.height >= pixels),
         (filter.generator, lambda name: text.generator == name),
-        (filter.generation_model, lambda name: text.generation_model == name),
-        (filter.lora, lambda name: name in text.loras),
+        (filter.generation_model, lambda name: text.generation_model in list_model_names(name)),
+        (filter.lora, lambda name: not set(list_model_names(name)).isdisjoint(text.loras)),
         (filter.camera, lambda name: text.camera == name),
         (filter.lens, lambda name: text.lens == name),
         (filter.min_rating, lambda rating: record.rating is not None and record.rating >= rating),

@@ -179,5 +179,5 @@ bar.start(ask);
 filters.start();
 library.start(() => grid.refresh().catch(() => {}));
 onChange(follow);
-follow('start');
+bar.normalize().finally(() => follow('start'));
 watchProgress();

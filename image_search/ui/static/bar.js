@@ -1,6 +1,6 @@
 // The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
-import { postJson, root } from './api.js';
-import { compose, push, read } from './address.js';
+import { getJson, postJson, root } from './api.js';
+import { compose, push, read, replace } from './address.js';
 import { say } from './i18n.js';
 import { showToast } from './toasts.js';
 
@@ -15,12 +15,7 @@ export function start(ask) {
     isReady = true;
     fill();
   });
-  document.addEventListener('page:search', ({ detail }) => {
-    const { query } = read();
-    const address = compose(query, { q: detail.text?.trim() });
-    if (compose(query) === address && !read().image) ask();
-    else push(address);
-  });
+  document.addEventListener('page:search', ({ detail }) => search(detail.text?.trim() ?? '', ask));
   document.addEventListener('page:clear', () => (location.search ? push(compose('')) : ask()));
   document.addEventListener('page:picture', ({ detail }) => searchWith(detail.file));
   document.addEventListener('page:picture-removed', () => {
@@ -32,6 +27,38 @@ export function start(ask) {
   startDropping();
   // A key held down is one question.
   document.addEventListener('keydown', onHeldKey, true);
+}
+
+// Words that may hold a condition: -this, "this", camera:this, 2019-08, 2019年8月. The program tells which do.
+const MAY_HOLD_CONDITION = /[-－−"“”＂:：]|[\d０-９]{4}[年/／]/;
+let asked = 0;
+
+async function search(text, ask) {
+  const number = (asked += 1);
+  const changes = await understand(text);
+  if (number !== asked) return; // another question was asked meanwhile
+  const { query } = read();
+  const address = compose(query, changes);
+  if (compose(query) === address && !read().image) ask();
+  else push(address);
+  // The box keeps the words only: the conditions are chips now.
+  if (changes.q !== text) fill({ isOpening: false });
+}
+
+async function understand(text) {
+  if (!MAY_HOLD_CONDITION.test(text)) return { q: text };
+  const parameters = new URLSearchParams(read().query);
+  parameters.set('typed', text);
+  const found = await getJson(`ui/typed?${parameters}`).catch(() => null);
+  return found?.changes ?? { q: text };
+}
+
+// Conditions in an address that was written by hand become chips, too.
+export async function normalize() {
+  const { parameters, query } = read();
+  const text = parameters.get('q') ?? '';
+  const changes = await understand(text);
+  if (changes.q !== text && read().query === query) replace(compose(location.search.slice(1), changes));
 }
 
 // Show the address's question in the fields. Words that are being typed stay while the page opens.

@@ -14,7 +14,6 @@ const named = {
 };
 // Parameter: key of its name, in the order of the chips.
 const labels = {
-  not: 'excluded_label',
   from: 'since',
   to: 'until',
   shape: 'orientation',
@@ -41,16 +40,31 @@ export function show(ignored = []) {
   if (key === shown) return;
   shown = key;
   const chips = [];
-  const add = (names, text, options = {}) => chips.push(makeChip(query, names, text, options));
+  const add = (names, text, options = {}) =>
+    chips.push(makeChip(query, Object.fromEntries(names.map((name) => [name, null])), text, options));
   const like = parameters.get('like');
   const picture = parameters.get('picture');
   if (like) add(['like'], say('similar_to_picture'), { image: `images/${encodeURIComponent(like)}/preview?small=1` });
   else if (picture) add(['picture'], say('image_label'), { image: `ui/query-images/${encodeURIComponent(picture)}` });
   const left = parameters.get('notpicture');
   if (left) add(['notpicture'], say('excluded_picture'), { image: `ui/query-images/${encodeURIComponent(left)}` });
+  for (const name of ['phrase', 'not']) {
+    const parts = splitPhrases(parameters.get(name) ?? '');
+    for (const part of parts) {
+      const rest = parts.filter((other) => other !== part).join(' ');
+      const text = `${say(name === 'not' ? 'excluded_label' : 'required_label')}: ${part.replaceAll('"', '')}`;
+      chips.push(makeChip(query, { [name]: rest || null }, text));
+    }
+  }
+  const [from, to] = [parameters.get('from'), parameters.get('to')];
+  const isOneDate = from && from === to;
+  if (isOneDate) {
+    const text = `${say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at')}: ${from}`;
+    add(['from', 'to', 'date'], text, { isIgnored: ignored.includes('from') });
+  }
   for (const [name, key] of Object.entries(labels)) {
     const value = parameters.get(name);
-    if (!value) continue;
+    if (!value || (isOneDate && (name === 'from' || name === 'to'))) continue;
     const isDate = name === 'from' || name === 'to';
     const label = isDate ? `${say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at')} ${say(key)}` : say(key);
     // A meaning of dates without a date is no condition.
@@ -62,7 +76,7 @@ export function show(ignored = []) {
   list.replaceChildren(...chips);
   list.hidden = !chips.length;
   if (hadFocus) focusFirst();
-  const texts = ignored.map((name) =>
+  const texts = [...new Set(ignored.filter((name) => !isOneDate || name !== 'to'))].map((name) =>
     say(name === 'from' || name === 'to' ? 'not_a_date' : 'not_understood', { text: parameters.get(name) ?? '' }),
   );
   document.getElementById('ignored').textContent = texts.join(' ');
@@ -79,7 +93,14 @@ function sayValue(name, value) {
   return value;
 }
 
-function makeChip(query, names, text, { image = '', isIgnored = false }) {
+// "each phrase", and the rest as one (search/query.py splits them so).
+function splitPhrases(text) {
+  const run = text.replace(/"[^"]*"/g, ' ').replaceAll('"', ' ').trim();
+  return [...(run ? [run] : []), ...(text.match(/"[^"]+"/g) ?? [])];
+}
+
+// changes: of the address, without the condition.
+function makeChip(query, changes, text, { image = '', isIgnored = false }) {
   const chip = document.createElement('li');
   chip.className = isIgnored ? 'chip ignored' : 'chip';
   if (image) chip.append(Object.assign(document.createElement('img'), { src: new URL(image, root).href, alt: '' }));
@@ -87,7 +108,7 @@ function makeChip(query, names, text, { image = '', isIgnored = false }) {
   const button = Object.assign(document.createElement('button'), { type: 'button', textContent: '×' });
   button.setAttribute('aria-label', say('remove_condition', { text }));
   button.addEventListener('click', () => {
-    push(compose(query, Object.fromEntries(names.map((name) => [name, null]))));
+    push(compose(query, changes));
     focusFirst();
   });
   chip.append(button);
