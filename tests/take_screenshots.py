@@ -89,13 +89,13 @@ def take_duplicates(open_page: OpenPage, folder: Path) -> None:
     page.set_input_files("#add input[type=file]", copies)
     page.locator("#job-list > li", has_text="新規2枚").wait_for(timeout=120_000)
     page.locator("#find-duplicates").click()
-    page.locator(".duplicates").wait_for(timeout=120_000)
-    page.evaluate("scrollTo(0, 0)")
+    page.locator("#duplicates .group").first.wait_for(timeout=120_000)
+    page.locator("#duplicates-title").scroll_into_view_if_needed()
     save(page, "duplicates.png")
 
 
 def save(page: Page, name: str) -> None:
-    page.locator(".tile img, .duplicates img").nth(3).wait_for()
+    page.locator("#grid .tile img, #duplicates img").nth(3).wait_for()
     page.wait_for_function("[...document.images].every(image => image.complete || image.loading === 'lazy')")
     page.wait_for_timeout(1500)  # the heading and the fonts
     page.screenshot(path=IMG / name)

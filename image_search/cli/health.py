@@ -28,8 +28,8 @@ from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_m
 from image_search.encoders.hub import find_cached
 from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
 from image_search.images import make_printable
+from image_search.library.models import choose_model_if_reachable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
-from image_search.registration.models import choose_model_if_reachable
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -176,6 +176,14 @@ def check_everything(settings: Settings, deep: bool = False, repair: bool = Fals
         settings = choose_model_if_reachable(settings, store)
         yield from _guard("model", _run(check_model(settings, status)))
     yield from _guard("page", _run(check_page(settings) for _ in range(1)))
+
+
+def check_served(store: ImageStore) -> Iterator[Finding]:
+    """What check_everything looks at, of a library that is being served: the model is loaded and in use already."""
+    yield from _guard("program", _run(check_program()))
+    status = yield from _guard("library", check_library(store))
+    if status is not None and status.image_count:
+        yield from _guard("files", _run(check_files(store)))
 
 
 T = TypeVar("T")

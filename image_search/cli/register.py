@@ -15,9 +15,9 @@ from image_search.cli import Exit
 from image_search.cli.console import Console, finishing_on_interrupt
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
+from image_search.library.models import choose_model, keep_choice
 from image_search.records import EmbeddingModel
 from image_search.registration.files import find_files
-from image_search.registration.models import choose_model, keep_choice
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders

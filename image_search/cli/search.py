@@ -185,7 +185,7 @@ FROM_INPUT = ["-"]
 def open_searcher(settings: Settings) -> Searcher:
     """The search over the store and the model that the settings choose. Connects and loads nothing yet."""
     from image_search.encoders import open_encoder
-    from image_search.registration.models import choose_model_if_reachable
+    from image_search.library.models import choose_model_if_reachable
     from image_search.search.searcher import Searcher
     from image_search.stores import open_store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from image_search.cli.search import open_searcher
@@ -41,6 +42,8 @@ def serve_page(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
+    from image_search.cli.health import check_served
+    from image_search.registration.folders import FolderWatcher
     from image_search.web.app import build_application, check_bind_address
     from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.web.logs import configure_logging
@@ -56,6 +59,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     collector = TrashCollector(searcher.store, settings.trash_days, _log.info)
     inbox = make_inbox(settings)
     jobs = make_jobs(searcher, settings, inbox)
+    folders = FolderWatcher(searcher.store, lambda path: jobs.add("scan", path))
     place = f"{settings.app_host}:{settings.app_port}"
 
     def start() -> None:
@@ -66,13 +70,16 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         collector.start()
         files.start_cleaning()
         jobs.start()
+        folders.start()
 
     try:
-        application = build_application(settings, searcher, preparation, files.ensure, jobs, inbox)
+        check = partial(check_served, searcher.store)
+        application = build_application(settings, searcher, preparation, files.ensure, jobs, inbox, check)
         Server(application, start).run(sockets=[listener])
     finally:
         watcher.stop()
         collector.stop()
+        folders.stop()
         jobs.stop()
         searcher.store.close()
         _log.info("Stopped")

@@ -74,7 +74,7 @@ def fetch_folder(repo: str, revision: str, token: str, on_bytes: GoOn | None = N
 def _fetch_files(repo: str, revision: str, names: list[str], token: str, on_bytes: GoOn) -> None:
     """Files into the place where the hub's cache keeps them. A file that broke off is continued.
 
-    The client itself begins a file anew when its program was ended, which for weights may be gigabytes.
+    The client itself begins such a file again from its start, which for weights may be gigabytes.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get, repo_folder_name
@@ -120,7 +120,7 @@ class _Progress:
 
 
 def _check_content(part: Path, etag: str) -> None:
-    """Raise OSError, and begin anew the next time, when a file is not the one that its hash promises."""
+    """Raise OSError when a file is not the one that its hash promises; the next download begins at its start."""
     if not re.fullmatch(r"[0-9a-f]{64}", etag):
         return  # a small file of the repository, not one of its large ones
     with part.open("rb") as file:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from image_search.encoders.base import Encoder
 from image_search.errors import ImageSearchError
 from image_search.images import make_printable
-from image_search.registration.files import find_files
+from image_search.registration.files import FoundFile, find_files
 from image_search.registration.jobs import JobControl, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
@@ -19,6 +22,7 @@ from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
 
 _SETTING = "folders/"
+_WATCHED = "watched/"
 _MAX_LISTED = 1000  # folders of one folder; a path can always be typed
 
 
@@ -111,10 +115,25 @@ def add_folder(store: ImageStore, folder: str) -> None:
 def forget_folder(store: ImageStore, folder: str) -> None:
     """Take a folder off the list; its images stay. Raises StoreError."""
     store.set_setting(_name_setting(folder), None)
+    set_watched(store, folder, False)
+
+
+def list_watched(store: ImageStore) -> set[str]:
+    """Real paths of the folders that are scanned when they change. Raises StoreError."""
+    return {decode_path(stored) for stored in store.list_settings(_WATCHED).values()}
+
+
+def set_watched(store: ImageStore, folder: str, is_watched: bool) -> None:
+    """Scan a folder when it changes, or no more. Raises StoreError."""
+    store.set_setting(_WATCHED + _hash_folder(folder), encode_path(folder) if is_watched else None)
 
 
 def _name_setting(folder: str) -> str:
-    return _SETTING + hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+    return _SETTING + _hash_folder(folder)
+
+
+def _hash_folder(folder: str) -> str:
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
 
 
 def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: ImageReader) -> Work:
@@ -137,3 +156,45 @@ def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: Im
         tell(registrar.register(find_files([decode_path(stored)])))
 
     return scan
+
+
+_PAUSE = 5.0  # seconds between two looks
+_SHARE = 0.02  # of the time at most is spent looking
+
+
+class FolderWatcher:
+    """Scans watched folders when the program starts, and when files in them have changed and stand still again."""
+
+    def __init__(self, store: ImageStore, scan: Callable[[str], object], pause: float = _PAUSE) -> None:
+        """scan: queues the scan of a stored path."""
+        self._store = store
+        self._scan = scan
+        self._pause = pause
+        self._stop = threading.Event()
+        self._before: dict[str, frozenset[FoundFile]] = {}
+        self._scanned: dict[str, frozenset[FoundFile]] = {}
+
+    def start(self) -> None:
+        """Look in a thread of its own that ends with the program or with stop."""
+        threading.Thread(target=self._look_until_stopped, name="watch folders", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def look(self) -> None:
+        """Look once. May raise StoreError."""
+        for folder in list_watched(self._store):
+            if not os.path.isdir(folder):
+                continue  # taken away for now, such as a disk
+            now = frozenset(find_files([folder]).files)
+            if self._before.get(folder) == now and self._scanned.get(folder) != now:
+                self._scan(encode_path(folder))
+                self._scanned[folder] = now
+            self._before[folder] = now
+
+    def _look_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            started = time.monotonic()
+            with suppress(ImageSearchError):  # a database that is away
+                self.look()
+            self._stop.wait(max(self._pause, (time.monotonic() - started) / _SHARE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
-from image_search.records import SearchFilter
+from image_search.library.disk import measure_disk
+from image_search.library.inbox import BatchGone, UploadInbox
+from image_search.library.models import check_choice, list_choices
+from image_search.records import Finding, SearchFilter
 from image_search.registration.folders import (
     Browsed,
     FolderNotFound,
@@ -27,15 +30,21 @@ from image_search.registration.folders import (
     find_folder,
     forget_folder,
     list_folders,
+    list_watched,
+    set_watched,
 )
-from image_search.registration.inbox import BatchGone, UploadInbox
 from image_search.registration.jobs import JobQueue
-from image_search.registration.models import check_choice, list_choices
 from image_search.registration.trash import trash_samples
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
-from image_search.ui.library_texts import describe_job, describe_model
+from image_search.ui.library_texts import (
+    describe_bytes,
+    describe_duplicates,
+    describe_finding,
+    describe_job,
+    describe_model,
+)
 from image_search.ui.messages import Language, translate
 from image_search.ui.results import describe_error
 from image_search.ui.routes import get_language
@@ -52,6 +61,12 @@ class FolderIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     path: str = Field(max_length=_MAX_PATH)
+
+
+class WatchIn(FolderIn):
+    """Whether a folder is scanned whenever it changes."""
+
+    is_watched: bool
 
 
 class ModelIn(BaseModel):
@@ -86,12 +101,17 @@ class LibraryPage:
     settings: Settings
     find_model: Callable[[], str]
     inbox: UploadInbox
+    check: Callable[[], Iterable[Finding]] | None = None
 
     def describe(self, roots: tuple[Path, ...], language: Language) -> dict[str, Any]:
         """Folders, jobs, models, trash and samples. Raises StoreError."""
         status = self.store.get_status()
         samples = self.store.count_images(SearchFilter(folder=os.path.abspath(self.samples)))
-        folders = [self._describe_folder(folder, roots) for folder in list_folders(self.store)]
+        watched = list_watched(self.store)
+        folders = [
+            {**self._describe_folder(folder, roots), "is_watched": folder in watched}
+            for folder in list_folders(self.store)
+        ]
         trash_days = self.settings.trash_days
         return {
             "count": status.image_count,
@@ -118,6 +138,14 @@ class LibraryPage:
             "models": [describe_model(choice, choice.name == in_use, image_count, language) for choice in choices],
             "model_note": translate(language, "model_set", name=given) if given else "",
         }
+
+    def watch(self, stored: str, is_watched: bool, roots: tuple[Path, ...]) -> bool:
+        """Scan a folder of the library whenever it changes, or no more. Raises as add does."""
+        folder = find_folder(stored, roots)
+        if folder not in list_folders(self.store):
+            raise FolderNotFound("The folder is no longer in the list. Add it again.")
+        set_watched(self.store, folder, is_watched)
+        return is_watched
 
     def begin_upload(self, names: list[str]) -> dict[str, Any]:
         """Begin a batch of files, which a job registers. Raises StoreError."""
@@ -213,6 +241,39 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
     @router.post("/folders/remove")
     async def remove_folder(request: Request, folder: FolderIn) -> Response:
         return await answer(request, lambda _: {"count": library.remove(folder.path)})
+
+    @router.post("/folders/watch")
+    async def watch_folder(request: Request, folder: WatchIn) -> Response:
+        roots = find_roots(request)
+        return await answer(request, lambda _: {"is_watched": library.watch(folder.path, folder.is_watched, roots)})
+
+    @router.get("/duplicates")
+    async def read_duplicates(request: Request) -> Response:
+        return await answer(request, lambda language: describe_duplicates(library.store, language))
+
+    @router.post("/duplicates")
+    async def find_duplicates(request: Request) -> Response:
+        return await answer(request, lambda _: {"job": library.jobs.add("duplicates", "").job_id})
+
+    @router.get("/disk")
+    async def read_disk(request: Request) -> Response:
+        def measure(language: Language) -> dict[str, Any]:
+            sizes = measure_disk(library.store, library.settings)
+            return {
+                "parts": [
+                    {"name": translate(language, f"disk_{name}"), "size": describe_bytes(size)}
+                    for name, size in sizes.items()
+                ]
+            }
+
+        return await answer(request, measure)
+
+    @router.get("/check")
+    async def check(request: Request) -> Response:
+        findings = library.check or (lambda: ())
+        return await answer(
+            request, lambda language: {"findings": [describe_finding(found, language) for found in findings()]}
+        )
 
     @router.post("/uploads")
     async def begin_upload(request: Request, files: BatchIn) -> Response:

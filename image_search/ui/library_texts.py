@@ -1,4 +1,4 @@
-"""Jobs and models of the library page in the visitor's language."""
+"""Jobs, models, duplicates and checks of the library page in the visitor's language."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from image_search.images import make_printable
+from image_search.library.models import DOWNLOAD, ModelChoice
+from image_search.records import Finding
 from image_search.registration.jobs import Job
-from image_search.registration.models import DOWNLOAD, ModelChoice
+from image_search.search.duplicates import DuplicateGroup, load_groups
 from image_search.settings import DEFAULT_MODEL
-from image_search.stores.text import decode_path
+from image_search.stores.base import ImageStore
+from image_search.stores.text import decode_path, get_folder
+from image_search.ui.facts import describe_size
 from image_search.ui.messages import MESSAGES, Language, translate
+from image_search.ui.rendering import render
+from image_search.ui.tiles import get_version
 
 # Sentences of files that could not be registered (images.py), and the key of the same in the visitor's language.
 _FAILURES = (
@@ -24,7 +30,9 @@ _FAILURES = (
     (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
     (re.compile(r"(.+?\.\w{1,5}) is (?:not a|an?|damaged) .*"), "failure_damaged"),
 )
-_COUNTS = ("registered", "updated", "moved", "known", "deleted", "embedded")
+_MAX_GROUPS = 50  # of duplicates shown at once; the rest follows when these are done
+_COUNTS = ("registered", "updated", "moved", "known", "deleted", "embedded", "groups")
+_NOTHING = {"scan": "job_nothing", "duplicates": "no_duplicates"}
 _HUB = "https://huggingface.co"
 
 
@@ -73,8 +81,8 @@ def describe_job(job: Job, language: Language) -> dict[str, Any]:
         facts += _describe_progress(job, language)
     elif job.state in ("done", "cancelled", "failed"):
         facts += [translate(language, f"job_{name}", count=counts[name]) for name in _COUNTS if counts.get(name)]
-        if job.state == "done" and job.kind == "scan" and not facts and not job.failed:
-            facts.append(translate(language, "job_nothing"))
+        if job.state == "done" and not facts and not job.failed and job.kind in _NOTHING:
+            facts.append(translate(language, _NOTHING[job.kind]))
     return {
         "id": job.job_id,
         "kind": job.kind,
@@ -135,3 +143,35 @@ def _describe_error(job: Job, language: Language) -> str:
     if key in MESSAGES[language]:
         return translate(language, key)
     return job.error if language == "en" else translate(language, "job_error")
+
+
+def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
+    """One line of the check. Its own words are English: in another language they are details."""
+    key = f"check_{finding.name.replace(' ', '_')}"
+    return {
+        "name": MESSAGES[language].get(key, finding.name),
+        "ok": finding.ok,
+        "state": translate(language, "check_ok" if finding.ok else "check_problem"),
+        "what": finding.what,
+        "remedy": finding.remedy,
+    }
+
+
+def describe_duplicates(store: ImageStore, language: Language) -> dict[str, Any]:
+    """{html, count} of the groups found last; html "" before the first look. Raises StoreError."""
+    found = load_groups(store, _MAX_GROUPS)
+    if found is None:
+        return {"html": "", "count": 0}
+    groups, count = found
+    described = [_describe_group(group, language) for group in groups]
+    return {"html": render("duplicates.html", language, groups=described, count=count), "count": count}
+
+
+def _describe_group(group: DuplicateGroup, language: Language) -> list[dict[str, Any]]:
+    described = []
+    for place, (image, date) in enumerate(zip(group.images, group.dates, strict=True)):
+        facts = [describe_size(image), f"{date:%Y-%m-%d}"]
+        facts += [make_printable(get_folder(image.file_path))] if image.file_path else []
+        reason = "" if place else translate(language, f"kept_{group.kept_because}")
+        described.append({"image": image, "version": get_version(image), "facts": facts, "reason": reason})
+    return described

@@ -7,24 +7,19 @@ this program's own addresses (routes.py). Nothing here asks the database while i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from image_search.ui.components import build_picture_box
-from image_search.ui.maintenance import MaintenancePanel, UpkeepPanel
-from image_search.ui.messages import MESSAGES, Language, negotiate_language
+from image_search.ui.messages import MESSAGES
 
 TRANSLATIONS = gr.I18n(**MESSAGES)
-# Looks for copies that may run at the same time, of all people together.
-TASK_CONCURRENCY = 4
-
 # Called with the picture box's height; the bar shows it as a thumbnail.
 _PICTURE_HEIGHT = 48
 
 
-def build_page(maintenance: MaintenancePanel) -> gr.Blocks:
+def build_page() -> gr.Blocks:
     """The Blocks of the page, to be mounted by build_app."""
     with gr.Blocks(title="類似画像検索", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="query"):
@@ -34,21 +29,12 @@ def build_page(maintenance: MaintenancePanel) -> gr.Blocks:
             clear = gr.Button(TRANSLATIONS("clear"), elem_id="clear")
         # The modules fill the fields through it: its event takes what window.pageFields holds.
         bridge = gr.HTML(elem_id="bridge", apply_default_css=False, js_on_load=_BRIDGE)
-        with gr.Column(elem_id="upkeep"):
-            panel = UpkeepPanel(TRANSLATIONS)
 
         gr.on([text.submit, search.click], None, [text], None, js=_tell("search", "text"), **_QUIET)
         clear.click(None, None, [text, picture], js=_tell("clear", returned=["", None]), **_QUIET)
         picture.upload(None, [picture], None, js=_tell("picture", "file"), **_QUIET)
         picture.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
         bridge.fill(None, None, [text, picture], js="() => window.pageFields", **_QUIET)
-
-        def run_find_duplicates(request: gr.Request) -> Iterator[str]:
-            yield from maintenance.find_duplicates(get_language(request))
-
-        # It tells its progress, which needs the queue: one connection for many answers.
-        task = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": TASK_CONCURRENCY}
-        panel.find.click(run_find_duplicates, None, [panel.progress], **task)
     return blocks
 
 
@@ -64,10 +50,6 @@ def _tell(event: str, argument: str = "", returned: object = None) -> str:
     detail = f"{{ detail: {{ {argument} }} }}" if argument else "{}"
     answer = json.dumps(returned if returned is not None else [])
     return f"({argument}) => {{ document.dispatchEvent(new CustomEvent('page:{event}', {detail})); return {answer}; }}"
-
-
-def get_language(request: gr.Request) -> Language:
-    return negotiate_language(request.headers.get("accept-language", ""))
 
 
 def _build_text_box() -> gr.Textbox:

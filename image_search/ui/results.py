@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from image_search.errors import ImageSearchError
-from image_search.records import Order
+from image_search.records import Order, SearchFilter
 from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult, with_source
 from image_search.search.tagging import Tag
+from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, translate
 from image_search.ui.query_images import QueryImageGone, QueryImages
-from image_search.ui.search_form import SearchForm, to_query_string
+from image_search.ui.search_form import NOTHING_ASKED, SearchForm, to_query_string
 from image_search.ui.tiles import find_cutoff, make_tile
 from image_search.web.background import Warmup
 
@@ -45,6 +47,7 @@ class PageSearch:
         if plan.is_newest and asked.store_order:
             heading = "results" if asked.is_filtered else "all_pictures"
         answer: dict[str, Any] = {
+            "examples": self._list_examples(language) if asked == NOTHING_ASKED and not offset else [],
             "tiles": [make_tile(hit) for hit in result.hits],
             "offset": offset,
             "total": result.total,
@@ -105,6 +108,11 @@ class PageSearch:
                 key = "model_unavailable" if phase == "model_failed" else phase
                 said |= {"kind": "problem", "title": translate(language, key), "hint": progress.error}
         return {**said, "is_over": progress.is_over}
+
+    def _list_examples(self, language: Language) -> list[str]:
+        """Words that find samples, where there are some."""
+        has_samples = self.searcher.store.count_images(SearchFilter(folder=os.path.abspath(SAMPLES)))
+        return translate(language, "example_searches").split("|") if has_samples else []
 
     def _rank(self, plan: Plan, asked: SearchForm, offset: int, limit: int) -> SearchResult:
         order = asked.store_order

@@ -15,7 +15,7 @@ from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailabl
 from image_search.search.conditions import parse_conditions, resolve_values
 from image_search.search.duplicates import DuplicateGroup, keep_all
 from image_search.ui.components import read_upload
-from image_search.ui.facets import count_facets
+from image_search.ui.facets import Suggestions, count_facets, find_choices
 from image_search.ui.facts import describe_edits, describe_image, save_edits
 from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.rendering import find_static, hash_static
@@ -60,6 +60,7 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
     """The router, to be mounted before Gradio's page. search: answers the questions."""
     router = APIRouter(prefix="/ui", default_response_class=JSONResponse)
     store = search.searcher.store
+    suggestions = Suggestions(store)
     limiter = CapacityLimiter(CONCURRENCY)
 
     async def answer(request: Request, work: Callable[[Language], T]) -> Response:
@@ -107,6 +108,15 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
     async def read_facets(request: Request) -> Response:
         asked = from_query_string(request.query_params)
         return await answer(request, lambda language: count_facets(store, asked, language))
+
+    @router.get("/facets/{name}")
+    async def read_choices(request: Request, name: str, find: Annotated[str, Query(max_length=200)] = "") -> Response:
+        asked = from_query_string(request.query_params)
+        return await answer(request, lambda _: {"choices": find_choices(store, asked, name, find)})
+
+    @router.get("/suggestions")
+    async def read_suggestions(request: Request, typed: Annotated[str, Query(max_length=1000)] = "") -> Response:
+        return await answer(request, lambda language: {"suggestions": suggestions.find(typed, language)})
 
     @router.get("/progress")
     async def read_progress(request: Request) -> Response:

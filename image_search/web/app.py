@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from image_search.api.gradio_endpoints import add_endpoints
 from image_search.api.rest import build_rest
 from image_search.api.service import LibraryService
 from image_search.errors import SettingsError
+from image_search.library.inbox import UploadInbox
+from image_search.records import Finding
 from image_search.registration.folders import FolderRoots
-from image_search.registration.inbox import UploadInbox
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
@@ -26,7 +27,6 @@ from image_search.settings import SAMPLES, Settings
 from image_search.ui.components import harden_gradio
 from image_search.ui.document import PageDocumentMiddleware
 from image_search.ui.library_routes import LibraryPage, build_library_routes
-from image_search.ui.maintenance import MaintenancePanel
 from image_search.ui.page import TRANSLATIONS, build_page
 from image_search.ui.query_images import QueryImages
 from image_search.ui.results import PageSearch
@@ -72,7 +72,7 @@ def build_app(
     app.include_router(build_routes(searcher.store))
     app.include_router(build_page_routes(PageSearch(searcher, preparation, QueryImages(reader.max_pixels))))
     app.router.routes.extend(routes)  # before the page, which takes every address that is left
-    page = build_page(MaintenancePanel(searcher))
+    page = build_page()
     with page:
         if add_endpoints:
             add_endpoints()
@@ -149,11 +149,13 @@ def build_application(
     prepare_uploads: Callable[[], None] | None = None,
     jobs: JobQueue | None = None,
     inbox: UploadInbox | None = None,
+    check: Callable[[], Iterable[Finding]] | None = None,
 ) -> ASGIApp:
     """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError.
 
     prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
     jobs, inbox: the jobs of the library and the files sent to it; made from the settings when left out.
+    check: what the page says when it is asked whether all is well.
     """
     reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots)
@@ -161,7 +163,7 @@ def build_application(
     inbox = inbox or make_inbox(settings)
     jobs = jobs or make_jobs(searcher, settings, inbox)
     page = LibraryPage(
-        searcher.store, jobs, find_roots(settings), SAMPLES, settings, lambda: searcher.encoder.name, inbox
+        searcher.store, jobs, find_roots(settings), SAMPLES, settings, lambda: searcher.encoder.name, inbox, check
     )
     routes += build_library_routes(page).routes
     lifespan = _live_alone

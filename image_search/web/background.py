@@ -14,11 +14,12 @@ from PIL import Image
 
 from image_search.encoders.checkpoint import canonical_name
 from image_search.errors import ImageSearchError, ModelUnavailable
+from image_search.library.duplicates import make_duplicate_search
+from image_search.library.inbox import UploadInbox, make_upload_work
+from image_search.library.models import choose_model, make_model_change
 from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
-from image_search.registration.inbox import UploadInbox, make_upload_work
 from image_search.registration.jobs import JobQueue
-from image_search.registration.models import choose_model, make_model_change
 from image_search.registration.reader import make_reader
 from image_search.registration.trash import empty_old_trash
 from image_search.search.searcher import Searcher
@@ -226,6 +227,7 @@ def make_jobs(searcher: Searcher, settings: Settings, inbox: UploadInbox | None 
     works = {
         "scan": make_scan(searcher.store, lambda: searcher.encoder, reader),
         "model": make_model_change(searcher.store, settings, reader, use),
+        "duplicates": make_duplicate_search(searcher),
         "upload": make_upload_work(inbox or make_inbox(settings), searcher.store, find_model, reader),
     }
     return JobQueue(ROOT / "data" / "jobs.db", _name_library(settings), works, quick=["upload"])

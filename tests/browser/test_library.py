@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.fakes.browsing import (
     search_words,
     serve_page,
 )
+from tests.search.test_duplicates import make_scene
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +107,30 @@ def test_a_page_that_still_sends_asks_before_it_is_left(open_page: OpenPage, tmp
     expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
 
 
-def test_looking_for_copies_ends_with_words(open_page: OpenPage) -> None:
+def test_copies_are_looked_at_group_by_group(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     open_library(page)
+    scene = make_scene(3)
+    scene.save(tmp_path / "large.png")
+    scene.resize((320, 240)).save(tmp_path / "small.jpg")
+    page.set_input_files("#add input[type=file]", [tmp_path / "large.png", tmp_path / "small.jpg"])
+    expect(page.locator("#job-list > li").first).to_contain_text("新規2枚")
     page.locator("#find-duplicates").click()
-    expect(page.locator("#progress")).to_contain_text("重複し")
+    group = page.locator("#duplicates .group", has_text="large.png")
+    expect(group).to_contain_text("残す理由：画素数が多い")
+    expect(group.locator("li", has_text="small.jpg").locator("input")).to_be_checked()
+    group.locator(".keep").click()
+    expect(group).to_have_count(0)
+    page.locator("#find-duplicates").click()
+    expect(page.locator("#job-list > li").first).to_have_attribute("data-state", "done")
+    expect(group).to_have_count(0)  # remembered
+
+
+def test_the_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None:
+    page = open_page()
+    open_library(page)
+    expect(page.locator("#disk dt").first).to_have_text("データベース")
+    expect(page.locator("#disk dd").first).to_contain_text(re.compile("[KM]B"))
+    page.locator("#run-check").click()
+    expect(page.locator("#findings li").first).to_contain_text("プログラム")
+    expect(page.locator("#findings li", has_text="ライブラリー").first).to_contain_text("問題ありません")

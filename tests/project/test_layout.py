@@ -34,13 +34,15 @@ ALLOWED = {
     "recognition": {"errors", "records"},
     "registration": BASE
     | {"images", "metadata", "recognition", "films", "encoders.base", "stores.base", "stores.text"},
-    "search": BASE | {"images", "encoders.base", "stores.base"},
+    "search": BASE | {"images", "encoders.base", "stores.base", "stores.text"},
+    "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
-    "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
-    "web": BASE | {"signals", "images", "registration", "search", "encoders", "stores.base", "api", "ui"},
+    "ui": BASE
+    | {"images", "library", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
+    "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
-    | {"api", "ui", "web"},
+    | {"api", "library", "ui", "web"},
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.
 SHARED_BY_ENGINES = {

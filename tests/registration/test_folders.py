@@ -12,12 +12,14 @@ from image_search.registration.folders import (
     FolderNotFound,
     FolderRefused,
     FolderRoots,
+    FolderWatcher,
     add_folder,
     browse_folders,
     find_folder,
     forget_folder,
     list_folders,
     make_scan,
+    set_watched,
 )
 from image_search.registration.jobs import Job, JobControl
 from image_search.registration.reader import ImageReader
@@ -118,3 +120,28 @@ def test_a_scan_registers_the_folder_and_counts_what_cannot_be_read(store: Image
     assert job.counts["registered"] == 2
     assert "broken.png" in job.failures[0]
     assert store.count_images(SearchFilter(folder=str(root / "写真"))) == 2
+
+
+def test_a_watched_folder_is_scanned_when_it_changes_and_stands_still(tmp_path: Path, store: ImageStore) -> None:
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    scanned: list[str] = []
+    watcher = FolderWatcher(store, scanned.append)
+    watcher.look()
+    set_watched(store, str(folder), True)
+    watcher.look()
+    watcher.look()
+    assert scanned == [str(folder)]  # at first: what changed while the program was away
+    (folder / "a.png").write_bytes(b"half")
+    watcher.look()
+    (folder / "a.png").write_bytes(b"whole")
+    watcher.look()
+    assert scanned == [str(folder)]
+    watcher.look()
+    watcher.look()
+    assert scanned == [str(folder)] * 2
+    forget_folder(store, str(folder))
+    (folder / "b.png").write_bytes(b"more")
+    watcher.look()
+    watcher.look()
+    assert len(scanned) == 2

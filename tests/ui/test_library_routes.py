@@ -13,9 +13,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from image_search.library.inbox import UploadInbox, make_upload_work
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
-from image_search.registration.inbox import UploadInbox, make_upload_work
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
@@ -117,6 +117,7 @@ def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root:
             "count": 2,
             "can_scan": True,
             "is_missing": False,
+            "is_watched": False,
         }
     ]
     assert not found["is_new"]
@@ -188,7 +189,7 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
 def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("image_search.registration.inbox.SILENCE", 0.1)
+    monkeypatch.setattr("image_search.library.inbox.SILENCE", 0.1)
     send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
     [job] = wait_for_jobs(client)
     assert job["facts"] == ["新規4枚"]

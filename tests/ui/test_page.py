@@ -15,7 +15,6 @@ from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.components import build_picture_box
-from image_search.ui.maintenance import MaintenancePanel
 from image_search.ui.page import build_page
 from image_search.web import app
 from image_search.web.app import build_app
@@ -31,10 +30,10 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
         yield Searcher(store, FakeEncoder())
 
 
-def test_a_click_of_a_search_asks_gradio_for_nothing(searcher: Searcher) -> None:
-    page = build_page(MaintenancePanel(searcher))
+def test_a_click_of_a_search_asks_gradio_for_nothing() -> None:
+    page = build_page()
     asking = {function.name for function in page.fns.values() if function.fn is not None}
-    assert asking == {"run_find_duplicates"}
+    assert asking == set()
 
 
 def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,4 +25,8 @@ export function postJson(path, body) {
   return ask(path, { method: 'POST', headers, body: JSON.stringify(body), keepalive: true });
 }
 
+export function postBytes(path, body) {
+  return ask(path, { method: 'POST', headers: { 'Content-Type': 'application/octet-stream' }, body });
+}
+
 export const isAbort = (error) => error.name === 'AbortError';

@@ -8,6 +8,7 @@ import * as grid from './grid.js';
 import { say } from './i18n.js';
 import { findCutoff } from './layout.js';
 import * as library from './library.js';
+import * as suggest from './suggest.js';
 import * as viewer from './viewer.js';
 
 const get = (id) => document.getElementById(id);
@@ -63,6 +64,7 @@ function showAnswer(answer) {
   else if (isPoor) showMessage({ kind: 'notice', title: say('no_match'), hint: say('no_match_hint') });
   else get('message').replaceChildren();
   chips.show(answer.ignored);
+  chips.showExamples(answer.examples ?? []);
   setTitle(answer);
   filters.count();
 }
@@ -177,6 +179,7 @@ grid.start();
 showChoices();
 bar.start(ask);
 filters.start();
+suggest.start();
 library.start(() => grid.refresh().catch(() => {}));
 onChange(follow);
 bar.normalize().finally(() => follow('start'));

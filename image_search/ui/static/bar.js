@@ -2,6 +2,7 @@
 import { getJson, postJson, root } from './api.js';
 import { compose, push, read, replace } from './address.js';
 import { say } from './i18n.js';
+import { remember } from './suggest.js';
 import { showToast } from './toasts.js';
 
 const getBox = () => document.querySelector('#text textarea, #text input');
@@ -41,6 +42,7 @@ async function search(text, ask) {
   const address = compose(query, changes);
   if (compose(query) === address && !read().image) ask();
   else push(address);
+  remember();
   // The box keeps the words only: the conditions are chips now.
   if (changes.q !== text) fill({ isOpening: false });
 }

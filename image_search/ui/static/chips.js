@@ -114,3 +114,17 @@ function makeChip(query, changes, text, { image = '', isIgnored = false }) {
   chip.append(button);
   return chip;
 }
+
+// Searches to begin with, where the library holds what they find.
+export function showExamples(examples) {
+  const place = document.getElementById('examples');
+  const links = examples.map((text) => {
+    const link = Object.assign(document.createElement('a'), { href: `?${new URLSearchParams({ q: text })}`, textContent: text });
+    const item = document.createElement('li');
+    item.className = 'chip';
+    item.append(link);
+    return item;
+  });
+  place.replaceChildren(...links);
+  place.hidden = !links.length;
+}

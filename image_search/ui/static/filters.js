@@ -1,9 +1,12 @@
 // The panel of conditions: each field is a parameter of the address.
-import { getJson } from './api.js';
+import { getJson, postBytes } from './api.js';
 import { compose, push, read } from './address.js';
+import { say } from './i18n.js';
+import { showToast } from './toasts.js';
 
 const form = document.getElementById('filters');
 const toggle = document.getElementById('filters-toggle');
+const FEW = 8; // values that need no search
 const fields = () => [...form.elements].filter(({ name }) => name);
 
 export function start() {
@@ -12,7 +15,11 @@ export function start() {
     toggle.setAttribute('aria-expanded', !form.hidden);
     if (!form.hidden) count();
   });
-  form.addEventListener('change', apply);
+  form.addEventListener('change', ({ target }) => {
+    if (target.id === 'excluded-file') leaveOut(target);
+    else if (target.name) apply();
+  });
+  form.addEventListener('input', ({ target }) => target.matches('.find') && findValues(target));
   form.addEventListener('submit', (event) => (event.preventDefault(), apply()));
   form.addEventListener('reset', () => push(compose(read().query, Object.fromEntries(fields().map(({ name }) => [name, null])))));
 }
@@ -47,9 +54,43 @@ export async function count() {
   if (!facets || read().query !== query) return;
   for (const field of form.querySelectorAll('[data-counted]')) {
     const chosen = field.value;
-    const options = facets[field.name].map(({ value, label, count: number }) => new Option(`${label} (${number.toLocaleString()})`, value));
-    field.replaceChildren(field.options[0], ...options);
+    offer(field, facets[field.name]);
     if (chosen && !facets[field.name].some(({ value }) => value === chosen)) field.add(new Option(chosen, chosen));
     field.value = chosen;
+    const search = field.closest('.facet')?.querySelector('.find');
+    if (!search) continue;
+    search.value = '';
+    search.hidden = facets[field.name].length <= FEW;
+    field.removeAttribute('size');
+  }
+}
+
+function offer(field, choices) {
+  const options = choices.map(({ value, label, count: number }) => new Option(`${label} (${number.toLocaleString()})`, value));
+  field.replaceChildren(field.options[0], ...options);
+}
+
+// The values with what is typed inside, of all there are, as an open list.
+async function findValues(search) {
+  const field = search.closest('.facet').querySelector('select');
+  const parameters = new URLSearchParams(read().query);
+  const typed = search.value.trim();
+  parameters.set('find', typed);
+  const found = await getJson(`ui/facets/${field.name}?${parameters}`).catch(() => null);
+  if (!found || search.value.trim() !== typed) return;
+  offer(field, found.choices);
+  field.value = read().parameters.get(field.name) ?? '';
+  if (typed) field.size = Math.min(Math.max(field.options.length, 2), 8);
+  else field.removeAttribute('size');
+}
+
+async function leaveOut(input) {
+  const [file] = input.files;
+  input.value = '';
+  if (!file) return;
+  try {
+    push(compose(read().query, { notpicture: (await postBytes('ui/query-images', file)).token }));
+  } catch (error) {
+    showToast([error.title || say('offline'), error.hint].filter(Boolean).join(' '), { kind: 'problem', seconds: 12 });
   }
 }

@@ -1,4 +1,4 @@
-// The library tab: folders, jobs, the trash, models, and the groups of duplicates above them.
+// The library tab: uploads, folders, jobs, the trash, models, duplicates, disk and check.
 import { getJson, postJson } from './api.js';
 import { say } from './i18n.js';
 import { showToast } from './toasts.js';
@@ -19,6 +19,7 @@ export function start(onChange) {
   changed = onChange;
   startUploads(load);
   startDuplicates();
+  startCheck();
   startFolders();
   get('job-list').addEventListener('click', onJobClick);
   get('trash-list').addEventListener('click', onTrashClick);
@@ -59,7 +60,7 @@ async function load() {
   showModels(found);
   get('trash-note').textContent = found.trash_note;
   showJobs(found.jobs);
-  await attempt(() => loadTrash(0));
+  await attempt(() => Promise.all([loadTrash(0), loadDuplicates(), loadDisk()]));
 }
 
 // --- folders ----------------------------------------------------------------------------------------------------------
@@ -157,6 +158,8 @@ function showFolders(folders) {
       find('.facts').textContent = facts.join(' · ');
       find('.show').href = `?${new URLSearchParams({ folder: folder.path })}`;
       find('.show').hidden = !folder.count;
+      find('.watch').setAttribute('aria-pressed', String(folder.is_watched));
+      find('.watch').hidden = !folder.can_scan;
       find('.scan').disabled = !folder.can_scan || folder.is_missing;
       return node;
     }),
@@ -166,6 +169,14 @@ function showFolders(folders) {
 async function onFolderClick({ target }) {
   const path = target.closest('li')?.dataset.path;
   if (target.closest('.scan') && (await attempt(() => postJson('ui/library/folders/scan', { path })))) load();
+  const watch = target.closest('.watch');
+  if (watch) {
+    const wanted = watch.getAttribute('aria-pressed') !== 'true';
+    const said = await attempt(() => postJson('ui/library/folders/watch', { path, is_watched: wanted }));
+    if (!said) return;
+    watch.setAttribute('aria-pressed', String(said.is_watched));
+    showToast(say(said.is_watched ? 'folder_watched' : 'folder_unwatched'));
+  }
   if (target.closest('.remove')) {
     const removed = await attempt(() => postJson('ui/library/folders/remove', { path }));
     if (!removed) return;
@@ -346,21 +357,58 @@ async function onModelClick({ target }) {
 // --- duplicates -------------------------------------------------------------------------------------------------------
 
 function startDuplicates() {
-  document.addEventListener('submit', async (event) => {
-    const form = event.target.closest('.duplicates');
-    if (!form) return;
-    event.preventDefault();
-    const marked = [...form.querySelectorAll('[name=image]:checked')];
-    if (!marked.length) return;
-    if (!(await attempt(() => postJson('ui/trash', { ids: marked.map(({ value }) => Number(value)) })))) return;
-    for (const box of marked) box.closest('li').remove();
-    changed();
-    load();
+  get('find-duplicates').addEventListener('click', async () => {
+    if (await attempt(() => postJson('ui/library/duplicates', {}))) load();
   });
-  document.addEventListener('click', async ({ target }) => {
-    const group = target.closest('.duplicates .keep')?.closest('fieldset');
-    if (!group) return;
-    const ids = [...group.querySelectorAll('[name=image]')].map(({ value }) => Number(value));
-    if (await attempt(() => postJson('ui/duplicates/keep', { ids }))) group.remove();
+  get('duplicates').addEventListener('click', async ({ target }) => {
+    const group = target.closest('.group');
+    const keepBest = target.closest('.keep-best');
+    if (!group || !(keepBest || target.closest('.keep'))) return;
+    const boxes = [...group.querySelectorAll('[name=image]')];
+    const chosen = keepBest ? boxes.filter(({ checked }) => checked) : boxes;
+    const ids = chosen.map(({ value }) => Number(value));
+    if (!ids.length) return;
+    if (!(await attempt(() => postJson(keepBest ? 'ui/trash' : 'ui/duplicates/keep', { ids })))) return;
+    if (keepBest) {
+      const undo = () => attempt(() => postJson('ui/restore', { ids })).then(() => (changed(), load()));
+      showToast(say('trashed_count', { count: ids.length }), { action: say('undo'), onAction: undo });
+      changed();
+    } else showToast(say('kept_all'));
+    await load();
+    get('duplicates-title').focus();
   });
+}
+
+async function loadDuplicates() {
+  const { html } = await getJson('ui/library/duplicates');
+  // A template of this program, escaped by it.
+  if (get('duplicates').dataset.html !== html) get('duplicates').innerHTML = html;
+  get('duplicates').dataset.html = html;
+}
+
+// --- disk and check ---------------------------------------------------------------------------------------------------
+
+function startCheck() {
+  get('run-check').addEventListener('click', async ({ target }) => {
+    target.disabled = true;
+    const found = await attempt(() => getJson('ui/library/check'));
+    target.disabled = false;
+    if (found) get('findings').replaceChildren(...found.findings.map(showFinding));
+  });
+}
+
+function showFinding(finding) {
+  const [node, find] = clone('finding-template');
+  node.dataset.ok = finding.ok;
+  find('.name').textContent = finding.name;
+  find('.state').textContent = finding.state;
+  find('.text').textContent = finding.what;
+  find('.remedy').textContent = finding.remedy;
+  return node;
+}
+
+async function loadDisk() {
+  const { parts } = await getJson('ui/library/disk');
+  const make = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
+  get('disk').replaceChildren(...parts.flatMap(({ name, size }) => [make('dt', name), make('dd', size)]));
 }
