@@ -422,15 +422,16 @@ class ImageStore(ABC):
         return self.get_images([image_id])[0]
 
     def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        """Records in the order of the ids, in one query, live or in the trash.
-
-        Raises ImageNotFound naming the first id that is unknown.
-        """
-        found = self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
+        """Records in the order of the ids, in one query, live or in the trash. Raises ImageNotFound for a gap."""
+        found = self.find_images(image_ids)
         for image_id in image_ids:
             if image_id not in found:
                 raise image_not_found(image_id)
         return [found[image_id] for image_id in image_ids]
+
+    def find_images(self, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """Records of those of these images that exist, live or in the trash, in one query."""
+        return self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
 
     @abstractmethod
     def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]: ...
