@@ -377,9 +377,7 @@ def test_a_vector_index_is_tried_out(server: Server, settings: Settings) -> None
     assert "prefers the exact search" in check(settings)["vector index"].what
 
 
-def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(
-    server: Server, settings: Settings
-) -> None:
+def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(server: Server, settings: Settings) -> None:
     with OracleStore.open(settings) as store:
         model = store.get_or_create_model("long", "1", 2048)
         store.add_images(model.model_id, make_images(2), make_embeddings(2, dimension=2048))
