@@ -6,9 +6,8 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from image_search.cli import Exit
@@ -20,7 +19,7 @@ from image_search.registration.files import find_files
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
-from image_search.settings import Settings, mask_url
+from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -28,8 +27,12 @@ from image_search.stores.copy import CopyReport, copy_library
 # Register files, and embed what is registered.
 
 
-def register(store: ImageStore, settings: Settings, paths: Sequence[Path], options: argparse.Namespace) -> Exit:
-    """Embed whatever lacks an embedding of this model, then register the files, and go on with options.watch."""
+def register(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
+    """Embed what lacks an embedding of this model, then register options.paths, and go on with options.watch.
+
+    Without paths the samples, and with options.model none: then only what is registered gets its embeddings.
+    """
+    paths = options.paths or ([] if options.model else [SAMPLES])
     encoder = open_encoder(settings)
     console = Console()
     stop = threading.Event()
@@ -163,6 +166,8 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
     from image_search.stores.oracle.migration import migrate
     from image_search.stores.oracle.schema import create_schema, set_vector_index
 
+    if not (options.create_schema or options.migrate or options.vector_index):
+        raise SettingsError("Nothing to do. Name --create-schema, --migrate or --vector-index.")
     if not settings.uses_oracle and not options.print:
         raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
     if options.create_schema:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, get_args
 
+from image_search.cli import Exit
 from image_search.cli.export import describe_hit, export_result
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
 from image_search.records import Orientation, SearchFilter
@@ -191,18 +192,17 @@ def open_searcher(settings: Settings) -> Searcher:
     return Searcher(open_store(settings), open_encoder(settings))
 
 
-def search(settings: Settings, options: argparse.Namespace) -> bool:
-    """Answer the query of the options, or every line of standard input. Returns whether each found something."""
+def search(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Answer the query of the options, or every line of stdin. Returns NOTHING_FOUND when one of them found nothing."""
     query = make_query(options, settings)
     searcher = open_searcher(settings)
     with searcher.store:
-        if options.words != FROM_INPUT:
-            return _answer(searcher, query, options, settings)
-        return _answer_lines(searcher, query, options, settings)
+        answer = _answer_lines if options.words == FROM_INPUT else _answer
+        return Exit.OK if answer(searcher, query, options, settings) else Exit.NOTHING_FOUND
 
 
-def print_tags(settings: Settings, file: Path) -> int:
-    """probability, Japanese and English of the likeliest tags of a picture. Returns how many there are."""
+def print_tags(settings: Settings, file: Path) -> Exit:
+    """probability, Japanese and English of the likeliest tags of an image, a line for each."""
     from image_search.encoders import open_encoder
     from image_search.images import open_image
     from image_search.search.tagging import Tagger
@@ -212,7 +212,7 @@ def print_tags(settings: Settings, file: Path) -> int:
     tags = Tagger(encoder).classify_image(encoder.encode_images([image])[0])
     for tag in tags:
         print(f"{tag.probability:.3f}", tag.japanese, tag.english, sep="\t")
-    return len(tags)
+    return Exit.OK if tags else Exit.NOTHING_FOUND
 
 
 def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:

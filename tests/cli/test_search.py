@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from image_search.cli.scripts import parse_search_options
 from image_search.cli.search import make_filter
 from image_search.errors import ModelUnavailable
 from image_search.images import decode_image, make_preview, open_image, read_file
@@ -20,7 +21,7 @@ from image_search.search.exporting import make_safe_name
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from ImageSearch import main, parse_arguments
+from ImageSearch import main
 from tests.fakes import FakeEncoder, make_image, make_picture_bytes
 
 COLOURS = ("red", "green", "blue", "white")
@@ -105,7 +106,7 @@ def test_json_tells_how_near_and_how_it_was_found(terminal: Terminal) -> None:
 
 
 def test_every_filter_option_is_a_field_of_the_filter() -> None:
-    options = parse_arguments([
+    options = parse_search_options([
         "--taken-from", "2024-05", "--taken-to", "2024-05-01", "--registered-from", "2023", "--registered-to", "2024",
         "--folder", "/photos", "--file-type", "jpg", "--file-type", "image/webp", "--orientation", "portrait",
         "--min-pixels", "4000000", "--generator", "ComfyUI", "--generation-model", "sd_xl", "--has-prompt",
@@ -117,13 +118,13 @@ def test_every_filter_option_is_a_field_of_the_filter() -> None:
         orientation="portrait", min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt=True,
         keyword="海",
     )  # fmt: skip
-    assert make_filter(parse_arguments(["--no-prompt"])) == SearchFilter(has_prompt=False)
+    assert make_filter(parse_search_options(["--no-prompt"])) == SearchFilter(has_prompt=False)
 
 
 def test_a_folder_may_be_of_another_system_or_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for typed, meant in (("C:\\Photos", "C:\\Photos"), ("/mnt/a", "/mnt/a"), ("a/../b", f"{tmp_path}/b")):
-        assert parse_arguments(["--folder", typed]).folder == meant
+        assert parse_search_options(["--folder", typed]).folder == meant
 
 
 @pytest.mark.parametrize(
@@ -310,6 +311,6 @@ def test_an_option_that_makes_no_sense_is_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse_arguments(arguments)
+        parse_search_options(arguments)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err

@@ -39,7 +39,7 @@ ALLOWED = {
     "ui": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
     "web": BASE | {"signals", "images", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
-    | {"signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
+    | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
     | {"api", "ui", "web"},
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.
