@@ -57,7 +57,7 @@ def test_a_library_is_registered_searched_cleared_up_and_backed_up(
     assert [line.split("\t")[2] for line in run("search", "--like", "1").splitlines()] == ["red.png"]
     assert run("models").startswith("1\tdemo/model")
     assert run("refresh", folder).count("\n") == 2
-    assert run("sidecars") == "written 0, unchanged 2, failed 0\n"
+    assert run("sidecars") == "written 0, unchanged 0, failed 0\n"
     run("backup", folder.parent / "backup.db")
     (folder / "red.png").unlink()
     assert "red.png" in run("prune", folder, "--yes")
