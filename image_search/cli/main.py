@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from image_search import __version__
-from image_search.cli import Exit, library, run
-from image_search.cli.options import (
+from image_search.cli import Exit, library
+from image_search.cli.console import run
+from image_search.cli.recognition import print_text, read_texts
+from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
+from image_search.cli.scripts import (
     add_answer_options,
     add_json_option,
     add_model_options,
@@ -17,8 +20,6 @@ from image_search.cli.options import (
     add_shard_option,
     load_settings,
 )
-from image_search.cli.recognition import print_text, read_texts
-from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.search import add_query_options, print_tags, search
 from image_search.settings import SAMPLES, Settings
 from image_search.stores import open_store

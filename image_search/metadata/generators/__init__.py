@@ -8,15 +8,10 @@ from image_search.metadata.containers.extracted import Extracted
 from image_search.metadata.generators.automatic1111 import read_automatic1111
 from image_search.metadata.generators.c2pa import read_content_credentials
 from image_search.metadata.generators.comfyui import read_comfyui
-from image_search.metadata.generators.comfyui_based import (
-    read_civitai,
-    read_stability_matrix,
-    read_swarmui,
-    read_tensorart,
-)
 from image_search.metadata.generators.generation import Generation
 from image_search.metadata.generators.invokeai import read_invokeai
 from image_search.metadata.generators.others import (
+    read_civitai,
     read_draw_things,
     read_easy_diffusion,
     read_fooocus,
@@ -24,6 +19,9 @@ from image_search.metadata.generators.others import (
     read_midjourney,
     read_novelai,
     read_stability,
+    read_stability_matrix,
+    read_swarmui,
+    read_tensorart,
 )
 from image_search.metadata.text import Fields, make_fields
 
