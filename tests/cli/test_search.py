@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from image_search.api.schemas import SearchRequest
 from image_search.cli.scripts import parse_search_options
 from image_search.cli.search import make_filter
 from image_search.errors import ModelUnavailable
@@ -110,15 +111,24 @@ def test_every_filter_option_is_a_field_of_the_filter() -> None:
         "--taken-from", "2024-05", "--taken-to", "2024-05-01", "--registered-from", "2023", "--registered-to", "2024",
         "--folder", "/photos", "--file-type", "jpg", "--file-type", "image/webp", "--orientation", "portrait",
         "--min-pixels", "4000000", "--generator", "ComfyUI", "--generation-model", "sd_xl", "--has-prompt",
-        "--keyword", "海",
+        "--keyword", "海", "--lora", "ink", "--camera", "X100", "--lens", "23mm", "--min-rating", "3",
+        "--kind", "frame", "--has-text",
     ])  # fmt: skip
     assert make_filter(options) == SearchFilter(
         taken_from=datetime(2024, 5, 1), taken_to=datetime(2024, 5, 2), registered_from=datetime(2023, 1, 1),
         registered_to=datetime(2025, 1, 1), folder="/photos", file_types=("image/jpeg", "image/webp"),
         orientation="portrait", min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt=True,
-        keyword="海",
+        keyword="海", lora="ink", camera="X100", lens="23mm", min_rating=3, kind="frame", has_text=True,
     )  # fmt: skip
     assert make_filter(parse_search_options(["--no-prompt"])) == SearchFilter(has_prompt=False)
+    assert make_filter(parse_search_options(["--no-text"])) == SearchFilter(has_text=False)
+
+
+def test_terminal_and_api_offer_every_condition_of_the_filter() -> None:
+    by_others = {"words", "file_name", "film_sha256"}  # of queries, and of programs that know a file or a film
+    in_terminal = {name for name in SearchFilter.__slots__ if name in parse_search_options([])} | {"file_types"}
+    assert set(SearchFilter.__slots__) - in_terminal <= by_others
+    assert set(SearchFilter.__slots__) - set(SearchRequest.model_fields) <= by_others
 
 
 def test_a_folder_may_be_of_another_system_or_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
