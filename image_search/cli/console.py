@@ -58,7 +58,7 @@ class Console:
 
 
 class LogLines(io.TextIOBase):
-    """For a progress bar in a file: one line for every state, instead of one that is overwritten."""
+    """A progress bar in a file: a line for every state, instead of one that is overwritten."""
 
     def write(self, text: str) -> int:
         if line := text.strip():

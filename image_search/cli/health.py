@@ -205,7 +205,7 @@ def _guard(name: str, findings: Generator[Finding, None, T]) -> Generator[Findin
 
 
 def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | None]:
-    """What the library holds, a search in it, and what its engine has to say. Returns the status if there is one."""
+    """Contents of the library, a search in it, and the checks of its engine. Returns the status if there is one."""
     status = None
     try:
         status = store.get_status()

@@ -77,12 +77,12 @@ def remove_samples(store: ImageStore, folder: Path) -> Exit:
 
 
 def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
-    """Write what a person said of images beside their files."""
+    """Write the user's edits into sidecars beside the files."""
     report = write_sidecars(store, folders)
     for sentence in report.failures:
         print(sentence, file=sys.stderr)
     if report.missing:
-        print(f"{report.missing} files are not there just now.", file=sys.stderr)
+        print(f"{report.missing} files are missing.", file=sys.stderr)
     if report.without_file:
         print(f"{report.without_file} images were uploaded and have no file to write beside.", file=sys.stderr)
     print(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")

@@ -159,7 +159,7 @@ def _trash(store: ImageStore, _: Settings, options: argparse.Namespace) -> Exit:
     return library.remove_samples(store, SAMPLES) if options.samples else library.list_trash(store)
 
 
-# What follows is imported by its command: --help would wait for Gradio, FAISS or a driver.
+# These import their modules late: --help would wait for Gradio, FAISS or a driver.
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> Exit:

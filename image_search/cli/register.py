@@ -1,4 +1,4 @@
-"""Register, and look after the models of a library, its move from another one, and Oracle's tables."""
+"""Register images; list and remove models; copy a library; create and migrate Oracle's tables."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
         stop=stop,
         include_deleted=options.include_deleted,
     )
-    model = registrar.model  # a model or a database that is not there is told before any file is looked at
+    model = registrar.model  # a missing model or database is reported before any file is read
     with finishing_on_interrupt(stop):
         try:
             registrar.embed_missing(options.shard, options.repair)
@@ -64,7 +64,7 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
 
 
 def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[str], None]) -> int:
-    """Load the model, and tell what was chosen for it."""
+    """Load the model, and report its device and batch size."""
     size = wanted or encoder.batch_size
     say(f"Model {encoder.name} ({encoder.version}) on {encoder.device} in {encoder.precision}, batches of {size}.")
     return size
@@ -161,7 +161,7 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
 
 
 def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Make or migrate the tables of an Oracle Database, or its vector index; other engines look after theirs."""
+    """Create or migrate the tables of an Oracle Database, or its vector index; other engines do so when opened."""
     from image_search.stores.oracle.health import check_word_index
     from image_search.stores.oracle.migration import migrate
     from image_search.stores.oracle.schema import create_schema, set_vector_index

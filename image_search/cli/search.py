@@ -210,7 +210,7 @@ def print_tags(settings: Settings, file: Path) -> Exit:
 
 
 def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:
-    """A line that cannot be asked is one sentence, and the others are asked all the same."""
+    """A line that is no query is one message; the others are still answered."""
     all_found = True
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
@@ -220,7 +220,7 @@ def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace,
         except UnicodeDecodeError:
             print(f"Line {number} is not UTF-8 text and was passed over.", file=sys.stderr)
             all_found = False
-        except (ModelUnavailable, StoreUnavailable):  # so it would be for every other line
+        except (ModelUnavailable, StoreUnavailable):  # every other line would fail, too
             raise
         except ImageSearchError as error:
             print(f"Line {number}: {error}", file=sys.stderr)
@@ -245,7 +245,7 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
 def _leave_out(result: SearchResult, least: float) -> SearchResult:
     """Without the hits that are known to be less relevant."""
     if any(hit.relevance is None for hit in result.hits):
-        print("How relevant these are cannot be told, so none is left out.", file=sys.stderr)
+        print("The relevance of these is unknown, so none is dropped.", file=sys.stderr)
     kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)
     return replace(result, hits=kept)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from image_search.web.background import ReportProgress
     from image_search.web.temporary_files import TemporaryFiles
 
-EMBEDDED_UNASKED = 1000  # images; more take so long that a person should decide it
+EMBEDDED_UNASKED = 1000  # images; more take so long that the user should start it
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a picture's text means: one module for each generator, asked in this order."""
+"""The meaning of an image's texts: readers of generators, tried in this order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _READERS: tuple[Callable[[Fields], Generation | None], ...] = (
 
 
 def detect_generator(found: Extracted) -> Generation | None:
-    """What the first generator that knows these texts makes of them; failing that, who signed the picture; or None."""
+    """The result of the first reader that recognises these texts; else the signer of the image; else None."""
     fields = make_fields(found.texts)
     for read in _READERS:
         if generation := read(fields):

@@ -208,7 +208,7 @@ class SearchIndexes:
         self._found: tuple[float, FoundIndexes] | None = None
 
     def look(self, session: Session) -> FoundIndexes:
-        """What there is, at most a minute old."""
+        """The indexes there are, at most a minute old."""
         remembered = self._found
         if remembered is None or time.monotonic() - remembered[0] > _SECONDS:
             remembered = self._found = (time.monotonic(), find_indexes(session))
