@@ -181,10 +181,10 @@ def test_what_is_less_relevant_is_left_out(terminal: Terminal, monkeypatch: pyte
     assert terminal.run("red", "--min-relevance", "1").code == 1
 
 
-def test_relevance_that_nobody_knows_leaves_nothing_out(terminal: Terminal) -> None:
+def test_unknown_relevance_drops_nothing(terminal: Terminal) -> None:
     ended = terminal.run("--min-relevance", "0.9")
     assert len(list_names(ended)) == len(COLOURS)
-    assert "cannot be told" in ended.err
+    assert "is unknown" in ended.err
 
 
 def test_every_line_of_standard_input_is_a_query(terminal: Terminal, encoder: FakeEncoder) -> None:
