@@ -1,8 +1,8 @@
-"""python -m image_search: back up and restore a library."""
+"""python -m image_search: the commands of image-search."""
 
 import sys
 
-from image_search.cli.backup import main
+from image_search.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

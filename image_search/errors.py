@@ -1,4 +1,4 @@
-"""Every error a person can meet, each with one sentence: what happened, to which file or setting, what to do next.
+"""Every error a user can meet, each with one sentence: what happened, to which file or setting, what to do next.
 
 ImageSearchError
 ├── SettingsError          a setting is missing, malformed or contradicts another
@@ -10,7 +10,7 @@ ImageSearchError
 │   └── TextNotSupported   words were given to a model that embeds pictures only
 ├── RecognizerUnavailable  text in images cannot be read: a package is missing or broken
 └── StoreError             the database refused or cannot do what was asked
-    ├── StoreUnavailable   it cannot be reached just now; the same call may succeed later
+    ├── StoreUnavailable   it cannot be reached now; the same call may succeed later
     ├── SchemaError        its tables are missing or have another shape than this program needs
     ├── StoreFull          no room is left for more
     ├── ImageNotFound      no image has this id
@@ -21,7 +21,7 @@ ImageSearchError
 
 
 class ImageSearchError(Exception):
-    """Base of all errors this package raises on purpose; str(error) is ready to be shown to a person."""
+    """Base of all errors this package raises on purpose; str(error) is ready to be shown to a user."""
 
 
 class SettingsError(ImageSearchError):
@@ -68,7 +68,7 @@ class StoreError(ImageSearchError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached just now; the same call may succeed later."""
+    """The database cannot be reached now; the same call may succeed later."""
 
 
 class SchemaError(StoreError):

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for messages about files that no decoder takes. Standard library only."""
+"""The kind of a file by its first bytes, for messages about files that no decoder takes. Standard library only."""
 
 from __future__ import annotations
 

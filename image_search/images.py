@@ -56,7 +56,7 @@ _HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 _one_large_picture = threading.Lock()
 
-# Pillow warns of every odd tag; the pictures open all the same. Its warning of huge pictures must not be lost, though.
+# Pillow warns of every odd tag of images that still open. Its warning of huge images must not be lost, though.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -88,7 +88,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file. Raises UnreadableImage when it cannot be read, is empty or is far too large."""
     name = make_printable(os.fspath(path))
     try:
-        # A named pipe would wait for its writer for ever, so only plain files are opened.
+        # Opening a named pipe waits indefinitely for its writer, so only plain files are opened.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UnreadableImage(f"{name} is not a file.")
         with open(path, "rb") as file:

@@ -33,7 +33,7 @@ class Originals(Protocol):
     """Keeps files by the 64 hexadecimal digits of their SHA-256."""
 
     def write(self, contents: Mapping[str, bytes]) -> None:
-        """Keep these files; when this returns they survive a power failure. What is there already stays."""
+        """Keep these files; when this returns they survive a power failure. Existing files stay."""
 
     def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
         """One file, byte for byte. paths: where the user has it. Raises StoreError naming it when it is not there."""

@@ -29,7 +29,7 @@ class S3Originals:
         if not parts.netloc or parts.query:
             raise SettingsError("ORIGINALS_URL names no bucket. Write s3://bucket or s3://bucket/prefix.")
         self.url = f"s3://{parts.netloc}{parts.path}".rstrip("/")
-        # What was listed or seen once may be changed by another program at any time.
+        # No listing is cached: another program may change the bucket at any time.
         self._files: Any = s3fs.S3FileSystem(
             endpoint_url=endpoint_url or None, use_listings_cache=False, skip_instance_cache=True
         )

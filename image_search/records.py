@@ -10,7 +10,7 @@ from typing import Literal, overload
 Orientation = Literal["landscape", "portrait", "square"]
 Kind = Literal["image", "frame"]
 Order = Literal["registered", "taken", "name"]
-TrashReason = Literal["deleted", "gone"]  # by a person, or because the file disappeared
+TrashReason = Literal["deleted", "gone"]  # by a user, or because the file disappeared
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,14 @@ class ImageText:
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """The person's layer: wins over the file's field by field, and no reading of files touches it.
+    """The user's layer: wins over the file's field by field, and no reading of files touches it.
 
     None: nothing was said, the file's value stands. "" or (): said to be empty.
     """
 
     description: str | None = None
     keywords: tuple[str, ...] | None = None
-    rating: int | None = None  # 0 to 5; 0 is "no stars", said by a person
+    rating: int | None = None  # 0 to 5; 0 is "no stars", said by a user
 
     @property
     def is_empty(self) -> bool:
@@ -220,7 +220,7 @@ class Hits(Sequence[SearchHit]):
 class SearchFilter:
     """Which images may be found. Every field that is set must hold; the empty filter lets everything through.
 
-    description, keyword and rating mean the effective value: the person's, or else the file's.
+    description, keyword and rating mean the effective value: the user's, or else the file's.
     """
 
     taken_from: datetime | None = None  # inclusive
@@ -252,7 +252,7 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What a store remembers of a file, to tell an unchanged one without reading it."""
+    """Size, time and hash of a registered file, to recognise an unchanged one without reading it."""
 
     image_id: int
     byte_size: int
@@ -263,7 +263,7 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class DeletedImage:
-    """What is remembered of an image after the trash was emptied, so that it stays deleted."""
+    """Record of an image whose trash was emptied, so that it stays deleted."""
 
     content_sha256: str
     deleted_at: datetime  # UTC
@@ -272,7 +272,7 @@ class DeletedImage:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """Where a store stands, for people: --check and the status endpoint."""
+    """Status of a store, for --check and the status endpoint."""
 
     engine: str  # "SQLite 3.40 + FAISS 1.15", "Oracle Database 23.26.1.0.0"
     location: str  # without secrets

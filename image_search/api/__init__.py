@@ -1,1 +1,1 @@
-"""The faces for programs: REST, named Gradio endpoints and MCP tools over one Library, and what keeps strangers out."""
+"""APIs for programs: REST, named Gradio endpoints and MCP tools over one LibraryService."""

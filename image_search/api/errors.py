@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (EmbeddingRefused, 409, "model_mismatch"),
     (ImageSearchError, 500, "failed"),
 )
-_RETRY_AFTER = "5"  # seconds; a database that was away is looked for again about as often
+_RETRY_AFTER = "5"  # seconds; an unavailable database is retried about as often
 
 
 def status_and_code(error: ImageSearchError) -> tuple[int, str]:

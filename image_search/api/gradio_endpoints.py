@@ -75,7 +75,7 @@ async def _search(library: LibraryService, given: dict[str, Any], picture: dict[
 
 
 def _open_upload(file: dict[str, Any]) -> Upload:
-    """What was uploaded. The path comes from the caller: one that is not in the folder of uploads is refused."""
+    """An uploaded image. The path comes from the caller: one that is not in the folder of uploads is refused."""
     path = Path(str(file.get("path", "")))
     name = clean_name(str(file.get("orig_name") or path.name))
     if "\0" in str(path) or not path.resolve().is_relative_to(Path(get_upload_folder()).resolve()):

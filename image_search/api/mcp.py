@@ -59,7 +59,7 @@ def build_tools(library: LibraryService) -> Starlette:
         """Find images by what they show, described in words, by an example picture, or by both together.
 
         Without words and picture the newest images come. Every result has an image_id, a file name, a distance
-        (smaller is nearer), and a relevance from 0 to 1 where it can be told. Small previews follow in the same order.
+        (smaller is nearer), and a relevance from 0 to 1 where it is known. Small previews follow in the same order.
         """
         sent = _decode(picture, "picture") if picture else None
         asked = {"text": text, "exclude": exclude, "min_relevance": min_relevance, "page": page, "page_size": limit}

@@ -165,7 +165,7 @@ def _add_trash(app: FastAPI, library: LibraryService) -> None:
 
 @asynccontextmanager
 async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, Upload | None]]:
-    """What is asked, from JSON or from a form, and the picture of the form while it is there to be read."""
+    """The request, from JSON or from a form, and the image of the form while it can be read."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _FORM_TYPES:
         async with request.form(max_files=1, max_fields=100) as form:

@@ -1,4 +1,4 @@
-"""What goes in and comes out, the same for REST, Gradio endpoints and tools."""
+"""Requests and responses, the same for REST, Gradio endpoints and tools."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Names = Annotated[
 
 
 class SearchRequest(BaseModel):
-    """What is looked for. Everything left out asks for the newest images."""
+    """A query. Without any field it returns the newest images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,7 +85,7 @@ class SearchRequest(BaseModel):
 
 
 class EditsIn(BaseModel):
-    """What a person says of an image. A field left out stays as it is; null is back to what the file says."""
+    """Edits of an image by its user. A field left out keeps its value; null returns to the value of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,7 +109,7 @@ class FrameOut(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """An image, what its file says and what a person says."""
+    """An image, the texts of its file and the edits of its user."""
 
     image_id: int
     file_name: str
@@ -123,14 +123,14 @@ class ImageOut(BaseModel):
     preview: str = Field(description="Address of the WebP preview, relative to the page.")
     original: str = Field(description="Address of the file as it was registered.")
     text: dict[str, Any] = Field(description="What the file says: prompt, caption, camera ...; only what is known.")
-    edits: dict[str, Any] = Field(description="What a person said, which wins: description, keywords, rating.")
+    edits: dict[str, Any] = Field(description="Edits of the user, which win: description, keywords, rating.")
     description: str | None = Field(description="The person's caption, or else the file's.")
     keywords: list[str] = Field(description="The person's keywords, or else the file's.")
     rating: int | None = Field(description="The person's stars, or else the file's; 0 to 5.")
     recognized_text: str | None = Field(description="Text seen in the image; null when it was not looked for.")
     frame: FrameOut | None = Field(description="Set for a frame of a film.")
     deleted_at: datetime | None = Field(description="UTC; set for an image in the trash.")
-    trash_reason: TrashReason | None = Field(description="By a person, or because the file disappeared.")
+    trash_reason: TrashReason | None = Field(description="By a user, or because the file disappeared.")
 
     @classmethod
     def of(cls, image: ImageRecord) -> ImageOut:
@@ -202,7 +202,7 @@ class TrashOut(BaseModel):
 
 
 class DeletedOut(BaseModel):
-    """What is remembered of an image that was removed for good, so that it is not registered again."""
+    """Record of an image that was removed for good, so that it is not registered again."""
 
     content_sha256: str
     deleted_at: datetime = Field(description="UTC")
@@ -224,7 +224,7 @@ class TagOut(BaseModel):
 
 
 class Registered(BaseModel):
-    """is_new: false when the very same file was in the library already; its image is told."""
+    """is_new: false when the same file was in the library already; image is that one."""
 
     is_new: bool
     was_restored: bool = Field(False, description="Whether it had been deleted earlier, and is back.")
@@ -272,7 +272,7 @@ class Status(BaseModel):
 
 
 class ErrorOut(BaseModel):
-    """What went wrong: a code for programs, a sentence for people."""
+    """An error: a code for programs, a sentence for people."""
 
     code: str
     message: str

@@ -1,4 +1,4 @@
-"""What programs can ask of a library, whichever way they come. Scarce things stand behind gates."""
+"""Operations of the library for REST, Gradio and MCP, with limits on concurrent work."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _find_folder(folder: str, roots: Sequence[Path]) -> Path:
         place = Path(folder).resolve()
     except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
         place = Path()
-    # What lies elsewhere is refused before it is looked at: whether it exists is not revealed.
+    # A folder elsewhere is refused before it is looked at: do not reveal whether it exists.
     if not Path(folder).is_absolute() or not _is_below(place, roots):
         raise FolderRefused("The folder is not below one of APP_EXTRACT_ROOTS. Give its whole path.")
     if not os.path.isdir(place):  # Path.is_dir raises for a name that is too long
@@ -94,13 +94,13 @@ def _is_below(place: Path, roots: Sequence[Path]) -> bool:
     return any(place.is_relative_to(root) for root in roots)
 
 
-# How many at once may use what is scarce, and how long the others wait before they are told to come back.
+# Concurrency limits, and the bounded wait before a request is rejected.
 
 T = TypeVar("T")
 
 
 class Overloaded(ImageSearchError):
-    """More is asked than can be done just now. retry_after: seconds."""
+    """Too many concurrent requests. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: float = 5) -> None:
         super().__init__(message)
@@ -114,7 +114,7 @@ class ConcurrencyLimiter:
     """
 
     def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:
-        """name: of what is scarce, for the sentence. patience: seconds one waits at most."""
+        """name: of the resource, for the message. max_wait: seconds."""
         self._name = name
         self._places = asyncio.Semaphore(at_once)
         self._most_waiting = waiting
@@ -122,7 +122,7 @@ class ConcurrencyLimiter:
         self.waiting = 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread. Raises Busy when there are too many before it."""
+        """Do the work in a thread. Raises Overloaded when too many wait already."""
         if self._places.locked():
             await self._wait()
         else:
@@ -163,7 +163,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class LibraryService:
-    """Safe to use from many requests at once. Every method may raise an ImageSearchError, Busy among them.
+    """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
 
     The model gains nothing from more at once than processors; the store's number fits every engine's connections.
     roots: folders whose files a program may have read again, without links.
@@ -229,7 +229,7 @@ class LibraryService:
         return await self.write_gate.run(write)  # a write may wait for a lock: nothing else waits with it
 
     async def edit(self, image_id: int, asked: EditsIn) -> ImageOut:
-        """Keep what a person says of an image. Raises ImageNotFound."""
+        """Store the user's edits of an image. Raises ImageNotFound."""
         store = self.searcher.store
 
         def edit() -> ImageOut:
@@ -273,7 +273,7 @@ class LibraryService:
         return Count(count=await self.write_gate.run(self.searcher.store.empty_trash))
 
     async def list_deleted(self, after: str, limit: int) -> list[DeletedOut]:
-        """What is remembered of images that were removed for good, by hash, behind a hash."""
+        """Records of images removed for good, in the order of their hashes, from the one behind `after` on."""
         found = await self.store_gate.run(lambda: self.searcher.store.list_deleted(after, limit))
         return [
             DeletedOut(

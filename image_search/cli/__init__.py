@@ -1,4 +1,4 @@
-"""What the scripts do, command by command: results to stdout, talk to stderr, an Exit each."""
+"""The commands, for a terminal: results to stdout, messages to stderr, an Exit each."""
 
 from enum import IntEnum
 
@@ -8,5 +8,6 @@ class Exit(IntEnum):
 
     OK = 0
     SOME_FAILED = 1
+    NOTHING_FOUND = 1
     COULD_NOT_RUN = 2
     INTERRUPTED = 130

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sqlite3
-import sys
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
-from image_search.cli import Exit
-from image_search.errors import ImageSearchError, SettingsError, StoreError, StoreUnavailable
+from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.originals import FolderOriginals
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -22,28 +18,6 @@ from image_search.stores.sqlite import SqliteStore
 
 _LIST_SUFFIX = ".originals"  # of the list of originals beside a backup: a SHA-256 in hexadecimal digits a line
 _IN_USE_SECONDS = 2.0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """python -m image_search. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m image_search", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    backup = commands.add_parser("backup", help="copy the library's database to FILE; it may be served meanwhile")
-    restore = commands.add_parser("restore", help="put a backup in the place of the library, which must not be served")
-    for command in (backup, restore):
-        command.add_argument("file", type=Path, metavar="FILE")
-    options = parser.parse_args(arguments)
-    try:
-        settings = Settings.load()
-        print(
-            back_up(settings, options.file) if options.command == "backup" else restore_backup(settings, options.file)
-        )
-    except ImageSearchError as error:
-        print(f"image_search {options.command}: {error}", file=sys.stderr)
-        return Exit.COULD_NOT_RUN
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    return Exit.OK
 
 
 def back_up(settings: Settings, file: Path) -> str:

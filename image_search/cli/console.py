@@ -1,17 +1,34 @@
-"""Talk to a person while something long is running."""
+"""Progress, messages and Ctrl-C of a command, and how it ends."""
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from image_search.cli import Exit
+from image_search.errors import ImageSearchError
 from image_search.registration.registrar import RegistrationReport
 from image_search.signals import handling_signals
+
+
+def run(program: str, work: Callable[[], Exit]) -> Exit:
+    """Do the work. Returns its Exit, or that of an error that a user can cause, which is printed as one sentence."""
+    try:
+        return work()
+    except ImageSearchError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return Exit.COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
 
 
 class Console:
@@ -41,7 +58,7 @@ class Console:
 
 
 class LogLines(io.TextIOBase):
-    """For a progress bar in a file: one line for every state, instead of one that is overwritten."""
+    """A progress bar in a file: a line for every state, instead of one that is overwritten."""
 
     def write(self, text: str) -> int:
         if line := text.strip():

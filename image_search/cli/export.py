@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import math
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
-
 from image_search.errors import SettingsError, StoreError
+from image_search.search.exporting import ON_SHEET, draw_contact_sheet, make_safe_name
 from image_search.settings import Settings
 from image_search.stores.text import sanitize
 
 if TYPE_CHECKING:
     from image_search.search.searcher import FoundHit, Query, Searcher, SearchResult
     from image_search.stores.base import ImageStore
-
-_MAX_NAME = 150  # bytes; with rank and suffix well below what file systems take
-_ON_SHEET = 200  # pictures; a larger sheet is neither looked at nor a valid JPEG
-_CELL, _CAPTION, _GAP = 240, 22, 8  # pixels
 
 
 def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
@@ -69,8 +61,11 @@ def export_result(
                 copy = _copy_original(store, folder, rank, hit)
                 file.write(json.dumps({**describe_hit(rank, hit), "copy": copy}, ensure_ascii=False) + "\n")
         if result.hits:
-            sheet = _draw_sheet(store, result.hits[:_ON_SHEET], options.offset + 1)
-            sheet.save(folder / "contact_sheet.jpg", quality=88)
+            captions = {
+                hit.image_id: f"{rank}" + ("" if hit.distance is None else f"   {-hit.distance:.3f}")
+                for rank, hit in enumerate(result.hits[:ON_SHEET], start=options.offset + 1)
+            }
+            (folder / "contact_sheet.jpg").write_bytes(draw_contact_sheet(store, captions))
         return folder
     except OSError as error:
         raise SettingsError(
@@ -136,42 +131,3 @@ def _copy_original(store: ImageStore, folder: Path, rank: int, hit: FoundHit) ->
     with (folder / name).open("xb") as file:
         file.write(data)
     return name
-
-
-def make_safe_name(file_name: str) -> str:
-    """A name of one file on every system, whatever a stored file name holds: no folder, no character with a meaning."""
-    kept = "".join(
-        letter if letter.isprintable() and letter not in '<>:"/\\|?*' else "_"
-        for letter in file_name.encode("utf-8", "replace").decode()
-    )
-    stem, dot, suffix = kept.rpartition(".")
-    if not dot or len(suffix) > 10:
-        stem, dot, suffix = kept, "", ""
-    while len(stem.encode()) > _MAX_NAME:
-        stem = stem[:-1]
-    return f"{stem}{dot}{suffix}".rstrip(". ") or "picture"
-
-
-def _draw_sheet(store: ImageStore, hits: Sequence[FoundHit], first_rank: int) -> Image.Image:
-    """Previews in rows, each with its rank and similarity below it."""
-    columns = min(6, math.ceil(math.sqrt(len(hits))))
-    rows = math.ceil(len(hits) / columns)
-    size = columns * (_CELL + _GAP) + _GAP, rows * (_CELL + _CAPTION + _GAP) + _GAP
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for place, hit in enumerate(hits):
-        left = _GAP + place % columns * (_CELL + _GAP)
-        top = _GAP + place // columns * (_CELL + _CAPTION + _GAP)
-        preview = _open_preview(store, hit.image_id)
-        sheet.paste(preview, (left + (_CELL - preview.width) // 2, top + (_CELL - preview.height) // 2))
-        caption = f"{first_rank + place}" + ("" if hit.distance is None else f"   {-hit.distance:.3f}")
-        draw.text((left + 2, top + _CELL + 2), caption, "black", font)
-    return sheet
-
-
-def _open_preview(store: ImageStore, image_id: int) -> Image.Image:
-    try:
-        preview = Image.open(io.BytesIO(store.read_preview(image_id))).convert("RGB")
-    except (StoreError, OSError):
-        return Image.new("RGB", (_CELL, _CELL), "lightgrey")
-    return ImageOps.contain(preview, (_CELL, _CELL))

@@ -5,6 +5,7 @@ Every check runs for itself, so that one fault does not hide the others. Nothing
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import platform
@@ -12,7 +13,7 @@ import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 import image_search
+from image_search.cli import Exit
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import open_port
 from image_search.encoders import LazyEncoder, open_encoder
@@ -30,7 +32,7 @@ from image_search.errors import EncoderError, ImageSearchError, SettingsError, S
 from image_search.images import make_printable
 from image_search.library.models import choose_model_if_reachable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
-from image_search.settings import ROOT, Settings
+from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.web.app import check_bind_address
@@ -107,10 +109,14 @@ _PAGE_BYTES = 200_000
 
 
 def check_program() -> Iterator[Finding]:
-    """Versions of the program, of Python and of every package of requirements.txt."""
+    """Versions of the program, of Python and of every package that the program requires."""
     what = f"image-search {image_search.__version__}, Python {platform.python_version()}, {ROOT}"
     yield Finding("program", True, what)
-    pins = _PIN.findall((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    if IS_INSTALLED:
+        required = "\n".join(requires("image-search") or [])
+    else:
+        required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    pins = _PIN.findall(required)
     installed = {name: _find_version(name) for name, _ in pins}
     missing = [name for name, found in installed.items() if found is None]
     what = ", ".join(
@@ -119,7 +125,7 @@ def check_program() -> Iterator[Finding]:
         if (found := installed[name])
     )
     if missing:
-        remedy = "Run: pip install -r requirements.txt"
+        remedy = f"Run: pip install {'image-search' if IS_INSTALLED else '-r requirements.txt'}"
         yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
     else:
         yield Finding("packages", True, what)
@@ -209,7 +215,7 @@ def _guard(name: str, findings: Generator[Finding, None, T]) -> Generator[Findin
 
 
 def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | None]:
-    """What the library holds, a search in it, and what its engine has to say. Returns the status if there is one."""
+    """Contents of the library, a search in it, and the checks of its engine. Returns the status if there is one."""
     status = None
     try:
         status = store.get_status()
@@ -222,6 +228,12 @@ def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | N
         yield from contents
     yield from details
     return status
+
+
+def check(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Check everything, and print each finding. Returns SOME_FAILED when there are problems."""
+    is_well = print_findings(check_everything(settings, options.deep, options.repair), options.json)
+    return Exit.OK if is_well else Exit.SOME_FAILED
 
 
 def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:

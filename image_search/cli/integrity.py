@@ -67,7 +67,7 @@ def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
                 bad_originals.append(record)
             if not _is_preview(previews.get(record.image_id, b"")):
                 bad_previews.append(record)
-        # What is wrong is looked at again by the next run, so that no finding is lost.
+        # The next run looks at faults again, so that no finding is lost.
         if not bad_originals and not bad_previews:
             _remember(store, str(records[-1].image_id))
         if time.monotonic() - shown_at > _PROGRESS_SECONDS:

@@ -1,16 +1,22 @@
-"""Look after what is registered: lost files, the trash, what was deleted, sidecars."""
+"""Maintain the library: lost files, trash, deleted images, sidecars, metadata."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from image_search.cli import Exit
 from image_search.images import make_printable
+from image_search.registration.files import find_files
+from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.pruning import find_gone_files, trash_gone_files
+from image_search.registration.reader import make_reader
 from image_search.registration.sidecars import write_sidecars
 from image_search.registration.trash import trash_samples
+from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 
 _PAGE = 1000
@@ -71,13 +77,36 @@ def remove_samples(store: ImageStore, folder: Path) -> Exit:
 
 
 def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
-    """Write what a person said of images beside their files."""
+    """Write the user's edits into sidecars beside the files."""
     report = write_sidecars(store, folders)
     for sentence in report.failures:
         print(sentence, file=sys.stderr)
     if report.missing:
-        print(f"{report.missing} files are not there just now.", file=sys.stderr)
+        print(f"{report.missing} files are missing.", file=sys.stderr)
     if report.without_file:
         print(f"{report.without_file} images were uploaded and have no file to write beside.", file=sys.stderr)
     print(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")
     return Exit.SOME_FAILED if report.failures or report.missing else Exit.OK
+
+
+def refresh_metadata(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
+    """Read the metadata of the files below options.paths again: outcome, source and path, a line for each file."""
+    found = find_files(options.paths)
+    counts: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    for failure in found.failures:
+        counts["failed"] += 1
+        print(failure, file=sys.stderr)
+    for update in update_texts(store, found.files, make_reader(settings)):
+        counts[update.outcome] += 1
+        sources[update.source] += 1
+        print(update.outcome, update.source, make_printable(update.path), sep="\t")
+        if update.warning:
+            print(update.warning, file=sys.stderr)
+    sys.stdout.flush()
+    for source, count in sorted(sources.items()):
+        if source:
+            print(f"{count:6} {source}", file=sys.stderr)
+    outcomes = ("updated", "unchanged", "no text", "failed")
+    print(", ".join(f"{name} {counts[name]}" for name in outcomes), file=sys.stderr)
+    return Exit.SOME_FAILED if counts["failed"] else Exit.OK

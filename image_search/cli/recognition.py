@@ -18,17 +18,17 @@ from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 
 
-def print_text(settings: Settings, path: Path, as_json: bool) -> bool:
+def print_text(settings: Settings, path: Path, as_json: bool) -> Exit:
     """Print what stands in an image; as_json: every line with score and box, the doubtful ones, too.
 
-    Returns whether there was any text. Raises UnreadableImage, RecognizerUnavailable.
+    Returns NOTHING_FOUND without any text. Raises UnreadableImage, RecognizerUnavailable.
     """
     image = open_detailed_image(path, settings.max_image_pixels)
     lines = open_recognizer().recognize(image)
     chosen = [line for line in lines if as_json or is_sure(line)]
     for line in chosen:
         print(json.dumps(asdict(line), ensure_ascii=False) if as_json else line.text)
-    return bool(chosen)
+    return Exit.OK if chosen else Exit.NOTHING_FOUND
 
 
 def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:

@@ -1,4 +1,4 @@
-"""Register, and look after the models of a library, its move from another one, and Oracle's tables."""
+"""Register images; list and remove models; copy a library; create and migrate Oracle's tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from image_search.cli import Exit
@@ -21,7 +20,7 @@ from image_search.registration.files import find_files
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
-from image_search.settings import Settings, mask_url
+from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -29,8 +28,12 @@ from image_search.stores.copy import CopyReport, copy_library
 # Register files, and embed what is registered.
 
 
-def register(store: ImageStore, settings: Settings, paths: Sequence[Path], options: argparse.Namespace) -> Exit:
-    """Embed whatever lacks an embedding of this model, then register the files, and go on with options.watch."""
+def register(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
+    """Embed what lacks an embedding of this model, then register options.paths, and go on with options.watch.
+
+    Without paths the samples, and with options.model none: then only what is registered gets its embeddings.
+    """
+    paths = options.paths or ([] if options.model else [SAMPLES])
     settings = choose_model(settings, store)
     encoder = open_encoder(settings)
     console = Console()
@@ -45,7 +48,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
         stop=stop,
         include_deleted=options.include_deleted,
     )
-    model = registrar.model  # a model or a database that is not there is told before any file is looked at
+    model = registrar.model  # a missing model or database is reported before any file is read
     with finishing_on_interrupt(stop):
         try:
             registrar.embed_missing(options.shard, options.repair)
@@ -63,7 +66,7 @@ def register(store: ImageStore, settings: Settings, paths: Sequence[Path], optio
 
 
 def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[str], None]) -> int:
-    """Load the model, and tell what was chosen for it."""
+    """Load the model, and report its device and batch size."""
     size = wanted or encoder.batch_size
     say(f"Model {encoder.name} ({encoder.version}) on {encoder.device} in {encoder.precision}, batches of {size}.")
     return size
@@ -161,11 +164,13 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
 
 
 def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Make or migrate the tables of an Oracle Database, or its vector index; other engines look after theirs."""
+    """Create or migrate the tables of an Oracle Database, or its vector index; other engines do so when opened."""
     from image_search.stores.oracle.health import check_word_index
     from image_search.stores.oracle.migration import migrate
     from image_search.stores.oracle.schema import create_schema, set_vector_index
 
+    if not (options.create_schema or options.migrate or options.vector_index):
+        raise SettingsError("Nothing to do. Name --create-schema, --migrate or --vector-index.")
     if not settings.uses_oracle and not options.print:
         raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
     if options.create_schema:

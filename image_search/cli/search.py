@@ -1,4 +1,4 @@
-"""What can be asked on the command line: the options of a query, and the query they make."""
+"""Search from the command line: the options of a query, the query they make, and its answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, get_args
 
+from image_search.cli import Exit
 from image_search.cli.export import describe_hit, export_result
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
-from image_search.records import Orientation, SearchFilter
+from image_search.records import Kind, Orientation, SearchFilter
 from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.settings import Settings
 
@@ -29,36 +30,34 @@ _SHORT_TYPES = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
 
 
 def add_query_options(parser: argparse.ArgumentParser) -> None:
-    """What the pictures should be like, and how many of them. Whatever is given must hold."""
+    """Options of a query: what to look for, conditions, and the page."""
     parser.add_argument(
         "words",
         nargs="*",
-        help="what the pictures should show; 'cat -dog \"red hat\"' leaves something out and insists on something; "
-        "- reads queries from standard input, one a line",
+        help='what the images should show; -dog excludes a word, "red hat" requires one; '
+        "- reads queries from stdin, one a line",
     )
-    parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to find similar ones to")
-    parser.add_argument("--like", type=int, metavar="ID", help="image_id of a picture to find similar ones to")
-    parser.add_argument("--exclude", default="", metavar="WORDS", help="what the pictures should not show")
-    parser.add_argument("--exclude-image", type=Path, metavar="FILE", help="a picture they should not be like")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="find images like this one")
+    parser.add_argument("--like", type=int, metavar="ID", help="find images like the registered one with this image_id")
+    parser.add_argument("--exclude", default="", metavar="WORDS", help="what the images should not show")
+    parser.add_argument("--exclude-image", type=Path, metavar="FILE", help="an image they should not be like")
     parser.add_argument(
         "--weight",
         type=_parse_share,
         default=IMAGE_WEIGHT,
         metavar="0..1",
-        help=f"how much a picture counts against words when both are given (default {IMAGE_WEIGHT})",
+        help=f"weight of the image against the words when both are given (default {IMAGE_WEIGHT})",
     )
-    parser.add_argument("--limit", type=_parse_limit, default=16, metavar="N", help="how many to list (default 16)")
-    parser.add_argument("--offset", type=_parse_offset, default=0, metavar="N", help="how many to pass over first")
+    parser.add_argument("--limit", type=_parse_limit, default=16, metavar="N", help="number of results (default 16)")
+    parser.add_argument("--offset", type=_parse_offset, default=0, metavar="N", help="number of results to skip")
     parser.add_argument(
         "--min-relevance",
         type=_parse_share,
         metavar="0..1",
-        help="leave out what is less relevant than this; 0.5 is the line between what fits and what does not",
+        help="drop less relevant results; 0.5 is the line between relevant and irrelevant ones",
     )
     _add_filters(
-        parser.add_argument_group(
-            "only pictures that", "A DATE is 2024, 2024-05, 2024-05-01, 20240501 or 2024年5月1日."
-        )
+        parser.add_argument_group("only images", "A DATE is 2024, 2024-05, 2024-05-01, 20240501 or 2024年5月1日.")
     )
 
 
@@ -82,45 +81,41 @@ def make_query(options: argparse.Namespace, settings: Settings) -> Query:
 
 
 def make_filter(options: argparse.Namespace) -> SearchFilter:
-    """What the pictures must be."""
-    return SearchFilter(
-        taken_from=options.taken_from,
-        taken_to=options.taken_to,
-        registered_from=options.registered_from,
-        registered_to=options.registered_to,
-        folder=options.folder,
-        file_types=tuple(options.file_type),
-        orientation=options.orientation,
-        min_pixels=options.min_pixels,
-        generator=options.generator,
-        generation_model=options.generation_model,
-        has_prompt=options.has_prompt,
-        keyword=options.keyword,
-    )
+    """Conditions on the images: each option is the field of the same name."""
+    names = [name for name in SearchFilter.__slots__ if name in options and name not in ("words", "file_types")]
+    return SearchFilter(file_types=tuple(options.file_type), **{name: getattr(options, name) for name in names})
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--taken-from", type=_parse_first, metavar="DATE", help="were taken on this day or later")
-    group.add_argument("--taken-to", type=_parse_last, metavar="DATE", help="were taken on this day or earlier")
-    group.add_argument("--registered-from", type=_parse_first, metavar="DATE", help="were registered then (UTC)")
-    group.add_argument("--registered-to", type=_parse_last, metavar="DATE", help="or earlier")
-    group.add_argument("--folder", type=_parse_folder, metavar="FOLDER", help="were read from below this folder")
+    group.add_argument("--taken-from", type=_parse_first, metavar="DATE", help="taken on or after DATE")
+    group.add_argument("--taken-to", type=_parse_last, metavar="DATE", help="taken on or before DATE")
+    group.add_argument("--registered-from", type=_parse_first, metavar="DATE", help="registered on or after DATE (UTC)")
+    group.add_argument("--registered-to", type=_parse_last, metavar="DATE", help="registered on or before DATE (UTC)")
+    group.add_argument("--folder", type=_parse_folder, metavar="FOLDER", help="below this folder, at any depth")
     group.add_argument(
         "--file-type",
         type=_parse_file_type,
         action="append",
         default=[],
         metavar="TYPE",
-        help="are of this type: jpeg, png, image/webp; may be repeated",
+        help="of this type: jpeg, png, image/webp; may be repeated",
     )
-    group.add_argument("--orientation", choices=get_args(Orientation), help="have this shape")
-    group.add_argument("--min-pixels", type=_parse_count, metavar="N", help="have at least so many pixels")
-    group.add_argument("--generator", metavar="NAME", help="were made by this program, for example ComfyUI")
-    group.add_argument("--generation-model", metavar="NAME", help="were made with this model")
-    group.add_argument("--keyword", metavar="WORD", help="have this keyword")
+    group.add_argument("--orientation", choices=get_args(Orientation), help="of this shape")
+    group.add_argument("--min-pixels", type=_parse_count, metavar="N", help="of at least N pixels")
+    group.add_argument("--generator", metavar="NAME", help="made by this program, for example ComfyUI")
+    group.add_argument("--generation-model", metavar="NAME", help="made with this model")
+    group.add_argument("--lora", metavar="NAME", help="made with this LoRA")
+    group.add_argument("--camera", metavar="NAME", help="taken with this camera")
+    group.add_argument("--lens", metavar="NAME", help="taken with this lens")
+    group.add_argument("--keyword", metavar="WORD", help="with this keyword")
+    group.add_argument("--min-rating", type=int, choices=range(1, 6), metavar="1..5", help="of at least this rating")
+    group.add_argument("--kind", choices=get_args(Kind), help="images that are files, or frames of films")
     prompt = group.add_mutually_exclusive_group()
-    prompt.add_argument("--has-prompt", dest="has_prompt", action="store_true", default=None, help="have a prompt")
-    prompt.add_argument("--no-prompt", dest="has_prompt", action="store_false", help="have none")
+    prompt.add_argument("--has-prompt", dest="has_prompt", action="store_true", default=None, help="with a prompt")
+    prompt.add_argument("--no-prompt", dest="has_prompt", action="store_false", help="without a prompt")
+    text = group.add_mutually_exclusive_group()
+    text.add_argument("--has-text", dest="has_text", action="store_true", default=None, help="with text inside")
+    text.add_argument("--no-text", dest="has_text", action="store_false", help="without text inside, or not read yet")
 
 
 def _parse_limit(text: str) -> int:
@@ -193,18 +188,17 @@ def open_searcher(settings: Settings) -> Searcher:
     return Searcher(store, open_encoder(choose_model_if_reachable(settings, store)))
 
 
-def search(settings: Settings, options: argparse.Namespace) -> bool:
-    """Answer the query of the options, or every line of standard input. Returns whether each found something."""
+def search(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Answer the query of the options, or every line of stdin. Returns NOTHING_FOUND when one of them found nothing."""
     query = make_query(options, settings)
     searcher = open_searcher(settings)
     with searcher.store:
-        if options.words != FROM_INPUT:
-            return _answer(searcher, query, options, settings)
-        return _answer_lines(searcher, query, options, settings)
+        answer = _answer_lines if options.words == FROM_INPUT else _answer
+        return Exit.OK if answer(searcher, query, options, settings) else Exit.NOTHING_FOUND
 
 
-def print_tags(settings: Settings, file: Path) -> int:
-    """probability, Japanese and English of the likeliest tags of a picture. Returns how many there are."""
+def print_tags(settings: Settings, file: Path) -> Exit:
+    """probability, Japanese and English of the likeliest tags of an image, a line for each."""
     from image_search.encoders import open_encoder
     from image_search.images import open_image
     from image_search.search.tagging import Tagger
@@ -214,11 +208,11 @@ def print_tags(settings: Settings, file: Path) -> int:
     tags = Tagger(encoder).classify_image(encoder.encode_images([image])[0])
     for tag in tags:
         print(f"{tag.probability:.3f}", tag.japanese, tag.english, sep="\t")
-    return len(tags)
+    return Exit.OK if tags else Exit.NOTHING_FOUND
 
 
 def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:
-    """A line that cannot be asked is one sentence, and the others are asked all the same."""
+    """A line that is no query is one message; the others are still answered."""
     all_found = True
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
@@ -228,7 +222,7 @@ def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace,
         except UnicodeDecodeError:
             print(f"Line {number} is not UTF-8 text and was passed over.", file=sys.stderr)
             all_found = False
-        except (ModelUnavailable, StoreUnavailable):  # so it would be for every other line
+        except (ModelUnavailable, StoreUnavailable):  # every other line would fail, too
             raise
         except ImageSearchError as error:
             print(f"Line {number}: {error}", file=sys.stderr)
@@ -253,7 +247,7 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
 def _leave_out(result: SearchResult, least: float) -> SearchResult:
     """Without the hits that are known to be less relevant."""
     if any(hit.relevance is None for hit in result.hits):
-        print("How relevant these are cannot be told, so none is left out.", file=sys.stderr)
+        print("The relevance of these is unknown, so none is dropped.", file=sys.stderr)
     kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)
     return replace(result, hits=kept)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from image_search.cli.search import open_searcher
 from image_search.errors import SettingsError
-from image_search.settings import ROOT, Settings, mask_url
+from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.web.background import make_watcher
 
 if TYPE_CHECKING:
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from image_search.web.background import ReportProgress
     from image_search.web.temporary_files import TemporaryFiles
 
-SAMPLES = ROOT / "images"
-EMBEDDED_UNASKED = 1000  # images; more take so long that a person should decide it
+EMBEDDED_UNASKED = 1000  # images; more take so long that the user should start it
 
 _log = logging.getLogger(__name__)
 
 
-def serve_page(settings: Settings) -> None:
+def serve_page(settings: Settings) -> NoReturn:
     """Serve the web application until Ctrl-C ends the program.
 
     Raises SettingsError when the address is taken, or can be reached by other computers without a password.

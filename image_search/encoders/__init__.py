@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from image_search.encoders.runner import Runner
 
 
-# The encoder everybody holds: it knows its name at once and loads its model when the first embedding is wanted.
+# The encoder all callers share: it knows its name at once and loads its model for the first embedding.
 
 
 class LazyEncoder:
@@ -78,7 +78,7 @@ class LazyEncoder:
         self._start()
 
     def load_in_background(self) -> threading.Thread:
-        """Begin loading and return at once. What goes wrong is raised by the first embedding."""
+        """Begin loading and return at once. An error is raised by the first embedding."""
 
         def attempt() -> None:
             with contextlib.suppress(ModelUnavailable):
@@ -105,7 +105,7 @@ class LazyEncoder:
 
     @property
     def scale(self) -> float | None:
-        """What the model multiplies an inner product by before a softmax over texts; None for pictures only."""
+        """Factor of the inner product before a softmax over texts; None for an image-only model."""
         return self._start().towers.scale
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:

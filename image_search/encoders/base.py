@@ -21,7 +21,7 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the model is called: a hub id or the name of its folder. Known without loading."""
+        """Name of the model: a hub id or the name of its folder. Known without loading."""
 
     @property
     def version(self) -> str:

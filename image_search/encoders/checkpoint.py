@@ -1,4 +1,4 @@
-"""Where a model's files are, what they say about themselves, and which version they are. Without loading anything."""
+"""Find a model's files, read their configuration and compute their version, without loading the model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class KnownModel:
-    """What can be said of a model before any of its files is here.
+    """Facts of a model that is not on this machine yet.
 
     parameters:  millions of them, each four bytes of the download and of memory.
     languages:   ISO 639-1 codes of the words it knows, "mul" for a hundred and more, "" for a model of images only.

@@ -40,7 +40,7 @@ class DownloadStopped(ModelUnavailable):
 def fetch_folder(repo: str, revision: str, token: str, on_bytes: GoOn | None = None) -> Path:
     """Folder of the model in the hub's cache, named after its commit; downloaded when it is not there yet.
 
-    What is in the cache is used as it is, so that a model does not change between two runs: set
+    Cached files are used as they are, so that a model does not change between two runs: set
     EMBEDDING_MODEL_REVISION to move to another commit. Raises ModelUnavailable, DownloadStopped.
     """
     if (folder := find_cached(repo, revision)) is not None:

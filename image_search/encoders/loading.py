@@ -97,7 +97,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def _rebuild(network: Any, folder: Path, missing: set[str]) -> torch.nn.Module:
-    """Build the network once more with real memory and copy the weights over.
+    """Build the network again with real memory and copy the weights over.
 
     transformers 5 builds networks without memory and fills in what the checkpoint holds. Code written before that
     makes tables (position ids, rotary angles) while it is built; they would be left as whatever the memory held.
@@ -124,7 +124,7 @@ def _refuse_pointer_files(checkpoint: Checkpoint) -> None:
 
 
 def patch_legacy_transformers(transformers: Any) -> None:
-    """Put back two names that code on the hub still leans on; harmless for everybody else."""
+    """Restore two names that code on the hub still uses; harmless for other models."""
     from transformers import modeling_utils
     from transformers.utils import generic
 

@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.float32]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A strip longer than this is cut around its middle before it is enlarged; centre crops see only the middle anyhow.
+# A strip longer than this is cut around its middle before it is enlarged; centre crops see only the middle anyway.
 MAX_ASPECT = 20
 
 # Written before 2022: one number for the size, which these kinds take as both sides and all others as the shorter one.
@@ -72,7 +72,7 @@ class Preprocessing:
         if config.get("do_center_crop", kind.startswith(_CROPPED_BY_DEFAULT)):
             crop = _read_pair(config.get("crop_size", 224))
         if kind.startswith("ConvNext") and short_side is not None:
-            # From 384 up the picture is squeezed; below, a margin of 1 - crop_pct is cut away.
+            # From 384 up the picture is squeezed; below, a margin of 1 - crop_pct is cropped.
             if short_side >= 384:
                 size, short_side = (short_side, short_side), None
             else:

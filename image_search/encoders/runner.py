@@ -79,7 +79,7 @@ class CpuParallel:
         self._arrived = threading.Barrier(self.count)
         self._workers = ThreadPoolExecutor(self.count, thread_name_prefix="embed")
         list(self._workers.map(lambda _: self._enter(), range(self.count)))
-        # What a thread sets for itself becomes the default of threads that are still to come.
+        # The number of threads that a thread sets for itself becomes the default of later threads.
         torch.set_num_threads(threads)
 
     def compute(self, embed: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
@@ -188,7 +188,7 @@ def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting:
             raise
         nearest = 0.0
     if precision_setting == "auto" and nearest < MIN_COSINE:
-        # The rounding cannot be undone, so the weights are read once more.
+        # The rounding cannot be undone, so the weights are read again.
         runner = _load(checkpoint, device)
     return runner
 

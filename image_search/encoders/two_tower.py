@@ -16,7 +16,7 @@ from image_search.encoders.preprocessing import Preprocessing, UnknownPreprocess
 from image_search.encoders.tokenization import HubTokens, JapaneseTokens, Tokenize, Tokens
 from image_search.errors import ModelUnavailable, TextNotSupported
 
-# What every loaded model offers to the encoder, whatever its family.
+# The interface of every loaded model, whatever its family.
 
 
 class Towers(ABC):

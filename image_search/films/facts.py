@@ -1,4 +1,4 @@
-"""What a film's container says about all of it: length, size, codec, when and where it was taken, with which camera."""
+"""Facts in a film's container: length, size, codec, when and where it was taken, with which camera."""
 
 from __future__ import annotations
 

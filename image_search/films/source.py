@@ -43,7 +43,7 @@ def open_plain_file(path: str | os.PathLike[str]) -> io.FileIO:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise UnreadableFilm(f"{name} is a folder, not a film.")
-        if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe waits indefinitely for its writer
             raise UnreadableFilm(f"{name} is not a file.")
         if not status.st_size:
             raise UnreadableFilm(f"{name} is empty.")

@@ -44,7 +44,7 @@ _TIMED_NAME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})"
     r"(?:\d{3})?(?!\d)"
 )
-# What a camera writes whose clock was never set, beside midnight of the first of January.
+# Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}
 # Beginnings of clocks, which no photograph has.
 _EPOCHS = {datetime(1904, 1, 1), datetime(1970, 1, 1), datetime(1899, 12, 30), datetime(1601, 1, 1)}

@@ -1,4 +1,4 @@
-"""What photographers and their cameras say: caption, keywords, date, camera, lens, and the place if asked."""
+"""Metadata of photographs: caption, keywords, date, camera, lens, and the place if READ_GPS is set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_KEYWORDS = 2000
 _MAX_KEYWORD = 200  # characters
 _PEOPLE = {"people", "person", "persons", "personen", "faces", "人物"}  # roots of hierarchies of names
 
-# What cameras and programs write where a caption should be.
+# Texts that cameras and programs write in the place of a caption.
 NO_CAPTION = re.compile(
     r"[\w ]{2,30} digital camera|(?:sony|samsung) (?:dsc|csc)|dcim\w*|default|untitled|screenshot|image|ascii"
     r"|created with (?:the )?gimp.*|creator: gd-jpeg.*|lead technologies.*|file written by adobe photoshop.*"

@@ -1,7 +1,7 @@
-"""What a person said of an image, as an XMP sidecar beside its file, and back.
+"""Edits of an image as an XMP sidecar beside its file, and back.
 
 The sidecar is NAME.EXT.xmp with dc:description, dc:subject and xmp:Rating, which other programs read. One that another
-program wrote is merged into. A property of our own says what the person's words were and what they took the place of,
+program wrote is merged into. A property of our own says what the user's words were and what they took the place of,
 so that reading the file again can tell the two layers apart.
 """
 
@@ -39,14 +39,14 @@ _PROPERTIES = {
 
 
 def is_marked(content: bytes) -> bool:
-    """Whether a sidecar holds what a person said in this program."""
+    """Whether a sidecar holds edits made in this program."""
     return _OURS.encode() in content
 
 
 def separate_edits(sidecars: Mapping[str, bytes]) -> tuple[dict[str, bytes], Edits]:
-    """The sidecars (name to content) as other programs wrote them, and what a person said in this program.
+    """The sidecars (name to content) as other programs wrote them, and the edits made in this program.
 
-    What another program changed after us belongs to the file's layer.
+    Values that another program changed later belong to the file's layer.
     """
     kept, edits = dict(sidecars), Edits()
     for name, content in sidecars.items():
@@ -62,7 +62,7 @@ def separate_edits(sidecars: Mapping[str, bytes]) -> tuple[dict[str, bytes], Edi
 
 
 def write_sidecar(image: Path, edits: Edits) -> bool:
-    """Write what a person said beside an image's file, and take away what is not said any more.
+    """Write the edits beside an image's file, and remove those that were withdrawn.
 
     Returns whether the sidecar was changed. Raises UnreadableImage when there is one that cannot be merged into or
     written; it is left as it is.
@@ -160,7 +160,7 @@ class _Packet:
 
     @property
     def edits(self) -> Edits:
-        """What the marker says that a person said; empty for one that is damaged."""
+        """The edits in the marker; empty for a damaged one."""
         person = self._read_marker().get("person", {})
         description, keywords, rating = (person.get(name) for name in _PROPERTIES)
         return Edits(
@@ -170,7 +170,7 @@ class _Packet:
         )
 
     def set_edits(self, edits: Edits) -> None:
-        """Make these the person's words, and bring back the file's where nothing is said any more."""
+        """Store these edits, and restore the values of the file where an edit was withdrawn."""
         marker = self._read_marker()
         file: dict[str, list[str]] = {}
         for name in _PROPERTIES:
@@ -261,7 +261,7 @@ class _Packet:
             element.appendChild(self._document.createTextNode(clean_text(text)))
 
     def _remove(self, namespace: str, local: str) -> None:
-        """Take a property away, whether it is written as an element or as an attribute."""
+        """Remove a property, whether it is written as an element or as an attribute."""
         for description in self._list_descriptions():
             if description.hasAttributeNS(namespace, local):
                 description.removeAttributeNS(namespace, local)

@@ -60,7 +60,7 @@ def is_sure(line: TextLine) -> bool:
 
 
 def read_text(recognizer: TextRecognizer, image: Image.Image) -> RecognizedText:
-    """What a store keeps of the text in an image: lines below the bar are kept for searches, too."""
+    """The record a store keeps of the text in an image, with lines below the threshold, for searches."""
     lines = recognizer.recognize(image)
     return RecognizedText(name_recognizer(recognizer), join_lines(lines), tuple(lines))
 

@@ -19,7 +19,7 @@ _WIDEST = max(_BATCHES)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read in a crop. score: mean probability of its characters, 0.0 without any."""
+    """The text read in a crop. score: mean probability of its characters, 0.0 without any."""
 
     text: str
     score: float

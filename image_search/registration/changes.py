@@ -1,4 +1,4 @@
-"""What a file is to the library: known, moved, deleted earlier, the new content of an image, or a new image."""
+"""Compare a file with the library: known, moved, deleted earlier, new content of an image, or a new image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ChangeDetector:
         self._include_deleted = include_deleted
 
     def judge(self, candidate: Candidate, content_sha256: str) -> Literal["known", "moved", "deleted"] | NewContent:
-        """What a file with this content is. What is known of paths is kept up to date. Raises StoreError."""
+        """The state of a file with this content. Updates the known paths. Raises StoreError."""
         known = self._call(self._store.find_known_hashes, [content_sha256])
         if content_sha256 in known:
             return self._add_path(candidate, known[content_sha256])

@@ -22,7 +22,7 @@ class Encodable(Protocol):
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
 
     @property
     def key(self) -> object:

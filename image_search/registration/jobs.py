@@ -70,7 +70,7 @@ class Job:
 
 
 class JobControl:
-    """What the work of a job is given. stop: set when the job is to end early, between two batches."""
+    """The arguments of a job's work. stop: set when the job is to end early, between two batches."""
 
     def __init__(self, job: Job) -> None:
         self.stop = threading.Event()
@@ -197,7 +197,7 @@ class JobQueue:
             return cursor.rowcount > 0
 
     def list_jobs(self) -> list[Job]:
-        """What is running, what waits, and the last that are over; the newest first. Raises StoreError."""
+        """Running, waiting and recently finished jobs, newest first. Raises StoreError."""
         if not self._path.exists():
             return []
         with self._open() as connection:

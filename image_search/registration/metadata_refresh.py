@@ -29,7 +29,7 @@ Outcome = Literal["updated", "unchanged", "no text", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class TextUpdate:
-    """What became of one file.
+    """The outcome of one file.
 
     source:  the generator, "caption" for what people and cameras wrote, "" when the file says nothing or failed
     warning: a sentence a person should know, "" if all is well; why, when it failed

@@ -95,7 +95,7 @@ def batched(items: Iterable[Item], size: int, size_of: Callable[[Item], int], mo
         yield batch
 
 
-# Wait for a database that is away, but not for ever.
+# Retry while the database is unavailable, with a limit.
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")

@@ -37,7 +37,7 @@ from image_search.registration.pipeline import (
 from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal
 from image_search.stores.base import ImageStore
 
-# What a registration did so far.
+# Counts of a registration so far.
 
 
 @dataclass

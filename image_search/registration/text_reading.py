@@ -19,7 +19,7 @@ MAX_FAILURES = 200  # sentences kept
 
 @dataclass
 class TextReport:
-    """What a run has done so far. total: images to read, as far as it is known."""
+    """Counts of a run so far. total: images to read, as far as it is known."""
 
     total: int = 0
     read: int = 0

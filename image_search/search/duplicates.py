@@ -59,7 +59,7 @@ class DuplicateGroup:
         return next(reason for reason in first if first[reason] != second[reason])
 
     def without(self, image_ids: Iterable[int]) -> DuplicateGroup | None:
-        """What is left of the group; None when that is no group any more."""
+        """The rest of the group; None when fewer than two images are left."""
         gone = set(image_ids)
         left = [pair for pair in zip(self.images, self.dates, strict=True) if pair[0].image_id not in gone]
         return replace(self, images=tuple(i for i, _ in left), dates=tuple(d for _, d in left)) if left[1:] else None
@@ -228,7 +228,7 @@ def _read_dates(store: ImageStore, images: Iterable[ImageRecord]) -> dict[int, d
 
 
 def _rank(image: ImageRecord, date: datetime) -> dict[KeepReason, object]:
-    """What makes an image worth keeping, the most important first; smaller is better."""
+    """Criteria for the image to keep, the most important first; smaller is better."""
     says_something = replace(image.text, raw={}) != ImageText() or not image.edits.is_empty
     return {
         "pixels": -image.width * image.height,

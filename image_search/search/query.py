@@ -18,7 +18,7 @@ import numpy as np
 
 from image_search.encoders.base import Embeddings
 
-# What a person typed, taken apart: meaning, words, "words that must occur" and -what to leave out.
+# Parse the text of a query: meaning, words, "required words" and -excluded ones.
 
 # A minus before a word, or before a quoted phrase, at the beginning of a token; as typed on every keyboard.
 _TOKEN = re.compile(r'(?P<minus>[-－−]?)(?:["“”＂](?P<phrase>[^"“”＂]*)["“”＂]|(?P<word>\S+))')

@@ -50,7 +50,7 @@ class ScoreStats:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceScores:
-    """What scores are like in one library with one model.
+    """The distribution of scores in one library with one model.
 
     usual: by SHARES; of pictures only for an image-only model
     """
@@ -104,7 +104,7 @@ def compute_relevance_threshold(blend: QueryVector, count: int) -> float:
 
 
 def expect_best(count: int) -> float:
-    """What the best of so many random pictures reaches."""
+    """The score that the best of `count` random images reaches."""
     return math.sqrt(2 * math.log(max(count, 2)))
 
 

@@ -137,7 +137,7 @@ _WINDOW = 48
 
 @dataclass(frozen=True)
 class Query:
-    """What a person asks for. Blank words and no picture ask for the newest images.
+    """A query. Without words and image it asks for the newest images.
 
     text:          words; "quoted" ones must occur, -this is left out; conditions as conditions.py lists them
     excluded_text: more words to leave out, see query.split_excluded
@@ -214,7 +214,7 @@ class Searcher:
         return self._model.tagger
 
     def use(self, encoder: Encoder) -> None:
-        """Search with this model from now on. What was planned with the one before it is still ranked by that one."""
+        """Search with this model from now on. Plans made with the former one are still ranked by it."""
         self._model = ModelContext(self.store, encoder)
 
     def search(self, query: Query, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
@@ -305,7 +305,7 @@ class Searcher:
         return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
 
     def _judge(self, plan: Plan, hits: list[FoundHit], total: int) -> tuple[list[FoundHit], bool | None]:
-        """The hits with their relevance, and whether anything stands out. What is named in words is relevant."""
+        """The hits with their relevance, and whether any stands out. Hits whose texts hold the terms are relevant."""
         model = self._model
         is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
         background = model.get_reference_scores() if is_current and hits else None

@@ -26,7 +26,7 @@ ENGINES = {
 
 
 def open_store(settings: Settings) -> ImageStore:
-    """The store these settings choose. Connects to nothing yet, so it works while the database is away."""
+    """The store these settings choose. Does not connect yet, so it works while the database is unavailable."""
     scheme = "oracle" if settings.uses_oracle else urlsplit(settings.database_url).scheme or "sqlite"
     if scheme not in ENGINES:
         raise SettingsError(f"DATABASE_URL begins with {scheme!r}. It may begin with: {', '.join(ENGINES)}.")

@@ -11,7 +11,7 @@ An image is live or in the trash. Unless a method says otherwise it sees live im
 the trash are parked outside the searched ones, so that a vector search needs no join to leave it out.
 
 An image has a content hash, unique among all images, and any number of paths. A path belongs to one image, or to frames
-of one film. Texts lie in layers: what the file says (ImageText), what a person says (Edits, wins field by field), what
+of one film. Texts lie in layers: what the file says (ImageText), what a user says (Edits, wins field by field), what
 was recognised (RecognizedText). Words are looked up in all of them.
 """
 
@@ -137,14 +137,14 @@ class ImageStore(ABC):
     def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]: ...
 
     def find_deleted_hashes(self, hashes: Sequence[str]) -> set[str]:
-        """Those of these hashes that a person deleted: in the trash (reason "deleted"), or remembered."""
+        """Those of these hashes that a user deleted: in the trash (reason "deleted"), or remembered."""
         return self._find_deleted_hashes(list(dict.fromkeys(hashes))) if hashes else set()
 
     @abstractmethod
     def _find_deleted_hashes(self, hashes: list[str]) -> set[str]: ...
 
     def find_deleted_paths(self, paths: Sequence[str]) -> dict[str, str]:
-        """Those of these paths whose image a person deleted, with the hash it had. A path of a live image is none."""
+        """Those of these paths whose image a user deleted, with the hash it had. A path of a live image is none."""
         stored = {encode_path(path): path for path in paths}
         found = self._find_deleted_paths(list(stored)) if stored else {}
         return {stored[path]: sha256 for path, sha256 in found.items()}
@@ -218,7 +218,7 @@ class ImageStore(ABC):
     def replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
         """Give an image new content, because its file changed: hash, preview, embedding, file's layer, facts.
 
-        Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the person's layer.
+        Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the user's layer.
         Embeddings of other models and the recognised text are removed, for they belong to the old content. A remembered
         hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and ContentKnown when another image,
         live or in the trash, has this hash already.
@@ -270,7 +270,7 @@ class ImageStore(ABC):
     def _set_text(self, image_id: int, text: ImageText) -> bool: ...
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
-        """Replace the person's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
+        """Replace the user's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
         if edits.rating is not None and edits.rating not in range(6):
             raise StoreError(f"A rating is a whole number from 0 to 5, not {edits.rating}.")
         return self._set_edits(image_id, make_edits_storable(edits))
@@ -320,7 +320,7 @@ class ImageStore(ABC):
     def empty_trash(self, image_ids: Sequence[int] | None = None, before: datetime | None = None) -> int:
         """Remove images in the trash for good: these ids, or those deleted before a time (UTC), or all.
 
-        Record, preview, embeddings and our copy of the original go; hash and paths of those a person deleted are
+        Record, preview, embeddings and our copy of the original go; hash and paths of those a user deleted are
         remembered. Returns how many were removed.
         """
         return self._empty_trash(None if image_ids is None else list(dict.fromkeys(image_ids)), before)
@@ -336,7 +336,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
-        """What is remembered of deleted images, by hash, behind a hash."""
+        """Records of images deleted for good, ordered by hash, from behind `after` on."""
 
     def add_deleted(self, deleted: Sequence[DeletedImage]) -> None:
         """Remember these as deleted. A hash that is live or in the trash is left alone; a known one gains paths."""
@@ -422,15 +422,16 @@ class ImageStore(ABC):
         return self.get_images([image_id])[0]
 
     def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        """Records in the order of the ids, in one query, live or in the trash.
-
-        Raises ImageNotFound naming the first id that is unknown.
-        """
-        found = self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
+        """Records in the order of the ids, in one query, live or in the trash. Raises ImageNotFound for a gap."""
+        found = self.find_images(image_ids)
         for image_id in image_ids:
             if image_id not in found:
                 raise image_not_found(image_id)
         return [found[image_id] for image_id in image_ids]
+
+    def find_images(self, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
+        """Records of those of these images that exist, live or in the trash, in one query."""
+        return self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
 
     @abstractmethod
     def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]: ...
@@ -504,7 +505,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def list_settings(self, prefix: str = "") -> dict[str, str]:
-        """What is kept with the library under names that begin like this: a chosen model, groups kept, and so on."""
+        """Settings of the library whose name has this prefix: a chosen model, groups kept, and so on."""
 
     @abstractmethod
     def set_setting(self, name: str, value: str | None) -> None:

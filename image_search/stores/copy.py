@@ -1,6 +1,6 @@
 """Copy a library from one store into another: images with their embeddings, layers, paths, trash, settings.
 
-What was copied is read back and compared, so that the old library can be given up with a good conscience. A copy that
+Copied images are read back and compared, so that the old library can be deleted safely. A copy that
 was interrupted goes on where it stopped: what is there is not written again.
 """
 
@@ -28,14 +28,14 @@ Rows = Mapping[str, Embeddings]  # by content hash
 
 @dataclass
 class CopyReport:
-    """What a copy did so far. Images count once, live ones and those in the trash; embeddings once for each model."""
+    """Counts of a copy so far. Images count once, live ones and those in the trash; embeddings once for each model."""
 
     images: int = 0  # in the library copied from
     added_images: int = 0
     added_embeddings: int = 0
     embeddings_already_there: int = 0
     images_without_embedding: int = 0  # nothing can find them, so they stay behind
-    images_deleted_there: int = 0  # a person deleted them in the target for good, so they stay behind
+    images_deleted_there: int = 0  # a user deleted them in the target for good, so they stay behind
     failures: list[str] = field(default_factory=list)  # a sentence for each image that could not be read
 
 
@@ -154,7 +154,7 @@ class _Batch:
         return added
 
     def _add_embeddings(self, added: Mapping[str, int], there: Mapping[str, int]) -> None:
-        """What the target lacks, and the recipes of embeddings that are older than the previews of their images."""
+        """Images and embeddings missing in the target, and recipes of embeddings older than their previews."""
         for model, own in self.models:
             rows = self.rows[own.model_id]
             stored = self.target.get_embeddings([there[sha256] for sha256 in rows if sha256 in there], own.model_id)

@@ -70,7 +70,7 @@ class Document:
         return self.film is not None and self.film == other.film
 
     def find_known_file(self, path: str) -> KnownFile | None:
-        """What is known of the file at this stored path; None when the image is not there."""
+        """The file at this stored path as it was registered; None when the image is not there."""
         for place in self.places:
             if place.path == path:
                 return KnownFile(self.image_id, place.byte_size, place.modified_ns, self.sha256, self.film)
@@ -168,7 +168,7 @@ def restore(document: Document) -> Document:
 
 
 def make_deleted(document: Document) -> DeletedImage:
-    """What is remembered of an image in the trash; paths as they are stored."""
+    """Record of an image in the trash; paths as they are stored."""
     assert document.record.deleted_at is not None
     return DeletedImage(document.sha256, document.record.deleted_at, tuple(document.paths))
 
@@ -278,7 +278,7 @@ def load_record(document: str | bytes) -> ImageRecord:
 
 
 def dump_deleted(deleted: DeletedImage) -> str:
-    """What is remembered of a deleted image. paths: as they are stored."""
+    """Record of a deleted image. paths: as they are stored."""
     return json.dumps([deleted.deleted_at.isoformat(), deleted.paths], ensure_ascii=False)
 
 

@@ -64,7 +64,7 @@ def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> Emb
 
 
 def check_embeddings(embeddings: npt.NDArray[np.float32], count: int, dimension: int) -> None:
-    """Raise EmbeddingRefused unless there are so many, of this dimension and of length 1."""
+    """Raise EmbeddingRefused unless there are `count` rows of this dimension and of length 1."""
     expected = (count, dimension)
     if np.shape(embeddings) != expected:
         raise EmbeddingRefused(

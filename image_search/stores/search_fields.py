@@ -37,7 +37,7 @@ def list_texts(record: ImageRecord) -> list[str | None]:
 
 
 def list_numbers(record: ImageRecord) -> dict[str, int | None]:
-    """What ranges and orders compare."""
+    """The values that ranges and orders compare."""
     taken_at = record.text.taken_at
     return {
         "image_id": record.image_id,
@@ -52,7 +52,7 @@ def list_numbers(record: ImageRecord) -> dict[str, int | None]:
 
 
 def get_sort_name(record: ImageRecord) -> str:
-    """What the order "name" compares, byte by byte."""
+    """The key of the order "name", compared byte by byte."""
     return make_sort_name(record.file_name)
 
 
@@ -129,7 +129,7 @@ def name_frame(frame: Frame) -> str:
 
 
 def make_deleted_path_key(path: str) -> str:
-    """The key of images at this stored path that a person deleted."""
+    """The key of images at this stored path that a user deleted."""
     return exact_key("d", path)
 
 

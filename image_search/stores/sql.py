@@ -194,7 +194,7 @@ def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> Im
 
 
 def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
-    """The record after its file changed: name, paths, date of registration and the person's layer stay.
+    """The record after its file changed: name, paths, date of registration and the user's layer stay.
 
     Text in the image has not been looked for in the new content.
     """

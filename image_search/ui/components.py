@@ -1,7 +1,7 @@
 """Every hook of this program into Gradio's components: how they take files, and which files they take.
 
-Gradio builds a component again, from its class, for every page whose component an event updates. What is set on an
-instance is lost by then, so each hook is on a class or on a function.
+Gradio builds a component again, from its class, for every page whose component an event updates. Attributes of an
+instance are lost by then, so each hook is on a class or on a function.
 """
 
 from __future__ import annotations

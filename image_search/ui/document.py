@@ -21,7 +21,7 @@ _LANGUAGE = re.compile(r'<html\s+lang="[^"]*"')
 class PageDocumentMiddleware:
     """Puts this program's parts into the document at the root; every other answer passes unchanged.
 
-    Gradio would add a head only after its own script has run, and in the same language for everybody.
+    Gradio would add a head only after its own script has run, and in one language for all clients.
     """
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:

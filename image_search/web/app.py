@@ -31,6 +31,7 @@ from image_search.ui.page import TRANSLATIONS, build_page
 from image_search.ui.query_images import QueryImages
 from image_search.ui.results import PageSearch
 from image_search.ui.routes import build_page_routes
+from image_search.ui.selection_routes import build_selection_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
@@ -70,7 +71,9 @@ def build_app(
     """
     app = FastAPI(title="類似画像検索", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(build_routes(searcher.store))
-    app.include_router(build_page_routes(PageSearch(searcher, preparation, QueryImages(reader.max_pixels))))
+    search = PageSearch(searcher, preparation, QueryImages(reader.max_pixels))
+    app.include_router(build_page_routes(search))
+    app.include_router(build_selection_routes(search))
     app.router.routes.extend(routes)  # before the page, which takes every address that is left
     page = build_page()
     with page:

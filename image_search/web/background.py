@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from image_search.stores.base import ImageStore
 
 
-# What goes on behind the page: the model is loaded, the library completed, the list of tags embedded.
+# Work behind the page: the model is loaded, the library completed, the list of tags embedded.
 
 ReportProgress = Callable[[int, int], None]  # done, count
 
@@ -94,7 +94,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class ModelWatcher:
-    """Looks at the library's current model. What it is at the first look is not news: there EMBEDDING_MODEL decides."""
+    """Polls the library's current model. The first poll reports no change: EMBEDDING_MODEL decides at the start."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class ModelWatcher:
         say: Callable[[str], None],
         find_wanted: Callable[[], str] | None = None,
     ) -> None:
-        """open_model: the encoder of that name. say: told about every switch, and why one failed.
+        """open_model: the encoder of that name. say: called with every switch, and why one failed.
 
         find_wanted: name of the model to begin with, asked at the first look: the store may be away at the start.
         """
@@ -167,7 +167,7 @@ class TrashCollector:
     """Empties the trash of what has lain in it for so many days: when the program starts, and daily."""
 
     def __init__(self, store: ImageStore, days: int, say: Callable[[str], None]) -> None:
-        """days: 0 for never. say: told when something was removed."""
+        """days: 0 for never. say: called when something was removed."""
         self._store = store
         self._days = days
         self._say = say
@@ -192,7 +192,7 @@ class TrashCollector:
             hours = HOURS_BETWEEN_COLLECTIONS
             try:
                 self.collect()
-            except ImageSearchError:  # a database that is away
+            except ImageSearchError:  # the database is unavailable
                 hours = 1
             self._stop.wait(hours * 3600)
 

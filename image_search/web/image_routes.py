@@ -39,7 +39,7 @@ def build_routes(store: ImageStore) -> APIRouter:
 
     ?small=1 is the small preview, for grids. ?v= is the version of the content (Tile.version): with it an address
     always means the same bytes, so that browsers keep them for a year and ask no more; without it they ask again each
-    time and are told when nothing changed.
+    time and get 304 when nothing changed.
     """
     router = APIRouter()
     limiter = CapacityLimiter(_CONCURRENCY)

@@ -92,7 +92,7 @@ class RequestLogMiddleware:
 
 def _log_answer(scope: Scope, status: int, seconds: float) -> None:
     if status >= 500:
-        level = logging.WARNING if status == 503 else logging.ERROR  # 503: busy, or the database is away
+        level = logging.WARNING if status == 503 else logging.ERROR  # 503: busy, or the database is unavailable
         _log.log(level, "%s: %d after %.2f s", _describe(scope), status, seconds)
     elif seconds >= SLOW_SECONDS:
         _log.warning("%s was slow: %d after %.1f s", _describe(scope), status, seconds)

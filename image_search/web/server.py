@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own raises them again in the end. But this is how people end the program, so it ended well."""
+        """uvicorn's own raises them again at the end. But this is the usual way to end the program, so it succeeded."""
         with handling_signals(self.handle_exit):
             yield
 

@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from image_search.cli.export import make_safe_name
+from image_search.api.schemas import SearchRequest
+from image_search.cli.scripts import parse_search_options
 from image_search.cli.search import make_filter
 from image_search.errors import ModelUnavailable
 from image_search.images import decode_image, make_preview, open_image, read_file
 from image_search.records import ImageText, SearchFilter
+from image_search.search.exporting import make_safe_name
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from ImageSearch import main, parse_arguments
+from ImageSearch import main
 from tests.fakes import FakeEncoder, make_image, make_picture_bytes
 
 COLOURS = ("red", "green", "blue", "white")
@@ -105,25 +107,34 @@ def test_json_tells_how_near_and_how_it_was_found(terminal: Terminal) -> None:
 
 
 def test_every_filter_option_is_a_field_of_the_filter() -> None:
-    options = parse_arguments([
+    options = parse_search_options([
         "--taken-from", "2024-05", "--taken-to", "2024-05-01", "--registered-from", "2023", "--registered-to", "2024",
         "--folder", "/photos", "--file-type", "jpg", "--file-type", "image/webp", "--orientation", "portrait",
         "--min-pixels", "4000000", "--generator", "ComfyUI", "--generation-model", "sd_xl", "--has-prompt",
-        "--keyword", "海",
+        "--keyword", "海", "--lora", "ink", "--camera", "X100", "--lens", "23mm", "--min-rating", "3",
+        "--kind", "frame", "--has-text",
     ])  # fmt: skip
     assert make_filter(options) == SearchFilter(
         taken_from=datetime(2024, 5, 1), taken_to=datetime(2024, 5, 2), registered_from=datetime(2023, 1, 1),
         registered_to=datetime(2025, 1, 1), folder="/photos", file_types=("image/jpeg", "image/webp"),
         orientation="portrait", min_pixels=4_000_000, generator="ComfyUI", generation_model="sd_xl", has_prompt=True,
-        keyword="海",
+        keyword="海", lora="ink", camera="X100", lens="23mm", min_rating=3, kind="frame", has_text=True,
     )  # fmt: skip
-    assert make_filter(parse_arguments(["--no-prompt"])) == SearchFilter(has_prompt=False)
+    assert make_filter(parse_search_options(["--no-prompt"])) == SearchFilter(has_prompt=False)
+    assert make_filter(parse_search_options(["--no-text"])) == SearchFilter(has_text=False)
+
+
+def test_terminal_and_api_offer_every_condition_of_the_filter() -> None:
+    by_others = {"words", "file_name", "film_sha256"}  # of queries, and of programs that know a file or a film
+    in_terminal = {name for name in SearchFilter.__slots__ if name in parse_search_options([])} | {"file_types"}
+    assert set(SearchFilter.__slots__) - in_terminal <= by_others
+    assert set(SearchFilter.__slots__) - set(SearchRequest.model_fields) <= by_others
 
 
 def test_a_folder_may_be_of_another_system_or_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for typed, meant in (("C:\\Photos", "C:\\Photos"), ("/mnt/a", "/mnt/a"), ("a/../b", f"{tmp_path}/b")):
-        assert parse_arguments(["--folder", typed]).folder == meant
+        assert parse_search_options(["--folder", typed]).folder == meant
 
 
 @pytest.mark.parametrize(
@@ -170,10 +181,10 @@ def test_what_is_less_relevant_is_left_out(terminal: Terminal, monkeypatch: pyte
     assert terminal.run("red", "--min-relevance", "1").code == 1
 
 
-def test_relevance_that_nobody_knows_leaves_nothing_out(terminal: Terminal) -> None:
+def test_unknown_relevance_drops_nothing(terminal: Terminal) -> None:
     ended = terminal.run("--min-relevance", "0.9")
     assert len(list_names(ended)) == len(COLOURS)
-    assert "cannot be told" in ended.err
+    assert "is unknown" in ended.err
 
 
 def test_every_line_of_standard_input_is_a_query(terminal: Terminal, encoder: FakeEncoder) -> None:
@@ -310,6 +321,6 @@ def test_an_option_that_makes_no_sense_is_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse_arguments(arguments)
+        parse_search_options(arguments)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err

@@ -53,6 +53,14 @@ class FakeEncoder:
         return rows.astype(np.float32)
 
 
+class FakeLazyEncoder(FakeEncoder):
+    """The same with what LazyEncoder says of the device."""
+
+    batch_size = 4
+    device = "cpu"
+    precision = "float32"
+
+
 def make_embeddings(count: int, dimension: int = 16, seed: int = 0) -> Embeddings:
     """Random unit vectors, float32 (count, dimension), the same for the same seed."""
     rows = np.random.default_rng(seed).standard_normal((count, dimension))

@@ -48,6 +48,16 @@ def test_every_option_shown_exists(document: Path) -> None:
                     assert option in read_help(script), f"{line!r}: {script} has no {option}"
 
 
+def test_every_module_named_in_a_document_exists() -> None:
+    missing = []
+    for document in DOCUMENTS:
+        names = set(re.findall(r"`((?:[\w-]+/)+[\w-]*(?:\.\w+)?)`", document.read_text(encoding="utf-8")))
+        folders = (ROOT, ROOT / "image_search", document.parent)
+        named = {name for name in names if name.endswith((".py", ".js", "/"))} - {"data/"}
+        missing += [(document.name, name) for name in named if not any((folder / name).exists() for folder in folders)]
+    assert not missing
+
+
 def test_every_make_target_shown_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for document in DOCUMENTS:

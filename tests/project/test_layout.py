@@ -41,7 +41,7 @@ ALLOWED = {
     | {"images", "library", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},
     "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
-    | {"signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
+    | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
     | {"api", "library", "ui", "web"},
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.

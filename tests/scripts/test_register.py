@@ -21,13 +21,7 @@ from image_search.errors import ModelUnavailable, StoreUnavailable
 from image_search.records import Edits
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
-from tests.fakes import FakeEncoder
-
-
-class FakeLazyEncoder(FakeEncoder):
-    batch_size = 4
-    device = "cpu"
-    precision = "float32"
+from tests.fakes import FakeLazyEncoder
 
 
 @pytest.fixture
@@ -225,7 +219,7 @@ def test_the_samples_are_removed_by_one_flag(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(folder)
-    monkeypatch.setattr(register_images, "SAMPLES", folder)
+    monkeypatch.setattr("image_search.cli.scripts.SAMPLES", folder)
     assert run("--remove-samples") == 0
     assert "5 samples moved to the trash." in capsys.readouterr().out
     with open_store(Settings.load(env_file=None)) as store:
@@ -254,7 +248,7 @@ def test_sidecars_are_written_and_counted(folder: Path, capsys: pytest.CaptureFi
 )
 def test_malformed_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        register_images.parse_arguments(arguments)
+        register_images.main(arguments)
     assert arguments[0] in capsys.readouterr().err
 
 

@@ -22,7 +22,7 @@ _READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
 
 
 def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = False) -> Extracted:
-    """What a file and the files beside it (name to content) say. Pixels are not decoded; damage is passed over."""
+    """Texts of a file and of the files beside it (name to content). Does not decode pixels; skips damaged parts."""
     found = Extracted(read_gps=read_gps)
     for position, signature, read in _READERS:
         if data[position : position + len(signature)] == signature:

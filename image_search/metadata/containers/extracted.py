@@ -1,4 +1,4 @@
-"""What the containers hand to the generators: texts by name, and the blocks photographers' programs write."""
+"""The result of reading a container: texts by name, and the EXIF, XMP and IPTC blocks of photographs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from image_search.metadata.text import MAX_BLOCK_BYTES, MAX_CHUNKS, MAX_TEXT_BYT
 
 @dataclass
 class Extracted:
-    """Everything a file says, where it was found told by the name.
+    """Everything found in a file; the name of a text tells where.
 
     texts: PNG text chunks by their keyword; others as "EXIF:UserComment", "XMP:description", "IPTC:caption",
            "JPEG:Comment", "GIF:Comment", "stealth", "sidecar:cat.txt".

@@ -94,7 +94,7 @@ def _may_be_in_png(data: bytes) -> bool:
 
 
 def _peek_first_column(data: bytes, width: int, channels: int) -> list[bytes]:
-    """What the first column spells in the alpha channel, and in red, green and blue."""
+    """The text hidden in the first column: in the alpha channel, and in red, green and blue."""
     rows = _MAGIC_BITS if channels == 4 else _MAGIC_BITS // 3
     stride = 1 + width * channels
     scanlines = _inflate_rows(data, rows * stride)

@@ -1,4 +1,4 @@
-"""What a picture's text means: one module for each generator, asked in this order."""
+"""The meaning of an image's texts: readers of generators, tried in this order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from image_search.metadata.containers.extracted import Extracted
 from image_search.metadata.generators.automatic1111 import read_automatic1111
 from image_search.metadata.generators.c2pa import read_content_credentials
 from image_search.metadata.generators.comfyui import read_comfyui
-from image_search.metadata.generators.comfyui_based import (
-    read_civitai,
-    read_stability_matrix,
-    read_swarmui,
-    read_tensorart,
-)
 from image_search.metadata.generators.generation import Generation
 from image_search.metadata.generators.invokeai import read_invokeai
 from image_search.metadata.generators.others import (
+    read_civitai,
     read_draw_things,
     read_easy_diffusion,
     read_fooocus,
@@ -24,6 +19,9 @@ from image_search.metadata.generators.others import (
     read_midjourney,
     read_novelai,
     read_stability,
+    read_stability_matrix,
+    read_swarmui,
+    read_tensorart,
 )
 from image_search.metadata.text import Fields, make_fields
 
@@ -48,7 +46,7 @@ _READERS: tuple[Callable[[Fields], Generation | None], ...] = (
 
 
 def detect_generator(found: Extracted) -> Generation | None:
-    """What the first generator that knows these texts makes of them; failing that, who signed the picture; or None."""
+    """The result of the first reader that recognises these texts; else the signer of the image; else None."""
     fields = make_fields(found.texts)
     for read in _READERS:
         if generation := read(fields):

@@ -44,7 +44,7 @@ def find_words(graph: Graph, node: Node, role: str) -> str:
     walk = _Walk(graph, role)
     texts = walk.read_input(node.inputs.get(role))
     if not texts:
-        # What is called conditioning at the sampler itself is the positive one; a pipe or a tuple carries both.
+        # An input named conditioning at the sampler itself is the positive one; a pipe or a tuple carries both.
         leads_on = _CONDITIONING_INPUT if role == "positive" else _BOTH_ROLES_INPUT
         texts = [text for name in node.inputs if leads_on.fullmatch(name) for text in walk.read_named(node, name)]
     return _join(texts)

@@ -1,4 +1,4 @@
-"""What a generator says about one picture, and how it is written for people."""
+"""The settings that a generator stored in one image, and their readable text."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _ALIASES = {
 
 
 def read_settings(generator: str, settings: Mapping[str, Any], **known: Any) -> Generation:
-    """Settings under whatever of their usual names a program chose. What is known already is given by keyword."""
+    """Settings under any of their usual names. Values that are known already are given by keyword."""
     plain = {re.sub(r"[ _-]", "", str(key)).lower(): value for key, value in settings.items()}
 
     def pick(field: str) -> Any:

@@ -379,7 +379,7 @@ class ElasticsearchStore(ElasticsearchTrash):
                 size=count,
                 source=False,
             )
-            # Which of several equally near ones are among them is the cluster's affair, so a tie is asked for whole.
+            # The cluster chooses among equally near images, so a tie is requested whole.
             scores = [hit["sort"][0] for hit in hits]
             if len(hits) < count or count == _MAX_NEIGHBOURS or scores[-1] < scores[depth - 1]:
                 break

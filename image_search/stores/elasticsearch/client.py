@@ -1,4 +1,4 @@
-"""One library in one Elasticsearch cluster: its indexes, its state, its lock, and what refusals mean to a person.
+"""One library in one Elasticsearch cluster: its indexes, its state, its lock, and the messages for its errors.
 
 The index NAME-images holds the images, NAME-deleted what is remembered of deleted ones, NAME-library settings and one
 document with everything that is there once: models and counters. It is changed on the condition that no other program
@@ -75,7 +75,7 @@ class Connection:
 
     @contextmanager
     def client(self) -> Iterator[elasticsearch.Elasticsearch]:
-        """The client, prepared. What the cluster refuses inside is raised as a StoreError."""
+        """The client, prepared. Raises StoreError for errors of the cluster inside."""
         try:
             with self._lock:
                 if not self._prepared:
@@ -86,7 +86,7 @@ class Connection:
             raise explain_error(error, self.location) from error
 
     def read_state(self) -> State:
-        """What is there once in a library."""
+        """The document that a library has once."""
         with self.client() as client:
             state: State = client.get(index=self.state_index, id=_STATE_ID)["_source"]
         return state
@@ -213,7 +213,7 @@ class Connection:
 
 
 def explain_error(error: Exception, location: str) -> StoreError:
-    """What went wrong in one sentence, with the server and what to do. No password is in it."""
+    """The error in one sentence, with the server and what to do. No password is in it."""
     if isinstance(error, UnsupportedProductError):
         return StoreError(f"{location} is not Elasticsearch (OpenSearch is another program). Check DATABASE_URL.")
     if not isinstance(error, ApiError):

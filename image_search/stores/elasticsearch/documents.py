@@ -1,6 +1,6 @@
 """Images as documents of Elasticsearch, under their image_id, and the queries that find them.
 
-No text of a person ever stands in a query: exact values are digests, words are plain tokens (stores/text.py).
+No text of a user ever stands in a query: exact values are digests, words are plain tokens (stores/text.py).
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def make_embedding_fields(
 
 
 def make_deleted_fields(deleted: DeletedImage) -> dict[str, Any]:
-    """What is remembered of a deleted image; paths as they are stored."""
+    """Record of a deleted image; paths as they are stored."""
     return {
         "content_sha256": deleted.content_sha256,
         "paths": [make_deleted_path_key(path) for path in deleted.paths],
@@ -201,7 +201,7 @@ def build_nearest(query: Query, field: str, embedding: Embeddings) -> Query:
 
 
 def build_neighbours(query: Query, field: str, embedding: Embeddings, count: int) -> Query:
-    """The query for so many of the nearest, for clusters that refuse scripts. The search must ask for as many hits."""
+    """The query for `count` nearest images, for clusters without scripts. The search must request as many hits."""
     return {
         "knn": {
             "field": field,

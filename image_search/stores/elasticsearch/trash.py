@@ -192,7 +192,7 @@ class ElasticsearchTrash(ImageStore):
     # --- remembered -------------------------------------------------------------------------------------------------
 
     def _search_remembered(self, query: Query, size: int = 10_000) -> list[DeletedImage]:
-        """What is remembered, by hash, with paths as they are stored."""
+        """Records of deleted images by hash, with paths as they are stored."""
         hits, _ = self._cluster.search(
             index=self._cluster.deleted_index,
             query=query,

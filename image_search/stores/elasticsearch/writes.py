@@ -48,7 +48,7 @@ class Changes:
         self.embeddings.setdefault(image_id, {})[model_id] = embedding
 
     def drop_embedding(self, image_id: int, model_id: int) -> None:
-        """Take an embedding away."""
+        """Remove an embedding."""
         self.recipes[image_id].pop(model_id, None)
         self.embeddings.setdefault(image_id, {})[model_id] = None
 
@@ -136,7 +136,7 @@ def change_images(
                 version = {f"if{name}": sources[image_id][name] for name in ("_seq_no", "_primary_term")}
                 operations += [{"update": {"_id": str(image_id), **version}}, {"doc": fields[image_id]}]
             else:
-                # Its id is no other's, so that a request that is repeated writes the same once more.
+                # Its id is unique, so that a repeated request writes the same document again.
                 operations += [{"index": {"_id": str(image_id)}}, fields[image_id]]
         if not operations:
             return

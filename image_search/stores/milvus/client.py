@@ -1,4 +1,4 @@
-"""Connections to one Milvus, a server or the embedded Milvus Lite, and what its refusals mean to a person."""
+"""Connections to one Milvus, a server or the embedded Milvus Lite, and the messages for its errors."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class Connections:
 
 
 def explain_error(error: MilvusException, location: str) -> StoreError:
-    """What went wrong in one sentence, with the place and what to do. No password is in it."""
+    """The error in one sentence, with the address and what to do. No password is in it."""
     reason = str(error.message).strip().partition("\n")[0]
     words = reason.lower()
     if any(sign in words for sign in ("unavailable", "connect", "timeout", "deadline", "not ready")):

@@ -1,4 +1,4 @@
-"""The nearest embeddings in one total order, to any depth, out of searches that give so many and break ties anyhow."""
+"""The nearest embeddings in one total order, to any depth, from limited searches that break ties arbitrarily."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows of Milvus: what an image becomes there and is read out of, and filters and terms as expressions over them.
 
-What no filter asks for lies in one text, the document. Where that is too long for a field it lies beside the originals,
+Values that no filter compares are in one text, the document. One too long for a field is kept beside the originals,
 under the SHA-256 of what it holds; the document names the image, so no two images share one.
 """
 

@@ -37,13 +37,13 @@ _MARK = 32
 _NOTHING = [0.0, 0.0]  # every collection must have an embedding
 _NUMBERS = ("taken_at", "upload_date", "pixels", "rating")
 
-# What filters and terms ask for, in the images and with the embeddings.
+# Fields that filters and terms compare, in the images and with the embeddings.
 FILTER_FIELDS = (*_NUMBERS, "marks", "words", "words_cut")
 
 
 @dataclass(frozen=True)
 class LibraryState:
-    """What the library holds, and what was begun and must be finished."""
+    """Counters of the library, and changes that were begun and must be finished."""
 
     last_image_id: int = 0  # images with higher ids are not there yet: their batch is being written, or never was
     last_model_id: int = 0

@@ -38,7 +38,7 @@ _WINDOW = 10_000  # images that are put in order here
 
 
 class Snapshot:
-    """Queries of one moment. What is being added, or is removed but not yet swept away, is not seen."""
+    """Queries of one moment. Excludes uncommitted additions and pending deletions."""
 
     def __init__(self, client: Any, state: LibraryState, originals: Originals) -> None:
         self.client = client
@@ -81,7 +81,7 @@ class Snapshot:
         return int(self.client.query(collection, filter=condition, output_fields=["count(*)"])[0]["count(*)"])
 
     def iterate(self, collection: str, condition: str, fields: Sequence[str], page: int = _PAGE) -> Iterator[Row]:
-        """All rows, in no order. What a page is given for is that a server gives 16,384 rows at most."""
+        """All rows, in no order. Paged: a server returns at most 16,384 rows."""
         last = self.state.last_image_id
         pages = [condition]
         if self.count(collection, condition) > page:

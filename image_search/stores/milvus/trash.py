@@ -121,7 +121,7 @@ class MilvusTrash(ImageStore):
         return {path: found[path] for path in paths if path in found and path not in live}
 
     def _find_remembered(self, view: Snapshot, hashes: Sequence[str]) -> dict[str, DeletedImage]:
-        """What is remembered of these hashes, with paths as they are stored."""
+        """Records of deleted images with these hashes, with paths as they are stored."""
         found: dict[str, DeletedImage] = {}
         for chunk in _cut([sha256 for sha256 in hashes if sha256.isalnum()]):
             condition = match_any("name", [f"{_DELETED}:{sha256}" for sha256 in chunk])

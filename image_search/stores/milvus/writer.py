@@ -1,4 +1,4 @@
-"""What a writer of a library in Milvus does, step by step, and how the next one finishes what was interrupted."""
+"""Writes to a library in Milvus, step by step; the next writer finishes an interrupted one."""
 
 from __future__ import annotations
 

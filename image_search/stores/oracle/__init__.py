@@ -473,14 +473,8 @@ class OracleStore(ImageStore):
 
     def _sweep_originals(self, hashes: list[str]) -> None:
         """After a deletion is certain, and while no program can add the same image again."""
-        originals = self.originals
-
-        def sweep(session: Session) -> None:
-            assert originals is not None
-            originals.delete(set(hashes) - find_hashes(session, hashes).keys())
-
-        if originals is not None and hashes:
-            self._write(sweep)
+        if (originals := self.originals) is not None and hashes:
+            self._write(lambda session: originals.delete(set(hashes) - find_hashes(session, hashes).keys()))
 
     def _query(self, statement: str, binds: Mapping[str, object]) -> list[Row]:
         return self._read(lambda session: session.query(statement, binds))

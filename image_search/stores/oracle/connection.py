@@ -103,7 +103,7 @@ class Connections:
         self._pool: Any = None
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """What work returns. Raises StoreError."""
+        """Returns the result of work. Raises StoreError."""
         for is_again in (False, True):
             connection = None
             try:
@@ -117,7 +117,7 @@ class Connections:
         raise AssertionError("unreachable")
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """What work returns, after a commit; everything is rolled back when it raises. Raises StoreError.
+        """Returns the result of work, after a commit; everything is rolled back when it raises. Raises StoreError.
 
         work may be called several times, each time in a new transaction.
         """
@@ -195,7 +195,7 @@ class Connections:
 def connect(settings: Settings) -> Iterator[Session]:
     """A connection of its own without a time limit, for work on the schema. Raises StoreError.
 
-    What is not committed is rolled back at the end.
+    Uncommitted changes are rolled back at the end.
     """
     connection = None
     try:
@@ -222,7 +222,7 @@ def _load_client(settings: Settings) -> None:
 
 
 def list_parameters(settings: Settings) -> dict[str, Any]:
-    """What the driver needs to know to connect. Raises SettingsError for a wallet that is not there."""
+    """Arguments of the driver's connect. Raises SettingsError for a wallet that is not there."""
     parameters: dict[str, Any] = {
         "user": settings.db_user,
         "password": settings.db_password,

@@ -1,4 +1,4 @@
-"""What Oracle Database and its driver say, as sentences for people. Source of the codes: python-oracledb, errors.py."""
+"""Messages for the errors of Oracle Database and its driver. Source of the codes: python-oracledb, errors.py."""
 
 from __future__ import annotations
 

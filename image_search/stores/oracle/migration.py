@@ -1,8 +1,8 @@
 """Turn the tables of the original application into those of create_all_tables.sql, keeping images and embeddings.
 
-The tables stay where they are: columns are added, filled and then made mandatory. What stands in the way of the unique
-keys is counted first; a dry run ends there. Each step may be run again, so an interrupted migration is
-simply started once more. Nothing is ever deleted but doubles and rows that belong to nothing.
+The tables stay where they are: columns are added, filled and then made mandatory. Duplicates in the way of the unique
+keys are counted first; a dry run ends there. Each step may be run again, so an interrupted migration is simply
+started again. Only duplicates and orphaned rows are deleted.
 """
 
 from __future__ import annotations

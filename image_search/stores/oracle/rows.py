@@ -31,8 +31,8 @@ from image_search.stores.text import (
 # of Japanese: " cat 01 . png \n 猫の写真 ". A word, cut the same way, occurs in an image when it is a part of that
 # text, and INSTR finds just that, down to one character and whatever the character is. The blanks around a word say
 # where a run has to begin and end, by the rule of stores/text.py. With Oracle Text the index finds most words by
-# itself: one run of letters or digits as the beginning of a token, Japanese from two characters on. What the index
-# cannot decide (single characters, symbols, other scripts, phrases) is left to INSTR on what the index lets through.
+# itself: one run of letters or digits as the beginning of a token, Japanese from two characters on. What the
+# index cannot decide (single characters, symbols, other scripts, phrases) is left to INSTR on the rows it finds.
 
 _FIELD_END = "\n"  # never inside a field once it is cut: no phrase reaches from one field into the next
 # Longer binds would not be VARCHAR2 any more (4000 bytes); two words that differ behind their 900th character are one.
@@ -169,7 +169,7 @@ def bind_image(image: NewImage, record: ImageRecord, has_data: bool) -> Binds:
 
 
 def bind_content(image: NewImage, has_data: bool) -> Binds:
-    """What changes with the bytes of a file."""
+    """Columns that change with the bytes of a file."""
     return {
         "sha256": bytes.fromhex(image.content_sha256),
         "file_type": image.file_type,
@@ -219,7 +219,7 @@ def bind_loras(record: ImageRecord) -> list[Binds]:
 
 
 def to_vector(embedding: Embeddings) -> array.array[float]:
-    """What the driver binds as a VECTOR of FLOAT32; it refuses numpy arrays and makes FLOAT64 of lists."""
+    """An array that the driver binds as a VECTOR of FLOAT32; it rejects numpy arrays and makes FLOAT64 of lists."""
     return array.array("f", np.ascontiguousarray(embedding, np.float32).tobytes())
 
 

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import oracledb
 
 from image_search.errors import SchemaError, StoreError
-from image_search.settings import ROOT, Settings
+from image_search.settings import BUNDLED, Settings
 from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 from image_search.stores.oracle.connection import Session, connect
 from image_search.stores.oracle.errors import describe, get_code
@@ -32,7 +32,7 @@ from image_search.stores.oracle.sql import (
 )
 from image_search.stores.text import encode_path, get_folder
 
-SCHEMA_FILE = ROOT / "create_all_tables.sql"
+SCHEMA_FILE = BUNDLED / "create_all_tables.sql"
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS
 
 _DIRECTIVE = re.compile(r"(SET (DEFINE|SERVEROUTPUT|VERIFY)|WHENEVER|ACCEPT|UNDEFINE|PROMPT)\b", re.IGNORECASE)
@@ -208,7 +208,7 @@ class SearchIndexes:
         self._found: tuple[float, FoundIndexes] | None = None
 
     def look(self, session: Session) -> FoundIndexes:
-        """What there is, at most a minute old."""
+        """The indexes there are, at most a minute old."""
         remembered = self._found
         if remembered is None or time.monotonic() - remembered[0] > _SECONDS:
             remembered = self._found = (time.monotonic(), find_indexes(session))

@@ -76,7 +76,7 @@ WHERE i.content_sha256 IN ({values})"""
 
 
 def find_files(values: str) -> str:
-    """What is known of files at these paths, the latest last."""
+    """Registered files at these paths, the latest last."""
     return f"""
 SELECT p.file_path, i.image_id, p.byte_size, p.modified_ns, i.content_sha256, i.film_sha256
 FROM image_paths p
@@ -379,7 +379,7 @@ LEFT JOIN image_descriptions d ON d.image_id = i.image_id
 WHERE i.image_id IN ({values})"""
 
 
-# What version 1 of the schema left to be written.
+# Columns that version 1 of the schema does not have.
 LIST_UNWRITTEN = f"""
 SELECT {_RECORD}
 FROM images i

@@ -65,7 +65,7 @@ WHERE i.image_id IN ({values}) AND i.deleted_at IS NOT NULL"""
 
 
 def remember_images(values: str) -> str:
-    """Hashes of the images a person deleted."""
+    """Hashes of the images a user deleted."""
     return f"""
 INSERT INTO deleted_images (content_sha256, deleted_at)
 SELECT i.content_sha256, i.deleted_at
@@ -76,7 +76,7 @@ WHERE i.image_id IN ({values})
 
 
 def remember_paths(values: str) -> str:
-    """Paths of the images a person deleted."""
+    """Paths of the images a user deleted."""
     return f"""
 INSERT INTO deleted_paths (content_sha256, file_path)
 SELECT i.content_sha256, p.file_path
@@ -96,7 +96,7 @@ WHERE image_id IN ({values})"""
 
 
 def find_deleted_hashes(values: str) -> str:
-    """Those of these hashes that a person deleted: in the trash, or remembered."""
+    """Those of these hashes that a user deleted: in the trash, or remembered."""
     return f"""
 SELECT i.content_sha256
 FROM images i
@@ -188,7 +188,7 @@ def list_trashed(session: Session, image_ids: list[int] | None, before: datetime
 
 
 def remove_trashed(session: Session, image_ids: list[int]) -> list[str]:
-    """Remove those of these images that are in the trash, remembering those a person deleted. Returns their hashes."""
+    """Remove those of these images that are in the trash, remembering those a user deleted. Returns their hashes."""
     rows = list(session.query_chunks(find_trashed, image_ids))
     removed = [row[0] for row in rows]
     for write_sql in (remember_images, remember_paths, delete_images):
@@ -197,13 +197,13 @@ def remove_trashed(session: Session, image_ids: list[int]) -> list[str]:
 
 
 def find_deleted(session: Session, hashes: list[str]) -> set[str]:
-    """Those of these hashes that a person deleted."""
+    """Those of these hashes that a user deleted."""
     rows = session.query_chunks(find_deleted_hashes, [bytes.fromhex(sha256) for sha256 in hashes])
     return {row[0].hex() for row in rows}
 
 
 def find_deleted_paths(session: Session, paths: list[str]) -> dict[str, str]:
-    """Those of these stored paths whose image a person deleted, with its hash; in the trash before remembered."""
+    """Those of these stored paths whose image a user deleted, with its hash; in the trash before remembered."""
     found = {path: sha256.hex() for path, sha256 in session.query_chunks(find_remembered_paths, paths)}
     rows = list(session.query_chunks(find_paths, paths))
     found.update((path, sha256.hex()) for path, sha256, _, reason in rows if reason == "deleted")
@@ -214,7 +214,7 @@ def find_deleted_paths(session: Session, paths: list[str]) -> dict[str, str]:
 
 
 def list_deleted(session: Session, after: str, limit: int) -> list[DeletedImage]:
-    """What is remembered, by hash, behind a hash."""
+    """Records of deleted images, ordered by hash, from behind a hash on."""
     binds = {"after_sha256": bytes.fromhex(after) or b"\0", "max_rows": limit}  # no bytes would be NULL
     return [
         DeletedImage(sha256.hex(), deleted_at, tuple(map(decode_path, json.loads(paths or "[]"))))

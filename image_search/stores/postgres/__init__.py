@@ -458,7 +458,7 @@ class PostgresStore(ImageStore):
 
     def _delete_orphaned_originals(self, connection: Connection, originals: Originals) -> None:
         # In a transaction after the one that deleted the records: an original goes only when its record is gone for
-        # good and while no program can add the same image again. What a crash left undone is done by the next one.
+        # good and while no program can add the same image again. The next deletion finishes an interrupted one.
         hashes = [row[0].hex() for row in connection.execute("SELECT content_sha256 FROM removed_originals")]
         if hashes:
             originals.delete(set(hashes) - find_hashes(connection, hashes).keys())

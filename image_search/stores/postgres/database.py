@@ -1,4 +1,4 @@
-"""Connections to one PostgreSQL database for many threads, and what its refusals mean to a person."""
+"""Connections to one PostgreSQL database for many threads, and the messages for its errors."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _refuse_ended(connection: Connection) -> None:
 
 
 def explain_error(error: psycopg.Error, location: str) -> StoreError:
-    """What went wrong in one sentence, with the database and what to do. No password is in it."""
+    """The error in one sentence, with the database and what to do. No password is in it."""
     reason = str(error).strip().partition("\n")[0]
     if isinstance(error, errors.DiskFull):
         return StoreFull(f"The disk of {location} is full. Nothing of this batch was kept; free some space, run again.")

@@ -46,7 +46,7 @@ def _move_embeddings(connection: Connection, source: str, target: str, image_ids
 
 
 def empty_trash(connection: Connection, image_ids: list[int] | None, before: datetime | None) -> list[bytes]:
-    """Remove images in the trash, remembering those a person deleted. Returns the hashes of all removed ones."""
+    """Remove images in the trash, remembering those a user deleted. Returns the hashes of all removed ones."""
     rows = connection.execute(
         "SELECT image_id, content_sha256 FROM images WHERE deleted_at IS NOT NULL "
         "AND (%s::bigint[] IS NULL OR image_id = ANY(%s::bigint[])) AND (%s::timestamp IS NULL OR deleted_at < %s)",
@@ -65,7 +65,7 @@ def empty_trash(connection: Connection, image_ids: list[int] | None, before: dat
 
 
 def find_deleted_hashes(connection: Connection, hashes: list[str]) -> set[str]:
-    """Those of these hashes that a person deleted."""
+    """Those of these hashes that a user deleted."""
     rows = connection.execute(
         "SELECT content_sha256 FROM images WHERE content_sha256 = ANY(%s::bytea[]) "
         "AND deleted_at IS NOT NULL AND trash_reason = 'deleted' "
@@ -76,7 +76,7 @@ def find_deleted_hashes(connection: Connection, hashes: list[str]) -> set[str]:
 
 
 def find_deleted_paths(connection: Connection, paths: list[str]) -> dict[str, str]:
-    """Those of these stored paths whose image a person deleted, with its hash; in the trash before remembered."""
+    """Those of these stored paths whose image a user deleted, with its hash; in the trash before remembered."""
     rows = connection.execute(
         "SELECT d.file_path, d.content_sha256 FROM ("
         "SELECT file_path, content_sha256, 0 AS rank FROM deleted_paths WHERE file_path = ANY(%s::text[]) "
@@ -90,7 +90,7 @@ def find_deleted_paths(connection: Connection, paths: list[str]) -> dict[str, st
 
 
 def list_deleted(connection: Connection, after: str, limit: int) -> list[DeletedImage]:
-    """What is remembered, by hash, behind a hash."""
+    """Records of deleted images, ordered by hash, from behind a hash on."""
     rows = connection.execute(
         "SELECT d.content_sha256, d.deleted_at, "
         "ARRAY(SELECT p.file_path FROM deleted_paths p WHERE p.content_sha256 = d.content_sha256 ORDER BY 1) "

@@ -1,4 +1,4 @@
-"""One library in one Redis server: its keys, its index, its lock, and what the server's refusals mean to a person."""
+"""One library in one Redis server: its keys, its index, its lock, and the messages for its errors."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _describe_vector_field(model_id: int, dimension: int) -> list[str | int]:
 
 
 def explain_error(error: exceptions.RedisError, location: str) -> StoreError:
-    """What went wrong in one sentence, with the server and what to do. No password is in it."""
+    """The error in one sentence, with the server and what to do. No password is in it."""
     reason = str(error).strip().partition("\n")[0]
     if isinstance(error, exceptions.OutOfMemoryError) or reason.startswith("OOM"):
         return StoreFull(f"The memory of {location} is full. Nothing of this batch was kept; raise maxmemory.")

@@ -1,6 +1,6 @@
 """Questions to the query engine: a SearchFilter and terms as one expression, and the commands around it.
 
-No text of a person ever stands in an expression: exact values are digests, words are plain tokens (stores/text.py).
+No text of a user ever stands in an expression: exact values are digests, words are plain tokens (stores/text.py).
 """
 
 from __future__ import annotations

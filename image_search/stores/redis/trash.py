@@ -101,7 +101,7 @@ class RedisTrash(ImageStore):
         return trashed | self._read_map("deleted", hashes).keys()
 
     def _list_remembered(self, hashes: list[str]) -> dict[str, DeletedImage]:
-        """What is remembered, with paths as they are stored."""
+        """Records of deleted images, with paths as they are stored."""
         found = self._read_map("deleted", hashes)
         return {sha256: load_deleted(sha256, document) for sha256, document in found.items()}
 

@@ -11,7 +11,7 @@ paths           zset   every path of a live image, film and image_id, in the ord
 trashed_paths   zset   the same of images in the trash
 frames          hash   film and time of each frame: image_id
 deleted         hash   content_sha256 of each remembered image: what is remembered; deleted_order: a zset of the hashes
-deleted_paths   zset   every path of an image that a person deleted, and its content_sha256
+deleted_paths   zset   every path of an image that a user deleted, and its content_sha256
 vocabulary      zset   every token that may begin like a term
 """
 
@@ -73,7 +73,7 @@ class Changes:
         self._embeddings[image_id, model_id] = embedding
 
     def drop_embedding(self, image_id: int, model_id: int) -> None:
-        """Take an embedding away."""
+        """Remove an embedding."""
         kept = {known: recipe for known, recipe in self.recipes[image_id].items() if known != model_id}
         self.set_recipes(image_id, kept)
         self._embeddings[image_id, model_id] = None
@@ -128,7 +128,7 @@ _HASHES = ("hashes", "trashed_hashes", "frames")
 
 
 def _list_entries(document: Document | None) -> dict[str, dict[str, Any]]:
-    """What stands beside the hash of an image, by name."""
+    """Fields beside the hash of an image, by name."""
     entries: dict[str, dict[str, Any]] = {
         "hashes": {},
         "trashed_hashes": {},

@@ -15,11 +15,11 @@ from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
 if TYPE_CHECKING:
     from image_search.stores.sqlite import SqliteStore
 
-_READ_THROUGH = 2**30  # bytes; a larger file takes longer than a person waits
+_READ_THROUGH = 2**30  # bytes; a larger file takes longer than a user waits
 
 
 def check_sqlite(store: SqliteStore) -> Iterator[Finding]:
-    """What there is to say of this store. A library that is not there yet is not made. Raises StoreError."""
+    """Findings about this store. Does not create a library that is not there yet. Raises StoreError."""
     folder = store.path.parent
     if not folder.parent.is_dir():
         yield Finding("folder", False, f"{folder} is not there", "Make it, or correct DATABASE_URL.")

@@ -1,4 +1,4 @@
-"""Connections to one SQLite file for many threads, and what its refusals mean to a person."""
+"""Connections to one SQLite file for many threads, and the messages for its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.sqlite.migration import migrate
 from image_search.stores.sqlite.schema import prepare_database
 
-BUSY_SECONDS = 60  # another process writes a batch in well under a second; a person's script may take longer
+BUSY_SECONDS = 60  # another process writes a batch in well under a second; a user's script may take longer
 _IDLE_CONNECTIONS = 8
 
 
@@ -129,7 +129,7 @@ class Connections:
             # FULL: an original is deleted after its record, so a commit must not be undone by a power failure.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            # The system's page cache instead of one for each connection: single embeddings are read thrice as fast.
+            # The system's page cache instead of one for each connection reads single embeddings 3 times as fast.
             connection.execute(f"PRAGMA mmap_size = {1 << 40}")
             if not self._prepared:
                 if prepare_database(connection, str(self.path)) < SCHEMA_VERSION:
@@ -177,7 +177,7 @@ def _identify(path: Path) -> tuple[int, int] | None:
 
 
 def explain_error(error: sqlite3.Error, path: Path) -> StoreError:
-    """What went wrong in one sentence, with the file and what to do."""
+    """The error in one sentence, with the file and what to do."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -1,6 +1,6 @@
 """The nearest embeddings, exactly: an index proposes, the stored rows decide.
 
-What the index does not hold yet is read from the table as well, so a search sees everything its transaction sees and
+Rows that the index does not hold yet are read from the table, so a search sees everything its transaction sees and
 never waits for the index.
 """
 

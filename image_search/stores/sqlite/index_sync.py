@@ -83,7 +83,7 @@ class IndexSync:
                     self._worker = None
                     return
                 model_id, dimension = self._wanted.popitem()
-            # The database is away, or memory is short: the search that asks next says the one, and does without the
+            # The database is unavailable, or memory is short: the next search reports the one, and does without the
             # index in case of the other.
             with suppress(StoreError, MemoryError):
                 self._bring_up_to_date(model_id, dimension)

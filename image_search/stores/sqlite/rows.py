@@ -128,7 +128,7 @@ def iterate_in_chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence
 
 
 def read_counters(connection: sqlite3.Connection) -> dict[str, int]:
-    """The highest id ever given out in each table: what was added and removed since is told by these alone."""
+    """The highest id ever given out in each table: additions and removals since are known by these alone."""
     counters = {"images": 0, "image_embeddings": 0, "removals": 0}
     counters.update(connection.execute("SELECT name, seq FROM sqlite_sequence WHERE name <> 'image_paths'"))
     return counters

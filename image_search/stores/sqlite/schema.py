@@ -16,7 +16,7 @@ from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 APPLICATION_ID = 0x696D7365  # "imse", so that a foreign SQLite file is told apart
 _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
 
-# AUTOINCREMENT: an id is never given out twice, so an id a person or a browser remembers never shows another image,
+# AUTOINCREMENT: an id is never given out twice, so an id a user or a browser remembers never shows another image,
 # and a searcher that has seen embedding n finds everything new above n.
 # deleted_at leads the indexes of images: every list, count and filter begins with the live ones.
 # images_by_text and the two by prompt are the conditions of stores/sql.py, letter by letter.

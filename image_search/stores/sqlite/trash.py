@@ -69,7 +69,7 @@ def list_trash(connection: sqlite3.Connection, limit: int, offset: int) -> list[
 
 
 def remove_for_good(connection: sqlite3.Connection, image_ids: list[int] | None, before: datetime | None) -> int:
-    """Remove images in the trash, and remember those that a person deleted. Returns how many were removed."""
+    """Remove images in the trash, and remember those that a user deleted. Returns how many were removed."""
     condition, values = "deleted_at IS NOT NULL", []
     if image_ids is not None:
         condition += f" AND image_id IN {EACH}"
@@ -107,7 +107,7 @@ def find_remembered(connection: sqlite3.Connection, hashes: Sequence[str]) -> se
 
 
 def find_deleted_paths(connection: sqlite3.Connection, paths: Iterable[str]) -> dict[str, str]:
-    """Those of these stored paths whose image a person deleted and that no live image has, with the hash it had."""
+    """Those of these stored paths whose image a user deleted and that no live image has, with the hash it had."""
     rows = connection.execute(
         "WITH wanted AS (SELECT value AS file_path FROM json_each(?)) "
         "SELECT file_path, content_sha256, deleted_at FROM wanted JOIN deleted_paths USING (file_path) "
@@ -122,7 +122,7 @@ def find_deleted_paths(connection: sqlite3.Connection, paths: Iterable[str]) -> 
 
 
 def list_deleted(connection: sqlite3.Connection, after: str, limit: int) -> list[DeletedImage]:
-    """What is remembered, by hash, behind a hash."""
+    """Records of deleted images, ordered by hash, from behind a hash on."""
     rows = connection.execute(
         "SELECT content_sha256, deleted_at, (SELECT json_group_array(file_path) FROM "
         "(SELECT file_path FROM deleted_paths p WHERE p.content_sha256 = d.content_sha256 ORDER BY file_path)) "

@@ -126,7 +126,7 @@ def delete_records(connection: sqlite3.Connection, records: Iterable[ImageRecord
         connection.execute("DELETE FROM images WHERE image_id = ?", (record.image_id,))
 
 
-# The index of words keeps no copy of the text, so it must be told again what it was given.
+# The full-text index keeps no copy of the text: a removal must repeat the tokens that were added.
 
 
 def insert_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
@@ -142,7 +142,7 @@ def _delete_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
 
 
 def make_tokens(record: ImageRecord) -> str:
-    """What the index of words holds of an image."""
+    """The tokens of an image for the full-text index."""
     return make_index_tokens(list_searchable(record.text, record.edits, record.recognized_text, record.file_name))
 
 

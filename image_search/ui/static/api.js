@@ -21,8 +21,9 @@ export const getJson = (path, signal) => ask(path, { signal });
 
 export function postJson(path, body) {
   const headers = { 'Content-Type': 'application/json' };
-  // keepalive: what was typed is saved even if the page is left.
-  return ask(path, { method: 'POST', headers, body: JSON.stringify(body), keepalive: true });
+  const text = JSON.stringify(body);
+  // keepalive: what was typed is saved even if the page is left. Browsers refuse it for more than 64 KiB.
+  return ask(path, { method: 'POST', headers, body: text, keepalive: text.length < 60_000 });
 }
 
 export function postBytes(path, body) {

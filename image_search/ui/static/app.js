@@ -8,6 +8,7 @@ import * as grid from './grid.js';
 import { say } from './i18n.js';
 import { findCutoff } from './layout.js';
 import * as library from './library.js';
+import * as select from './select.js';
 import * as suggest from './suggest.js';
 import * as viewer from './viewer.js';
 
@@ -28,6 +29,7 @@ async function follow(how) {
     chips.show();
     if (how === 'push') scrollTo(0, 0);
     viewer.follow(null);
+    select.follow(query);
     await grid.load(query, kept);
     if (read().query !== query) return;
   }
@@ -164,6 +166,10 @@ document.addEventListener('keydown', (event) => {
   const tile = event.target.closest?.('#grid .tile');
   if (tile && event.key === 's' && !event.ctrlKey && !event.metaKey && !event.altKey) push(composeSimilar(tile.dataset.id));
 });
+document.addEventListener('keydown', (event) => {
+  const isTyped = event.target.closest?.('input, textarea, select, dialog') || event.isComposing;
+  if (event.key === '?' && !isTyped && !viewer.isOpen()) get('keys').showModal();
+});
 get('more').addEventListener('click', () => grid.loadMore());
 get('order').addEventListener('change', ({ target }) => push(compose(read().query, { order: target.value })));
 get('layout-toggle').addEventListener('click', () => (grid.setMode(grid.grid.mode === 'square' ? 'whole' : 'square'), showChoices()));
@@ -175,6 +181,7 @@ function showChoices() {
 }
 
 Object.assign(grid.grid, { onAnswer: showAnswer, onError: showError, onChange: showCount });
+select.start();
 grid.start();
 showChoices();
 bar.start(ask);

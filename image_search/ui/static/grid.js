@@ -25,6 +25,7 @@ export const grid = {
   onAnswer: () => {},
   onError: () => {},
   onChange: () => {},
+  onTile: () => {}, // with an element and the tile it shows now
 };
 
 let places = new Map(); // image id to index
@@ -113,14 +114,20 @@ export const findPlace = (id) => places.get(id) ?? -1;
 
 export function removeTile(id) {
   const index = findPlace(id);
-  if (index < 0) return index;
-  grid.tiles.splice(index, 1);
-  grid.total -= 1;
-  nextOffset -= 1;
+  if (index >= 0) removeTiles([id]);
+  return index;
+}
+
+// ids: images that are gone; count: how many of the whole answer, for not all need be loaded.
+export function removeTiles(ids, count = ids.length) {
+  const gone = new Set(ids);
+  const before = grid.tiles.length;
+  grid.tiles = grid.tiles.filter((tile) => !gone.has(tile.id));
+  grid.total -= count;
+  nextOffset -= before - grid.tiles.length;
   number();
   redraw();
   grid.onChange();
-  return index;
 }
 
 export function insertTile(index, tile) {
@@ -334,6 +341,7 @@ function describe(node, tile) {
   bar.hidden = tile.relevance === null;
   bar.classList.toggle('low', tile.relevance < 0.5);
   bar.firstElementChild.style.width = `${tile.relevance * 100}%`;
+  grid.onTile(node, tile);
 }
 
 // How an image was found is worth a word only where there is more than one way.

@@ -1,0 +1,265 @@
+"""The selection's addresses below /ui/selection: what a search finds, and changes to many images at once."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable
+from image_search.images import make_printable
+from image_search.records import Edits, ImageRecord
+from image_search.search.exporting import ON_SHEET, draw_contact_sheet, stream_zip
+from image_search.stores.base import ImageStore
+from image_search.ui.messages import Language, translate
+from image_search.ui.results import PageSearch, describe_error
+from image_search.ui.routes import ImageIds, get_language
+from image_search.ui.search_form import SearchForm, from_query_string
+from image_search.ui.tiles import find_cutoff
+
+T = TypeVar("T")
+
+MAX_SELECTED = 10_000
+_BEST = 1000  # hits of a semantic search that are looked through for those above the line
+_PAGE = 500  # records read at a time
+_CONCURRENCY = 4  # threads that wait for the database
+_MAX_DOWNLOADS = 64  # prepared and not forgotten yet
+
+Keyword = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _IdsIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    ids: ImageIds
+
+
+class _KeywordsIn(_IdsIn):
+    """Keywords to add to each image, and to take off each."""
+
+    add: list[Keyword] = Field([], max_length=200)
+    remove: list[Keyword] = Field([], max_length=200)
+
+
+class _RatingIn(_IdsIn):
+    """rating: None goes back to what the file says."""
+
+    rating: int | None = Field(ge=0, le=5)
+
+
+class Downloads:
+    """Selections that a browser is about to fetch, by token. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, image_ids: Sequence[int]) -> str:
+        """Keep a selection. Returns its token."""
+        token = secrets.token_hex(16)
+        with self._lock:
+            self._kept[token] = tuple(image_ids)
+            while len(self._kept) > _MAX_DOWNLOADS:
+                self._kept.popitem(last=False)
+        return token
+
+    def get(self, token: str) -> tuple[int, ...]:
+        """The images of a token. Raises ImageNotFound when it is not kept any more."""
+        with self._lock:
+            found = self._kept.get(token)
+        if found is None:
+            raise ImageNotFound("The download is no longer prepared. Select the pictures again.")
+        return found
+
+
+def build_selection_routes(search: PageSearch) -> APIRouter:
+    """The router, to be mounted before Gradio's page."""
+    router = APIRouter(prefix="/ui/selection", default_response_class=JSONResponse)
+    store, downloads, limiter = search.searcher.store, Downloads(), CapacityLimiter(_CONCURRENCY)
+
+    async def answer(request: Request, work: Callable[[], T]) -> Response:
+        try:
+            found: object = await run_sync(work, limiter=limiter)
+        except ImageSearchError as error:
+            status = 404 if isinstance(error, ImageNotFound) else 503 if isinstance(error, StoreUnavailable) else 400
+            return _say(describe_error(error, get_language(request)), status)
+        return found if isinstance(found, Response) else _say(found)
+
+    @router.get("")
+    async def read_found(request: Request) -> Response:
+        return await answer(request, lambda: find_ids(search, from_query_string(request.query_params)))
+
+    @router.post("/keywords")
+    async def edit_keywords(request: Request, chosen: _KeywordsIn) -> Response:
+        return await answer(request, lambda: change_keywords(store, chosen.ids, chosen.add, chosen.remove))
+
+    @router.post("/rating")
+    async def edit_rating(request: Request, chosen: _RatingIn) -> Response:
+        return await answer(request, lambda: set_rating(store, chosen.ids, chosen.rating))
+
+    @router.post("/paths")
+    async def read_paths(request: Request, chosen: _IdsIn) -> Response:
+        return await answer(request, lambda: _list_paths(store, chosen.ids))
+
+    @router.post("/downloads")
+    async def prepare_download(request: Request, chosen: _IdsIn) -> Response:
+        return await answer(request, lambda: _prepare(store, downloads, chosen.ids))
+
+    @router.get("/downloads/{token}/pictures.zip")
+    async def read_zip(request: Request, token: str) -> Response:
+        language = get_language(request)
+        return await answer(request, lambda: _send_zip(store, downloads.get(token), language))
+
+    @router.get("/downloads/{token}/contact_sheet.jpg")
+    async def read_sheet(request: Request, token: str) -> Response:
+        return await answer(request, lambda: _send_sheet(store, downloads.get(token)))
+
+    return router
+
+
+def find_ids(search: PageSearch, asked: SearchForm) -> dict[str, Any]:
+    """{ids, total, kind} of all that a search finds. Raises ImageSearchError.
+
+    kind: "all", ids are the first MAX_SELECTED of total; "best" for a search by meaning, ids are those above the line
+    of relevance and total is their number; "none" when no hit stands out.
+    """
+    plan = search.plan(asked)
+    if plan.blend is None:
+        ids: list[int] = []
+        total = 1
+        while len(ids) < min(total, MAX_SELECTED):
+            order = asked.store_order or "registered"
+            page = search.searcher.store.list_images(plan.words, _PAGE, len(ids), plan.filter, order)
+            ids += [hit.image_id for hit in page]
+            total = page.total if len(page) else len(ids)
+        return {"ids": ids[:MAX_SELECTED], "total": total, "kind": "all"}
+    hits = search.searcher.rank(plan, _BEST).hits
+    best = [hit.image_id for hit in hits[: find_cutoff(hits)]]
+    return {"ids": best, "total": len(best), "kind": "best" if best else "none"}
+
+
+def change_keywords(
+    store: ImageStore, image_ids: Sequence[int], add: Sequence[str], remove: Sequence[str]
+) -> dict[str, Any]:
+    """Add keywords to the person's layer of each image behind those it has, and take others off. Raises StoreError.
+
+    Returns {added, missing}: by keyword the images that lacked it, so that it can be undone; the images that are gone.
+    """
+    words = list(dict.fromkeys(word for keyword in add if (word := keyword.strip())))
+    unwanted = {keyword.strip() for keyword in remove}
+    added: dict[str, list[int]] = {word: [] for word in words}
+
+    def change(image: ImageRecord) -> Edits:
+        for word in words:
+            if word not in image.keywords:
+                added[word].append(image.image_id)
+        said = tuple(word for word in dict.fromkeys((*image.keywords, *words)) if word not in unwanted)
+        return replace(image.edits, keywords=None if said == image.text.keywords else said)
+
+    return {"missing": _change_edits(store, image_ids, change), "added": added}
+
+
+def set_rating(store: ImageStore, image_ids: Sequence[int], rating: int | None) -> dict[str, Any]:
+    """Rate each image; None goes back to what its file says. Raises StoreError.
+
+    Returns {before, missing}: [{rating, ids}], what the person had said of them, so that it can be undone.
+    """
+    before: dict[int | None, list[int]] = {}
+
+    def change(image: ImageRecord) -> Edits:
+        before.setdefault(image.edits.rating, []).append(image.image_id)
+        return replace(image.edits, rating=None if rating == (image.text.rating or 0) else rating)
+
+    missing = _change_edits(store, image_ids, change)
+    return {"before": [{"rating": said, "ids": ids} for said, ids in before.items()], "missing": missing}
+
+
+def _change_edits(store: ImageStore, image_ids: Sequence[int], change: Callable[[ImageRecord], Edits]) -> list[int]:
+    """Returns the images that are gone or in the trash; they are left alone."""
+    missing = []
+    for image_id, image in _read_live(store, image_ids):
+        try:
+            if image is None:
+                missing.append(image_id)
+            elif (edits := change(image)) != image.edits:
+                store.set_edits(image_id, edits)
+        except ImageNotFound:
+            missing.append(image_id)
+    return missing
+
+
+def _read_live(store: ImageStore, image_ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord | None]]:
+    ids = list(dict.fromkeys(image_ids))
+    for start in range(0, len(ids), _PAGE):
+        batch = ids[start : start + _PAGE]
+        found = store.find_images(batch)
+        for image_id in batch:
+            image = found.get(image_id)
+            yield image_id, None if image is None or image.deleted_at else image
+
+
+def _list_paths(store: ImageStore, image_ids: Sequence[int]) -> dict[str, Any]:
+    """{paths, without, missing}: where the files are, how many images have no file, which images are gone."""
+    paths, without, missing = [], 0, []
+    for image_id, image in _read_live(store, image_ids):
+        if image is None:
+            missing.append(image_id)
+        elif image.file_path:
+            paths.append(make_printable(image.file_path))
+        else:
+            without += 1
+    return {"paths": paths, "without": without, "missing": missing}
+
+
+def _prepare(store: ImageStore, downloads: Downloads, image_ids: Sequence[int]) -> dict[str, Any]:
+    """{token, count, bytes, absent, missing}. absent: names of files whose original is not there."""
+    chosen, size, absent, missing = [], 0, [], []
+    for image_id, image in _read_live(store, image_ids):
+        if image is None:
+            missing.append(image_id)
+            continue
+        chosen.append(image_id)
+        if image.frame or not store.has_original(image.content_sha256):
+            absent.append(image.file_name)
+        else:
+            size += image.byte_size
+    if not chosen:
+        raise ImageNotFound("All of the selected pictures have been deleted.")
+    token = downloads.add(chosen)
+    return {"token": token, "count": len(chosen), "bytes": size, "absent": absent, "missing": missing}
+
+
+def _send_zip(store: ImageStore, image_ids: Sequence[int], language: Language) -> Response:
+    def describe_missing(names: list[str]) -> tuple[str, str]:
+        lines = [translate(language, "zip_missing", count=len(names)), *names]
+        return f"{translate(language, 'zip_missing_name')}.txt", "\r\n".join(lines) + "\r\n"
+
+    name = f"pictures_{datetime.now():%Y-%m-%d_%H%M%S}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingResponse(
+        stream_zip(store, image_ids, describe_missing), media_type="application/zip", headers=headers
+    )
+
+
+def _send_sheet(store: ImageStore, image_ids: Sequence[int]) -> Response:
+    found = store.find_images(image_ids[:ON_SHEET])
+    captions = {}
+    for number, image_id in enumerate(image_ids[:ON_SHEET], start=1):
+        name = found[image_id].file_name if image_id in found else ""
+        # The font of the sheet has Latin letters only.
+        captions[image_id] = f"{number}  {name}" if name.isascii() else f"{number}"
+    headers = {"Content-Disposition": 'attachment; filename="contact_sheet.jpg"', "Cache-Control": "no-store"}
+    return Response(draw_contact_sheet(store, captions), media_type="image/jpeg", headers=headers)
+
+
+def _say(content: object, status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status, {"Cache-Control": "no-store", "Vary": "Accept-Language"})
