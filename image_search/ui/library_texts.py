@@ -28,7 +28,10 @@ _FAILURES = (
     (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
     (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
     (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
-    (re.compile(r"(.+?\.\w{1,5}) is (?:not a|an?|damaged) .*"), "failure_damaged"),
+    (re.compile(r"(.+?\.\w{1,5}) is an? (?:HEIC|HEIF)\b.*", re.DOTALL), "failure_heic"),
+    (re.compile(r"(.+?\.\w{1,5}) is (?:not a file|missing).*", re.DOTALL), "failure_access"),
+    (re.compile(r"(.+?\.\w{1,5}) is .*", re.DOTALL), "failure_damaged"),
+    (re.compile(r"(?:The original file of )?[Ii]mage (\d+)\b.*", re.DOTALL), "failure_original"),
 )
 _MAX_GROUPS = 50  # of duplicates shown at once; the rest follows when these are done
 _COUNTS = ("registered", "updated", "moved", "known", "deleted", "embedded", "groups")
@@ -127,12 +130,15 @@ def _describe_time_left(seconds: float, language: Language) -> str:
 
 
 def describe_failure(sentence: str, language: Language) -> str:
-    """A sentence about a file in the visitor's language; one that is not known as it is."""
+    """A sentence about a file in the visitor's language; one that is not known is named at least."""
     for pattern, key in _FAILURES:
         match = pattern.fullmatch(sentence)
         if match:
             return translate(language, key, name=match[1])
-    return sentence
+    if language == "en":
+        return sentence
+    named = re.match(r"\S.*?\.\w{1,5}(?=\W|$)", sentence)
+    return translate(language, "failure_other", name=named[0] if named else "?")
 
 
 def _describe_error(job: Job, language: Language) -> str:

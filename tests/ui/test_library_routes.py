@@ -23,6 +23,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.ui.library_routes import LibraryPage, build_library_routes
+from image_search.ui.library_texts import describe_failure
 from image_search.web.app import find_roots
 from tests.fakes import FakeEncoder, make_picture_bytes
 
@@ -315,3 +316,18 @@ def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page()
         Settings(app_root_path="/pics"),
     ):
         assert find_roots(settings).home is None
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("a b.png is empty.", "a b.png：ファイルが空です"),
+        ("/写真/x.heic is a HEIC picture, which needs a package: pip install pillow-heif.", "/写真/x.heic：HEICを読むには pillow-heif が必要です"),
+        ("x.png is text.", "x.png：壊れているか、読み込める画像ではありません"),
+        ("/a cannot be read (Permission denied). Check that it is there and that you may.", "/a：開けません"),
+        ("The original file of image 5 is not there.", "画像5：元のファイルが見つかりません"),
+        ("x.tif: a new kind of trouble", "x.tif：登録できませんでした"),
+    ],
+)  # fmt: skip
+def test_why_a_file_failed_is_said_in_the_visitors_language(sentence: str, said: str) -> None:
+    assert describe_failure(sentence, "ja") == said
