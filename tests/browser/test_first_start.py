@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.fakes import make_picture_bytes
-from tests.fakes.browsing import list_names, search_words, serve_page, watch_pages
+from tests.fakes.browsing import list_names, search_words, serve_page, wait_for_answer, watch_pages
 from tests.fakes.checkpoints import write_siglip
 from tests.fakes.hub import FakeHub, serve_hub
 
@@ -42,6 +42,11 @@ def test_photographs_are_chosen_and_searched_with_an_open_model(
     with serve_page(url, **environment) as address, watch_pages(browser, address) as open_page:
         page = open_page()
         expect(page.locator("#notice")).to_be_hidden(timeout=180_000)  # the samples are registered
+        examples = page.locator("#examples a").all_inner_texts()
+        assert "夕焼けの海" in examples
+        page.locator("#examples a").first.click()
+        wait_for_answer(page, "q=")
+        expect(page.locator("#message .message")).to_have_count(0)  # an example finds what it says
         page.locator("#tabs a[data-tab=library]").click()
         current = page.locator("#model-list > li", has=page.locator(".current:visible"))
         expect(current.locator(".name")).to_have_text("demo/model")
@@ -99,3 +104,19 @@ def test_the_model_of_the_settings_wins_and_says_so(browser: Browser, tmp_path: 
         page.locator("#tabs a[data-tab=library]").click()
         expect(page.locator("#model-note")).to_contain_text("EMBEDDING_MODEL is set to")
         expect(page.locator("#model-list .use:visible")).to_have_count(0)
+
+
+def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser: Browser, tmp_path: Path) -> None:
+    environment = {"EMBEDDING_MODEL": "demo/model"}
+    with (
+        serve_page(f"sqlite:///{tmp_path}/library.db", **environment) as address,
+        watch_pages(browser, address) as open_page,
+    ):
+        page = open_page(locale="en-US")
+        expect(page.locator("#notice")).to_be_hidden(timeout=180_000)
+        examples = page.locator("#examples a").all_inner_texts()
+        assert examples[0] == "sunset over the sea"
+        for words in examples:
+            search_words(page, words)
+            expect(page.locator("#grid .tile").first).to_be_visible()
+            expect(page.locator("#message .message")).to_have_count(0)

@@ -102,3 +102,11 @@ def test_a_picture_is_left_out(open_page: OpenPage, folder: Path) -> None:
     page.set_input_files("#excluded-file", folder / "pictures" / "picture07.png")
     expect(page.locator("#chips .chip")).to_have_text(re.compile("除外する画像"))
     expect(page).to_have_url(re.compile("notpicture="))
+
+
+def test_a_day_is_picked_from_a_calendar(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#filters-toggle").click()
+    page.locator(".pick[data-for=from]").fill("2024-05-01")
+    expect(page.locator("#chips .chip")).to_have_text(re.compile("開始日: 2024-05-01"))
+    expect(page).to_have_url(re.compile("from=2024-05-01"))

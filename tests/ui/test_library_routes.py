@@ -322,7 +322,7 @@ def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page()
     ("sentence", "said"),
     [
         ("a b.png is empty.", "a b.png：ファイルが空です"),
-        ("/写真/x.heic is a HEIC picture, which needs a package: pip install pillow-heif.", "/写真/x.heic：HEICを読むには pillow-heif が必要です"),
+        ("/写真/x.heic is a HEIC picture: install it.", "/写真/x.heic：HEICを読むには pillow-heif が必要です"),
         ("x.png is text.", "x.png：壊れているか、読み込める画像ではありません"),
         ("/a cannot be read (Permission denied). Check that it is there and that you may.", "/a：開けません"),
         ("The original file of image 5 is not there.", "画像5：元のファイルが見つかりません"),

@@ -17,6 +17,7 @@ export function start() {
   });
   form.addEventListener('change', ({ target }) => {
     if (target.id === 'excluded-file') leaveOut(target);
+    else if (target.matches('.pick')) pick(target);
     else if (target.name) apply();
   });
   form.addEventListener('input', ({ target }) => target.matches('.find') && findValues(target));
@@ -82,6 +83,13 @@ async function findValues(search) {
   field.value = read().parameters.get(field.name) ?? '';
   if (typed) field.size = Math.min(Math.max(field.options.length, 2), 8);
   else field.removeAttribute('size');
+}
+
+function pick(calendar) {
+  if (!calendar.value) return;
+  form.elements[calendar.dataset.for].value = calendar.value;
+  calendar.value = '';
+  apply();
 }
 
 async function leaveOut(input) {
