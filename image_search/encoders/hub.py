@@ -76,21 +76,22 @@ def _fetch_files(repo: str, revision: str, names: list[str], token: str, on_byte
 
     The client itself begins such a file again from its start, which for weights may be gigabytes.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
     from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import build_hf_headers
 
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
-    headers = build_hf_headers(token=token or None)
+    known_token = token or get_token()  # of a login with the client's own command
+    headers = {"authorization": f"Bearer {known_token}"} if known_token else {}
     place = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
     place.mkdir(parents=True, exist_ok=True)
     urls = [hf_hub_url(repo, name, revision=revision) for name in names]
     found = [get_hf_file_metadata(url, token=token or None, timeout=_TIMEOUT_SECONDS) for url in urls]
     progress = _Progress(sum(data.size or 0 for data in found), on_bytes)
     for url, data in zip(urls, found, strict=True):
-        if not re.fullmatch(r"[\w.-]+", data.etag or ""):  # the client has its own way for such a server
+        etag = data.etag or ""
+        if not re.fullmatch(r"[\w.-]+", etag):  # the client has its own way for such a server
             continue
-        file, part = place / data.etag, place / f"{data.etag}.part"
+        file, part = place / etag, place / f"{etag}.part"
         if not file.exists():
             here = part.stat().st_size if part.exists() else 0
             if data.size is not None and here > data.size:
@@ -100,7 +101,7 @@ def _fetch_files(repo: str, revision: str, names: list[str], token: str, on_byte
             with part.open("ab") as target:
                 bar: Any = progress
                 http_get(url, target, resume_size=here, headers=dict(headers), expected_size=data.size, _tqdm_bar=bar)
-            _check_content(part, data.etag)
+            _check_content(part, etag)
             part.replace(file)
         else:
             progress.update(file.stat().st_size)

@@ -75,7 +75,11 @@ class TypedConditions:
 
 def parse_conditions(typed: str) -> TypedConditions:
     """Take a query apart. Any text is a query: what is no condition is a word."""
-    words, rest, required, excluded, superseded = [], [], [], [], []
+    words: list[str] = []
+    rest: list[str] = []
+    required: list[str] = []
+    excluded: list[str] = []
+    superseded: list[str] = []
     values: dict[str, str] = {}
 
     def take(name: str, value: str) -> None:
