@@ -108,7 +108,7 @@ def _fetch_files(repo: str, revision: str, names: list[str], token: str, on_byte
 
 
 class _Progress:
-    """What the client takes for its progress bar."""
+    """Stands in for the client's progress bar."""
 
     def __init__(self, total: int, on_bytes: GoOn) -> None:
         self._done, self._total, self._on_bytes = 0, total, on_bytes

@@ -113,7 +113,7 @@ def make_model_change(
         store.set_current_model(before.model.model_id)
         keep_choice(store, name)
         use(encoder)
-        # What came in meanwhile was embedded with the former model.
+        # Images that came in meanwhile were embedded with the former model.
         Registrar(store, encoder, batch_size=size, reader=reader, stop=stop).embed_missing()
 
     return change

@@ -60,7 +60,7 @@ def parse_text(text: str) -> ParsedText:
 
 
 def split_excluded(text: str) -> list[str]:
-    """What a field of words to leave out says: each "quoted" phrase, and the rest as one phrase."""
+    """The phrases in a field of words to leave out: the unquoted words as one phrase, and each "quoted" phrase."""
     phrases = [" ".join(phrase.split()) for phrase in re.findall(r'"([^"]*)"', text)]
     run = " ".join(re.sub(r'"[^"]*"', " ", text).replace('"', " ").split())
     return [phrase for phrase in dict.fromkeys([run, *phrases]) if phrase]

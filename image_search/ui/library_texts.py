@@ -11,7 +11,7 @@ from image_search.library.models import DOWNLOAD, ModelChoice
 from image_search.records import Finding
 from image_search.registration.jobs import Job
 from image_search.search.duplicates import DuplicateGroup, load_groups
-from image_search.settings import DEFAULT_MODEL
+from image_search.settings import DEFAULT_MODEL, ROOT
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, get_folder
 from image_search.ui.facts import describe_size
@@ -158,7 +158,7 @@ def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
         "name": MESSAGES[language].get(key, finding.name),
         "ok": finding.ok,
         "state": translate(language, "check_ok" if finding.ok else "check_problem"),
-        "what": finding.what,
+        "what": finding.what.replace(str(ROOT), "."),  # where this computer keeps the program is private
         "remedy": finding.remedy,
     }
 

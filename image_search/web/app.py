@@ -161,7 +161,7 @@ def build_application(
     check: what the page says when it is asked whether all is well.
     """
     reader = make_reader(settings)
-    library = LibraryService(searcher, reader, settings.app_extract_roots)
+    library = LibraryService(searcher, reader, settings.app_extract_roots or settings.library_roots)
     routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
     inbox = inbox or make_inbox(settings)
     jobs = jobs or make_jobs(searcher, settings, inbox)

@@ -30,9 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/library/image_search.db")
     for name in ("DB_USER", "DB_PASSWORD", "DB_DSN", "EMBEDDING_MODEL"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(
-        "image_search.cli.register.open_encoder", lambda settings: FakeLazyEncoder(settings.embedding_model)
-    )
+    monkeypatch.setattr("image_search.cli.register.open_encoder", lambda settings: FakeLazyEncoder(settings.model))
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(5):

@@ -186,7 +186,8 @@ def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher:
 def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
     register_colours(searcher)
     other = open_page(Searcher(searcher.store, FakeEncoder(name="another")))
-    assert "register_images.py --model" in other.get("/ui/results?q=orange-like").json()["message"]["hint"]
+    hint = other.get("/ui/results?q=orange-like").json()["message"]["hint"]
+    assert hint == "「ライブラリー」タブで、このモデルをもう一度選んでください。"
 
 
 def test_a_database_that_is_away_is_503_in_words() -> None:
