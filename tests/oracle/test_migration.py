@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sqlite3
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,3 +256,29 @@ def test_every_change_of_the_tables_parses(database: Original) -> None:
     assert len(altering) > 30
     for change in altering:
         assert find_faults(linter, change) == [], change
+
+
+def test_pictures_are_read_and_stored_in_few_round_trips(database: Original) -> None:
+    for number in range(100):
+        database.run("INSERT INTO images (image_data, file_name) VALUES (?, ?)", (f"bytes {number}".encode(), "x.png"))
+    database.server.events.clear()
+    list(migrate(database.settings, read_image))
+    described = [event.rows for event in database.server.events if "SET content_sha256" in event.sql]
+    assert sum(described) == 104
+    assert len(described) == 6  # batches of 20
+    assert len(database.server.events) < 200
+
+
+def test_a_picture_that_was_never_stored_is_named(database: Original) -> None:
+    database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"",))
+    report: list[str] = []
+    with pytest.raises(SchemaError, match="image_id 2"):
+        deque(map(report.append, migrate(database.settings, read_image, dry_run=True)))
+    assert "Image 2: IMAGE_DATA is an EMPTY_BLOB(): the picture was never stored." in report
+
+
+def test_a_long_migration_says_how_far_it_is(database: Original, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_search.stores.oracle.migration._REPORT_SECONDS", 0)
+    sentences = list(migrate(database.settings, read_image))
+    assert "4 of 4 pictures read, about 0 minutes left." in sentences
+    assert sentences[0].startswith("Stop the original application")

@@ -86,8 +86,8 @@ def settings() -> Settings:
 def empty_library(settings: Settings) -> Iterator[Settings]:
     yield settings
     with connect(settings) as session:
-        session.execute("DELETE FROM images")
-        session.execute("DELETE FROM embedding_models")
+        for table in ("images", "embedding_models", "deleted_images", "library_settings"):
+            session.execute(f"DELETE FROM {table}")
         session.connection.commit()
     set_vector_index(settings, "none")
 

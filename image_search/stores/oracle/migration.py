@@ -7,8 +7,11 @@ started again. Only duplicates and orphaned rows are deleted.
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage
@@ -161,6 +164,10 @@ FROM images i
 WHERE i.content_sha256 IS NOT NULL
 ORDER BY i.image_id"""
 
+COUNT_IMAGES = """
+SELECT COUNT(*)
+FROM images i"""
+
 READ_IMAGES = """
 SELECT i.image_id, i.file_name, i.image_data
 FROM images i
@@ -215,6 +222,8 @@ WHERE is_current = 'Y' AND vector_dimension = :dimension"""
 ReadImage = Callable[[bytes, str], NewImage]
 
 _BATCH = 20  # originals in memory at once
+_READERS = os.cpu_count() or 1  # decoding releases the interpreter
+_REPORT_SECONDS = 30.0
 
 
 def migrate(
@@ -239,6 +248,7 @@ def migrate(
                 yield from (statement.splitlines()[0] for statement in create_schema(settings))
                 yield f"The schema now has version {SCHEMA_VERSION}."
             return
+        yield "Stop the original application before its tables change: its inserts fail afterwards (ORA-01400)."
         yield from _find_problems(session)
         if dry_run:
             doubles = yield from _examine_images(session, read_image, is_stored=False)
@@ -310,10 +320,20 @@ def _add_columns(session: Session) -> Iterator[str]:
 def _examine_images(
     session: Session, read_image: ReadImage, is_stored: bool
 ) -> Generator[str, None, list[tuple[int, int]]]:
-    """Read every picture. Returns pairs of image_ids with the same bytes, the older one first.
+    """Read every picture, several at once. Returns pairs of image_ids with the same bytes, the older one first.
 
     is_stored: also store what was read. Raises SchemaError at the end when a picture could not be read.
     """
+
+    def examine(row: Row) -> NewImage | UnreadableImage:
+        image_id, file_name, data = row
+        if not data:
+            return UnreadableImage("IMAGE_DATA is an EMPTY_BLOB(): the picture was never stored.")
+        try:
+            return read_image(data, file_name or f"image{image_id}")
+        except UnreadableImage as error:
+            return error
+
     columns = {row[:2] for row in session.query(FIND_COLUMNS)}
     described: dict[int, str] = {}
     if ("IMAGES", "CONTENT_SHA256") in columns:
@@ -321,25 +341,28 @@ def _examine_images(
     first: dict[str, int] = {}
     for image_id, sha256 in described.items():
         first.setdefault(sha256, image_id)
-    doubles: list[tuple[int, int]] = []
+    doubles = [(first[sha256], image_id) for image_id, sha256 in described.items() if first[sha256] != image_id]
     unreadable: list[int] = []
-    for image_id, file_name, data in _iterate(session, READ_IMAGES):
-        if image_id in described:
-            if first[described[image_id]] != image_id:
-                doubles.append((first[described[image_id]], image_id))
-            continue
-        try:
-            image = read_image(data, file_name or f"image{image_id}")
-        except UnreadableImage as error:
-            unreadable.append(image_id)
-            yield f"Image {image_id}: {error}"
-            continue
-        kept = first.setdefault(image.content_sha256, image_id)
-        if kept != image_id:
-            doubles.append((kept, image_id))
-        if is_stored:
-            session.execute(DESCRIBE_IMAGE, _bind_description(image_id, image))
-            session.connection.commit()  # each for itself: previews of a large library are a large transaction
+    total = session.query(COUNT_IMAGES)[0][0]
+    progress = _Progress(total - len(described))
+    with ThreadPoolExecutor(_READERS) as readers:
+        for rows in _iterate(session, READ_IMAGES):
+            new = [row for row in rows if row[0] not in described]
+            binds = []
+            for row, image in zip(new, readers.map(examine, new), strict=True):
+                image_id = row[0]
+                if isinstance(image, UnreadableImage):
+                    unreadable.append(image_id)
+                    yield f"Image {image_id}: {image}"
+                    continue
+                kept = first.setdefault(image.content_sha256, image_id)
+                if kept != image_id:
+                    doubles.append((kept, image_id))
+                binds.append(_bind_description(image_id, image))
+            if is_stored:  # each batch for itself: previews of a large library are a large transaction
+                session.execute_many(DESCRIBE_IMAGE, binds)
+                session.connection.commit()
+            yield from progress.report(len(new))
     if unreadable:
         ids = ", ".join(map(str, unreadable[:20]))
         raise SchemaError(
@@ -347,6 +370,22 @@ def _examine_images(
             "Replace their IMAGE_DATA or delete the rows, then run --migrate again."
         )
     return doubles
+
+
+class _Progress:
+    """How far the reading of pictures is, a sentence twice a minute."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._started = self._reported = time.monotonic()
+
+    def report(self, count: int) -> Iterator[str]:
+        self._done += count
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            left = (now - self._started) / self._done * (self._total - self._done) if self._done else 0
+            yield f"{self._done} of {self._total} pictures read, about {left / 60:.0f} minutes left."
 
 
 def _bind_description(image_id: int, image: NewImage) -> dict[str, object]:
@@ -421,8 +460,8 @@ def _list_changes(
     return " ".join(part for part in parts if part)
 
 
-def _iterate(session: Session, statement: str) -> Iterator[Row]:
+def _iterate(session: Session, statement: str) -> Iterator[list[Row]]:
     after_id = 0
     while rows := session.query(statement, {"after_id": after_id, "max_rows": _BATCH}):
-        yield from rows
+        yield rows
         after_id = rows[-1][0]

@@ -30,9 +30,9 @@ from image_search.stores.text import (
 # SEARCH_TEXT holds all that is known of an image in one spelling, a blank between any two pieces that are not one run
 # of Japanese: " cat 01 . png \n 猫の写真 ". A word, cut the same way, occurs in an image when it is a part of that
 # text, and INSTR finds just that, down to one character and whatever the character is. The blanks around a word say
-# where a run has to begin and end, by the rule of stores/text.py. With Oracle Text the index finds most words by
-# itself: one run of letters or digits as the beginning of a token, Japanese from two characters on. What the
-# index cannot decide (single characters, symbols, other scripts, phrases) is left to INSTR on the rows it finds.
+# where a run has to begin and end, by the rule of stores/text.py. With Oracle Text the index decides on Japanese from
+# two characters on, and lets through what has a run of letters or digits at the beginning of a token; INSTR decides on
+# that, and on what the index cannot find (single characters, symbols, other scripts).
 
 _FIELD_END = "\n"  # never inside a field once it is cut: no phrase reaches from one field into the next
 # Longer binds would not be VARCHAR2 any more (4000 bytes); two words that differ behind their 900th character are one.

@@ -83,11 +83,10 @@ def rewrite_texts(session: Session) -> int:
     """Write what is derived from the texts of the images that lack it, as those of version 1 do. Returns how many."""
     count = 0
     while rows := session.query(LIST_UNWRITTEN, {"max_rows": _BATCH}):
-        for record in map(make_record, rows):
-            session.execute(UPDATE_RECORD, {**bind_record(record), "image_id": record.image_id})
-            for path in map(encode_path, record.paths):
-                binds = {"folder": get_folder(path), "file_path": path, "image_id": record.image_id}
-                session.execute(SET_FOLDER, binds)
+        records = [make_record(row) for row in rows]
+        session.execute_many(UPDATE_RECORD, [{**bind_record(r), "image_id": r.image_id} for r in records])
+        places = [(record.image_id, encode_path(path)) for record in records for path in record.paths]
+        session.execute_many(SET_FOLDER, [{"folder": get_folder(p), "file_path": p, "image_id": i} for i, p in places])
         session.connection.commit()
         count += len(rows)
     return count
