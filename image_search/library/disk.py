@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from image_search.originals import FolderOriginals
 from image_search.settings import ROOT, Settings
@@ -18,9 +17,8 @@ def measure_disk(store: ImageStore, settings: Settings) -> dict[str, int]:
     """Bytes of "database" and "originals" where they are files here, of downloaded "models", and what is "free"."""
     parts: dict[str, int] = {}
     if settings.database_url.startswith("sqlite:"):
-        path = Path(urlsplit(settings.database_url).path.removeprefix("/"))
-        database = ROOT / path if not settings.database_url.startswith("sqlite:////") else Path("/", path)
-        parts["database"] = sum(_measure(path) for path in database.parent.glob(f"{database.name}*"))
+        database = Path(store.get_status().location)
+        parts["database"] = sum(_measure(path) for path in database.parent.glob(f"{database.name}*") if path.is_file())
     if isinstance(store.originals, FolderOriginals):
         parts["originals"] = _measure(store.originals.folder)
     parts["models"] = _measure(_find_model_cache())

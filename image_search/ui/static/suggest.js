@@ -112,7 +112,7 @@ function onKey(event) {
   else if (event.key === 'Enter') return close(); // and search with the words as they are
   else return;
   event.preventDefault();
-  event.stopPropagation();
+  event.stopImmediatePropagation();
 }
 
 function take(number) {
