@@ -153,9 +153,14 @@ def _describe_error(job: Job, language: Language) -> str:
 
 def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
     """One line of the check. Its own words are English: in another language they are details."""
-    key = f"check_{finding.name.replace(' ', '_')}"
+    name, _, number = (
+        finding.name.replace(" ", "_").rpartition("_")
+        if finding.name[-1:].isdigit()
+        else (finding.name.replace(" ", "_"), "", "")
+    )
+    text = MESSAGES[language].get(f"check_{name}", translate(language, "check_other"))
     return {
-        "name": MESSAGES[language].get(key, finding.name),
+        "name": f"{text} {number}".strip(),
         "ok": finding.ok,
         "state": translate(language, "check_ok" if finding.ok else "check_problem"),
         "what": finding.what.replace(str(ROOT), "."),  # where this computer keeps the program is private

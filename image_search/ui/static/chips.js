@@ -100,7 +100,7 @@ function splitPhrases(text) {
 }
 
 // changes: of the address, without the condition.
-function makeChip(query, changes, text, { image = '', isIgnored = false }) {
+function makeChip(query, changes, text, { image = '', isIgnored = false } = {}) {
   const chip = document.createElement('li');
   chip.className = isIgnored ? 'chip ignored' : 'chip';
   if (image) chip.append(Object.assign(document.createElement('img'), { src: new URL(image, root).href, alt: '' }));
