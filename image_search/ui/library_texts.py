@@ -153,14 +153,10 @@ def _describe_error(job: Job, language: Language) -> str:
 
 def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
     """One line of the check. Its own words are English: in another language they are details."""
-    name, _, number = (
-        finding.name.replace(" ", "_").rpartition("_")
-        if finding.name[-1:].isdigit()
-        else (finding.name.replace(" ", "_"), "", "")
-    )
-    text = MESSAGES[language].get(f"check_{name}", translate(language, "check_other"))
+    name, number = re.fullmatch(r"(.*?)( \d+)?", finding.name, re.DOTALL).groups("")  # type: ignore[union-attr]
+    text = MESSAGES[language].get(f"check_{name.replace(' ', '_')}", translate(language, "check_other"))
     return {
-        "name": f"{text} {number}".strip(),
+        "name": text + number,
         "ok": finding.ok,
         "state": translate(language, "check_ok" if finding.ok else "check_problem"),
         "what": finding.what.replace(str(ROOT), "."),  # where this computer keeps the program is private
