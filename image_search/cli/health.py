@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
 from urllib.error import HTTPError
@@ -23,6 +23,7 @@ from PIL import Image
 
 import image_search
 from image_search.cli import Exit
+from image_search.cli.console import name_commands
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import open_port
 from image_search.encoders import LazyEncoder, open_encoder
@@ -230,6 +231,7 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
     """A line for each finding as it is made, its remedy below it. Returns whether all is well."""
     faults = 0
     for finding in findings:
+        finding = replace(finding, what=name_commands(finding.what), remedy=name_commands(finding.remedy))
         faults += not finding.ok
         if as_json:
             print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)

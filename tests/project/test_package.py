@@ -82,6 +82,8 @@ def test_the_installed_program_registers_searches_and_checks_in_an_empty_folder(
     (folder / ".env").write_text("APP_PORT=none\n")  # the current folder's .env is the one that counts
     assert run(installed, folder, "models").returncode == 2
     (folder / ".env").unlink()
+    unknown = next(path for path in (ROOT / "images").glob("*.jpg") if path != cat)
+    assert "Run image-search register first." in run(installed, folder, "refresh", str(unknown)).stderr
     checked = run(installed, folder, "check")
     assert f"image-search {__version__}" in checked.stdout and "torch" in checked.stdout, checked.stderr
     assert str(installed / "image_search" / "bundled" / "demo" / "model") in checked.stdout
