@@ -66,6 +66,7 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_installed_program_registers_searches_and_checks_in_an_empty_folder(
     installed: Path, tmp_path: Path
 ) -> None:
