@@ -170,9 +170,9 @@ def _serves_page(settings: Settings) -> bool:
 
 
 def check_everything(settings: Settings, deep: bool = False, repair: bool = False) -> Iterator[Finding]:
-    """Look at everything a search needs. Raises SettingsError when the settings choose what is not installed.
+    """Check everything a search needs. Raises SettingsError when the settings choose an engine that is not installed.
 
-    deep: read every original and preview, too. repair: mend what can be mended, see integrity.py.
+    deep: read every original and preview, too. repair: repair originals, see integrity.py.
     """
     yield from _guard("program", _run(check_program()))
     with open_store(settings) as store:
@@ -214,7 +214,7 @@ def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | N
     except StoreError as error:
         contents = [Finding("library", False, "cannot be used", str(error))]
     details = list(_ask_engine(store, is_reachable=status is not None))
-    # An engine that knows better why it cannot be used says so itself.
+    # Engines report more exactly why they cannot be used.
     if status is not None or all(finding.ok for finding in details):
         yield from contents
     yield from details
@@ -287,5 +287,5 @@ def _ask_engine(store: ImageStore, is_reachable: bool) -> Iterator[Finding]:
     try:
         yield from store.check()
     except StoreError as error:
-        if is_reachable:  # else it has been said
+        if is_reachable:  # else it was reported
             yield Finding("engine", False, "cannot be checked", str(error))

@@ -24,7 +24,7 @@ _PAGE = 1000
 
 
 def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
-    """List, and move to the trash if asked to, the images whose file below these folders is gone."""
+    """List the images whose file below these folders is missing; move them to the trash with `remove`."""
     found = [find_gone_files(store, folder) for folder in folders]
     gone = list({file.path: file for result in found for file in result.files}.values())
     for file in gone:

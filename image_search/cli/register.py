@@ -24,7 +24,7 @@ from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
 
-# Register files, and embed what is registered.
+# Register files, and embed registered images.
 
 
 def register(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
@@ -71,7 +71,7 @@ def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[s
 
 
 def announce_model(store: ImageStore, model: EmbeddingModel, make_current: bool) -> None:
-    """Switch searches to this model if asked to, or say that they use another one."""
+    """With make_current switch searches to this model; else report that they use another one."""
     current = store.find_current_model()
     if current and current.model_id == model.model_id:
         return
