@@ -25,6 +25,9 @@ _COMMANDS = (
     (r"register_images\.py", "image-search register"),
     (r"ImageSearch\.py --check", "image-search check"),
     (r"python -m image_search", "image-search"),
+    # Never by its name from an index, where it may be another project's.
+    (r"pip install -r requirements-(\w+)\.txt", r"pip install '.[\1]' in the clone of this program"),
+    (r"pip install -r requirements\.txt", "pip install . in the clone of this program"),
 )
 
 
@@ -32,7 +35,7 @@ def name_commands(text: str) -> str:
     """The text with commands that this installation has."""
     if IS_INSTALLED:
         for pattern, command in _COMMANDS:
-            text = re.sub(rf"(python )?{pattern}", command, text)
+            text = re.sub(rf"(?:python )?{pattern}", command, text)
     return text
 
 

@@ -93,6 +93,7 @@ def test_an_error_of_a_user_is_one_sentence_with_the_command_before_it(
         ),
         ("python ImageSearch.py --check --deep", "image-search check --deep"),
         ("(python -m image_search restore FILE)", "(image-search restore FILE)"),
+        ("Run: pip install -r requirements-ocr.txt", "Run: pip install '.[ocr]' in the clone of this program"),
     ],
 )
 def test_messages_of_an_installed_program_name_its_own_commands(

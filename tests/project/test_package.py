@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -63,6 +64,8 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) 
     assert "image-search = image_search.__main__:main" in entry_points
     metadata = next(installed.glob("*.dist-info/METADATA")).read_text(encoding="utf-8")
     assert "\nRequires-Dist: torch==" in metadata
+    optional = {path.stem.partition("-")[2] for path in ROOT.glob("requirements-*.txt")} - {"dev", "legacy"}
+    assert set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)) == optional
 
 
 @pytest.mark.slow
