@@ -64,7 +64,7 @@ class RecognizerUnavailable(ImageSearchError):
 
 
 class StoreError(ImageSearchError):
-    """The database refused or cannot do what was asked."""
+    """The database rejected an operation or cannot do it."""
 
 
 class StoreUnavailable(StoreError):

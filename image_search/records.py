@@ -67,7 +67,7 @@ class ImageText:
 class Edits:
     """The user's layer: wins over the file's field by field, and no reading of files touches it.
 
-    None: nothing was said, the file's value stands. "" or (): said to be empty.
+    None: no edit, the file's value applies. "" or (): edited to be empty.
     """
 
     description: str | None = None
@@ -283,7 +283,7 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of --check: what was looked at, whether it is as it should be, and what to do if it is not."""
+    """One result of --check: its subject, whether it is ok, and the fix."""
 
     name: str
     ok: bool

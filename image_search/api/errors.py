@@ -51,12 +51,12 @@ def status_and_code(error: ImageSearchError) -> tuple[int, str]:
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A problem as an answer."""
+    """A problem as a response."""
     return JSONResponse({"code": code, "message": message}, status, {"Cache-Control": "no-store", **(headers or {})})
 
 
 def answer_error(error: ImageSearchError) -> JSONResponse:
-    """An error of this program as an answer."""
+    """An ImageSearchError as a response."""
     status, code = status_and_code(error)
     retry = {"Retry-After": str(round(error.retry_after)) if isinstance(error, Overloaded) else _RETRY_AFTER}
     return error_response(status, code, str(error), retry if status == 503 else None)
@@ -92,7 +92,7 @@ def _find_methods(routes: Iterable[BaseRoute], request: Request) -> set[str]:
 
 
 def describe_faults(faults: Any) -> str:
-    """One sentence for what does not fit, field by field."""
+    """One sentence for all invalid fields."""
     sentences = []
     for fault in faults:
         field = ".".join(str(part) for part in fault["loc"] if part != "body")
@@ -101,7 +101,7 @@ def describe_faults(faults: Any) -> str:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: these statuses, and what any request may meet, are answered with a Problem."""
+    """For OpenAPI: these statuses and those of every route are answered with a Problem."""
     everywhere = (400, 401, 403, 413, 422, 429, 500, 503)
     return {
         status: {"model": ErrorOut, "description": HTTPStatus(status).phrase}

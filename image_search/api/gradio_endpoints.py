@@ -18,7 +18,7 @@ from image_search.images import read_file
 from image_search.registration.uploads import clean_name
 
 T = TypeVar("T")
-_CONCURRENCY = 32  # they wait at the library's gates, on the event loop, not in threads
+_CONCURRENCY = 32  # they wait for the concurrency limiters on the event loop, not in threads
 
 
 def add_endpoints(library: LibraryService) -> None:
@@ -33,7 +33,7 @@ def add_endpoints(library: LibraryService) -> None:
         page_size: int = 16,
         filters: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Search by words, a picture (gradio_client.handle_file) or both; by nothing for the newest.
+        """Search by words, an image (gradio_client.handle_file) or both; without either it returns the newest images.
 
         filters: any other field of the REST search, for example {"orientation": "landscape"}.
         """
@@ -54,7 +54,7 @@ def add_endpoints(library: LibraryService) -> None:
         return [_dump(tag) for tag in await _translate_errors(library.find_tags(image_id))]
 
     async def register(picture: dict[str, Any]) -> dict[str, Any]:
-        """Register a picture (gradio_client.handle_file); it can be found at once."""
+        """Register an image (gradio_client.handle_file); it can be found immediately."""
 
         async def add() -> dict[str, Any]:
             return _dump(await library.register(_open_upload(picture)))
@@ -92,7 +92,7 @@ def _open_upload(file: dict[str, Any]) -> Upload:
 
 
 async def _translate_errors(work: Awaitable[T]) -> T:
-    """Gradio tells programs the message of a gr.Error, and of no other error."""
+    """Convert errors to gr.Error, the only ones whose message Gradio sends to programs."""
     try:
         return await work
     except ValidationError as error:

@@ -186,7 +186,7 @@ class SearchAnswer(BaseModel):
     page_size: int
     pages: int
     has_more: bool = Field(description="Whether the next page has hits.")
-    has_match: bool | None = Field(description="Whether anything on this page stands out; null: not known.")
+    has_match: bool | None = Field(description="Whether any hit of this page is a match; null: unknown.")
     encode_ms: float
     search_ms: float
 
@@ -260,7 +260,7 @@ class ModelOut(BaseModel):
 
 
 class Status(BaseModel):
-    """Where the library stands. location has no secrets."""
+    """Status of the library. location has no secrets."""
 
     engine: str
     location: str

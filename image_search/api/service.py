@@ -108,9 +108,9 @@ class Overloaded(ImageSearchError):
 
 
 class ConcurrencyLimiter:
-    """Lets some work run in threads at once; a bounded number waits, for a bounded time, on the event loop.
+    """Runs a bounded number of tasks in threads; a bounded number waits, for a bounded time, on the event loop.
 
-    Waiting holds no thread: other requests are served meanwhile.
+    Waiting holds no thread.
     """
 
     def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:
@@ -165,7 +165,7 @@ class Upload:
 class LibraryService:
     """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
 
-    The model gains nothing from more at once than processors; the store's number fits every engine's connections.
+    More concurrency than processors does not speed up the model; the store's limit fits every engine's connections.
     roots: folders whose files a program may have read again, without links.
     """
 
@@ -186,7 +186,7 @@ class LibraryService:
     )
 
     async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
-        """One page of what is nearest. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
+        """One page of the nearest images. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
         if picture or asked.text.strip() or asked.exclude.strip():
             plan = await self.encoder_gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
         elif asked.like is not None:
@@ -212,7 +212,7 @@ class LibraryService:
         return await self.encoder_gate.run(find)  # the first time embeds the whole list
 
     async def register(self, picture: Upload) -> Registered:
-        """Into the library at once. Raises UnreadableImage, StoreFull."""
+        """Register an image. Raises UnreadableImage, StoreFull."""
 
         store, model = self.searcher.store, self.searcher.model
 

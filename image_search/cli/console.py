@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,28 @@ from tqdm import tqdm
 from image_search.cli import Exit
 from image_search.errors import ImageSearchError
 from image_search.registration.registrar import RegistrationReport
+from image_search.settings import IS_INSTALLED
 from image_search.signals import handling_signals
+
+# Messages name the scripts of a clone; an installed program has a command for each of their options.
+_COMMANDS = (
+    (r"register_images\.py (?=--(create-schema|migrate|vector-index))", "image-search oracle "),
+    (r"register_images\.py --remove-model", "image-search models --remove"),
+    (r"register_images\.py", "image-search register"),
+    (r"ImageSearch\.py --check", "image-search check"),
+    (r"python -m image_search", "image-search"),
+    # Never by its name from an index, where it may be another project's.
+    (r"pip install -r requirements-(\w+)\.txt", r"pip install '.[\1]' in the clone of this program"),
+    (r"pip install -r requirements\.txt", "pip install . in the clone of this program"),
+)
+
+
+def name_commands(text: str) -> str:
+    """The text with commands that this installation has."""
+    if IS_INSTALLED:
+        for pattern, command in _COMMANDS:
+            text = re.sub(rf"(?:python )?{pattern}", command, text)
+    return text
 
 
 def run(program: str, work: Callable[[], Exit]) -> Exit:
@@ -22,7 +44,7 @@ def run(program: str, work: Callable[[], Exit]) -> Exit:
     try:
         return work()
     except ImageSearchError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {name_commands(str(error))}", file=sys.stderr)
         return Exit.COULD_NOT_RUN
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
@@ -46,6 +68,7 @@ class Console:
         self._bar.update(report.done - self._bar.n)
 
     def say(self, sentence: str) -> None:
+        sentence = name_commands(sentence)
         if self._is_terminal:
             tqdm.write(sentence, file=sys.stderr)  # above the bar
         else:

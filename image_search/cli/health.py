@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
 from urllib.error import HTTPError
@@ -23,6 +23,7 @@ from PIL import Image
 
 import image_search
 from image_search.cli import Exit
+from image_search.cli.console import name_commands
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import open_port
 from image_search.encoders import LazyEncoder, open_encoder
@@ -125,7 +126,7 @@ def check_program() -> Iterator[Finding]:
         if (found := installed[name])
     )
     if missing:
-        remedy = f"Run: pip install {'image-search' if IS_INSTALLED else '-r requirements.txt'}"
+        remedy = "Run: pip install -r requirements.txt"
         yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
     else:
         yield Finding("packages", True, what)
@@ -170,9 +171,9 @@ def _serves_page(settings: Settings) -> bool:
 
 
 def check_everything(settings: Settings, deep: bool = False, repair: bool = False) -> Iterator[Finding]:
-    """Look at everything a search needs. Raises SettingsError when the settings choose what is not installed.
+    """Check everything a search needs. Raises SettingsError when the settings choose an engine that is not installed.
 
-    deep: read every original and preview, too. repair: mend what can be mended, see integrity.py.
+    deep: read every original and preview, too. repair: repair originals, see integrity.py.
     """
     yield from _guard("program", _run(check_program()))
     with open_store(settings) as store:
@@ -223,7 +224,7 @@ def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | N
     except StoreError as error:
         contents = [Finding("library", False, "cannot be used", str(error))]
     details = list(_ask_engine(store, is_reachable=status is not None))
-    # An engine that knows better why it cannot be used says so itself.
+    # Engines report more exactly why they cannot be used.
     if status is not None or all(finding.ok for finding in details):
         yield from contents
     yield from details
@@ -240,6 +241,7 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
     """A line for each finding as it is made, its remedy below it. Returns whether all is well."""
     faults = 0
     for finding in findings:
+        finding = replace(finding, what=name_commands(finding.what), remedy=name_commands(finding.remedy))
         faults += not finding.ok
         if as_json:
             print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
@@ -295,5 +297,5 @@ def _ask_engine(store: ImageStore, is_reachable: bool) -> Iterator[Finding]:
     try:
         yield from store.check()
     except StoreError as error:
-        if is_reachable:  # else it has been said
+        if is_reachable:  # else it was reported
             yield Finding("engine", False, "cannot be checked", str(error))

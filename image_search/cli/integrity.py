@@ -88,7 +88,7 @@ def _remember(store: ImageStore, value: str | None) -> None:
 
 def _list_batches(store: ImageStore, after_id: int = 0) -> Iterator[list[ImageRecord]]:
     while image_ids := store.list_image_ids(after_id, _BATCH):
-        with suppress(ImageSearchError):  # an image was deleted between the two questions: one by one
+        with suppress(ImageSearchError):  # an image was deleted between the two queries: read one by one
             yield store.get_images(image_ids)
             after_id = image_ids[-1]
             continue

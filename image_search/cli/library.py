@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from image_search.cli import Exit
+from image_search.cli.console import name_commands
 from image_search.images import make_printable
 from image_search.registration.files import find_files
 from image_search.registration.metadata_refresh import update_texts
@@ -23,7 +24,7 @@ _PAGE = 1000
 
 
 def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
-    """List, and move to the trash if asked to, the images whose file below these folders is gone."""
+    """List the images whose file below these folders is missing; move them to the trash with `remove`."""
     found = [find_gone_files(store, folder) for folder in folders]
     gone = list({file.path: file for result in found for file in result.files}.values())
     for file in gone:
@@ -102,7 +103,7 @@ def refresh_metadata(store: ImageStore, settings: Settings, options: argparse.Na
         sources[update.source] += 1
         print(update.outcome, update.source, make_printable(update.path), sep="\t")
         if update.warning:
-            print(update.warning, file=sys.stderr)
+            print(name_commands(update.warning), file=sys.stderr)
     sys.stdout.flush()
     for source, count in sorted(sources.items()):
         if source:

@@ -19,7 +19,7 @@ from image_search.stores.base import ImageStore
 
 
 def print_text(settings: Settings, path: Path, as_json: bool) -> Exit:
-    """Print what stands in an image; as_json: every line with score and box, the doubtful ones, too.
+    """Print the text inside an image; as_json: every line with score and box, doubtful ones included.
 
     Returns NOTHING_FOUND without any text. Raises UnreadableImage, RecognizerUnavailable.
     """

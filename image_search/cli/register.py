@@ -25,7 +25,7 @@ from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
 
-# Register files, and embed what is registered.
+# Register files, and embed registered images.
 
 
 def register(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:

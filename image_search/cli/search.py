@@ -220,7 +220,7 @@ def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace,
             if text:
                 all_found &= _answer(searcher, replace(query, text=text), options, settings)
         except UnicodeDecodeError:
-            print(f"Line {number} is not UTF-8 text and was passed over.", file=sys.stderr)
+            print(f"Line {number} is not UTF-8 text and was skipped.", file=sys.stderr)
             all_found = False
         except (ModelUnavailable, StoreUnavailable):  # every other line would fail, too
             raise
@@ -245,7 +245,7 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
 
 
 def _leave_out(result: SearchResult, least: float) -> SearchResult:
-    """Without the hits that are known to be less relevant."""
+    """The result without hits of lower relevance."""
     if any(hit.relevance is None for hit in result.hits):
         print("The relevance of these is unknown, so none is dropped.", file=sys.stderr)
     kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)

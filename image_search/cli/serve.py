@@ -85,7 +85,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """Listen before anything slow is loaded, so that a port that is taken is said at once."""
+    """Listen before anything slow is loaded, so that a port in use is reported immediately."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # With its protocol named, asyncio sends each answer at once. Otherwise the second part of one waits until the
@@ -102,7 +102,7 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress) -> None:
-    """Give a first start something to show, and a small library the embeddings of a model it has not met yet."""
+    """Register the samples in a new library, and embed a small library with a model that is new to it."""
     from image_search.registration.files import find_files
     from image_search.registration.reader import make_reader
     from image_search.registration.registrar import Registrar

@@ -68,25 +68,9 @@ class LazyEncoder:
             return family is None or family.supports_text
         return True
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the next embedding comes without waiting for the model."""
-        return self._runner is not None
-
     def load(self) -> None:
         """Load the model now, in this thread; nothing when it is loaded. Raises ModelUnavailable."""
         self._start()
-
-    def load_in_background(self) -> threading.Thread:
-        """Begin loading and return at once. An error is raised by the first embedding."""
-
-        def attempt() -> None:
-            with contextlib.suppress(ModelUnavailable):
-                self._start()
-
-        thread = threading.Thread(target=attempt, name=f"load {self.name}", daemon=True)
-        thread.start()
-        return thread
 
     @property
     def device(self) -> str:
@@ -102,11 +86,6 @@ class LazyEncoder:
     def batch_size(self) -> int:
         """How many pictures at a time suit the device. Loads the model."""
         return self._start().batch_size
-
-    @property
-    def scale(self) -> float | None:
-        """Factor of the inner product before a softmax over texts; None for an image-only model."""
-        return self._start().towers.scale
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """Embed pictures as one batch. Raises EncoderError."""

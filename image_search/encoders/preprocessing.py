@@ -1,8 +1,8 @@
-"""A picture to the numbers a model was trained on, with Pillow alone.
+"""Preprocess images as a model was trained, with Pillow alone.
 
-The processors of transformers give other pixels with torchvision than without, refuse grey or palette pictures, and
-unroll a 1 x 5000 strip to gigabytes. These forty lines of arithmetic give what their Pillow versions give for RGB
-pictures, whatever is installed, and something sensible for the rest.
+The processors of transformers give other pixels with torchvision than without, reject grey or palette images, and
+unroll a 1 x 5000 strip to gigabytes. The arithmetic here equals that of their Pillow versions for RGB
+images, whatever is installed, and handles the rest.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def choose_device(setting: str) -> torch.device:
         return torch.device("cuda")
     if setting == "cuda":
         why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no NVIDIA GPU"
-        raise ModelUnavailable(f"DEVICE is cuda, but {why}. Set DEVICE to auto or cpu, or mend the installation.")
+        raise ModelUnavailable(f"DEVICE is cuda, but {why}. Set DEVICE to auto or cpu, or repair the installation.")
     return torch.device("cpu")
 
 

@@ -84,6 +84,6 @@ class JapaneseTokens:
 
 
 def clean_text(text: str) -> str:
-    """Mend broken encodings and HTML entities, put single spaces, lower the case."""
+    """Repair broken encodings and HTML entities, normalise spaces, lower the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip().lower()

@@ -20,16 +20,11 @@ from image_search.errors import ModelUnavailable, TextNotSupported
 
 
 class Towers(ABC):
-    """A network with what is needed to feed it. Tensors are on the device and in the precision of the network.
+    """A network with its preprocessing. Tensors are on the device and in the precision of the network."""
 
-    scale: what the model was trained to multiply the inner product of unit embeddings by, before a softmax over
-           texts; None where it has no text tower.
-    """
-
-    def __init__(self, network: Any, prepare: Preprocessing, scale: float | None = None) -> None:
+    def __init__(self, network: Any, prepare: Preprocessing) -> None:
         self.network = network
         self.prepare = prepare
-        self.scale = scale
 
     @abstractmethod
     def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -51,7 +46,7 @@ class TwoTowers(Towers):
     """A network with get_image_features and get_text_features."""
 
     def __init__(self, network: Any, prepare: Preprocessing, tokenize: Tokenize) -> None:
-        super().__init__(network, prepare, read_scale(network))
+        super().__init__(network, prepare)
         self._tokenize = tokenize
 
     def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -134,15 +129,6 @@ def pooled_features(output: Any) -> torch.Tensor:
     """The embeddings themselves: transformers 4 returns them bare, transformers 5 as pooler_output."""
     features: torch.Tensor = output if torch.is_tensor(output) else output.pooler_output
     return features.flatten(1)
-
-
-def read_scale(network: Any) -> float | None:
-    """How the model was trained to scale inner products; ALIGN keeps the inverse."""
-    if hasattr(network, "logit_scale"):
-        return float(network.logit_scale.exp())
-    if hasattr(network, "temperature"):
-        return float(1 / network.temperature)
-    return None
 
 
 # stabilityai/japanese-stable-clip-vit-l-16: its own code, its own text recipe.

@@ -64,7 +64,7 @@ def build_app(
     lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
     root_path: str = "",
 ) -> FastAPI:
-    """The page and the images, ready for a server. Asks the database and the model for nothing yet.
+    """The page and the image routes as an ASGI application. Does not access database or model yet.
 
     routes: other routes to serve, with their lifespan. add_endpoints: called inside the page, for events of programs.
     root_path: path all of it is served below, "" for none.
@@ -74,7 +74,7 @@ def build_app(
     search = PageSearch(searcher, preparation, QueryImages(reader.max_pixels))
     app.include_router(build_page_routes(search))
     app.include_router(build_selection_routes(search))
-    app.router.routes.extend(routes)  # before the page, which takes every address that is left
+    app.router.routes.extend(routes)  # before the page, whose route matches every path
     page = build_page()
     with page:
         if add_endpoints:
@@ -106,7 +106,7 @@ _OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 def add_middleware(app: ASGIApp, settings: Settings, prepare_uploads: Callable[[], None] | None = None) -> ASGIApp:
-    """The application behind its checks, the last one added in front. prepare_uploads: see build_application."""
+    """The application behind its middleware, the last one added in front. prepare_uploads: see build_application."""
     if prepare_uploads:
         app = UploadFolderMiddleware(app, prepare_uploads)
     app = MaxBodySizeMiddleware(FullPathMiddleware(app) if settings.app_root_path else app)
@@ -128,7 +128,7 @@ def add_middleware(app: ASGIApp, settings: Settings, prepare_uploads: Callable[[
 
 
 def check_bind_address(settings: Settings) -> str:
-    """A warning to log, "" for none. Raises SettingsError when other computers could come in without a password."""
+    """A warning to log, "" for none. Raises SettingsError if the bind address is reachable without a password."""
     if is_loopback(settings.app_host) or settings.app_password:
         return ""
     if not settings.app_insecure:
@@ -154,7 +154,7 @@ def build_application(
     inbox: UploadInbox | None = None,
     check: Callable[[], Iterable[Finding]] | None = None,
 ) -> ASGIApp:
-    """Ready for a server. Asks the database and the model for nothing yet. Raises SettingsError.
+    """The whole ASGI application. Does not access database or model yet. Raises SettingsError.
 
     prepare_uploads: called before each request that may bring a file; makes the folder for uploads where it is missing.
     jobs, inbox: the jobs of the library and the files sent to it; made from the settings when left out.

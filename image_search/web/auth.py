@@ -101,7 +101,7 @@ class PasswordAuthMiddleware:
         if hmac.compare_digest(_hash(given), self._digest):
             return None
         self._guesses.spend(client)
-        if not wait:  # a flood of guesses is not to flood the log
+        if not wait:  # do not let guesses flood the log
             _log.warning("Wrong password from %s", client or "-")
         return _ask_for_password(request, "The password is wrong.")
 

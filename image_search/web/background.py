@@ -38,7 +38,7 @@ ReportProgress = Callable[[int, int], None]  # done, count
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is. error: the sentence of what went wrong in phase failed."""
+    """Progress of the preparation. error: the message of a failed phase."""
 
     phase: Literal["loading", "registering", "ready", "model_failed", "registration_failed"] = "loading"
     done: int = 0
@@ -51,10 +51,10 @@ class Progress:
 
 
 class Warmup:
-    """Prepares in a thread of its own, so that the page is up before the model is."""
+    """Prepares in a background thread, so that the page is served before the model is loaded."""
 
     def __init__(self, searcher: Searcher, complete: Callable[[ReportProgress], None] | None = None) -> None:
-        """complete: registers or embeds what a library lacks to be searched; None leaves it as it is."""
+        """complete: registers or embeds missing images; None skips that."""
         self.progress = Progress()
         self._searcher = searcher
         self._complete = complete
@@ -62,20 +62,20 @@ class Warmup:
 
     @property
     def fills_library(self) -> bool:
-        """Whether pictures are on their way into the library."""
+        """Whether images are being registered."""
         return self._complete is not None and not self.progress.is_over
 
     def start(self) -> None:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return when it is over, or after so many seconds."""
+        """Return when it has finished, or after `seconds`."""
         self._thread.join(timeout)
 
     def _prepare(self) -> None:
         phase: Literal["model_failed", "registration_failed"] = "model_failed"
         try:
-            # Any picture loads the model; the first person then does not wait for it.
+            # Any image loads the model, so that the first search does not wait for it.
             self._searcher.encoder.encode_images([Image.new("RGB", (64, 64))])
             phase = "registration_failed"
             if self._complete:
@@ -164,7 +164,7 @@ HOURS_BETWEEN_COLLECTIONS = 24
 
 
 class TrashCollector:
-    """Empties the trash of what has lain in it for so many days: when the program starts, and daily."""
+    """Removes images that have been in the trash for `days`: at the start, and daily."""
 
     def __init__(self, store: ImageStore, days: int, say: Callable[[str], None]) -> None:
         """days: 0 for never. say: called when something was removed."""
@@ -198,7 +198,7 @@ class TrashCollector:
 
 
 def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], None]) -> ModelWatcher:
-    """A follower that finds models by the name the library knows them by: a hub id, or a folder of this project."""
+    """A watcher that opens models by their name in the library: a hub id, or a folder of this project."""
 
     def open_model(name: str) -> Encoder:
         from image_search.encoders import open_encoder

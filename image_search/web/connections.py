@@ -15,7 +15,7 @@ MAX_CONNECTIONS = 1000  # an open page holds one
 MAX_HEAD = 64 * 2**10  # bytes of a request's line and headers
 HEAD_SECONDS = 15.0  # for a request to arrive; for the rest of one that has begun, too
 BODY_SECONDS = 60.0  # without a byte of the body; a phone that changes cells is silent for some seconds
-RESERVED_FILES = 128  # descriptors for database, index, model and files being read
+RESERVED_FILES = 128  # file descriptors for database, index, model and files being read
 _WANTED_FILES = 8192
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -84,7 +84,7 @@ class BoundedProtocol(H11Protocol):
         return not self._waits_for_head and self.cycle.more_body and not self.flow.read_paused
 
     def get_silence(self, now: float) -> float:
-        """Seconds this program has waited for the client; 0 while it is the client who waits for an answer."""
+        """Seconds since the client sent anything; 0 while the client waits for a response."""
         return now - self._silent_since if self._waits_for_head or self._waits_for_body else 0.0
 
     def end_silence(self, now: float) -> None:

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 IfNoneMatch = Annotated[str | None, Header()]
 Kind = Literal["small", "preview", "original"]
-ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # what every engine can hold
+ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # the largest that every engine can store
 
 
 def build_routes(store: ImageStore) -> APIRouter:

@@ -13,7 +13,7 @@ from image_search.api.errors import error_response
 from image_search.images import make_printable
 
 SLOW_SECONDS = 3.0  # until an answer begins; searches on two cores take a tenth of that
-REPEAT_SECONDS = 60.0  # one message of a library below us is logged once in this time
+REPEAT_SECONDS = 60.0  # the same message of a dependency is logged once in this time
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class SafeFormatter(logging.Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Drops a message that was logged a moment ago: a condition that lasts is one line a minute."""
+    """Drops repeated messages: a lasting condition is one line a minute."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ def read_headers(scope: Scope) -> Headers:
 
 
 def find_client(scope: Scope) -> str:
-    """The address of the client, "" when it is not known. Of IPv6 the network: one computer has all its addresses."""
+    """The address of the client, "" when unknown. For IPv6 the /64 network: one computer has all its addresses."""
     address = scope["client"][0] if scope.get("client") else ""
     if ":" in address:
         with suppress(ValueError):
@@ -107,7 +107,7 @@ class ClosedPathsMiddleware:
             await send({"type": "websocket.close", "code": 1008})
             return
         path = scope.get("path", "")
-        # No address has a line break, and a mounted application would not be asked about one that has.
+        # No URL of this program has a line break, and a mounted application would not get one.
         if "\n" in path or path.startswith(_CLOSED) or (path.startswith(_FILES) and "://" in path):
             await error_response(404, "not_found", "There is nothing here.")(scope, receive, send)
         else:
@@ -169,7 +169,7 @@ class CrossOriginProtectionMiddleware:
         headers = read_headers(scope)
         origin = headers.get("origin")
         if origin is None:
-            # Programs send neither; a browser that leaves out the Origin says at least this.
+            # Programs send neither; a browser that omits Origin sends at least Sec-Fetch-Site.
             return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         sender = origin.partition("://")[2].lower()
         return sender == headers.get("host", "").lower() or _strip_port(sender) in self._proxy_names
@@ -190,7 +190,7 @@ class HeadMiddleware:
         async def send_head(message: Message) -> None:
             nonlocal is_answered
             if is_answered:
-                raise OSError("the client has its answer")  # ends a stream, as a client that is gone does
+                raise OSError("the client has its answer")  # ends a stream, like a disconnected client
             if message["type"] == "http.response.body":
                 is_answered = True
                 message = {"type": "http.response.body", "body": b""}
@@ -212,7 +212,7 @@ def _strip_port(host: str) -> str:
 
 
 class RootPathMiddleware:
-    """Takes the path that the program is served below away from requests, so that the checks behind it see none."""
+    """Removes APP_ROOT_PATH from request paths, so that the middleware behind it never sees it."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         """root_path: begins with a slash and does not end with one."""
@@ -232,7 +232,7 @@ class RootPathMiddleware:
 
 
 class FullPathMiddleware:
-    """Gives the path back to the application, whose routes expect it in front of every address."""
+    """Restores APP_ROOT_PATH for the application, whose routes expect it in every path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -258,11 +258,11 @@ class TokenBucketLimiter:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when
 
     def check(self, key: str) -> float:
-        """Seconds until there is a token; 0 when there is one now."""
+        """Seconds until a token is available; 0 when one is."""
         return max(0.0, (1 - self._fill(key)) / self._per_second)
 
     def take(self, key: str) -> float:
-        """Take a token if there is one. Seconds until there is one; 0 when one was taken."""
+        """Take a token if available. Returns the seconds until one is; 0 when one was taken."""
         wait = self.check(key)
         if not wait:
             self.spend(key)
@@ -289,7 +289,7 @@ MAX_JSON = 16 * 2**20
 
 
 class MaxBodySizeMiddleware:
-    """Answers 413 as soon as a body is longer than its address may take."""
+    """Answers 413 as soon as a body exceeds the limit of its path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -318,7 +318,7 @@ class MaxBodySizeMiddleware:
 
         async def answer(message: Message) -> None:
             nonlocal has_started
-            # The application may answer the body that breaks off in its own way; the client gets our answer.
+            # The application may answer the truncated body in its own way; the client gets this response.
             if not is_refused or has_started:
                 has_started = True
                 await send(message)
@@ -334,7 +334,7 @@ class _TooLong(Exception):
 
 
 def find_body_limit(path: str, content_type: str) -> int:
-    """The longest body an address takes, in bytes."""
+    """The maximum body of a path, in bytes."""
     if path.startswith("/gradio_api/upload"):
         return MAX_UPLOADS
     if content_type.lower().startswith("multipart/form-data"):
@@ -345,11 +345,11 @@ def find_body_limit(path: str, content_type: str) -> int:
 
 
 class RateLimitMiddleware:
-    """Limits calls a minute of one client; this computer itself is not counted, nor is looking at the page."""
+    """Limits API calls a minute of one client; excludes this computer and the page."""
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
         self._app = app
-        # A tenth of a minute's calls may come at once.
+        # The burst is a tenth of a minute's calls.
         self._buckets = TokenBucketLimiter(max(1, per_minute / 10), per_minute / 60)
         self._message = f"More than {per_minute} calls a minute. Wait as Retry-After says, or raise APP_RATE_LIMIT."
 
@@ -369,7 +369,7 @@ def _is_counted(scope: Scope) -> bool:
 
 
 class UploadFolderMiddleware:
-    """Prepares the folder for uploads before each request that may bring a file."""
+    """Prepares the folder for uploads before each request that may upload a file."""
 
     def __init__(self, app: ASGIApp, prepare: Callable[[], None]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""uvicorn's server, started and ended as a program for one person is."""
+"""uvicorn's server, started and stopped like a desktop program: Ctrl-C ends it within a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from image_search.signals import handling_signals
 from image_search.web.connections import MAX_HEAD, BoundedProtocol, raise_file_limit
 
 SHUTDOWN_GRACE = 0.5  # seconds that requests have left after Ctrl-C
-_MAX_BACKLOG = 128  # connections that wait to be accepted, and are accepted in one go
+_MAX_BACKLOG = 128  # pending connections, accepted in one batch
 
 
 class Server(uvicorn.Server):
@@ -63,14 +63,14 @@ class Server(uvicorn.Server):
             yield
 
     def _close_keepalive(self) -> None:
-        """An open page holds a connection that would never end."""
+        """Close keep-alive connections: an open page holds one indefinitely."""
         for connection in list(self.server_state.connections):
             connection.transport.close()
 
 
 def exit_now() -> NoReturn:
-    """End at once and well. The interpreter's own ending would abort a thread that is inside PyTorch, with a core dump:
-    one may be loading a model, or embedding."""
+    """Exit immediately with code 0. A normal interpreter exit would abort a thread that is inside PyTorch, with a core
+    dump: one may be loading a model, or embedding."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

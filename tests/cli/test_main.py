@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from image_search.cli import Exit
+from image_search.cli.console import name_commands
 from image_search.cli.main import build_parser, main
 from image_search.settings import ROOT
 from tests.fakes import FakeLazyEncoder, make_picture_bytes
@@ -79,6 +80,28 @@ def test_an_error_of_a_user_is_one_sentence_with_the_command_before_it(
     monkeypatch.setenv("DATABASE_URL", "mysql://x")
     assert main(["models"]) == Exit.COULD_NOT_RUN
     assert capsys.readouterr().err.startswith("image-search models: DATABASE_URL begins with 'mysql'")
+
+
+@pytest.mark.parametrize(
+    ("of_a_clone", "of_an_installation"),
+    [
+        ("Run: python register_images.py --create-schema", "Run: image-search oracle --create-schema"),
+        ("python register_images.py --remove-model 3", "image-search models --remove 3"),
+        (
+            "a.png is not registered. Run register_images.py first.",
+            "a.png is not registered. Run image-search register first.",
+        ),
+        ("python ImageSearch.py --check --deep", "image-search check --deep"),
+        ("(python -m image_search restore FILE)", "(image-search restore FILE)"),
+        ("Run: pip install -r requirements-ocr.txt", "Run: pip install '.[ocr]' in the clone of this program"),
+    ],
+)
+def test_messages_of_an_installed_program_name_its_own_commands(
+    of_a_clone: str, of_an_installation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert name_commands(of_a_clone) == of_a_clone
+    monkeypatch.setattr("image_search.cli.console.IS_INSTALLED", True)
+    assert name_commands(of_a_clone) == of_an_installation
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

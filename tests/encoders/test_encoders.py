@@ -93,23 +93,15 @@ def test_nothing_to_embed_gives_no_rows_of_the_right_length() -> None:
     encoder = open_folder(get_checkpoint("clip"))
     assert encoder.encode_images([]).shape == (0, checkpoints.DIMENSION)
     assert encoder.encode_texts([]).shape == (0, checkpoints.DIMENSION)
-    assert not encoder.is_loaded
+    assert encoder._runner is None  # nothing was loaded for that
 
 
 @pytest.mark.parametrize("kind", PICTURES_ONLY)
 def test_a_model_for_pictures_says_which_setting_to_change_when_it_is_given_words(kind: str) -> None:
     encoder = open_folder(get_checkpoint(kind))
     assert not encoder.supports_text
-    assert encoder.scale is None
     with pytest.raises(TextNotSupported, match=r"pictures only.*EMBEDDING_MODEL"):
         encoder.encode_texts(["猫"])
-
-
-def test_the_scale_is_what_the_model_was_trained_with() -> None:
-    assert open_folder(get_checkpoint("japanese_stable_clip"), trust_remote_code=True).scale == pytest.approx(
-        100, abs=0.1
-    )
-    assert open_folder(get_checkpoint("align")).scale == pytest.approx(1)
 
 
 def test_a_model_for_words_only_is_refused() -> None:
@@ -141,14 +133,14 @@ def test_many_threads_load_one_model_and_get_the_same_embeddings(monkeypatch: py
     start = runner.start_runner
     monkeypatch.setattr(runner, "start_runner", lambda *given: starts.append(given) or start(*given))
     encoder, found = open_folder(get_checkpoint("clip")), []
-    background = encoder.load_in_background()
-    threads = [
+    threads = [threading.Thread(target=encoder.load)]
+    threads += [
         threading.Thread(target=lambda: found.append((encoder.encode_images([draw(5)]), encoder.encode_texts(["猫"]))))
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
-    for thread in (*threads, background):
+    for thread in threads:
         thread.join()
     assert len(starts) == 1
     assert len(found) == 8
@@ -159,7 +151,8 @@ def test_many_threads_load_one_model_and_get_the_same_embeddings(monkeypatch: py
 
 def test_a_model_that_could_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
     encoder = open_folder(tmp_path / "clip")
-    encoder.load_in_background().join()
+    with pytest.raises(ModelUnavailable):
+        encoder.load()
     with pytest.raises(ModelUnavailable, match="no such folder"):
         encoder.encode_texts(["猫"])
     copy(get_checkpoint("clip"), tmp_path)

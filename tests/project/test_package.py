@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -63,9 +64,12 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) 
     assert "image-search = image_search.__main__:main" in entry_points
     metadata = next(installed.glob("*.dist-info/METADATA")).read_text(encoding="utf-8")
     assert "\nRequires-Dist: torch==" in metadata
+    optional = {path.stem.partition("-")[2] for path in ROOT.glob("requirements-*.txt")} - {"dev", "legacy"}
+    assert set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)) == optional
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_installed_program_registers_searches_and_checks_in_an_empty_folder(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +86,8 @@ def test_the_installed_program_registers_searches_and_checks_in_an_empty_folder(
     (folder / ".env").write_text("APP_PORT=none\n")  # the current folder's .env is the one that counts
     assert run(installed, folder, "models").returncode == 2
     (folder / ".env").unlink()
+    unknown = next(path for path in (ROOT / "images").glob("*.jpg") if path != cat)
+    assert "Run image-search register first." in run(installed, folder, "refresh", str(unknown)).stderr
     checked = run(installed, folder, "check")
     assert f"image-search {__version__}" in checked.stdout and "torch" in checked.stdout, checked.stderr
     assert str(installed / "image_search" / "bundled" / "demo" / "model") in checked.stdout

@@ -141,11 +141,6 @@ class Connections:
             time.sleep(random.uniform(0.02, 0.1) * (attempt + 1))  # so that two writers do not meet again
         raise AssertionError("unreachable")
 
-    def get_pool_state(self) -> tuple[int, int, int]:
-        """Connections in use, connections open, connections at most."""
-        pool = self._get_pool()
-        return int(pool.busy), int(pool.opened), int(pool.max)
-
     def close(self) -> None:
         """Close all connections. A later call opens new ones."""
         with self._lock:
