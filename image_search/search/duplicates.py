@@ -110,7 +110,7 @@ def save_groups(store: ImageStore, groups: Iterable[DuplicateGroup]) -> None:
 
 
 def load_groups(store: ImageStore, limit: int) -> tuple[list[DuplicateGroup], int] | None:
-    """What the last look found and is still there, and how many groups; None before the first look. Raises StoreError.
+    """Groups of the last look that are still there, and how many; None before the first look. Raises StoreError.
 
     limit: groups that are read.
     """
