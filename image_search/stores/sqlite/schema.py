@@ -13,7 +13,7 @@ import time
 from image_search.errors import SchemaError
 from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
-APPLICATION_ID = 0x696D7365  # "imse", so that a foreign SQLite file is told apart
+APPLICATION_ID = 0x696D7365  # "imse", to recognise foreign SQLite files
 _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
 
 # AUTOINCREMENT: an id is never given out twice, so an id a user or a browser remembers never shows another image,
