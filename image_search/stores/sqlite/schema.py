@@ -176,7 +176,7 @@ END;
 CREATE VIRTUAL TABLE image_words USING fts5 (tokens, content='', tokenize='ascii', prefix='1');
 """
 
-# What ANALYZE would find in a large library: rows in all, and rows that have one value of the first column, of the
+# Statistics of ANALYZE for a large library: rows in all, and rows that have one value of the first column, of the
 # first two, and so on. Without it SQLite takes deleted_at IS NULL for a rare condition and walks all images by it.
 _STATISTICS = {
     "images": {
