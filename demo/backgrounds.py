@@ -175,19 +175,6 @@ def draw_cloud(canvas: Canvas, x: float, y: float, weather: str) -> None:
     canvas.draw_soft(draw_puffs, colour, 0.012)
 
 
-def draw_place(place: str, time: str, weather: str, seed: int, size: tuple[int, int]) -> Image.Image:
-    """One place as RGB of `size` (width, height). `time` and `weather` are ignored where there is none of it."""
-    from demo.places import PAINTERS
-
-    rng = random.Random(f"{place} {time} {weather} {seed}")
-    canvas = Canvas(size, rng, "day" if place in TIMELESS else time)
-    weather = "clear" if place in INDOORS else weather
-    PAINTERS[place](canvas, weather)
-    if weather != "clear":
-        draw_weather(canvas, weather)
-    return canvas.image
-
-
 def draw_weather(canvas: Canvas, weather: str) -> None:
     rng, width, height, short = canvas.rng, canvas.width, canvas.height, canvas.short
     if weather == "fog":

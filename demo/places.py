@@ -1,11 +1,23 @@
 """What each place is made of. A painter gets a fresh canvas and leaves it painted, the ground in its lower part."""
 
 import math
+import random
 from collections.abc import Callable
 
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
-from demo.backgrounds import RGB, Canvas, blend, draw_sky, draw_stars, light_up, vary
+from demo.backgrounds import (
+    INDOORS,
+    RGB,
+    TIMELESS,
+    Canvas,
+    blend,
+    draw_sky,
+    draw_stars,
+    draw_weather,
+    light_up,
+    vary,
+)
 
 Painter = Callable[[Canvas, str], None]
 
@@ -263,3 +275,14 @@ PAINTERS: dict[str, Painter] = {
     "room": paint_room,
     "underwater": paint_underwater,
 }
+
+
+def draw_place(place: str, time: str, weather: str, seed: int, size: tuple[int, int]) -> Image.Image:
+    """One place as RGB of `size` (width, height). `time` and `weather` are ignored where there is none of it."""
+    rng = random.Random(f"{place} {time} {weather} {seed}")
+    canvas = Canvas(size, rng, "day" if place in TIMELESS else time)
+    weather = "clear" if place in INDOORS else weather
+    PAINTERS[place](canvas, weather)
+    if weather != "clear":
+        draw_weather(canvas, weather)
+    return canvas.image

@@ -12,9 +12,10 @@ import torch
 from PIL import Image, ImageOps
 from transformers import PreTrainedTokenizerFast
 
-from demo.backgrounds import PLACES, TIMES, WEATHERS, draw_place
+from demo.backgrounds import PLACES, TIMES, WEATHERS
 from demo.captions import Mention, choose_mention, list_facts, write_caption
 from demo.concepts import load_concepts
+from demo.places import draw_place
 from demo.scenes import Scene, compose_scene, draw_scene
 from demo.tokenizer import LONGEST
 

@@ -7,9 +7,10 @@ from functools import cache
 
 from PIL import Image, ImageFilter
 
-from demo.backgrounds import INDOORS, PLACES, TIMELESS, TIMES, WEATHERS, draw_place
+from demo.backgrounds import INDOORS, PLACES, TIMELESS, TIMES, WEATHERS
 from demo.concepts import load_concepts
 from demo.glyphs import draw_glyph
+from demo.places import draw_place
 
 ASPECTS = ((1, 1), (4, 3), (3, 4), (3, 2))
 OBJECT_LIGHT = {"day": (1.0, 1.0, 1.0), "dusk": (1.0, 0.87, 0.78), "night": (0.74, 0.78, 0.96)}

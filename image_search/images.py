@@ -300,7 +300,7 @@ _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB"}
 
 
 def drop_png_extras(data: bytes) -> bytes:
-    """The PNG with its pixels, palette, transparency and gamma only; text, profiles and damaged extras are left out."""
+    """The PNG with its pixels, palette, transparency and gamma only; without text, profiles and damaged chunks."""
     kept = [data[:8]]
     for kind, start, end in _walk_png(data):
         chunk = data[start - 8 : end + 4]
@@ -311,7 +311,7 @@ def drop_png_extras(data: bytes) -> bytes:
 
 
 def find_png_chunk(data: bytes, wanted: bytes) -> bytes:
-    """The content of a chunk that stands before the pixels; b"" where there is none."""
+    """The content of a chunk before the pixels; b"" where there is none."""
     for kind, start, end in _walk_png(data):
         if kind == wanted:
             return data[start:end]

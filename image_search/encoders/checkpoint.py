@@ -127,7 +127,7 @@ class Checkpoint:
 
 
 def canonical_name(model: str) -> str:
-    """What EMBEDDING_MODEL is called: a hub id, or a folder below the project, or else the folder's own name."""
+    """The name of EMBEDDING_MODEL: a hub id, or a folder below the project, or else the folder's own name."""
     folder = find_folder(model)
     if folder is None:
         return model

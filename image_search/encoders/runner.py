@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(setting: str) -> torch.device:
-    """The device for DEVICE auto, cpu or cuda. Raises ModelUnavailable when cuda is asked for and not there."""
+    """The device for DEVICE auto, cpu or cuda. Raises ModelUnavailable when cuda is set but not available."""
     if setting == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():

@@ -144,7 +144,7 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
             except (OSError, ValueError):
                 continue
             if not is_marked(found[candidate.name]):
-                break  # ours does not stand for another program's
+                break  # our sidecar does not replace another program's
     return found
 
 

@@ -24,7 +24,7 @@ NO_CAPTION = re.compile(
     r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|jpegmini.*",
     re.IGNORECASE | re.DOTALL,
 )
-# Documents that lie beside images and say nothing about one of them.
+# Documents beside images that do not describe one of them.
 _DOCUMENT = re.compile(
     r"(?:read[ _-]?me|licen[cs]e|copying|changelog|credits|notes?|index|links?|urls?)\b.*", re.IGNORECASE
 )
@@ -35,7 +35,7 @@ _NUMBERS = re.compile(r"[\s\d.,;:eE+-]+")  # YOLO and other coordinates
 def read_photograph(
     found: Extracted, has_generator: bool, file_name: str = "", read_people: bool = False
 ) -> dict[str, Any]:
-    """Values for ImageText by the names of its fields; what is not said is left out.
+    """Values for ImageText by the names of its fields, without absent ones.
 
     has_generator: the texts are a generator's, so that none of them is a caption. file_name: may hold a date.
     read_people: names of people become keywords.

@@ -241,7 +241,7 @@ def make_model_key(model_id: int, min_recipe: int = 0) -> str:
 
 
 def read_recipes(keys: Iterable[str]) -> dict[int, int]:
-    """What list_model_keys was given."""
+    """The recipe of each model in these keys, by model_id: the inverse of list_model_keys."""
     recipes: dict[int, int] = {}
     for key in keys:
         model_id, _, recipe = key.partition("r")

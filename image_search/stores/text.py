@@ -20,7 +20,7 @@ from unicodedata import normalize
 
 from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage, RecognizedText, TextLine
 
-# Tokens: one rule for all engines, for what is stored and for what is asked.
+# Tokens: one rule for all engines, for stored texts and for queries.
 #
 # Japanese is written without spaces, and word indexes of databases either cut it by dictionary (and then miss what the
 # dictionary does not know) or by three characters (and then miss 猫). Here every character of such a script becomes one

@@ -67,7 +67,7 @@ def harden_gradio(blocks: gr.Blocks) -> None:
     """
     blocks.has_launched = True
     Block.async_move_resource_to_block_cache = _move_file
-    # What Gradio fetches with, wherever it does: all of it asks safehttpx, which asks a name service first.
+    # Every fetch of Gradio uses safehttpx, which resolves the name first.
     safehttpx.get = _refuse_address
     safehttpx.async_validate_url = _refuse_address
     gradio.processing_utils.async_ssrf_protected_get = _refuse_address

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from demo import wordings
-from demo.backgrounds import PLACES, TIMES, WEATHERS, draw_place
+from demo.backgrounds import PLACES, TIMES, WEATHERS
 from demo.captions import Mention, choose_mention, list_facts, write_caption
 from demo.concepts import load_concepts
 from demo.evaluate import compose_gallery, find_first_right
 from demo.finish import finish_picture
-from demo.places import PAINTERS
+from demo.places import PAINTERS, draw_place
 from demo.samples import Sample, compose_sample, list_samples, write_sample
 from demo.scenes import compose_scene, draw_scene, is_held_out
 from image_search.encoders import LazyEncoder, open_encoder

@@ -89,6 +89,7 @@ def test_the_changelog_has_no_empty_version() -> None:
         assert "\n- " in section, section.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_metadata_starts_by_its_path_and_reads_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(make_picture_bytes())
     (tmp_path / "expected.json").write_text('{"a.png": {"contains": ""}}', encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,20 @@ def find_imports(path: Path) -> set[str]:
 
 def is_within(name: str, others: set[str]) -> bool:
     return any(name == other or name.startswith(other + ".") for other in others)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in [*list_modules(), *(ROOT / "demo").glob("*.py")]
+    }
+    imported: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names} & paths.keys()
+                imported[name] |= (names or {node.module}) & paths.keys() - {name}
+    TopologicalSorter(imported).prepare()  # raises CycleError naming the modules of a circle
 
 
 def test_every_folder_imports_only_what_it_may() -> None:

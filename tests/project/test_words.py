@@ -13,7 +13,7 @@ AVOIDED = re.compile(
     re.IGNORECASE,
 )
 # A sentence at the start of a docstring, comment, heading or line of prose.
-HEADLESS = re.compile(r'(?:^\s*(?:"""|# |- )?|[.!?:] |"""|^#+ )What (?!if\b|follows?\b)[a-z]+ ')
+HEADLESS = re.compile(r'(?:^\s*(?:"""|# |- )?|[.!?:] |"""|^#+ )What (?!if\b)\w+ ')
 
 
 def list_lines() -> Iterator[tuple[Path, int, str]]:

@@ -13,6 +13,8 @@ from image_search.errors import RecognizerUnavailable
 from image_search.recognition import models, open_recognizer
 from image_search.settings import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("module", "package"), [("rapidocr", "rapidocr"), ("openvino", "openvino"), ("cv2", "opencv-python-headless")]

@@ -17,6 +17,8 @@ from benchmarks.recognition import count_right
 from image_search.recognition import TextLine, TextRecognizer, finding, is_sure, join_lines, open_recognizer
 from tests.fakes.absent import leave_out
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[..., Image.Image]
 
 

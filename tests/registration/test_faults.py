@@ -26,6 +26,7 @@ from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork"),
     pytest.mark.timeout(1800),  # half a minute, unless something else keeps the machine busy
 ]

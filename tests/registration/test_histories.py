@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +19,8 @@ from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.registrar import Registrar
 from tests.fakes import FakeEncoder
 from tests.fakes.memory_store import MemoryStore
+
+pytestmark = pytest.mark.slow
 
 NAMES = [f"{number}.png" for number in range(3)]
 STEPS = st.lists(

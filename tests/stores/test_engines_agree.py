@@ -15,6 +15,8 @@ from tests.fakes import make_embeddings, make_image
 from tests.fakes.engines import each_engine, new_library
 from tests.fakes.memory_store import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 FILTERS = (
     SearchFilter(),
     SearchFilter(generator="ComfyUI"),

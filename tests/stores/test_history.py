@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -23,6 +24,8 @@ from image_search.stores.base import ImageStore
 from tests.fakes import make_embeddings, make_image
 from tests.fakes.engines import each_engine, new_library
 from tests.fakes.memory_store import MemoryStore
+
+pytestmark = pytest.mark.slow
 
 CONTENTS = 9
 KEYWORDS = ("山", "snow", "Paris, France")

@@ -109,6 +109,7 @@ def test_both_kinds_of_tokens_find_the_same(word, first, second):
     assert occurs(word, [first, second]) == occurs_plainly(word, first, second)
 
 
+@pytest.mark.slow
 def test_both_kinds_of_tokens_find_the_same_in_odd_texts():
     texts = make_odd_texts(300)
     for word in make_odd_queries(texts, 100):

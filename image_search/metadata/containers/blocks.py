@@ -98,7 +98,7 @@ _MAX_SHORT_TEXT = 64 << 10  # bytes
 
 
 def read_exif(data: bytes, read_gps: bool = False) -> Exif:
-    """The tags of _TAGS that are there and readable, and the place as (degrees, minutes, seconds) if asked.
+    """The readable tags of _TAGS, and with read_gps the position as (degrees, minutes, seconds).
 
     Never fails: what cannot be read is left out.
     """

@@ -71,7 +71,7 @@ def _unquote(value: str) -> str:
         return value[1:-1]
 
 
-# "Version: ..." tells them apart: Forge f2.0.1v1.10.1-..., reForge f1.0.0v2-v1.10.1..., EasyReforge f1.0.0-v1...
+# "Version: ..." distinguishes them: Forge f2.0.1v1.10.1-..., reForge f1.0.0v2-v1.10.1..., EasyReforge f1.0.0-v1...
 _VERSIONS = (
     (re.compile(r"classic"), "Forge Classic"),
     (re.compile(r"neo"), "Forge Neo"),

@@ -129,7 +129,7 @@ _SECOND_PASS = re.compile(r".*(?:Detailer|Upscale|Restore).*")
 
 
 def read_comfyui(fields: Fields) -> Generation | None:
-    """Nodes that save metadata also write AUTOMATIC1111's text; it tells what the graph does not."""
+    """Nodes that save metadata also write AUTOMATIC1111's text, with settings that the graph lacks."""
     graph = find_graph(fields)
     found = read_graph(graph) if graph else None
     if found is None and (workflow := load_object(fields.get("workflow"))):

@@ -118,12 +118,12 @@ class Graph:
 #
 # The drawing keeps values without names ("widgets_values") and links in a list of their own. Newer files name the
 # inputs that have a widget; for older ones the order of the common nodes' widgets is written down here. Muted nodes
-# are left out, bypassed ones passed through, subgraphs opened.
+# are skipped, bypassed ones passed through, subgraphs expanded.
 
 MAX_SUBGRAPH_DEPTH = 8
 MAX_SUBGRAPHS = 200
 _BYPASSED, _MUTED = 4, 2
-_CONTROLS = {"fixed", "increment", "decrement", "randomize"}  # what stands behind every seed
+_CONTROLS = {"fixed", "increment", "decrement", "randomize"}  # the value after every seed
 
 _WIDGETS = {
     "KSampler": ("seed", "control", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
@@ -271,7 +271,7 @@ def _read_inputs(
 
 
 def _read_exits(subgraph: dict[str, Any], key: str) -> dict[tuple[str, int], list[Any]]:
-    """(the node that stands for a subgraph, its slot) to the node inside and its slot."""
+    """(the node that represents a subgraph, its slot) to the node inside and its slot."""
     links = subgraph.get("links")
     listed = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
     return {

@@ -88,7 +88,7 @@ from image_search.stores.search_fields import (
 
 _BATCH = 1000
 _MIN_SCORE = -2.0  # below every inner product of unit vectors
-# The mark of an image that stands for a value of a counted field.
+# The mark of an image for a value of a counted field.
 _MARKS: dict[CountedField, str] = {
     "generator": "g",
     "generation_model": "m",
@@ -99,7 +99,7 @@ _MARKS: dict[CountedField, str] = {
     "lens": "e",
     "folder": "b",
 }
-_MARK = len(exact_key("", "")) + 1  # characters of a mark that stands for a value
+_MARK = len(exact_key("", "")) + 1  # characters of a mark for a value
 
 
 class MilvusStore(MilvusTrash):
@@ -138,7 +138,7 @@ class MilvusStore(MilvusTrash):
             try:
                 yield Writer(client, self.originals, ensure_locked)
             except BaseException:
-                with suppress(Exception):  # sweeps away what was prepared; otherwise the next writer does
+                with suppress(Exception):  # removes prepared rows; otherwise the next writer does
                     Writer(client, self.originals, ensure_locked)
                 raise
 
@@ -323,7 +323,7 @@ class MilvusStore(MilvusTrash):
     # --- texts ------------------------------------------------------------------------------------------------------
 
     def _change_record(self, image_id: int, change: Callable[[Document], Document]) -> bool:
-        with self._reading() as view:  # asked first without keeping other writers waiting
+        with self._reading() as view:  # queried first without blocking other writers
             before = view.get_live(image_id).document
         if change(before) == before:
             return False
@@ -388,7 +388,7 @@ class MilvusStore(MilvusTrash):
             return view.count(IMAGES, view.write_filter(filter))
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        # Milvus cannot group. The marks of all images are counted here; one image of each tells what it stands for.
+        # Milvus cannot group. The marks of all images are counted here; one image of each mark gives its value.
         counts: Counter[str] = Counter()
         examples: dict[str, int] = {}
         with self._reading() as view:
@@ -465,14 +465,14 @@ def _list_contents(images: Sequence[NewImage]) -> dict[str, bytes]:
 
 
 def _list_marks(marks: Sequence[str], field: CountedField) -> list[str]:
-    """Those of the marks of an image that stand for values of a field."""
+    """The marks of an image for values of a field."""
     if field == "kind":
         return [mark for mark in marks if mark in ("image", "frame")]
     return [mark for mark in marks if mark[0] == _MARKS[field] and len(mark) == _MARK]
 
 
 def _list_values(document: Document, field: CountedField) -> Iterator[tuple[str, str]]:
-    """The marks an image has for a field, with the values they stand for."""
+    """The marks an image has for a field, with their values."""
     for value in list_counted(document)[field]:
         yield (value if field == "kind" else exact_key(_MARKS[field], value)), value
 

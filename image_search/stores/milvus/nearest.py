@@ -66,7 +66,7 @@ def _list_starts(ranking: list[tuple[int, float]]) -> list[int]:
 
 
 def _count_skipped(ranking: list[tuple[int, float]], offset: int) -> int:
-    """How many hits of the group the page begins in lie before it."""
+    """The number of hits before the page within the group of ties that it begins in."""
     return offset - max((start for start in _list_starts(ranking) if start <= offset), default=0)
 
 

@@ -166,7 +166,7 @@ def make_row(stored: Stored) -> tuple[Row, dict[str, bytes]]:
 
 
 def copy_filter_fields(row: Mapping[str, Any]) -> Row:
-    """The part of an image's row that lies beside each of its embeddings, too."""
+    """The part of an image's row that is also stored with each of its embeddings."""
     return {"image_id": row["image_id"], **{name: row[name] for name in FILTER_FIELDS}}
 
 

@@ -49,10 +49,10 @@ class LibraryState:
     last_model_id: int = 0
     models: tuple[EmbeddingModel, ...] = ()
     has_cut_words: bool = False  # whether some image has more words than a field holds
-    removed: tuple[int, ...] = ()  # images that are gone although rows of theirs may still lie about
+    removed: tuple[int, ...] = ()  # removed images, of which rows may be left
     changed: tuple[int, ...] = ()  # images whose copies beside the embeddings may still be those of before
     hidden: tuple[int, ...] = ()  # those of them that no search finds meanwhile
-    dropped: tuple[int, ...] = ()  # models that are gone although their collection may still lie about
+    dropped: tuple[int, ...] = ()  # removed models, whose collection may be left
 
     @property
     def is_unfinished(self) -> bool:

@@ -165,7 +165,7 @@ class Snapshot:
         return [image_id for *_, image_id in dated[offset : offset + limit]], count if since else len(dated)
 
     def _find_window(self, condition: str, field: str, wanted: int) -> str:
-        # A server cannot sort, so as few of the newest as will do are found by halving the time they lie in.
+        # A server cannot sort, so the newest images are found by bisecting the time range.
         early, late = NEVER, -NEVER
         while late - early > 1:
             middle = (early + late) // 2

@@ -92,7 +92,7 @@ class Writer(Snapshot):
     def change_images(
         self, images: Sequence[Stored], contents: Mapping[str, bytes] | None = None, is_hidden: bool = False
     ) -> None:
-        """Rewrite images, and what lies beside their embeddings. contents: files they refer to.
+        """Rewrite images, and their fields beside the embeddings. contents: files they refer to.
 
         is_hidden: no search finds them until all is done.
         """
@@ -137,7 +137,7 @@ class Writer(Snapshot):
         return len(there)
 
     def _sweep_unseen(self) -> None:
-        # The rest of a batch that was never finished. Its images were written first and are swept away last.
+        # The rest of an unfinished batch. Its images were written first and are removed last.
         unseen = f"image_id > {self.state.last_image_id}"
         rows = self.client.query(IMAGES, filter=unseen, output_fields=["image_id", "content_sha256", "document"])
         known = self.find_hashes([row["content_sha256"] for row in rows]) if rows else {}
@@ -173,7 +173,7 @@ class Writer(Snapshot):
         self._write_rows(IMAGES, [make_row(replace(images[image_id], parked={}))[0] for image_id in renewed])
 
     def _remove_rows(self, rows: Sequence[Row], spared: set[str]) -> None:
-        """Everything of some images, the row that tells of all of it last. spared: files that other images have."""
+        """Remove images with all their rows, the row that lists them last. spared: files that other images have."""
         if not rows:
             return
         image_ids = [int(row["image_id"]) for row in rows]

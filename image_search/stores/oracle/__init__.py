@@ -72,7 +72,7 @@ class OracleStore(ImageStore):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.location = f"{settings.db_user} at {settings.db_dsn.rpartition('@')[2]}"  # before @ may stand a password
+        self.location = f"{settings.db_user} at {settings.db_dsn.rpartition('@')[2]}"  # a password may precede @
         # Originals are in the database unless a folder is named: its backup, privileges and transactions are theirs.
         self.originals: Originals | None = None
         if settings.originals_url:

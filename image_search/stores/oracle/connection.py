@@ -92,7 +92,7 @@ class Session:
 
 
 class Connections:
-    """The pool of a store. Opens nothing before it is asked to; safe to use from several threads."""
+    """The pool of a store. Opens connections on first use; safe to use from several threads."""
 
     def __init__(self, settings: Settings, check: Callable[[Session], None]) -> None:
         """check: called before the first work is done, until it raises nothing."""

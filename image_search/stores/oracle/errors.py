@@ -216,7 +216,7 @@ def describe(error: Exception, doing: str = "") -> StoreError:
 
 
 def _find_code(error: oracledb.Error) -> str:
-    """The code that says most. The driver puts the reason it knows into the lines below, the listener's behind that."""
+    """The most specific code. The driver puts the reason it knows into the lines below, the listener's behind that."""
     code = get_code(error)
     if code not in ("DPY-6005", "DPY-6000"):
         return code

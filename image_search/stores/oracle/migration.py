@@ -441,7 +441,7 @@ def _tighten(session: Session) -> Iterator[str]:
 def _list_changes(
     definition: str, nullable: str, old_default: str | None, char_length: int | None, char_used: str | None
 ) -> str:
-    """What ALTER TABLE MODIFY has to say: lengths in characters, default, NOT NULL. "" for nothing.
+    """The clauses of ALTER TABLE MODIFY: lengths in characters, default, NOT NULL. "" for none.
 
     Numbers keep their type: Oracle narrows none that has rows. Identities and vectors cannot be modified at all.
     """

@@ -40,7 +40,7 @@ _MAX_WORD = 900
 _MAX_BIND = 4000  # bytes of a VARCHAR2 where MAX_STRING_SIZE is STANDARD; longer ones are refused (ORA-01461)
 _AND = " AND "
 
-# What JAPANESE_VGRAM_LEXER certainly keeps: kana, the long vowel mark and kanji, at least two of them.
+# Characters that JAPANESE_VGRAM_LEXER certainly keeps: kana, the long vowel mark and kanji, at least two of them.
 _JAPANESE = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]{2,}")
 _LATIN = re.compile(r"[a-z0-9]{2,}")  # the beginning "a%" would expand to too many tokens
 # Oracle Text gives these a meaning. Braces would take it away, and with it the possibility to ask for a beginning.

@@ -110,7 +110,7 @@ INSERT_EMBEDDING = """
 INSERT INTO image_embeddings (image_id, model_id, embedding, recipe)
 VALUES (:image_id, :model_id, :embedding, :recipe)"""
 
-# The image is looked up on the way, so that one deleted meanwhile is left out.
+# The subquery looks up the image, so that a concurrently deleted one is skipped.
 REPLACE_EMBEDDING = """
 MERGE INTO image_embeddings e
 USING (SELECT i.image_id FROM images i WHERE i.image_id = :image_id AND i.deleted_at IS NULL) s

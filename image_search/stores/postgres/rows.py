@@ -29,7 +29,7 @@ from image_search.stores.text import (
 
 _TOKEN_LENGTH = 100  # characters; a lexeme may have 2046 bytes
 _MAX_BYTES = 500_000  # of all lexemes; a tsvector may have 1 MiB
-_ANYTHING = "\ue0fe"  # private use: stands for all tokens of an image that has too many
+_ANYTHING = "\ue0fe"  # private use: represents all tokens of an image that has too many
 
 
 def make_tokens(record: ImageRecord) -> tuple[str, list[str]]:

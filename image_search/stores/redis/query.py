@@ -19,7 +19,7 @@ ALL = 1_000_000  # the engine returns no more at once
 # Half a second, the default, would silently cut results short.
 _COMMON = ("TIMEOUT", 110_000, "DIALECT", 2)
 _NOTHING = "@tags:{nothing}"
-_SLACK = 16  # more neighbours than asked for, to see whether a tie reaches beyond the last
+_SLACK = 16  # extra neighbours, to see whether a tie continues beyond the last
 
 # Words.
 #

@@ -274,7 +274,7 @@ def put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
 
 
 def remove_image(pipeline: Any, connection: Connection, document: Document) -> None:
-    """Remove an image in the trash, and all that stands beside it."""
+    """Remove an image in the trash with all its keys."""
     pipeline.delete(connection.make_trash_key(document.image_id))
     for name, members in _list_entries(document).items():
         if members:

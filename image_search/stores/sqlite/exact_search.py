@@ -16,8 +16,8 @@ from image_search.stores.sqlite.faiss_index import EmbeddingIndex, Embeddings, I
 
 _TIE = 1e-5  # inner products this near may have changed places by rounding in a fast product
 _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
-_FULL_SCAN_MAX = 512  # reading so many rows is as quick as asking the index
-_MAX_CANDIDATES = 16_384  # ranking so many is slower by index than by reading the table from end to end
+_FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
+_MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
 _DEPTH = 256  # embeddings the index proposes at first
 _CHUNK = 2048
 
@@ -138,7 +138,7 @@ def _multiply(embeddings: Embeddings, query: Embeddings) -> Embeddings:
 
 
 def _measure(embeddings: Embeddings, query: Embeddings) -> Embeddings:
-    """Exact distances; equal rows get equal ones wherever they stand."""
+    """Exact distances; equal rows get equal ones at any position."""
     # Row by row in double precision: a matrix product may round equal rows differently, and ties would come apart.
     products: npt.NDArray[np.float64] = (embeddings.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
     return -products.astype(np.float32)

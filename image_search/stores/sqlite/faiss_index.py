@@ -106,7 +106,7 @@ class EmbeddingIndex:
         return 1 - float(self.alive.mean()) if len(self.alive) else 0.0
 
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
-        """Put in embeddings; their ids ascend and lie above all that are here. The watermark follows."""
+        """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
         for start in range(0, len(embedding_ids), _ADD_BATCH):
             ids = embedding_ids[start : start + _ADD_BATCH]
             turned = self._turn(embeddings[start : start + _ADD_BATCH] - self.mean)
@@ -127,7 +127,7 @@ class EmbeddingIndex:
             self.alive = alive
 
     def propose(self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None) -> Proposal:
-        """At least depth embeddings, if there are so many, among which the count nearest are likely to be.
+        """At least depth embeddings (or all), among which the count nearest are likely to be.
 
         Only the allowed ones (ascending embedding_ids) if given.
         """
@@ -266,7 +266,7 @@ def _foretell(
     rough, scores: what sketch and codes say of the same embeddings. ends: what the sketch says of the middle one and
     of the last one it picked.
     """
-    # How far the sketch is to be trusted is told by the query itself: by a line through sketch and codes.
+    # The error of the sketch is estimated for each query: by a line through sketch and codes.
     x, y = rough.astype(np.float64), scores.astype(np.float64)
     spread = float(x.var())
     slope = max(float(np.mean((x - x.mean()) * (y - y.mean()))) / spread, 0.0) if spread else 0.0
@@ -275,7 +275,7 @@ def _foretell(
     floor = slope * float(last) + intercept + _DOUBT * float(np.std(y - slope * x))
     if floor < target:
         return floor, 1.0
-    # The number of embeddings above a score grows about so many times with every step of this size.
+    # The number of embeddings above a score grows by about this factor with every step of this size.
     step = slope * float(middle - last)
     return floor, 2.0 ** min((floor - target) / step, 20.0) * 1.2 if step > 0 else np.inf
 

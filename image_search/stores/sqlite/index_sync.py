@@ -19,7 +19,7 @@ from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_i
 from image_search.stores.sqlite.rows import read_counters
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to
-_GROWTH = 4  # refitted when there are so many times more
+_GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
 _UNSAVED = 0.05  # saved again when this share of it is new
 _SPOTS = 32  # embeddings by which a saved index is compared with the table

@@ -13,7 +13,7 @@ import time
 from image_search.errors import SchemaError
 from image_search.stores.errors import SCHEMA_VERSION, newer_schema
 
-APPLICATION_ID = 0x696D7365  # "imse", so that a foreign SQLite file is told apart
+APPLICATION_ID = 0x696D7365  # "imse", to recognise foreign SQLite files
 _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
 
 # AUTOINCREMENT: an id is never given out twice, so an id a user or a browser remembers never shows another image,
@@ -176,7 +176,7 @@ END;
 CREATE VIRTUAL TABLE image_words USING fts5 (tokens, content='', tokenize='ascii', prefix='1');
 """
 
-# What ANALYZE would find in a large library: rows in all, and rows that have one value of the first column, of the
+# Statistics of ANALYZE for a large library: rows in all, and rows that have one value of the first column, of the
 # first two, and so on. Without it SQLite takes deleted_at IS NULL for a rare condition and walks all images by it.
 _STATISTICS = {
     "images": {

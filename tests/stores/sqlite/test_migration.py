@@ -242,6 +242,7 @@ def run_migration(path: Path, last: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_at_any_moment_it_leaves_one_schema_whole_and_ends_the_same(path, tmp_path):
     before = dump(path)

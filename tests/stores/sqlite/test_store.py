@@ -428,6 +428,7 @@ def check_library(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_registration_killed_at_any_moment_ends_like_a_clean_run(path):
     moments = random.Random(0)
@@ -444,6 +445,7 @@ def test_registration_killed_at_any_moment_ends_like_a_clean_run(path):
     check_library(path)
 
 
+@pytest.mark.slow
 def test_processes_that_register_the_same_pictures_at_once_make_no_doubles(path):
     registrars = [start_registrar(path) for _ in range(3)]
     for registrar in registrars:
