@@ -104,4 +104,4 @@ def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
     box.fill("red rating:9")
     box.press("Enter")
     expect(page.locator(".chip.ignored")).to_have_count(1)
-    expect(page.locator("#ignored")).to_contain_text("「9」は理解できない")
+    expect(page.locator("#ignored")).to_contain_text("「9」は解釈できない")
