@@ -170,7 +170,7 @@ def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> str:
 
 
 def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
-    folders = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    folders = tuple(Path(os.path.expanduser(part.strip())) for part in text.split(",") if part.strip())
     for folder in folders:
         if not folder.is_absolute() or not folder.is_dir():
             raise SettingsError(
@@ -195,7 +195,10 @@ def _parse_address(name: str, text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
-    "originals_url": lambda text: "" if text.lower() == "database" else text,
+    "originals_url": lambda text: "" if text.lower() == "database" else os.path.expanduser(text),
+    **dict.fromkeys(("db_config_dir", "db_client_lib_dir", "db_wallet_location"), os.path.expanduser),
+    "embedding_model": os.path.expanduser,
+    "app_host": lambda text: text.removeprefix("[").removesuffix("]"),
     "s3_endpoint_url": lambda text: _parse_address("S3_ENDPOINT_URL", text),
     "device": lambda text: _parse_choice("DEVICE", text, DEVICES),
     "precision": lambda text: _parse_choice("PRECISION", text, PRECISIONS),

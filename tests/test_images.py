@@ -254,7 +254,7 @@ def test_a_truncated_file_is_refused_with_its_name(format: str) -> None:
         (b"\x89PNG\r\n\x1a\n", "."),
         (b"%PDF-1.7\n", "PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     ],
 )

@@ -192,7 +192,7 @@ class LibraryService:
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
         else:
-            plan = Plan(filter=asked.filter)
+            plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
         result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset))
         return _make_answer(asked, result)
 

@@ -25,7 +25,7 @@ import image_search
 from image_search.cli import Exit
 from image_search.cli.console import name_commands
 from image_search.cli.integrity import check_files
-from image_search.cli.serve import open_port
+from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
 from image_search.encoders.hub import find_cached
@@ -133,7 +133,7 @@ def check_program() -> Iterator[Finding]:
 
 def check_page(settings: Settings) -> Finding:
     """Whether the page may and can be served, or is being served already."""
-    place = f"http://{settings.app_host}:{settings.app_port}"
+    place = format_address(settings.app_host, settings.app_port)
     gate = "behind a password" if settings.app_password else "without a password"
     try:
         warning = check_bind_address(settings)
@@ -157,10 +157,11 @@ def _find_version(package: str) -> str | None:
 
 
 def _serves_page(settings: Settings) -> bool:
-    host = "127.0.0.1" if settings.app_host in ("0.0.0.0", "::") else settings.app_host
     try:
         # No proxy of the environment: this is our own machine.
-        with build_opener(ProxyHandler({})).open(f"http://{host}:{settings.app_port}", timeout=5) as answer:
+        with build_opener(ProxyHandler({})).open(
+            format_address(settings.app_host, settings.app_port), timeout=5
+        ) as answer:
             page: bytes = answer.read(_PAGE_BYTES)
     except HTTPError as error:  # the answer to a client without a session
         page = error.read(_PAGE_BYTES)

@@ -15,7 +15,7 @@ from image_search.cli.console import Console, finishing_on_interrupt
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
 from image_search.records import EmbeddingModel
-from image_search.registration.files import find_files
+from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
@@ -51,9 +51,9 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
         try:
             registrar.embed_missing(options.shard, options.repair)
             if options.watch:
-                watch_folders(paths, registrar, stop, console.say, shard=options.shard)
+                watch_folders(paths, registrar, stop, console.say, shard=options.shard, exclude=options.exclude)
             else:
-                registrar.register(find_files(paths, options.shard))
+                registrar.register(find_files(paths, options.shard, options.exclude))
         finally:
             console.close()
             print_summary(registrar.report, as_json=options.json)
@@ -87,13 +87,19 @@ def print_summary(report: RegistrationReport, as_json: bool) -> None:
     if as_json:
         counts = {name: getattr(report, name) for name in ("registered", "updated", "failed", "moved", "embedded")}
         counts |= {"already_known": report.known, "deleted_earlier": report.deleted}
-        print(json.dumps(counts | {"failures": report.failures}, ensure_ascii=False))
+        facts = {"not_read": report.unread, "failures": report.failures}
+        print(json.dumps(counts | facts, ensure_ascii=False))
         return
     parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
     others = {"updated": report.updated, "moved": report.moved, "embedded": report.embedded}
     others["deleted earlier"] = report.deleted
     parts += [f"{name} {count}" for name, count in others.items() if count]
     print(", ".join(parts), flush=True)
+    if report.unread:
+        total, kinds = describe_unread(report.unread)
+        print(f"not read: {total} file{'s' if total > 1 else ''} ({kinds})", flush=True)
+        if packages := suggest_packages(report.unread):
+            print(packages, file=sys.stderr)
     if report.deleted:
         print("What was deleted from the library stays out of it; --include-deleted takes it in.", file=sys.stderr)
 

@@ -171,6 +171,13 @@ def add_register_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--include-deleted", action="store_true", help="also register images deleted from the library earlier"
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="skip files and folders that match, as in .gitignore; may be repeated; see .imagesearchignore in the docs",
+    )
     parser.add_argument("--watch", action="store_true", help="keep running and register new files, until Ctrl-C")
     add_shard_option(parser)
 

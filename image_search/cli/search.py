@@ -17,7 +17,7 @@ from image_search.cli import Exit
 from image_search.cli.export import describe_hit, export_result
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
 from image_search.records import Kind, Orientation, SearchFilter
-from image_search.search.query import IMAGE_WEIGHT, parse_date
+from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
 from image_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ def _parse_day(text: str, last: bool) -> datetime:
 
 
 def _parse_folder(text: str) -> str:
-    # A library may have been registered on another machine, so the path of either system stays as it is.
-    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
-    return text if is_absolute else os.path.abspath(os.path.expanduser(text))
+    folder = normalise_folder(text)
+    is_absolute = PurePosixPath(folder).is_absolute() or PureWindowsPath(folder).is_absolute()
+    return folder if is_absolute else os.path.abspath(folder)
 
 
 def _parse_file_type(text: str) -> str:

@@ -54,11 +54,11 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     watcher = make_watcher(searcher, settings, _log.info)
     collector = TrashCollector(searcher.store, settings.trash_days, _log.info)
     jobs = make_jobs(searcher, settings)
-    place = f"{settings.app_host}:{settings.app_port}"
+    place = format_address(settings.app_host, settings.app_port)
 
     def start() -> None:
-        print(f"類似画像検索: http://{place} (Ctrl-C ends it)", flush=True)
-        _log.info("Serving %s at http://%s", mask_url(settings.database_url) or "Oracle Database", place)
+        print(f"類似画像検索: {place} (Ctrl-C ends it)", flush=True)
+        _log.info("Serving %s at %s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
         watcher.start()
         collector.start()
@@ -74,6 +74,12 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         jobs.stop()
         searcher.store.close()
         _log.info("Stopped")
+
+
+def format_address(host: str, port: int) -> str:
+    """The address of the page as a browser on this computer takes it."""
+    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def open_port(host: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from unicodedata import normalize
 from image_search.errors import UnreadableImage
 from image_search.images import make_printable
 from image_search.records import ImageRecord, SearchFilter
-from image_search.registration.files import is_missing
+from image_search.registration.files import is_missing, locate
 from image_search.stores.base import ImageStore
 from image_search.stores.text import sanitize
 
@@ -45,7 +45,7 @@ def find_gone_files(store: ImageStore, folder: str | os.PathLike[str]) -> GoneFi
 
     Raises UnreadableImage when the folder itself cannot be listed or is empty: then most likely a disk is not mounted.
     """
-    top = os.path.abspath(folder)
+    top = locate(folder)
     list_folder = cache(_list_folder)  # each folder once in a run
     if not list_folder(top):
         raise UnreadableImage(f"{make_printable(top)} is missing or empty. Mount its disk, or name another folder.")

@@ -52,6 +52,7 @@ class RegistrationReport:
     failed:     could not be read, each with a sentence in failures
     embedded:   images of the store that lacked an embedding of the model and got one from their original
     total:      files to look at and images to embed, as far as known
+    unread:     files of kinds that are not read, by suffix (FileList.unread); they are not part of total
     """
 
     registered: int = 0
@@ -63,6 +64,7 @@ class RegistrationReport:
     embedded: int = 0
     total: int = 0
     failures: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -142,6 +144,7 @@ class Registrar:
         """
         model_id = self.model.model_id
         self.report.total += len(found.files) + len(found.failures)
+        self.report.unread = found.unread or self.report.unread
         for sentence in found.failures:
             self._fail(sentence)
 

@@ -11,11 +11,19 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
 from image_search.records import EmbeddingModel, SearchFilter, SearchHit
-from image_search.search.query import IMAGE_WEIGHT, ParsedText, QueryVector, blend_embeddings, parse_text
+from image_search.search.query import (
+    IMAGE_WEIGHT,
+    ParsedText,
+    QueryVector,
+    blend_embeddings,
+    normalise_folder,
+    parse_text,
+)
 from image_search.search.relevance import (
     SAMPLE_SIZE,
     ReferenceScores,
@@ -217,6 +225,7 @@ class Searcher:
         started = time.perf_counter()
         model = self._model
         text = parse_text(query.text)
+        query = replace(query, filter=self.find_folder(query.filter))
         has_picture = query.image is not None or query.like is not None
         try:
             blend = self._embed(model, query, text)
@@ -253,6 +262,18 @@ class Searcher:
             has_more=len(hits) == limit and offset + limit < total,
             has_match=has_match,
         )
+
+    def find_folder(self, filter: SearchFilter) -> SearchFilter:
+        """The filter with its folder as the library spells it: as asked, or else composed or decomposed.
+
+        Raises StoreError.
+        """
+        if filter.folder is None:
+            return filter
+        asked = normalise_folder(filter.folder)
+        spellings = dict.fromkeys([asked, normalize("NFC", asked), normalize("NFD", asked)])
+        known = (folder for folder in spellings if self.store.list_paths(folder, limit=1))
+        return replace(filter, folder=asked if len(spellings) == 1 else next(known, asked))
 
     def get_model(self) -> EmbeddingModel:
         """The store's entry of the loaded model. Raises StoreError, ModelUnavailable."""

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_search.errors import ImageSearchError, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import SearchFilter
+from image_search.registration.files import describe_unread
 from image_search.registration.folders import (
+    UNREAD,
     Browsed,
     FolderNotFound,
     FolderRefused,
@@ -241,7 +243,10 @@ def _describe_job(job: Job, language: Language) -> dict[str, Any]:
     elif job.state in ("done", "cancelled", "failed"):
         names = ("registered", "updated", "moved", "known", "deleted")
         facts += [translate(language, f"job_{name}", count=counts[name]) for name in names if counts.get(name)]
-        if job.state == "done" and not facts:
+        if unread := {name.removeprefix(UNREAD): n for name, n in counts.items() if name.startswith(UNREAD)}:
+            total, kinds = describe_unread(unread, translate(language, "job_unread_other"))
+            facts.append(translate(language, "job_unread", count=total, kinds=kinds))
+        if job.state == "done" and not any(map(counts.get, names)):
             facts.append(translate(language, "job_nothing"))
     return {
         "id": job.job_id,

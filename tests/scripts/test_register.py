@@ -83,8 +83,26 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         "failed": 1,
         "moved": 0,
         "embedded": 0,
+        "not_read": {},
         "failures": [f"{folder}/bad.png is empty."],
     }
+
+
+def test_files_of_kinds_that_are_not_read_are_counted_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("1.svg", "2.svg", "3.pdf", "caption.txt"):
+        (folder / name).write_bytes(b"other")
+    assert run(folder, "--exclude", "0.*", "--exclude", "4.png") == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 3, already known 0, failed 0\nnot read: 3 files (.svg 2, .pdf 1)\n"
+    assert run(folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_read"] == {".svg": 2, ".pdf": 1}
+
+
+def test_an_exclude_that_is_no_pattern_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--exclude", "!") == 2
+    assert "--exclude has what is no pattern" in capsys.readouterr().err
 
 
 def test_a_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

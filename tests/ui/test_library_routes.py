@@ -106,6 +106,16 @@ def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root:
     assert found["models"][0]["facts"] == "2枚中2枚"
 
 
+def test_a_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root: Path) -> None:
+    for name in ("1.SVG", "2.svg", "3.pdf", "README"):
+        (root / "写真" / name).write_bytes(b"other")
+    client.post("/ui/library/folders", json={"path": f"{root}/写真"})
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規2枚", "対応していない形式のファイル4件（.SVG 2, .pdf 1, その他 1）"]
+    [job] = client.get("/ui/library/jobs", headers={"Accept-Language": "en"}).json()["jobs"]
+    assert job["facts"] == ["2 new", "4 files of kinds that are not read (.SVG 2, .pdf 1, others 1)"]
+
+
 def test_a_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
     client: TestClient, store: ImageStore, root: Path
 ) -> None:
