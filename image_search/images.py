@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -202,7 +202,11 @@ def hash_bytes(data: bytes) -> str:
 def make_printable(path: str) -> str:
     """A path fit for a message: composed, on one line, and encodable whatever bytes the name has."""
     text = normalize("NFC", path).encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or _is_blank(letter) else ascii(letter)[1:-1] for letter in text)
+
+
+def _is_blank(letter: str) -> bool:
+    return category(letter) == "Zs" or letter == "\u200d"  # which joins emoji
 
 
 @cache

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from image_search.cli.console import write_line
 from image_search.errors import SettingsError, StoreError
 from image_search.search.exporting import ON_SHEET, draw_contact_sheet, make_safe_name
 from image_search.settings import Settings
@@ -125,7 +125,7 @@ def _copy_original(store: ImageStore, folder: Path, rank: int, hit: FoundHit) ->
     try:
         data = store.read_original(hit.image_id)
     except StoreError as error:
-        print(f"{hit.image.file_name} is not copied: {error}", file=sys.stderr)
+        write_line(f"{hit.image.file_name} is not copied: {error}", to_stderr=True)
         return None
     name = f"{rank:04d}_{make_safe_name(hit.image.file_name)}"
     with (folder / name).open("xb") as file:

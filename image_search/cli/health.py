@@ -6,11 +6,9 @@ Every check runs for itself, so that one fault does not hide the others. Nothing
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import platform
 import re
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -23,7 +21,7 @@ from PIL import Image
 
 import image_search
 from image_search.cli import Exit
-from image_search.cli.console import name_commands
+from image_search.cli.console import name_commands, write_json, write_line
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
@@ -235,12 +233,12 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
         finding = replace(finding, what=name_commands(finding.what), remedy=name_commands(finding.remedy))
         faults += not finding.ok
         if as_json:
-            print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
+            write_json(asdict(finding))
             continue
-        print(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}", flush=True)
+        write_line(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}")
         if finding.remedy:
-            print(f"{'':<5}  {'':<14}  -> {finding.remedy}", flush=True)
-    print("All is well." if not faults else f"{faults} problems found, see FAULT above.", file=sys.stderr)
+            write_line(f"{'':<5}  {'':<14}  -> {finding.remedy}")
+    write_line("All is well." if not faults else f"{faults} problems found, see FAULT above.", to_stderr=True)
     return not faults
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from image_search.cli import Exit
-from image_search.cli.console import Console, finishing_on_interrupt
+from image_search.cli.console import Console, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
 from image_search.records import EmbeddingModel
@@ -77,10 +75,10 @@ def announce_model(store: ImageStore, model: EmbeddingModel, make_current: bool)
         return
     if make_current:
         store.set_current_model(model.model_id)
-        print(f"Searches use {model.name} ({model.version}) from now on.", file=sys.stderr)
-        print("Name it in EMBEDDING_MODEL, too, for what is registered or started later.", file=sys.stderr)
+        write_line(f"Searches use {model.name} ({model.version}) from now on.", to_stderr=True)
+        write_line("Name it in EMBEDDING_MODEL, too, for what is registered or started later.", to_stderr=True)
     elif current:
-        print(f"Searches still use {current.name}; --make-current switches to {model.name}.", file=sys.stderr)
+        write_line(f"Searches still use {current.name}; --make-current switches to {model.name}.", to_stderr=True)
 
 
 def print_summary(report: RegistrationReport, as_json: bool) -> None:
@@ -88,34 +86,34 @@ def print_summary(report: RegistrationReport, as_json: bool) -> None:
         counts = {name: getattr(report, name) for name in ("registered", "updated", "failed", "moved", "embedded")}
         counts |= {"already_known": report.known, "deleted_earlier": report.deleted}
         facts = {"not_read": report.unread, "failures": report.failures}
-        print(json.dumps(counts | facts, ensure_ascii=False))
+        write_json(counts | facts)
         return
     parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
     others = {"updated": report.updated, "moved": report.moved, "embedded": report.embedded}
     others["deleted earlier"] = report.deleted
     parts += [f"{name} {count}" for name, count in others.items() if count]
-    print(", ".join(parts), flush=True)
+    write_line(", ".join(parts))
     if report.unread:
         total, kinds = describe_unread(report.unread)
-        print(f"not read: {total} file{'s' if total > 1 else ''} ({kinds})", flush=True)
+        write_line(f"not read: {total} file{'s' if total > 1 else ''} ({kinds})")
         if packages := suggest_packages(report.unread):
-            print(packages, file=sys.stderr)
+            write_line(packages, to_stderr=True)
     if report.deleted:
-        print("What was deleted from the library stays out of it; --include-deleted takes it in.", file=sys.stderr)
+        write_line("What was deleted from the library stays out of it; --include-deleted takes it in.", to_stderr=True)
 
 
 def list_models(store: ImageStore) -> Exit:
     """model_id, name, version, dimension, number of embeddings and "current", a line for each model."""
     for model, count in store.get_status().models:
         mark = "current" if model.is_current else ""
-        print(model.model_id, model.name, model.version, model.dimension, count, mark, sep="\t")
+        write_line(model.model_id, model.name, model.version, model.dimension, count, mark, sep="\t")
     return Exit.OK
 
 
 def remove_model(store: ImageStore, model_id: int) -> Exit:
     """Remove a model that is not the current one, with its embeddings."""
     store.remove_model(model_id)
-    print(f"Model {model_id} and its embeddings are removed.", file=sys.stderr)
+    write_line(f"Model {model_id} and its embeddings are removed.", to_stderr=True)
     return Exit.OK
 
 
@@ -125,24 +123,24 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
 
     def show_progress(report: CopyReport) -> None:
         done = report.added_embeddings + report.embeddings_already_there
-        print(f"{done} embeddings of {report.images} images", file=sys.stderr, flush=True)
+        write_line(f"{done} embeddings of {report.images} images", to_stderr=True)
 
     with open_store(source_settings) as source:
         if not source.list_models():
             raise SettingsError(f"There is no library to copy at {mask_url(url)}. Check --copy-from.")
         report = copy_library(source, store, show_progress)
     for sentence in report.failures:
-        print(sentence, file=sys.stderr)
-    print(
+        write_line(sentence, to_stderr=True)
+    write_line(
         f"copied {report.added_images} images and {report.added_embeddings} embeddings, "
         f"already there {report.embeddings_already_there} embeddings, failed {len(report.failures)}"
     )
     if report.images_deleted_there:
-        print(
-            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", file=sys.stderr
+        write_line(
+            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", to_stderr=True
         )
     if report.images_without_embedding:
-        print(f"{report.images_without_embedding} images of no model stay behind; register them.", file=sys.stderr)
+        write_line(f"{report.images_without_embedding} images of no model stay behind; register them.", to_stderr=True)
     return Exit.SOME_FAILED if report.failures or report.images_without_embedding else Exit.OK
 
 
@@ -178,17 +176,17 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
         raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
     if options.create_schema:
         for statement in create_schema(settings, options.print):
-            print(statement if options.print else statement.splitlines()[0], flush=True)
+            write_line(statement if options.print else statement.splitlines()[0])
         if not options.print:
             found = check_word_index(settings)
-            print(f"Word index: {found.what}. {found.remedy}".rstrip())
+            write_line(f"Word index: {found.what}. {found.remedy}".rstrip())
     if options.migrate:
         read_image = make_reader(settings).read_bytes
         adopted = find_identity(settings) if options.adopt else None
         for sentence in migrate(settings, read_image, options.dry_run, adopted):
-            print(sentence, flush=True)
+            write_line(sentence)
     if options.vector_index:
-        print(set_vector_index(settings, options.vector_index))
+        write_line(set_vector_index(settings, options.vector_index))
     return Exit.OK
 
 

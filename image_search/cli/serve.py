@@ -6,6 +6,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, NoReturn
 
+from image_search.cli.console import write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import SettingsError
 from image_search.settings import SAMPLES, Settings, mask_url
@@ -57,7 +58,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     place = format_address(settings.app_host, settings.app_port)
 
     def start() -> None:
-        print(f"類似画像検索: {place} (Ctrl-C ends it)", flush=True)
+        write_line(f"類似画像検索: {place} (Ctrl-C ends it)")
         _log.info("Serving %s at %s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
         watcher.start()
