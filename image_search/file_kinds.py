@@ -94,7 +94,7 @@ def describe_content(data: bytes) -> str:
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "an HTML page, not a picture. Download the picture itself"
     start = data[:1024].find(b"\xff\xd8\xff")
-    if start > 0:
+    if start > 0 and not name_format(data):
         return f"a JPEG behind {start} bytes that do not belong to it. Copy it again, or save it as PNG"
     if kind := name_format(data):
         return f"a {kind} file, but damaged or of a kind that cannot be decoded. Copy it again, or save it as PNG"

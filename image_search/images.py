@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import stat
 import threading
@@ -29,7 +30,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from image_search.colors import convert_to_srgb
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import HEIF_SUFFIXES, RAW_SUFFIXES, describe_content, name_format
-from image_search.optional_formats import decode_raw, is_raw, read_jxl_size, register_decoders
+from image_search.optional_formats import decode_raw, is_raw, read_jxl_size, register_decoders, silence_libtiff
 from image_search.repairs import drop_gif_comments, drop_png_extras, find_png_chunk
 from image_search.settings import Settings
 
@@ -48,6 +49,7 @@ _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extrem
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
+_TIFF_WEBP = 50001  # value of the tag Compression
 _ENOUGH = 0.9  # share of the rows of a JPEG that must be there
 _SMALL_CHUNK = b"SMAL"
 
@@ -57,6 +59,7 @@ _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _one_large_picture = threading.Lock()
 
 # Pillow warns of every odd tag of images that still open. Its warning of huge images must not be lost, though.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # logs what it raises, too, without the file's name
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -222,6 +225,7 @@ def list_picture_suffixes() -> frozenset[str]:
 def _list_formats() -> tuple[str, ...]:
     Image.init()
     register_decoders()
+    silence_libtiff()
     return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
 
 
@@ -252,7 +256,14 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
 def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     with _one_large_picture:
         raw = decode_raw(data, lambda size: _check_size(size, max_pixels))
-        shown = _finish(raw.image, raw.image.size, raw.file_type, dict(raw.image.info), raw.orientation, target_pixels)
+        shown = _finish(
+            raw.image,
+            raw.image.size,
+            raw.file_type,
+            {str(name): value for name, value in raw.image.info.items()},
+            raw.orientation,
+            target_pixels,
+        )
     width, height = raw.size if raw.orientation <= 4 else raw.size[::-1]
     return replace(shown, width=width, height=height)
 
@@ -300,6 +311,8 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages.first
             _check_size((page.imagewidth, page.imagelength), max_pixels)
+            if page.compression == _TIFF_WEBP:
+                return _join_webp(data, page)
             pixels = page.asarray()
             if page.planarconfig == 2 and pixels.ndim == 3:
                 pixels = np.moveaxis(pixels, 0, -1)
@@ -310,6 +323,20 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
     if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype.kind not in "uf":
         return None
     return Image.fromarray(_scale_to_bytes(pixels[:, :, :3]))
+
+
+def _join_webp(data: bytes, page: Any) -> Image.Image:
+    """A TIFF whose strips or tiles are WebP files each, which Pillow's libtiff is built without."""
+    image = Image.new("RGB", (page.imagewidth, page.imagelength), "white")
+    width = page.tilewidth or page.imagewidth
+    height = page.tilelength or page.rowsperstrip
+    columns = -(-page.imagewidth // width)
+    for number, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        row, column = divmod(number, columns)
+        with Image.open(io.BytesIO(data[start : start + size]), formats=["WEBP"]) as part:
+            _check_size(part.size, width * height)
+            image.paste(part.convert("RGB"), (column * width, row * height))
+    return image
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

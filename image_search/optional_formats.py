@@ -10,7 +10,10 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ctypes import CDLL
+from ctypes.util import find_library
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -53,6 +56,20 @@ def register_decoders() -> None:
         register_heif_opener()
     with suppress(ImportError):
         import pillow_jxl  # noqa: F401  registers itself
+
+
+def silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr, with no file's name; Pillow raises what it found, too.
+
+    The handlers belong to the library, so that this holds for every thread.
+    """
+    folder = Path(Image.__file__).parent
+    bundled = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
+    for library in bundled or filter(None, [find_library("tiff")]):
+        with suppress(OSError, AttributeError):
+            tiff = CDLL(str(library))
+            tiff.TIFFSetErrorHandler(None)
+            tiff.TIFFSetWarningHandler(None)
 
 
 def is_raw(data: bytes) -> bool:

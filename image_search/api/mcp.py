@@ -121,7 +121,10 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
         for hit in answer.hits
     ]
     kept = [{name: value for name, value in hit.items() if value is not None} for hit in hits]
-    return {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
+    found = {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
+    if answer.is_text_cut:
+        found["note"] = "The text was longer than the model takes; only its beginning counts."
+    return found
 
 
 async def _fetch_previews(library: LibraryService, images: list[ImageOut]) -> list[Preview]:

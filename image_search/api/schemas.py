@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
-from image_search.search.query import IMAGE_WEIGHT
+from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
@@ -31,9 +31,14 @@ def _drop_zone(moment: datetime) -> datetime:
         raise ValueError("the moment is outside of the calendar") from None
 
 
+def _read_date(value: object) -> object:
+    # Otherwise 2024 and 20240501 would be seconds since 1970. The first moment of what is named.
+    return (parse_date(value) or value) if isinstance(value, str) else value
+
+
 LongText = Annotated[str, Field(max_length=100_000), AfterValidator(_make_encodable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
-Moment = Annotated[datetime, AfterValidator(_drop_zone)]
+Moment = Annotated[datetime, BeforeValidator(_read_date), AfterValidator(_drop_zone)]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=50)
@@ -187,6 +192,9 @@ class SearchAnswer(BaseModel):
     pages: int
     has_more: bool = Field(description="Whether the next page has hits.")
     has_match: bool | None = Field(description="Whether any hit of this page is a match; null: unknown.")
+    is_text_cut: bool = Field(
+        False, description="The words were longer than the model takes; only their beginning counts."
+    )
     encode_ms: float
     search_ms: float
 

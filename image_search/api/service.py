@@ -349,6 +349,7 @@ def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
         # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
         has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
         has_match=result.has_match,
+        is_text_cut=result.is_text_cut,
         encode_ms=round(result.encode_ms, 3),
         search_ms=round(result.search_ms, 3),
     )

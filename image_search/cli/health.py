@@ -9,7 +9,7 @@ import argparse
 import logging
 import platform
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
@@ -28,7 +28,7 @@ from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
 from image_search.encoders.hub import find_cached
 from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
-from image_search.images import make_printable
+from image_search.images import RECIPE, make_printable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
@@ -247,9 +247,34 @@ def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]
     yield Finding("library", True, what if status.image_count else f"{what}; register_images.py FOLDER brings some in")
     for model, count in status.models:
         yield _check_embeddings(status, model, count)
+    yield from _check_recipes(store, status)
     current = next((model for model, count in status.models if model.is_current and count), None)
     if status.image_count:
         yield from _try_image(store, current)
+
+
+def _check_recipes(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
+    """How many previews and embeddings were made by an older way of decoding; nothing when there are none."""
+    old = [(_count_pages(lambda last: store.find_images_of_old_recipe(RECIPE, last)), "previews")]
+    for model, count in status.models:
+        if model.is_current:
+            find = store.find_images_without_embedding
+            missing = status.image_count - count
+            outdated = _count_pages(lambda last: find(model.model_id, last, min_recipe=RECIPE)) - missing  # noqa: B023
+            old.append((max(outdated, 0), "embeddings"))
+    if any(count for count, _ in old):
+        what = " and ".join(f"{count:,} {name}" for count, name in old)
+        remedy = "Run: python register_images.py --repair"
+        yield Finding("older version", True, f"{what} were made by an older version of the program", remedy)
+
+
+def _count_pages(find: Callable[[int], Sequence[int]]) -> int:
+    """How many ids there are, asked for behind the last of each page."""
+    count = last = 0
+    while page := find(last):
+        count += len(page)
+        last = page[-1]
+    return count
 
 
 def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) -> Finding:

@@ -261,5 +261,7 @@ def _print_result(result: SearchResult, query: Query, options: argparse.Namespac
         else:
             distance = "" if hit.distance is None else f"{hit.distance:.6f}"
             write_line(distance, hit.image_id, make_printable(hit.image.file_name), sep="\t")
+    if result.is_text_cut:
+        write_line("The words are longer than the model takes: only their beginning was searched for.", to_stderr=True)
     name = f"{query.text}: " if is_one_of_many else ""
     write_line(f"{name}{len(result.hits)} of {result.total} images", to_stderr=True)

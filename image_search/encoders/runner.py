@@ -121,6 +121,11 @@ class Runner:
             return self._check(lambda: self._open_lanes().compute(self._embed_pixels, pixels), len(pixels))
         return self._check(lambda: self._embed_alone(lambda: self._embed_pixels(pixels)), len(pixels))
 
+    def is_too_long(self, text: str) -> bool:
+        """Whether the model reads the beginning of this text only."""
+        with self._computing:
+            return self.towers.is_too_long(text)
+
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """float32 (n, dimension) for at least one text, rows of length 1. Raises EncoderError."""
         return self._check(lambda: self._embed_alone(lambda: self._embed_tokens(texts)), len(texts))

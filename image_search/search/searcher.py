@@ -49,6 +49,7 @@ class ModelContext:
         self.encoder = encoder
         self.tagger = Tagger(encoder)
         self.encode_text = functools.lru_cache(maxsize=1024)(self._encode_text_anew)
+        self.is_too_long = functools.lru_cache(maxsize=1024)(encoder.is_too_long)
         self._store = store
         self._entry: EmbeddingModel | None = None
         self._background: tuple[int, ReferenceScores | None] = (-1, None)
@@ -161,6 +162,7 @@ class Plan:
     model_id:  the model it was embedded with
     words:     what to look up in the images' texts; () when a picture says what is meant, too
     excluded:  words that lift no image in whose texts they occur, whatever else is named there
+    is_text_cut: the model has read the beginning of the words only; it takes no more
     """
 
     blend: QueryVector | None = None
@@ -171,6 +173,7 @@ class Plan:
     left_out: int | None = None
     filter: SearchFilter = EVERYTHING
     encode_ms: float = 0.0
+    is_text_cut: bool = False
 
     @property
     def is_newest(self) -> bool:
@@ -182,6 +185,7 @@ class SearchResult:
     """One page of a ranked list, best first. total: how many images qualified, on all pages together.
 
     has_match: whether anything on this page stands out; None when it cannot be told.
+    is_text_cut: the model has read the beginning of the words only; it takes no more.
     """
 
     hits: tuple[FoundHit, ...]
@@ -190,6 +194,7 @@ class SearchResult:
     search_ms: float
     has_more: bool
     has_match: bool | None = None
+    is_text_cut: bool = False
 
 
 class Searcher:
@@ -243,6 +248,7 @@ class Searcher:
             left_out=query.like,
             filter=replace(query.filter, words=(*query.filter.words, *text.required)),
             encode_ms=_milliseconds_since(started),
+            is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
         )
 
     def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
@@ -261,6 +267,7 @@ class Searcher:
             _milliseconds_since(started),
             has_more=len(hits) == limit and offset + limit < total,
             has_match=has_match,
+            is_text_cut=plan.is_text_cut,
         )
 
     def find_folder(self, filter: SearchFilter) -> SearchFilter:
@@ -331,6 +338,11 @@ class Searcher:
             for hit, rating, is_named in zip(hits, compute_z_scores(plan.blend, evidence, total), named, strict=True)
         ]
         return rated, any(named) or bool(evidence.max() >= compute_match_threshold(plan.blend, total))
+
+
+def _list_texts(query: Query, text: ParsedText) -> list[str]:
+    """Every text of a query that is embedded."""
+    return [text.meaning, *text.excluded, query.excluded_text.strip()]
 
 
 def _milliseconds_since(started: float) -> float:

@@ -56,6 +56,7 @@ class PageSearch:
             "heading": translate(language, heading),
             "count": translate(language, "library", total=result.total),
             "timing": "",
+            "note": translate(language, "text_cut") if plan.is_text_cut else "",
             "message": None if result.hits or offset else self._explain_nothing(plan, result, language),
         }
         if not plan.is_newest:

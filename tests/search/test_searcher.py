@@ -247,3 +247,10 @@ def test_an_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_w
     found = {hit.image.file_name: hit.found_by for hit in searcher.search(query).hits}
     assert found["sea.png"] == "both"
     assert found["ship on the sea.png"] == "meaning"
+
+
+def test_a_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) -> None:
+    assert not searcher.search(Query(text="red")).is_text_cut
+    assert searcher.search(Query(text="long " * 100)).is_text_cut
+    assert searcher.search(Query(text="red", excluded_text="long " * 100)).is_text_cut
+    assert not searcher.search(Query()).is_text_cut

@@ -41,9 +41,10 @@ def read_jxl(data: bytes, found: Extracted) -> None:
 def _decompress(data: bytes) -> bytes:
     """The first bytes of a Brotli stream, b"" of one that is damaged."""
     try:
-        return brotli.Decompressor().process(data, output_buffer_limit=MAX_BLOCK_BYTES)[:MAX_BLOCK_BYTES]
+        text: bytes = brotli.Decompressor().process(data, output_buffer_limit=MAX_BLOCK_BYTES)
     except brotli.error:
         return b""
+    return text[:MAX_BLOCK_BYTES]
 
 
 def read_cr3(data: bytes, found: Extracted) -> None:
