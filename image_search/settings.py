@@ -132,7 +132,7 @@ def _check_database(settings: Settings) -> None:
                 "or DATABASE_URL for another engine, and remove the other."
             )
     if settings.database_url:
-        scheme = _split_url(settings.database_url).scheme
+        scheme = split_url(settings.database_url, "DATABASE_URL").scheme
         if scheme not in DATABASE_SCHEMES:
             raise SettingsError(
                 f"DATABASE_URL begins with {scheme!r}, an engine that is not known. "
@@ -140,12 +140,13 @@ def _check_database(settings: Settings) -> None:
             )
 
 
-def _split_url(url: str) -> SplitResult:
+def split_url(url: str, name: str) -> SplitResult:
+    """The parts of the address of a database. name: where it comes from. Raises SettingsError without the password."""
     try:
         return urlsplit(url)
     except ValueError:  # its message may hold the password
         raise SettingsError(
-            "DATABASE_URL cannot be read as an address. In a user name or password, write [ as %5B, ] as %5D, "
+            f"{name} cannot be read as an address. In a user name or password, write [ as %5B, ] as %5D, "
             "@ as %40, / as %2F, # as %23 and % as %25."
         ) from None
 

@@ -6,7 +6,7 @@ import argparse
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from image_search.cli import Exit
 from image_search.cli.console import Console, finishing_on_interrupt, write_json, write_line
@@ -17,7 +17,7 @@ from image_search.registration.files import describe_unread, find_files, suggest
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
-from image_search.settings import SAMPLES, Settings, mask_url
+from image_search.settings import SAMPLES, Settings, mask_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -147,7 +147,7 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
 def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
     """Settings of the library to copy from; oracle:// stands for DB_USER, DB_PASSWORD and DB_DSN."""
     source = replace(settings, database_url=url, originals_url=originals_url, db_user="", db_password="", db_dsn="")
-    parts = urlsplit(url)
+    parts = split_url(url, "--copy-from")
     if parts.scheme == "oracle":
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         dsn = parts.netloc.rpartition("@")[2] + parts.path

@@ -34,8 +34,8 @@ class EditsIn(BaseModel):
     """Changes to one image; a field that is not given stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
-    description: str | None = None
-    keywords: list[str] | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=100_000)
+    keywords: list[Annotated[str, Field(max_length=2000)]] | None = Field(None, max_length=1000)
     rating: int | None = Field(None, ge=0, le=5)
     revert: list[str] = []
 
@@ -60,8 +60,9 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
     router = APIRouter(prefix="/ui", default_response_class=JSONResponse)
     store = search.searcher.store
     limiter = CapacityLimiter(CONCURRENCY)
+    writes = CapacityLimiter(CONCURRENCY)  # they may wait for a lock of the database, and no search with them
 
-    async def answer(request: Request, work: Callable[[Language], T]) -> Response:
+    async def answer(request: Request, work: Callable[[Language], T], limiter: CapacityLimiter = limiter) -> Response:
         """The work's result as JSON; an ImageSearchError in the visitor's language."""
         language = get_language(request)
         try:
@@ -109,15 +110,15 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
 
     @router.post("/images/{image_id}/edits")
     async def edit_image(request: Request, image_id: ImageId, said: EditsIn) -> Response:
-        return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())))
+        return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())), writes)
 
     @router.post("/trash")
     async def trash(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)}, writes)
 
     @router.post("/restore")
     async def restore(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)}, writes)
 
     @router.post("/duplicates/keep")
     async def keep_duplicates(request: Request, chosen: IdsIn) -> Response:
@@ -125,7 +126,7 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
             keep_all(store, DuplicateGroup.of(store.get_images(chosen.ids), {}))
             return {"count": len(chosen.ids)}
 
-        return await answer(request, keep)
+        return await answer(request, keep, writes)
 
     def add_query_image(data: bytes, name: str) -> dict[str, str]:
         return {"token": search.query_images.add(data, name)}

@@ -85,8 +85,9 @@ def build_selection_routes(search: PageSearch) -> APIRouter:
     """The router, to be mounted before Gradio's page."""
     router = APIRouter(prefix="/ui/selection", default_response_class=JSONResponse)
     store, downloads, limiter = search.searcher.store, Downloads(), CapacityLimiter(_CONCURRENCY)
+    writes = CapacityLimiter(_CONCURRENCY)  # they may wait for a lock of the database, and no reading with them
 
-    async def answer(request: Request, work: Callable[[], T]) -> Response:
+    async def answer(request: Request, work: Callable[[], T], limiter: CapacityLimiter = limiter) -> Response:
         try:
             found: object = await run_sync(work, limiter=limiter)
         except ImageSearchError as error:
@@ -100,11 +101,11 @@ def build_selection_routes(search: PageSearch) -> APIRouter:
 
     @router.post("/keywords")
     async def edit_keywords(request: Request, chosen: _KeywordsIn) -> Response:
-        return await answer(request, lambda: change_keywords(store, chosen.ids, chosen.add, chosen.remove))
+        return await answer(request, lambda: change_keywords(store, chosen.ids, chosen.add, chosen.remove), writes)
 
     @router.post("/rating")
     async def edit_rating(request: Request, chosen: _RatingIn) -> Response:
-        return await answer(request, lambda: set_rating(store, chosen.ids, chosen.rating))
+        return await answer(request, lambda: set_rating(store, chosen.ids, chosen.rating), writes)
 
     @router.post("/paths")
     async def read_paths(request: Request, chosen: _IdsIn) -> Response:
