@@ -46,7 +46,7 @@ RAW_SUFFIXES = frozenset(
         ".x3f",
     ]
 )
-# What says something about images, or is read with one, and is not missed.
+# Files that say something about images, and are read with them.
 SIDECAR_SUFFIXES = frozenset({".txt", ".json", ".xmp"})
 # Pictures by content that are none by purpose: downloads that are not done, and thumbnails of cameras.
 _NEVER_OPENED = frozenset({".part", ".partial", ".crdownload", ".download", ".filepart", ".!ut", ".tmp", ".thm"})

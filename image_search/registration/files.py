@@ -20,8 +20,8 @@ from image_search.file_kinds import (
     looks_like_picture,
     may_hold_picture,
 )
+from image_search.ignoring import IGNORE_FILE, IgnoreRules
 from image_search.images import list_picture_suffixes, make_printable
-from image_search.registration.ignoring import IGNORE_FILE, IgnoreRules
 
 _MAX_SUFFIX = 12  # characters; what is longer is no suffix but part of a name
 _NAMED_KINDS = 5  # kinds of files that are named in one line
@@ -195,7 +195,7 @@ def _find_spelling(path: str) -> str:
 
 
 def _walk(top: str, start: IgnoreRules, failures: list[str]) -> Iterator[os.DirEntry[str]]:
-    """What is no folder below one, in the order of names."""
+    """The entries below a folder that are no folders themselves, in the order of names."""
     visited: set[tuple[int, int]] = set()
     folders = [(top, start)]
     while folders:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_search.errors import SettingsError
+from image_search.ignoring import IGNORE_FILE
 from image_search.registration.files import describe_unread, find_files, locate, suggest_packages
-from image_search.registration.ignoring import IGNORE_FILE
 from image_search.registration.pruning import find_gone_files
 from image_search.registration.registrar import Registrar
 from image_search.registration.watching import watch_folders

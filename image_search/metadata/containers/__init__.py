@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from image_search.metadata.containers.extracted import Extracted
 from image_search.metadata.containers.formats import read_gif, read_jpeg, read_png, read_raf, read_tiff, read_webp
 from image_search.metadata.containers.heif import read_cr3, read_heif, read_jxl
-from image_search.metadata.text import decode_text
+from image_search.metadata.text import decode_text, is_binary
 
 # (where the signature is, the signature, who reads the rest)
 _READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
@@ -36,6 +36,6 @@ def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = Fals
     for name, content in sidecars.items():
         if name.lower().endswith(".xmp"):
             found.add_xmp(content)
-        else:
+        elif not is_binary(content):
             found.add_text(f"sidecar:{name}", decode_text(content))
     return found
