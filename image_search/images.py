@@ -59,7 +59,8 @@ _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _one_large_picture = threading.Lock()
 
 # Pillow warns of every odd tag of images that still open. Its warning of huge images must not be lost, though.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # logs what it raises, too, without the file's name
+for _name in ("PIL", "tifffile"):  # they log what they raise, too, without the name of the file
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -275,8 +276,8 @@ def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPic
         _check_size(image.size, max_pixels)
         if image.format == "PNG" and (cicp := find_png_chunk(data, b"cICP")) and len(cicp) == 4:
             image.info["cicp"] = cicp
-        if image.format == "BMP" and data[30:31] in (b"\1", b"\2") and data[14:15] != b"\x0c":
-            raise ValueError("run-length encoded BMP, which the decoder gets wrong")
+        if image.format == "BMP" and data[30:31] == b"\2" and data[14:15] != b"\x0c":
+            raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
         return _decode(image, target_pixels)
 
 

@@ -395,3 +395,17 @@ def test_a_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
     assert picture.image.getpixel((5, 45)) == (200, 60, 50) == picture.image.getpixel((75, 75))
     with pytest.raises(UnreadableImage, match="TIFF"):
         decode_image(data[:1100], "a.tif")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_run_length_encoded_bmp_is_right_or_refused(bits: int) -> None:
+    palette = b"".join(bytes((blue, 100, 50, 0)) for blue in range(1 << bits))
+    pixels = bytes((8, 3 if bits == 8 else 0x33, 0, 0)) * 4 + b"\0\1"  # four rows of eight pixels of colour 3
+    size = (40, 8, 4, 1, bits, 1 if bits == 8 else 2, len(pixels), 0, 0, 1 << bits, 0)
+    header = struct.pack("<IiiHHIIiiII", *size) + palette
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+    if bits == 4:
+        with pytest.raises(UnreadableImage, match="BMP of 16 colours, run-length encoded"):
+            decode_image(data, "a.bmp")
+    else:
+        assert decode_image(data, "a.bmp").image.getpixel((7, 3)) == (50, 100, 3)
