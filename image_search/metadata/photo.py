@@ -21,6 +21,7 @@ NO_CAPTION = re.compile(
     r"|processed with .*|optimized (?:by|with) .*|applemark|intel\(r\) jpeg library.*|lavc[\d.]+"
     r"|handmade software.*|edited (?:by|with) \w+"
     r"|(?:created|optimi[sz]ed|compressed|generated|made|saved|encoded|resized) (?:by|with|using|in) .{1,100}"
+    r"|cmp3\.\S{1,20} \S{1,20}|(?:novelai |ai )(?:generated|augmented) image"
     r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|jpegmini.*",
     re.IGNORECASE | re.DOTALL,
 )

@@ -94,7 +94,17 @@ def test_a_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "Created with GIMP", "CREATOR: gd-jpeg v1.0 (using IJG)", "   "]
+    "words",
+    [
+        "OLYMPUS DIGITAL CAMERA",
+        "SONY DSC",
+        "Created with GIMP",
+        "CREATOR: gd-jpeg v1.0 (using IJG)",
+        "   ",
+        "cmp3.10.3.2Lq3 0x756ffbf7",
+        "AI augmented image",
+        "NovelAI generated image",
+    ],
 )
 def test_what_cameras_and_programs_write_by_themselves_is_no_caption(words: str) -> None:
     assert read_exif({0x010E: words}).description is None
