@@ -247,9 +247,9 @@ def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]
     yield Finding("library", True, what if status.image_count else f"{what}; register_images.py FOLDER brings some in")
     for model, count in status.models:
         yield _check_embeddings(status, model, count)
-    yield from _check_recipes(store, status)
     current = next((model for model, count in status.models if model.is_current and count), None)
     if status.image_count:
+        yield from _check_recipes(store, status)
         yield from _try_image(store, current)
 
 
