@@ -8,12 +8,13 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from image_search.films import list_film_suffixes
 from image_search.images import list_picture_suffixes, make_printable
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be a picture. path: absolute. byte_size, modified_ns: as they were when it was found."""
+    """A file that may be an image or a film. path: absolute. byte_size, modified_ns: as when it was found."""
 
     path: str
     byte_size: int
@@ -29,10 +30,10 @@ class FileList:
 
 
 def find_files(paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1)) -> FileList:
-    """The files named, and the pictures in the folders named, at any depth; each once, in the order of their names.
+    """The files named, and the images and films in the folders named, at any depth; each once, in order of their names.
 
-    In folders only files with a picture's suffix count; what begins with a dot is passed over, and a folder that links
-    lead to twice is read once. A file that is named itself counts whatever its suffix.
+    In folders only files with the suffix of an image or a film count; what begins with a dot is passed over, and a
+    folder that links lead to twice is read once. A file that is named itself counts whatever its suffix.
 
     shard: (number, count). Of the pictures in folders, only this machine's share: every picture falls to exactly one
     number from 1 to count, by its path below the folder, so that machines may see the folder at different places.
@@ -58,7 +59,7 @@ def find_files(paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] =
 
 
 def _walk(top: str, failures: list[str]) -> Iterator[tuple[str, os.stat_result]]:
-    suffixes = list_picture_suffixes()
+    suffixes = list_picture_suffixes() | list_film_suffixes()
     visited: set[tuple[int, int]] = set()
     folders = [top]
     while folders:
@@ -95,6 +96,11 @@ def _is_in_shard(path: str, top: str, shard: tuple[int, int]) -> bool:
 def _explain(path: str, error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{make_printable(path)} cannot be read ({reason}). Check that it is there and that you may."
+
+
+def is_film(path: str) -> bool:
+    """Whether a file is read as a film, by its suffix."""
+    return os.path.splitext(path)[1].lower() in list_film_suffixes()
 
 
 def is_missing(path: str) -> bool:

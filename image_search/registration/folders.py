@@ -122,7 +122,8 @@ def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: Im
 
     def scan(stored: str, control: JobControl) -> None:
         def tell(report: RegistrationReport) -> None:
-            counts = {name: getattr(report, name) for name in ("registered", "known", "moved", "updated", "deleted")}
+            names = ("registered", "known", "moved", "updated", "deleted", "films", "frames", "left_out")
+            counts = {name: getattr(report, name) for name in names}
             control.report(report.done, report.total, counts, report.failures)
 
         encoder = find_encoder()

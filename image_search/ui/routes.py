@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
+from image_search.registration.films.deleting import restore_images, trash_images
 from image_search.search.duplicates import DuplicateGroup, keep_all
 from image_search.ui.components import read_upload
 from image_search.ui.facets import count_facets
@@ -113,11 +114,11 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
 
     @router.post("/trash")
     async def trash(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": trash_images(store, chosen.ids)})
 
     @router.post("/restore")
     async def restore(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": restore_images(store, chosen.ids)})
 
     @router.post("/duplicates/keep")
     async def keep_duplicates(request: Request, chosen: IdsIn) -> Response:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from image_search.errors import StoreError
-from image_search.records import Frame, Hits, NewImage, SearchFilter
+from image_search.records import DeletedImage, Frame, Hits, NewImage, SearchFilter
 from image_search.stores.text import hash_frame
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image, make_images
@@ -81,6 +82,26 @@ class FrameContract(StoreFixtures):
         store.remove_paths(["/films/a.mp4"])
         assert [record.paths for record in store.get_images(frame_ids)] == [("/moved/a.mp4",)] * 3
         assert store.count_images(SearchFilter(folder="/moved")) == 3
+
+    def test_frames_that_are_added_again_at_another_path_have_both(self, store, model, frame_ids):
+        again = [make_frame(time, path="/copies/a.mp4") for time in (0, 500, 1000)]
+        assert store.add_images(model.model_id, again, make_embeddings(3, seed=7)) == frame_ids
+        assert [set(record.paths) for record in store.get_images(frame_ids)] == [{"/films/a.mp4", "/copies/a.mp4"}] * 3
+        assert store.count_images() == 4
+        known = store.find_known_files(["/films/a.mp4", "/copies/a.mp4"])
+        assert {file.film_sha256 for file in known.values()} == {FILM}
+        touched = [replace(image, modified_ns=99) for image in again]
+        store.add_images(model.model_id, touched, make_embeddings(3, seed=7))
+        assert store.find_known_files(["/copies/a.mp4"])["/copies/a.mp4"].modified_ns == 99
+        assert store.remove_paths(["/films/a.mp4"]) == 1
+        assert [record.paths for record in store.get_images(frame_ids)] == [("/copies/a.mp4",)] * 3
+
+    def test_a_film_hash_that_is_remembered_says_that_the_film_was_deleted(self, store, frame_ids):
+        store.add_deleted([DeletedImage(FILM, datetime(2024, 1, 2), ("/films/a.mp4",))])
+        assert store.find_deleted_hashes([FILM, OTHER_FILM]) == {FILM}
+        assert store.find_deleted_paths(["/films/a.mp4"]) == {}  # its frames are live
+        assert store.forget_deleted([FILM]) == 1
+        assert store.find_deleted_hashes([FILM]) == set()
 
     def test_another_film_takes_the_path_from_every_frame(self, store, model, frame_ids):
         later = store.add_images(
