@@ -270,4 +270,5 @@ def _write_lines(
             yield json.dumps(asked | describe_hit(rank, hit), ensure_ascii=False)
         else:
             distance = "" if hit.distance is None else f"{hit.distance:.6f}"
-            yield f"{distance}\t{hit.image_id}\t{hit.image.file_name}"
+            moment = f" @ {hit.image.frame.position}" if hit.image.frame else ""
+            yield f"{distance}\t{hit.image_id}\t{hit.image.file_name}{moment}"

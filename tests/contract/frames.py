@@ -63,6 +63,15 @@ class FrameContract(StoreFixtures):
         assert list(store.count_values("kind").items()) == [("frame", 3), ("image", 1)]
         assert store.count_values("kind", SearchFilter(kind="image")) == {"image": 1}
 
+    def test_the_frames_of_each_film_are_counted(self, store, model, frame_ids):
+        assert store.count_values("film") == {FILM: 3}
+        assert store.count_values("film", SearchFilter(kind="image")) == {}
+        others = [make_frame(time, OTHER_FILM, "/films/other.mp4") for time in (0, 500, 1000, 1500)]
+        store.add_images(model.model_id, others, make_embeddings(4, seed=1))
+        store.trash_images(frame_ids[:1])
+        assert list(store.count_values("film").items()) == [(OTHER_FILM, 4), (FILM, 2)]
+        assert store.count_values("film", SearchFilter(folder="/films", words=("other",))) == {OTHER_FILM: 4}
+
     def test_frames_of_one_film_share_a_path(self, store, frame_ids):
         known = store.find_known_files(["/films/a.mp4", "/films/b.png"])
         assert (known["/films/a.mp4"].film_sha256, known["/films/b.png"].film_sha256) == (FILM, None)
