@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.search.searcher import Searcher
+from image_search.settings import Settings
 from tests.fakes import make_picture
 from tests.fakes.api_library import build_small, open_client, open_colours
 from tests.fakes.film_files import write_film
@@ -80,3 +81,100 @@ def test_deleting_and_restoring_a_frame_is_deleting_and_restoring_its_film(clien
     assert client.delete(f"/api/images/{image_id}?permanent=true").status_code == 204
     status = client.get("/api/status").json()
     assert (status["image_count"], status["trash_count"]) == (3, 0)
+
+
+# --- found ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_film_is_one_hit_with_the_time_of_its_best_moment(client: TestClient, film_file: Path) -> None:
+    send(client, film_file)
+    hits = client.post("/api/search", json={"text": "blue", "kind": "frame"}).json()
+    [hit] = hits["hits"]
+    frame = hit["image"]["frame"]
+    assert (hits["total"], hit["moments"], hit["image"]["file_name"]) == (1, 2, "虹.webm")
+    assert frame["position"] in ("00:00:06", "00:00:07") and 6000 <= frame["frame_ms"] < 9000
+    every = client.post("/api/search", json={"text": "blue", "film_sha256": frame["film_sha256"]}).json()
+    assert (every["total"], len(every["hits"])) == (3, 3)
+    assert every["hits"][0]["image"]["image_id"] == hit["image"]["image_id"]
+    assert client.post("/api/search", json={"film_sha256": "no hash"}).status_code == 422
+    assert client.post("/api/search", json={"text": "blue"}).json()["total"] == 4
+
+
+# --- played -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def film(client: TestClient, film_file: Path) -> str:
+    """The address of the film."""
+    frame = send(client, film_file).json()["image"]["frame"]
+    return f"/{frame['film']}"
+
+
+def test_the_whole_film_is_served_as_it_is(client: TestClient, film: str, film_file: Path) -> None:
+    answer = client.get(film)
+    assert (answer.status_code, answer.content) == (200, film_file.read_bytes())
+    assert answer.headers["content-type"] == "video/webm" and answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None))],
+)
+def test_a_range_of_a_film_is_served(
+    client: TestClient, film: str, film_file: Path, asked: str, expected: slice
+) -> None:
+    answer = client.get(film, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, film_file.read_bytes()[expected])
+    assert answer.headers["content-range"].endswith(f"/{film_file.stat().st_size}")
+
+
+def test_a_range_behind_the_end_of_a_film_is_416(client: TestClient, film: str, film_file: Path) -> None:
+    answer = client.get(film, headers={"Range": "bytes=99999999-"})
+    assert answer.status_code == 416
+    assert answer.headers["content-range"] == f"bytes */{film_file.stat().st_size}"
+
+
+def test_head_of_a_film_tells_its_size_and_sends_nothing(client: TestClient, film: str, film_file: Path) -> None:
+    answer = client.head(film)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(film_file.stat().st_size)
+    answer = client.head(film, headers={"Range": "bytes=0-9"})
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (206, b"", "10")
+
+
+def test_a_range_is_served_only_of_the_film_that_if_range_names(client: TestClient, film: str) -> None:
+    etag = client.head(film).headers["etag"]
+    assert client.get(film, headers={"Range": "bytes=0-9", "If-Range": etag}).status_code == 206
+    assert client.get(film, headers={"Range": "bytes=0-9", "If-Range": '"another"'}).status_code == 200
+    assert client.get(film, headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_a_film_that_was_changed_or_moved_is_not_served(client: TestClient, searcher: Searcher, film: str) -> None:
+    image_id = int(film.split("/")[-2])
+    path = Path(searcher.store.get_image(image_id).paths[0])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")
+    answer = client.get(film)
+    assert (answer.status_code, answer.json()["code"]) == (404, "film_missing")
+    assert (
+        answer.json()["message"] == "虹.webm was moved or changed since it was registered. Register its folder again."
+    )
+    path.write_bytes(whole)
+    assert client.get(film).status_code == 200
+    path.unlink()
+    assert client.get(film).status_code == 404
+
+
+def test_an_image_has_no_film(client: TestClient) -> None:
+    answer = client.get("/api/images/1/film")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_a_film")
+    assert client.get("/api/images/999/film").json()["code"] == "image_not_found"
+
+
+def test_a_film_is_served_to_those_who_may_see_images(searcher: Searcher, film: str) -> None:
+    closed = open_client(build_small(searcher, Settings(app_password="secret")))
+    assert (closed.get(film).status_code, closed.head(film).status_code) == (401, 401)
+    assert closed.get(film, auth=("", "secret")).status_code == 200

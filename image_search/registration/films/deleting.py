@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 
-from image_search.errors import ImageNotFound
 from image_search.records import ImageRecord, SearchHit
 from image_search.registration.films.registering import list_frames, remember_film
 from image_search.registration.films.uploading import list_uploaded, remove_uploaded
@@ -89,15 +87,7 @@ def _choose_earlier(before: SearchHit | None, hit: SearchHit) -> SearchHit:
 
 def _find(store: ImageStore, image_ids: Sequence[int]) -> list[ImageRecord]:
     """Those of these images that there are, live or in the trash, each once."""
-    wanted = list(dict.fromkeys(image_ids))
-    try:
-        return store.get_images(wanted)
-    except ImageNotFound:
-        found = []
-        for image_id in wanted:
-            with suppress(ImageNotFound):
-                found.append(store.get_image(image_id))
-        return found
+    return list(store.find_images(image_ids).values())
 
 
 def _group_by_film(records: Iterator[ImageRecord] | Sequence[ImageRecord]) -> list[str]:
