@@ -253,7 +253,7 @@ class Searcher:
                 found = self.store.list_images(plan.words, limit, offset, plan.filter, order)
                 hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
             else:
-                hits, candidates = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
+                hits, candidates = self._rank_by_both(plan, plan.blend.embedding, limit, offset, films)
             return hits, candidates
 
         films = self._count_films(plan)
@@ -306,13 +306,21 @@ class Searcher:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
-    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> tuple[list[FoundHit], int]:
+    def _rank_by_both(
+        self, plan: Plan, embedding: Embeddings, limit: int, offset: int, films: Films | None
+    ) -> tuple[list[FoundHit], int]:
         """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
         model_id = plan.model_id or self.get_model().model_id
         named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
-            named = self.store.search_embedding(model_id, embedding, _WINDOW, 0, with_words)
+
+            def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
+                found = self.store.search_embedding(model_id, embedding, limit, offset, with_words)
+                return found, found.total
+
+            # The name of a film is that of all its frames, which would leave no room for what else is named so.
+            named = group_hits(fetch, _WINDOW, 0, films)[0] if films else fetch(_WINDOW, 0)[0]
         for word in plan.excluded if named else ():
             unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
             gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}

@@ -87,6 +87,14 @@ def test_the_best_moment_stands_for_a_film_and_counts_the_others(searcher: Searc
             assert hit.moments == 0
 
 
+def test_every_film_that_is_named_in_words_comes_before_what_is_not(searcher: Searcher) -> None:
+    hits = searcher.search(Query("film2.mp4"), 100).hits
+    assert name_hits(hits)[0] == f"{2:064x}"
+    hits = searcher.search(Query("mp4"), FILMS).hits
+    assert {hit.found_by for hit in hits} <= {"words", "both"}
+    assert set(name_hits(hits)) == {f"{film:064x}" for film in range(FILMS)}
+
+
 @pytest.mark.parametrize("order", ["registered", "taken", "name"])
 def test_in_a_list_the_first_frame_stands_for_a_film(searcher: Searcher, order: str) -> None:
     hits = searcher.rank(searcher.plan(Query("")), 100, 0, order).hits
