@@ -215,11 +215,7 @@ class LibraryService:
         return await self.encoder_gate.run(find)  # the first time embeds the whole list
 
     async def register(self, picture: Upload) -> Registered:
-<<<<<<< HEAD
-        """Register an image. Raises UnreadableImage, StoreFull."""
-=======
         """Register an image or a film. Raises UnreadableImage, UnreadableFilm, FilmsUnavailable, StoreFull."""
->>>>>>> 9750389 (Register films: frames in the batches of images, a film whole or not at all)
 
         store, model = self.searcher.store, self.searcher.model
         if is_film(picture.name):
