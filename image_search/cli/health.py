@@ -6,7 +6,6 @@ Every check runs for itself, so that one fault does not hide the others. Nothing
 from __future__ import annotations
 
 import argparse
-import argparse
 import json
 import logging
 import platform
@@ -220,12 +219,6 @@ def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | N
         yield from contents
     yield from details
     return status
-
-
-def check(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Check everything, and print each finding. Returns SOME_FAILED when there are problems."""
-    is_well = print_findings(check_everything(settings, options.deep, options.repair), options.json)
-    return Exit.OK if is_well else Exit.SOME_FAILED
 
 
 def check(settings: Settings, options: argparse.Namespace) -> Exit:
