@@ -17,7 +17,7 @@ _STEP = 200  # hits that are asked for at least, once the first page held frames
 
 @dataclass(frozen=True)
 class Films:
-    """What qualifies under a filter. frames: by film hash; images: those that are no frame."""
+    """Films and images under a filter. frames: their number by film hash; images: those that are no frame."""
 
     frames: Mapping[str, int]
     images: int
