@@ -99,7 +99,7 @@ class FilmRegistrar:
         self._include_deleted = include_deleted
 
     def judge(self, candidate: Candidate, model_id: int) -> Literal["known", "moved", "deleted"] | NewFilm:
-        """Whether a film is known, has moved, was deleted or is new; paths are kept up to date. Safe in several threads.
+        """Whether a film is known, has moved, was deleted or is new; paths are kept up to date. Safe in threads.
 
         Raises UnreadableFilm, StoreError, and FilmsUnavailable for a film that would have to be read.
         """
