@@ -60,7 +60,8 @@ def build_tools(library: LibraryService) -> Starlette:
         """Find images by what they show, described in words, by an example picture, or by both together.
 
         Without words and picture the newest images come. Every result has an image_id, a file name, a distance
-        (smaller is nearer), and a relevance from 0 to 1 where it is known. Small previews follow in the same order.
+        (smaller is nearer), and a relevance from 0 to 1 where it is known. A film is one result, with the time of its
+        best moment. Small previews follow in the same order.
         """
         sent = _decode(picture, "picture") if picture else None
         asked = {"text": text, "exclude": exclude, "min_relevance": min_relevance, "page": page, "page_size": limit}
@@ -112,6 +113,8 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
         {
             "image_id": hit.image.image_id,
             "file_name": hit.image.file_name,
+            "time": hit.image.frame.position if hit.image.frame else None,
+            "other_moments": hit.moments or None,
             "distance": hit.distance,
             "relevance": hit.relevance,
             "prompt": _cut(hit.image.text.get("prompt") or hit.image.text.get("generation_prompt")),

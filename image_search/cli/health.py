@@ -292,7 +292,8 @@ def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Find
     [newest] = store.list_images(limit=1)
     name = make_printable(newest.image.file_name)
     try:
-        size = len(store.read_original(newest.image_id)) + len(store.read_preview(newest.image_id))
+        original = b"" if newest.image.frame else store.read_original(newest.image_id)  # a film is no file of ours
+        size = len(original) + len(store.read_preview(newest.image_id))
         yield Finding("newest image", True, f"{name}, {size / 2**10:,.0f} KiB read")
     except StoreError as error:
         yield Finding("newest image", False, f"{name} cannot be read", str(error))

@@ -12,6 +12,7 @@ from image_search.cli import Exit
 from image_search.cli.console import name_commands, write_line
 from image_search.images import make_printable
 from image_search.registration.files import find_files
+from image_search.registration.films import deleting
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import make_reader
@@ -52,14 +53,14 @@ def list_trash(store: ImageStore) -> Exit:
 
 def restore(store: ImageStore, image_ids: Sequence[int]) -> Exit:
     """Bring these images back from the trash."""
-    restored = store.restore_images(image_ids)
+    restored = deleting.restore_images(store, image_ids)
     write_line(f"{restored} images are back.", to_stderr=True)
     return Exit.OK if restored == len(set(image_ids)) else Exit.SOME_FAILED
 
 
 def empty_trash(store: ImageStore) -> Exit:
     """Remove everything in the trash for good."""
-    removed = store.empty_trash()
+    removed = deleting.empty_trash(store)
     write_line(f"{removed} images removed for good. The files in your folders stay, and are not registered again.")
     return Exit.OK
 

@@ -85,12 +85,14 @@ def print_summary(report: RegistrationReport, as_json: bool) -> None:
     if as_json:
         counts = {name: getattr(report, name) for name in ("registered", "updated", "failed", "moved", "embedded")}
         counts |= {"already_known": report.known, "deleted_earlier": report.deleted}
+        counts |= {"films": report.films, "frames": report.frames, "films_left_out": report.left_out}
         facts = {"not_read": report.unread, "failures": report.failures}
         write_json(counts | facts)
         return
     parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
     others = {"updated": report.updated, "moved": report.moved, "embedded": report.embedded}
-    others["deleted earlier"] = report.deleted
+    others |= {"deleted earlier": report.deleted, "films": report.films, "frames": report.frames}
+    others["films left out"] = report.left_out
     parts += [f"{name} {count}" for name, count in others.items() if count]
     write_line(", ".join(parts))
     if report.unread:

@@ -260,7 +260,8 @@ def _print_result(result: SearchResult, query: Query, options: argparse.Namespac
             write_json(asked | describe_hit(rank, hit))
         else:
             distance = "" if hit.distance is None else f"{hit.distance:.6f}"
-            write_line(distance, hit.image_id, make_printable(hit.image.file_name), sep="\t")
+            moment = f" @ {hit.image.frame.position}" if hit.image.frame else ""
+            write_line(distance, hit.image_id, f"{make_printable(hit.image.file_name)}{moment}", sep="\t")
     if result.is_text_cut:
         write_line("The words are longer than the model takes: only their beginning was searched for.", to_stderr=True)
     name = f"{query.text}: " if is_one_of_many else ""

@@ -20,6 +20,7 @@ from image_search.file_kinds import (
     looks_like_picture,
     may_hold_picture,
 )
+from image_search.films import list_film_suffixes
 from image_search.ignoring import IGNORE_FILE, IgnoreRules
 from image_search.images import list_picture_suffixes, make_printable
 
@@ -34,7 +35,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be a picture. path: absolute. byte_size, modified_ns: as they were when it was found."""
+    """A file that may be an image or a film. path: absolute. byte_size, modified_ns: as when it was found."""
 
     path: str
     byte_size: int
@@ -71,11 +72,11 @@ class FileFinder:
         self._sniffed: dict[FoundFile, bool] = {}
 
     def find(self, paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1)) -> FileList:
-        """The files named, and the pictures in the folders named, at any depth; each once, in the order of their names.
+        """The files named, and the images and films in the folders named, at any depth; each once, in order of names.
 
-        In folders files count that have a picture's suffix, or an unknown one and a picture's first bytes; what begins
-        with a dot is passed over, and a folder that links lead to twice is read once. A file that is named itself
-        counts whatever its suffix. Raises SettingsError for a pattern of exclude that is none.
+        In folders files count that have the suffix of an image or a film, or an unknown one and an image's first bytes;
+        what begins with a dot is passed over, and a folder that links lead to twice is read once. A file that is named
+        itself counts whatever its suffix. Raises SettingsError for a pattern of exclude that is none.
 
         shard: (number, count). Of the pictures in folders, only this machine's share: every picture falls to exactly
         one number from 1 to count, by its path below the folder, so that machines may see the folder at different
@@ -107,7 +108,7 @@ class FileFinder:
 
     def _take(self, entry: os.DirEntry[str], found: FileList, kinds: _KindCounter) -> None:
         suffix = os.path.splitext(entry.name)[1]
-        is_known = suffix.lower() in list_picture_suffixes()
+        is_known = suffix.lower() in list_picture_suffixes() | list_film_suffixes()
         try:
             status = entry.stat()
         except OSError as error:
@@ -245,6 +246,11 @@ def _is_in_shard(path: str, top: str, shard: tuple[int, int]) -> bool:
 def _explain(path: str, error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{make_printable(path)} cannot be read ({reason}). Check that it is there and that you may."
+
+
+def is_film(path: str) -> bool:
+    """Whether a file is read as a film, by its suffix."""
+    return os.path.splitext(path)[1].lower() in list_film_suffixes()
 
 
 def is_missing(path: str) -> bool:

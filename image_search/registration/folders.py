@@ -123,7 +123,8 @@ def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: Im
 
     def scan(stored: str, control: JobControl) -> None:
         def tell(report: RegistrationReport) -> None:
-            counts = {name: getattr(report, name) for name in ("registered", "known", "moved", "updated", "deleted")}
+            names = ("registered", "known", "moved", "updated", "deleted", "films", "frames", "left_out")
+            counts = {name: getattr(report, name) for name in names}
             counts |= {f"{UNREAD}{suffix}": count for suffix, count in report.unread.items()}
             control.report(report.done, report.total, counts, report.failures)
 

@@ -15,7 +15,8 @@ from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
-from image_search.records import EmbeddingModel, SearchFilter, SearchHit
+from image_search.records import EmbeddingModel, Order, SearchFilter, SearchHit
+from image_search.search.grouping import Films, count_films, group_hits
 from image_search.search.query import (
     IMAGE_WEIGHT,
     ParsedText,
@@ -97,10 +98,12 @@ class FoundHit(SearchHit):
     """A hit and how it was found; None for the newest images, which no query asked for.
 
     relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
+    moments:   other frames of the same film that qualify, which this hit stands for.
     """
 
     found_by: FoundBy | None = None
     relevance: float | None = None
+    moments: int = 0
 
 
 def fuse_rankings(
@@ -182,7 +185,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of a ranked list, best first. total: how many images qualified, on all pages together.
+    """One page of a ranked list, best first. total: how many qualified on all pages together; a film counts once.
 
     has_match: whether anything on this page stands out; None when it cannot be told.
     is_text_cut: the model has read the beginning of the words only; it takes no more.
@@ -251,15 +254,28 @@ class Searcher:
             is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
         )
 
-    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
-        """A page of the images that answer the plan, or of the newest. Raises StoreError."""
+    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0, order: Order = "registered") -> SearchResult:
+        """A page of the images that answer the plan, or of a list in an order where nothing was embedded.
+
+        A film is one hit, the best of its frames, unless the filter names the film. Raises StoreError.
+        """
         started = time.perf_counter()
-        if plan.blend is None:
-            found = self.store.list_images(plan.words, limit, offset, plan.filter)
-            hits, total = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
-        else:
-            hits, total = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
-        hits, has_match = self._judge(plan, hits, total)
+        candidates = 0
+
+        def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
+            nonlocal candidates
+            if plan.blend is None:
+                found = self.store.list_images(plan.words, limit, offset, plan.filter, order)
+                hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
+            else:
+                hits, candidates = self._rank_by_both(plan, plan.blend.embedding, limit, offset, films)
+            return hits, candidates
+
+        films = self._count_films(plan)
+        hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
+        hits, has_match = self._judge(plan, hits, candidates)
+        if films:
+            hits = [self._describe_film(plan, hit, films) for hit in hits]
         return SearchResult(
             tuple(hits),
             total,
@@ -282,6 +298,28 @@ class Searcher:
         known = (folder for folder in spellings if self.store.list_paths(folder, limit=1))
         return replace(filter, folder=asked if len(spellings) == 1 else next(known, asked))
 
+    def _count_films(self, plan: Plan) -> Films | None:
+        words = plan.words if plan.blend is None else ()
+        films = count_films(self.store, replace(plan.filter, words=(*plan.filter.words, *words)))
+        if films is None or plan.left_out is None:
+            return films
+        frame = self.store.get_image(plan.left_out).frame
+        if frame is None:
+            return replace(films, images=max(films.images - 1, 0))
+        others = {**films.frames, frame.film_sha256: films.frames.get(frame.film_sha256, 1) - 1}
+        return replace(films, frames={film: count for film, count in others.items() if count > 0})
+
+    def _describe_film(self, plan: Plan, hit: FoundHit, films: Films) -> FoundHit:
+        """A frame that stands for its film: with the others counted, and in a list the first of them."""
+        if hit.image.frame is None:
+            return hit
+        film = hit.image.frame.film_sha256
+        hit = replace(hit, moments=max(films.frames.get(film, 1) - 1, 0))
+        if plan.blend is not None:
+            return hit
+        first = self.store.list_images(plan.words, 1, 0, replace(plan.filter, film_sha256=film), "name")
+        return replace(hit, image=first[0].image) if first else hit
+
     def get_model(self) -> EmbeddingModel:
         """The store's entry of the loaded model. Raises StoreError, ModelUnavailable."""
         return self._model.get_row()
@@ -296,13 +334,21 @@ class Searcher:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
-    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> tuple[list[FoundHit], int]:
+    def _rank_by_both(
+        self, plan: Plan, embedding: Embeddings, limit: int, offset: int, films: Films | None
+    ) -> tuple[list[FoundHit], int]:
         """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
         model_id = plan.model_id or self.get_model().model_id
         named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
-            named = self.store.search_embedding(model_id, embedding, _WINDOW, 0, with_words)
+
+            def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
+                found = self.store.search_embedding(model_id, embedding, limit, offset, with_words)
+                return found, found.total
+
+            # The name of a film is that of all its frames, which would leave no room for what else is named so.
+            named = group_hits(fetch, _WINDOW, 0, films)[0] if films else fetch(_WINDOW, 0)[0]
         for word in plan.excluded if named else ():
             unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
             gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}

@@ -46,7 +46,7 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
             {
                 "value": value,
                 "label": translate(language, key),
-                "count": store.count_images(_replace(asked, name, value).filter),
+                "count": _count(store, _replace(asked, name, value)),
             }
             for value, key in choices
         ]
@@ -54,6 +54,13 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
     folders = _count_folders(store.count_values("folder", replace(asked, folder="").filter))
     facets["folder"] = [{"value": path, "label": path, "count": count} for path, count in folders[:_MAX_CHOICES]]
     return facets
+
+
+def _count(store: ImageStore, asked: SearchForm) -> int:
+    """How many images qualify; of films each counts once."""
+    if asked.filter.kind == "frame":
+        return len(store.count_values("film", asked.filter))
+    return store.count_images(asked.filter)
 
 
 def _count_ratings(counts: Mapping[str, int]) -> list[dict[str, Any]]:

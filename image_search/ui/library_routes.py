@@ -19,6 +19,7 @@ from image_search.errors import ImageSearchError, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import SearchFilter
 from image_search.registration.files import describe_unread
+from image_search.registration.films import deleting as trash
 from image_search.registration.folders import (
     UNREAD,
     Browsed,
@@ -52,6 +53,9 @@ _FAILURES = (
     (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
     (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
     (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
+    (re.compile(r"(.+) has no index: .*"), "failure_cut"),
+    (re.compile(r"(.+) is encrypted\. .*"), "failure_encrypted"),
+    (re.compile(r"(.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*"), "failure_film"),
     (re.compile(r"(.+?\.\w{1,5}) is (?:not a|an?|damaged) .*"), "failure_damaged"),
 )
 
@@ -116,8 +120,8 @@ class LibraryPage:
 
     def list_trash(self, offset: int, limit: int) -> dict[str, Any]:
         """A page of tiles of the trash. Raises StoreError."""
-        found = self.store.list_trash(limit, offset)
-        return {"tiles": [make_tile(hit) for hit in found], "total": found.total}
+        found, total = trash.list_trash(self.store, limit, offset)
+        return {"tiles": [make_tile(hit, max(frames - 1, 0)) for hit, frames in found], "total": total}
 
     def add(self, stored: str, roots: tuple[Path, ...]) -> int:
         """Keep a folder with the library and scan it. Returns the job's id. Raises FolderRefused, FolderNotFound."""
@@ -208,7 +212,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
 
     @router.post("/trash/empty")
     async def empty_trash(request: Request, chosen: TrashIn) -> Response:
-        return await answer(request, lambda _: {"count": library.store.empty_trash(chosen.ids)})
+        return await answer(request, lambda _: {"count": trash.empty_trash(library.store, chosen.ids)})
 
     @router.post("/samples/remove")
     async def remove_samples(request: Request) -> Response:
@@ -241,8 +245,10 @@ def _describe_job(job: Job, language: Language) -> dict[str, Any]:
         if job.seconds_left is not None:
             facts.append(_describe_time_left(job.seconds_left, language))
     elif job.state in ("done", "cancelled", "failed"):
-        names = ("registered", "updated", "moved", "known", "deleted")
+        names = ("registered", "updated", "moved", "known", "deleted", "left_out")
         facts += [translate(language, f"job_{name}", count=counts[name]) for name in names if counts.get(name)]
+        if counts.get("films"):
+            facts.append(translate(language, "job_films", films=counts["films"], frames=counts["frames"]))
         if unread := {name.removeprefix(UNREAD): n for name, n in counts.items() if name.startswith(UNREAD)}:
             total, kinds = describe_unread(unread, translate(language, "job_unread_other"))
             facts.append(translate(language, "job_unread", count=total, kinds=kinds))

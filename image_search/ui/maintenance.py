@@ -8,8 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.errors import FilmsUnavailable, ImageSearchError, UnreadableFilm, UnreadableImage
 from image_search.images import make_printable, read_file
+from image_search.registration.files import is_film
+from image_search.registration.films.uploading import register_uploaded_film
 from image_search.registration.reader import ImageReader
 from image_search.registration.uploads import clean_name, register_upload
 from image_search.search.duplicates import DuplicateGroup, find_duplicates
@@ -49,7 +51,7 @@ def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[Up
                 report = replace(report, known=report.known + 1)
             else:
                 report = replace(report, registered=report.registered + 1)
-        except UnreadableImage as error:
+        except (UnreadableImage, UnreadableFilm, FilmsUnavailable) as error:
             # Where this computer keeps uploads means nothing to the person, and is private.
             sentence = str(error).replace(file.path, clean_name(file.name))
             report = replace(report, refusals=(*report.refusals, sentence))
@@ -58,8 +60,11 @@ def register_uploads(searcher: Searcher, reader: ImageReader, files: Sequence[Up
 
 def _is_known(searcher: Searcher, reader: ImageReader, file: UploadedFile) -> bool:
     """Register a file. Whether it was in the library already."""
-    data = read_file(file.path)
     store, model = searcher.store, searcher.model
+    if is_film(file.name):
+        sent = register_uploaded_film(store, model.encoder, reader, file.path, clean_name(file.name))
+        return sent.outcome == "known"
+    data = read_file(file.path)
     made = register_upload(store, model.encoder, lambda: model.get_row().model_id, reader, data, file.name)
     return made.outcome == "known"
 

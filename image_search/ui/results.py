@@ -10,7 +10,7 @@ from typing import Any
 
 from image_search.errors import ImageSearchError
 from image_search.records import Order
-from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult, with_source
+from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult
 from image_search.search.tagging import Tag
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, translate
@@ -45,7 +45,7 @@ class PageSearch:
         if plan.is_newest and asked.store_order:
             heading = "results" if asked.is_filtered else "all_pictures"
         answer: dict[str, Any] = {
-            "tiles": [make_tile(hit) for hit in result.hits],
+            "tiles": [make_tile(hit, hit.moments) for hit in result.hits],
             "offset": offset,
             "total": result.total,
             "has_more": result.has_more,
@@ -112,9 +112,7 @@ class PageSearch:
         if order is None:
             return self.searcher.rank(plan, limit, offset)
         if plan.blend is None:  # every image that qualifies, in the store's order
-            found = self.searcher.store.list_images(plan.words, limit, offset, plan.filter, order)
-            hits = tuple(with_source(hit, "words" if plan.words else None) for hit in found)
-            return SearchResult(hits, found.total, 0.0, 0.0, offset + len(hits) < found.total)
+            return self.searcher.rank(plan, limit, offset, order)
         best = self.searcher.rank(plan, _MAX_SORTED)
         relevant = _sort(best.hits[: find_cutoff(best.hits)], order)
         page = tuple(relevant[offset : offset + limit])

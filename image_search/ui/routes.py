@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -12,7 +12,10 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
+from image_search.registration.films.deleting import restore_images, trash_images
+from image_search.registration.films.registering import list_frames
 from image_search.search.duplicates import DuplicateGroup, keep_all
+from image_search.stores.base import ImageStore
 from image_search.ui.components import read_upload
 from image_search.ui.facets import count_facets
 from image_search.ui.facts import describe_edits, describe_image, save_edits
@@ -20,6 +23,7 @@ from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
 from image_search.ui.search_form import from_query_string, list_ignored
+from image_search.ui.tiles import get_version
 
 T = TypeVar("T")
 
@@ -108,17 +112,21 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
             lambda language: describe_image(store.get_image(image_id), search.find_tags(image_id), language),
         )
 
+    @router.get("/images/{image_id}/moments")
+    async def read_moments(request: Request, image_id: ImageId) -> Response:
+        return await answer(request, lambda _: {"moments": list_moments(store, image_id)})
+
     @router.post("/images/{image_id}/edits")
     async def edit_image(request: Request, image_id: ImageId, said: EditsIn) -> Response:
         return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())), writes)
 
     @router.post("/trash")
     async def trash(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)}, writes)
+        return await answer(request, lambda _: {"count": trash_images(store, chosen.ids)}, writes)
 
     @router.post("/restore")
     async def restore(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)}, writes)
+        return await answer(request, lambda _: {"count": restore_images(store, chosen.ids)}, writes)
 
     @router.post("/duplicates/keep")
     async def keep_duplicates(request: Request, chosen: IdsIn) -> Response:
@@ -156,6 +164,17 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
         return Response(preview, media_type="image/webp", headers=headers)
 
     return router
+
+
+def list_moments(store: ImageStore, image_id: int) -> list[dict[str, Any]]:
+    """The frames of the film of an image, in the order of time; [] for an image that is no frame."""
+    frame = store.get_image(image_id).frame
+    frames = list_frames(store, frame.film_sha256) if frame else []
+    return [
+        {"id": image.image_id, "version": get_version(image), "frame_ms": image.frame.frame_ms}
+        for image in frames
+        if image.frame
+    ]
 
 
 def get_language(request: Request) -> Language:

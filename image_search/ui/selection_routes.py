@@ -139,9 +139,9 @@ def find_ids(search: PageSearch, asked: SearchForm) -> dict[str, Any]:
         total = 1
         while len(ids) < min(total, MAX_SELECTED):
             order = asked.store_order or "registered"
-            page = search.searcher.store.list_images(plan.words, _PAGE, len(ids), plan.filter, order)
-            ids += [hit.image_id for hit in page]
-            total = page.total if len(page) else len(ids)
+            page = search.searcher.rank(plan, _PAGE, len(ids), order)
+            ids += [hit.image_id for hit in page.hits]
+            total = page.total if page.hits else len(ids)
         return {"ids": ids[:MAX_SELECTED], "total": total, "kind": "all"}
     hits = search.searcher.rank(plan, _BEST).hits
     best = [hit.image_id for hit in hits[: find_cutoff(hits)]]

@@ -22,6 +22,7 @@ from image_search.records import Edits
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import FakeLazyEncoder
+from tests.fakes.film_files import make_scenes, write_film
 
 
 @pytest.fixture
@@ -84,6 +85,9 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         "moved": 0,
         "embedded": 0,
         "not_read": {},
+        "films": 0,
+        "frames": 0,
+        "films_left_out": 0,
         "failures": [f"{folder}/bad.png is empty."],
     }
 
@@ -347,3 +351,23 @@ def test_ctrl_c_finishes_the_batch_in_hand_and_the_next_run_does_the_rest(
     assert capsys.readouterr().out == "registered 5, already known 0, failed 0\n"
     assert run(folder) == 0
     assert capsys.readouterr().out == "registered 0, already known 5, failed 0\n"
+
+
+def test_films_and_their_frames_are_counted_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_film(folder / "film.mp4", make_scenes(3, 2))
+    assert run(folder) == 0
+    assert capsys.readouterr().out == "registered 6, already known 0, failed 0, films 1, frames 3\n"
+    assert run(folder, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["already_known"], summary["films"], summary["films_left_out"]) == (6, 0, 0)
+
+
+def test_films_without_pyav_are_one_line_and_no_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_film(folder / "film.mp4", make_scenes(3, 2))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(folder) == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 5, already known 0, failed 0, films left out 1\n"
+    assert "Films need the Python package av. Install it: pip install -r requirements-video.txt" in output.err

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from image_search.registration.files import find_files
+from image_search.registration.films.deleting import trash_images
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader
@@ -22,6 +23,7 @@ from image_search.stores.base import ImageStore
 from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.web.app import find_roots
 from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes.film_files import make_scenes, write_film
 
 
 @pytest.fixture
@@ -188,3 +190,29 @@ def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page()
         Settings(app_root_path="/pics"),
     ):
         assert find_roots(settings).home is None
+
+
+def test_films_of_a_folder_are_counted_and_a_bad_one_is_told_in_the_visitors_language(
+    client: TestClient, root: Path
+) -> None:
+    write_film(root / "写真" / "海.mp4", make_scenes(3, 2))
+    (root / "写真" / "雑音.mkv").write_bytes(b"no film at all " * 100)
+    client.post("/ui/library/folders", json={"path": f"{root}/写真"})
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規3枚", "動画1本（3場面）"]
+    assert f"{root}/写真/雑音.mkv：壊れているか、読み込める動画ではありません" in job["failures"]
+
+
+def test_a_film_is_one_tile_in_the_trash_and_leaves_it_as_one(
+    client: TestClient, store: ImageStore, root: Path
+) -> None:
+    write_film(root / "写真" / "海.mp4", make_scenes(3, 2))
+    register(store, root)
+    ids = store.list_image_ids()
+    trash_images(store, ids)
+    page = client.get("/ui/library/trash").json()
+    assert page["total"] == 3
+    [film] = [tile for tile in page["tiles"] if tile["frame_ms"] is not None]
+    assert (film["name"], film["moments"], film["frame_ms"] < 1000) == ("海.mp4", 2, True)
+    assert client.post("/ui/library/trash/empty", json={"ids": [film["id"]]}).json() == {"count": 3}
+    assert client.get("/ui/library/trash").json()["total"] == 2

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from image_search.records import SearchFilter
 from image_search.registration.reader import ImageReader
 from image_search.search.searcher import Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.maintenance import MaintenancePanel, UploadedFile, clean_name, register_uploads
 from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes.film_files import make_scenes, write_film
 from tests.search.test_duplicates import make_scene, register, save_image
 
 READER = ImageReader(max_pixels=10**6)
@@ -86,3 +88,16 @@ def test_copies_are_shown_with_the_best_unmarked(upkeep: MaintenancePanel) -> No
 def test_no_copies_is_said_in_words(upkeep: MaintenancePanel) -> None:
     *_, found = upkeep.find_duplicates("en")
     assert "No duplicates" in found
+
+
+def test_a_film_is_registered_and_a_bad_one_is_one_sentence(upkeep: MaintenancePanel, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mp4", make_scenes(2, 2))
+    files = [
+        write_upload(tmp_path, "夏.mp4", film.read_bytes()),
+        write_upload(tmp_path, "夏のコピー.mp4", film.read_bytes()),
+        write_upload(tmp_path, "bad.mp4", b"no film"),
+    ]
+    *_, (said, _) = upkeep.register(files, "ja")
+    assert "1枚を登録しました" in said and "bad.mp4 is not a film" in said and str(tmp_path) not in said
+    frames = upkeep.searcher.store.list_images(filter=SearchFilter(kind="frame"))
+    assert {hit.image.file_name for hit in frames} == {"夏.mp4"}
