@@ -6,7 +6,7 @@ COPY requirements*.txt ./
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
       -r requirements.txt -r requirements-postgres.txt -r requirements-milvus.txt -r requirements-redis.txt \
       -r requirements-elasticsearch.txt -r requirements-s3.txt -r requirements-mcp.txt -r requirements-video.txt \
-      -r requirements-ocr.txt
+      -r requirements-ocr.txt -r requirements-formats.txt -r requirements-raw.txt
 COPY *.py *.sql ./
 COPY image_search image_search
 COPY demo demo

@@ -40,12 +40,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# Without the optional packages for films and for text in images everything else works, so that a failure is only told.
-$(VENV)/.run-installed: requirements.txt requirements-video.txt requirements-ocr.txt | $(VENV)/bin/python
+# Without the optional packages for films, text in images and further formats everything else works, so that a failure is only told.
+$(VENV)/.run-installed: $(wildcard requirements*.txt) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements-video.txt || echo "Films are left out: av could not be installed."
 	$(BIN)/python -m pip install --quiet -r requirements-ocr.txt \
 	  || echo "Text inside images will not be read. To try again: $(BIN)/python -m pip install -r requirements-ocr.txt" >&2
+	$(BIN)/python -m pip install --quiet -r requirements-formats.txt -r requirements-raw.txt \
+	  || echo "HEIC, JPEG XL and RAW files will not be read: their packages could not be installed." >&2
 	touch $@
 
 $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.run-installed

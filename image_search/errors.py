@@ -19,9 +19,25 @@ ImageSearchError
     └── EmbeddingRefused   an embedding has the wrong dimension, is not finite or has no length
 """
 
+import re
+
+# Control characters but tab and line feed, and marks that turn the direction of what follows.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str, in_json: bool = False) -> str:
+    """Text with what a terminal would obey (a file's name may hold it) written as \\x1b, \\u202e and so on.
+
+    in_json: as \\u001b, which means the same in the strings of JSON.
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}" if in_json else ascii(match.group())[1:-1], text)
+
 
 class ImageSearchError(Exception):
     """Base of all errors this package raises on purpose; str(error) is ready to be shown to a user."""
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class SettingsError(ImageSearchError):

@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import stat
 import threading
 import warnings
-import zlib
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from image_search.colors import convert_to_srgb
 from image_search.errors import UnreadableImage
-from image_search.file_kinds import describe_content, name_format
+from image_search.file_kinds import HEIF_SUFFIXES, RAW_SUFFIXES, describe_content, name_format
+from image_search.optional_formats import decode_raw, is_raw, read_jxl_size, register_decoders, silence_libtiff
+from image_search.repairs import drop_gif_comments, drop_png_extras, find_png_chunk
 from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
@@ -47,16 +49,18 @@ _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extrem
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
+_TIFF_WEBP = 50001  # value of the tag Compression
 _ENOUGH = 0.9  # share of the rows of a JPEG that must be there
 _SMALL_CHUNK = b"SMAL"
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
-_HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 _one_large_picture = threading.Lock()
 
 # Pillow warns of every odd tag of images that still open. Its warning of huge images must not be lost, though.
+for _name in ("PIL", "tifffile"):  # they log what they raise, too, without the name of the file
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -130,12 +134,17 @@ def decode_image(
         raise UnreadableImage(f"{name} is {describe_content(data)}.") from error
     except _CutShort as error:
         raise UnreadableImage(f"{name} is cut short: {error} of it is there. Copy it again.") from error
+    except ModuleNotFoundError as error:
+        raise UnreadableImage(
+            f"{name} is a RAW file of a camera, which is read with {error.name}. "
+            "Run: pip install -r requirements-raw.txt; or save it as JPEG."
+        ) from error
     except MemoryError as error:
         raise UnreadableImage(f"{name} needs more memory than there is. Save the picture smaller.") from error
     # Decoders answer broken files with whatever goes wrong inside them: OSError, SyntaxError, ValueError, KeyError ...
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        kind = name_format(data)
+        kind = "RAW" if is_raw(data) else name_format(data)
         state = f"a {kind} file that cannot be decoded" if kind else "damaged or of an unusual kind"
         raise UnreadableImage(f"{name} is {state} ({reason}). Copy it again, or save it as PNG.") from error
 
@@ -197,25 +206,27 @@ def hash_bytes(data: bytes) -> str:
 def make_printable(path: str) -> str:
     """A path fit for a message: composed, on one line, and encodable whatever bytes the name has."""
     text = normalize("NFC", path).encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or _is_blank(letter) else ascii(letter)[1:-1] for letter in text)
 
 
+def _is_blank(letter: str) -> bool:
+    return category(letter) == "Zs" or letter == "\u200d"  # which joins emoji
+
+
+@cache
 def list_picture_suffixes() -> frozenset[str]:
     """Lower-case suffixes, with their dot, of files that are looked at when a folder is read."""
     formats = {*_list_formats(), "MPO"}  # MPO is opened as JPEG
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
-    return frozenset(known | _HEIF_SUFFIXES)
+    known |= HEIF_SUFFIXES if "HEIF" in formats else set()
+    return frozenset(known | RAW_SUFFIXES if find_spec("rawpy") else known)
 
 
 @cache
 def _list_formats() -> tuple[str, ...]:
     Image.init()
-    try:
-        from pillow_heif import register_heif_opener  # optional: Pillow has no decoder for HEIC
-    except ImportError:
-        pass
-    else:
-        register_heif_opener()
+    register_decoders()
+    silence_libtiff()
     return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
 
 
@@ -224,6 +235,8 @@ class _CutShort(Exception):
 
 
 def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+    if is_raw(data):
+        return _decode_raw(data, max_pixels, target_pixels)
     kind = name_format(data)
     if kind == "GIF":
         data = drop_gif_comments(data)
@@ -241,13 +254,30 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
         raise
 
 
+def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+    with _one_large_picture:
+        raw = decode_raw(data, lambda size: _check_size(size, max_pixels))
+        shown = _finish(
+            raw.image,
+            raw.image.size,
+            raw.file_type,
+            {str(name): value for name, value in raw.image.info.items()},
+            raw.orientation,
+            target_pixels,
+        )
+    width, height = raw.size if raw.orientation <= 4 else raw.size[::-1]
+    return replace(shown, width=width, height=height)
+
+
 def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+    if (size := read_jxl_size(data)) is not None:  # its plugin decodes when it opens
+        _check_size(size, max_pixels)
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
         if image.format == "PNG" and (cicp := find_png_chunk(data, b"cICP")) and len(cicp) == 4:
             image.info["cicp"] = cicp
-        if image.format == "BMP" and data[30:31] in (b"\1", b"\2") and data[14:15] != b"\x0c":
-            raise ValueError("run-length encoded BMP, which the decoder gets wrong")
+        if image.format == "BMP" and data[30:31] == b"\2" and data[14:15] != b"\x0c":
+            raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
         return _decode(image, target_pixels)
 
 
@@ -282,6 +312,8 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages.first
             _check_size((page.imagewidth, page.imagelength), max_pixels)
+            if page.compression == _TIFF_WEBP:
+                return _join_webp(data, page)
             pixels = page.asarray()
             if page.planarconfig == 2 and pixels.ndim == 3:
                 pixels = np.moveaxis(pixels, 0, -1)
@@ -294,67 +326,18 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
     return Image.fromarray(_scale_to_bytes(pixels[:, :, :3]))
 
 
-# Files of which the decoder chokes on what is not the picture.
-
-_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB"}
-
-
-def drop_png_extras(data: bytes) -> bytes:
-    """The PNG with its pixels, palette, transparency and gamma only; without text, profiles and damaged chunks."""
-    kept = [data[:8]]
-    for kind, start, end in _walk_png(data):
-        chunk = data[start - 8 : end + 4]
-        is_whole = zlib.crc32(kind + data[start:end]) == int.from_bytes(data[end : end + 4])
-        if kind in _CRITICAL and (is_whole or kind[0:1].isupper()):
-            kept.append(chunk)
-    return b"".join(kept)
-
-
-def find_png_chunk(data: bytes, wanted: bytes) -> bytes:
-    """The content of a chunk before the pixels; b"" where there is none."""
-    for kind, start, end in _walk_png(data):
-        if kind == wanted:
-            return data[start:end]
-        if kind == b"IDAT":
-            break
-    return b""
-
-
-def _walk_png(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    position = 8
-    while position + 12 <= len(data):
-        size = int.from_bytes(data[position : position + 4])
-        yield data[position + 4 : position + 8], position + 8, position + 8 + size
-        if data[position + 4 : position + 8] == b"IEND":
-            return
-        position += 12 + size
-
-
-def drop_gif_comments(data: bytes) -> bytes:
-    """The GIF without long comments, which the decoder joins byte by byte: seconds for a few MiB."""
-    if data.count(b"\x21\xfe") == 0 or len(data) < 65_536:
-        return data
-    kept, position = bytearray(), 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
-    start = 0
-    while position + 2 <= len(data):
-        if data[position] == 0x21:
-            end = _skip_gif_blocks(data, position + 2)
-            if data[position + 1] == 0xFE:
-                kept += data[start:position]
-                start = end
-        elif data[position] == 0x2C and position + 10 <= len(data):
-            flags = data[position + 9]
-            end = _skip_gif_blocks(data, position + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
-        else:
-            break
-        position = end
-    return bytes(kept + data[start:])
-
-
-def _skip_gif_blocks(data: bytes, position: int) -> int:
-    while position < len(data) and data[position]:
-        position += 1 + data[position]
-    return position + 1
+def _join_webp(data: bytes, page: Any) -> Image.Image:
+    """A TIFF whose strips or tiles are WebP files each, which Pillow's libtiff is built without."""
+    image = Image.new("RGB", (page.imagewidth, page.imagelength), "white")
+    width = page.tilewidth or page.imagewidth
+    height = page.tilelength or page.rowsperstrip
+    columns = -(-page.imagewidth // width)
+    for number, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        row, column = divmod(number, columns)
+        with Image.open(io.BytesIO(data[start : start + size]), formats=["WEBP"]) as part:
+            _check_size(part.size, width * height)
+            image.paste(part.convert("RGB"), (column * width, row * height))
+    return image
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -394,7 +377,7 @@ def _finish(
 ) -> DecodedPicture:
     """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
     width, height = size if orientation <= 4 else size[::-1]
-    _turn_upright(image)
+    image = _turn_upright(image, orientation)
     reduced = _convert_to_rgb(_reduce(image, target_pixels), info)
     if not target_pixels and min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
@@ -427,18 +410,32 @@ def _shrink_to_preview(image: Image.Image) -> Image.Image:
 
 
 def _read_orientation(image: Image.Image) -> int:
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1  # decoded upright; EXIF repeats what the decoder has done
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged camera data do not make the picture unreadable
         return 1
 
 
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:
-        # It turns the pixels first and then mends the camera data; data that it cannot mend are of no interest here.
-        return
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation not in _TURNS:
+        return image
+    turned = image.transpose(_TURNS[orientation])
+    turned.info = image.info
+    turned.format = image.format
+    return turned
 
 
 def _reduce(image: Image.Image, target_pixels: int | None) -> Image.Image:

@@ -105,6 +105,12 @@ class Frame:
     frame_ms: int  # position in the film
     duration_ms: int  # of the whole film
 
+    @property
+    def position(self) -> str:
+        """Hours, minutes and seconds from the start: 00:12:34."""
+        seconds = self.frame_ms // 1000
+        return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
 
 @dataclass(frozen=True, slots=True)
 class NewImage:

@@ -138,7 +138,7 @@ def _check_database(settings: Settings) -> None:
                 "or DATABASE_URL for another engine, and remove the other."
             )
     if settings.database_url:
-        scheme = _split_url(settings.database_url).scheme
+        scheme = split_url(settings.database_url, "DATABASE_URL").scheme
         if scheme not in DATABASE_SCHEMES:
             raise SettingsError(
                 f"DATABASE_URL begins with {scheme!r}, an engine that is not known. "
@@ -146,12 +146,13 @@ def _check_database(settings: Settings) -> None:
             )
 
 
-def _split_url(url: str) -> SplitResult:
+def split_url(url: str, name: str) -> SplitResult:
+    """The parts of the address of a database. name: where it comes from. Raises SettingsError without the password."""
     try:
         return urlsplit(url)
     except ValueError:  # its message may hold the password
         raise SettingsError(
-            "DATABASE_URL cannot be read as an address. In a user name or password, write [ as %5B, ] as %5D, "
+            f"{name} cannot be read as an address. In a user name or password, write [ as %5B, ] as %5D, "
             "@ as %40, / as %2F, # as %23 and % as %25."
         ) from None
 
@@ -176,7 +177,7 @@ def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> str:
 
 
 def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
-    folders = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    folders = tuple(Path(os.path.expanduser(part.strip())) for part in text.split(",") if part.strip())
     for folder in folders:
         if not folder.is_absolute() or not folder.is_dir():
             raise SettingsError(
@@ -201,7 +202,10 @@ def _parse_address(name: str, text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
-    "originals_url": lambda text: "" if text.lower() == "database" else text,
+    "originals_url": lambda text: "" if text.lower() == "database" else os.path.expanduser(text),
+    **dict.fromkeys(("db_config_dir", "db_client_lib_dir", "db_wallet_location"), os.path.expanduser),
+    "embedding_model": os.path.expanduser,
+    "app_host": lambda text: text.removeprefix("[").removesuffix("]"),
     "s3_endpoint_url": lambda text: _parse_address("S3_ENDPOINT_URL", text),
     "device": lambda text: _parse_choice("DEVICE", text, DEVICES),
     "precision": lambda text: _parse_choice("PRECISION", text, PRECISIONS),

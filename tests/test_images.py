@@ -7,6 +7,8 @@ import hashlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -29,6 +31,7 @@ from image_search.images import (
     read_file,
     read_small_preview,
 )
+from image_search.settings import ROOT
 from tests.fakes.absent import leave_out
 
 
@@ -254,7 +257,7 @@ def test_a_truncated_file_is_refused_with_its_name(format: str) -> None:
         (b"\x89PNG\r\n\x1a\n", "."),
         (b"%PDF-1.7\n", "PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     ],
 )
@@ -336,3 +339,73 @@ def test_threads_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+# --- TIFF -------------------------------------------------------------------------------------------------------------
+
+
+def make_damaged_tiff(compression: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF", compression=compression)
+    data = file.getvalue()
+    return data[:200] + bytes(1000) + data[1200:]
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_no_decoder_writes_lines_of_its_own(compression: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(make_damaged_tiff(compression))
+    (tmp_path / "b.tif").write_bytes(make_damaged_tiff(compression)[:150])
+    program = (
+        "import sys; from image_search.images import open_image; from image_search.errors import UnreadableImage\n"
+        "for path in sys.argv[1:]:\n  try: open_image(path)\n  except UnreadableImage as error: print(error)"
+    )
+    paths = [str(tmp_path / name) for name in ("a.tif", "b.tif")]
+    done = subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "b.tif is a TIFF file" in done.stdout
+
+
+@pytest.mark.parametrize("is_tiled", [False, True])
+def test_a_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
+    """Strips or tiles of 32 rows, of 80 x 80 pixels: green on top, red below."""
+    part_width, part_height = (32, 32) if is_tiled else (80, 32)
+    parts = []
+    whole = Image.new("RGB", (96, 96), (200, 60, 50))
+    whole.paste((60, 160, 70), (0, 0, 96, 40))
+    for top in range(0, 80, part_height):
+        for left in range(0, 80, part_width):
+            bottom = top + part_height if is_tiled else min(top + part_height, 80)
+            parts.append(write(whole.crop((left, top, left + part_width, bottom)), "WEBP", lossless=True))
+    size = [(322, 4, [32]), (323, 4, [32])] if is_tiled else [(278, 4, [32])]
+    places = (324, 325) if is_tiled else (273, 279)
+    starts = [1000 + sum(map(len, parts[:number])) for number in range(len(parts))]
+    entries = [(256, 4, [80]), (257, 4, [80]), (258, 3, [8, 8, 8]), (259, 3, [50001]), (262, 3, [2]), (277, 3, [3])]
+    entries += [*size, (places[0], 4, starts), (places[1], 4, list(map(len, parts)))]
+    directory, rest, end = struct.pack("<2sHIH", b"II", 42, 8, len(entries)), b"", 10 + 12 * len(entries) + 4
+    for tag, kind, values in sorted(entries):
+        value = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(value) > 4:
+            rest, value = rest + value, struct.pack("<I", end + len(rest))
+        directory += struct.pack("<HHI4s", tag, kind, len(values), value)
+    data = (directory + bytes(4) + rest).ljust(1000, b"\0") + b"".join(parts)
+    picture = decode_image(data, "a.tif")
+    assert (picture.image.size, picture.file_type) == ((80, 80), "image/tiff")
+    assert picture.image.getpixel((5, 5)) == (60, 160, 70) == picture.image.getpixel((75, 35))
+    assert picture.image.getpixel((5, 45)) == (200, 60, 50) == picture.image.getpixel((75, 75))
+    with pytest.raises(UnreadableImage, match="TIFF"):
+        decode_image(data[:1100], "a.tif")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_run_length_encoded_bmp_is_right_or_refused(bits: int) -> None:
+    palette = b"".join(bytes((blue, 100, 50, 0)) for blue in range(1 << bits))
+    pixels = bytes((8, 3 if bits == 8 else 0x33, 0, 0)) * 4 + b"\0\1"  # four rows of eight pixels of colour 3
+    size = (40, 8, 4, 1, bits, 1 if bits == 8 else 2, len(pixels), 0, 0, 1 << bits, 0)
+    header = struct.pack("<IiiHHIIiiII", *size) + palette
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+    if bits == 4:
+        with pytest.raises(UnreadableImage, match="BMP of 16 colours, run-length encoded"):
+            decode_image(data, "a.bmp")
+    else:
+        assert decode_image(data, "a.bmp").image.getpixel((7, 3)) == (50, 100, 3)

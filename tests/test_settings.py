@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from image_search.cli.serve import format_address
 from image_search.errors import SettingsError
 from image_search.settings import ROOT, Settings, list_setting_names, mask_url
+from image_search.stores import open_store
 
 
 def load(tmp_path: Path, text: str = "", **environ: str) -> Settings:
@@ -106,3 +108,32 @@ def test_env_example_lists_every_setting_and_nothing_else() -> None:
 
 def test_env_example_is_a_valid_env_file_with_the_defaults() -> None:
     assert Settings.load(ROOT / ".env.example", {}) == Settings.load(None, {})
+
+
+def test_the_home_folder_is_written_out_wherever_a_folder_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = "ORIGINALS_URL=~/o\nEMBEDDING_MODEL=~/m\nLIBRARY_ROOTS=~\nDB_CONFIG_DIR=~/c\nDATABASE_URL=sqlite:///~/x.db\n"
+    settings = load(tmp_path, text)
+    assert (settings.originals_url, settings.embedding_model) == (f"{tmp_path}/o", f"{tmp_path}/m")
+    assert (settings.library_roots, settings.db_config_dir) == ((tmp_path.resolve(),), f"{tmp_path}/c")
+    with open_store(settings) as store:
+        store.get_or_create_model("model", "1", 4)
+    assert (tmp_path / "x.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7860"),
+        ("::1", "http://[::1]:7860"),
+        ("[::1]", "http://[::1]:7860"),
+        ("::", "http://localhost:7860"),
+        ("0.0.0.0", "http://localhost:7860"),
+        ("nas.local", "http://nas.local:7860"),
+    ],
+)
+def test_the_address_of_the_page_is_one_that_browsers_take(tmp_path: Path, host: str, address: str) -> None:
+    settings = load(tmp_path, f"APP_HOST={host}\nAPP_PORT=7860\n")
+    assert format_address(settings.app_host, settings.app_port) == address

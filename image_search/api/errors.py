@@ -16,6 +16,7 @@ from image_search.api.schemas import ErrorOut
 from image_search.api.service import FolderNotFound, FolderRefused, Overloaded
 from image_search.errors import (
     EmbeddingRefused,
+    FilmsUnavailable,
     ImageNotFound,
     ImageSearchError,
     ModelUnavailable,
@@ -24,6 +25,7 @@ from image_search.errors import (
     StoreFull,
     StoreUnavailable,
     TextNotSupported,
+    UnreadableFilm,
     UnreadableImage,
 )
 
@@ -34,6 +36,8 @@ _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (FolderRefused, 403, "folder_refused"),
     (FolderNotFound, 404, "folder_not_found"),
     (UnreadableImage, 422, "unreadable_image"),
+    (UnreadableFilm, 422, "unreadable_film"),
+    (FilmsUnavailable, 501, "films_unavailable"),
     (TextNotSupported, 422, "text_not_supported"),
     (ModelUnavailable, 503, "model_unavailable"),
     (StoreUnavailable, 503, "database_unavailable"),

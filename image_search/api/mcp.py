@@ -29,6 +29,7 @@ T = TypeVar("T")
 MAX_MESSAGE = 32 * 2**20  # bytes; pictures come as Base64 in JSON, held in memory
 _PREVIEW_SIDE = 256
 _MAX_HITS = 20
+_MAX_TEXT, _MAX_KEYWORDS = 300, 20  # characters and keywords of one hit in a list
 
 _INSTRUCTIONS = (
     "A library of pictures. search_images finds by what a picture shows, in Japanese or English, and by words of its "
@@ -45,7 +46,7 @@ Base64 = Annotated[str, Field(description="The picture file (JPEG, PNG, WebP ...
 
 def build_tools(library: LibraryService) -> Starlette:
     """An application that answers the Model Context Protocol over HTTP at /mcp. Its lifespan must run."""
-    server = MCPServer("image-search", title="類似画像検索", instructions=_INSTRUCTIONS, log_level="ERROR")
+    server = _Server("image-search", title="類似画像検索", instructions=_INSTRUCTIONS, log_level="ERROR")
 
     async def search_images(
         text: Annotated[str, Field(description='Words; "quoted" ones must occur, -this is left out')] = "",
@@ -59,7 +60,8 @@ def build_tools(library: LibraryService) -> Starlette:
         """Find images by what they show, described in words, by an example picture, or by both together.
 
         Without words and picture the newest images come. Every result has an image_id, a file name, a distance
-        (smaller is nearer), and a relevance from 0 to 1 where it is known. Small previews follow in the same order.
+        (smaller is nearer), and a relevance from 0 to 1 where it is known. A film is one result, with the time of its
+        best moment. Small previews follow in the same order.
         """
         sent = _decode(picture, "picture") if picture else None
         asked = {"text": text, "exclude": exclude, "min_relevance": min_relevance, "page": page, "page_size": limit}
@@ -111,17 +113,27 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
         {
             "image_id": hit.image.image_id,
             "file_name": hit.image.file_name,
+            "time": hit.image.frame.position if hit.image.frame else None,
+            "other_moments": hit.moments or None,
             "distance": hit.distance,
             "relevance": hit.relevance,
-            "prompt": hit.image.text.get("prompt") or hit.image.text.get("generation_prompt"),
-            "description": hit.image.description,
-            "keywords": hit.image.keywords or None,
+            "prompt": _cut(hit.image.text.get("prompt") or hit.image.text.get("generation_prompt")),
+            "description": _cut(hit.image.description),
+            "keywords": hit.image.keywords[:_MAX_KEYWORDS] or None,
             "rating": hit.image.rating,
         }
         for hit in answer.hits
     ]
     kept = [{name: value for name, value in hit.items() if value is not None} for hit in hits]
-    return {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
+    found = {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
+    if answer.is_text_cut:
+        found["note"] = "The text was longer than the model takes; only its beginning counts."
+    return found
+
+
+def _cut(text: str | None) -> str | None:
+    """The beginning of a long text; get_image tells the whole of it."""
+    return text if text is None or len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 async def _fetch_previews(library: LibraryService, images: list[ImageOut]) -> list[Preview]:
@@ -143,6 +155,23 @@ def _decode(text: str, name: str) -> Upload:
     except (binascii.Error, ValueError) as error:
         raise UnreadableImage("The picture is not Base64. Send the bytes of the file as Base64.") from error
     return Upload(clean_name(name), lambda: data)
+
+
+class _Server(MCPServer):
+    """Refuses arguments that no tool has, and says in a sentence which argument does not fit."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        for tool in await self.list_tools():
+            known = tool.input_schema.get("properties", {})
+            if tool.name == name and (unknown := sorted(arguments.keys() - known.keys())):
+                listed = ", ".join(known) or "nothing"
+                raise ToolError(f"{name} takes no {', '.join(unknown)[:200]}. It takes: {listed}.")
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(describe_faults(error.__cause__.errors())) from error
+            raise
 
 
 def _translate_errors(tool: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:

@@ -48,7 +48,7 @@ HashOrNone = Annotated[str, Query(pattern="^([0-9a-f]{64})?$")]
 
 
 def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
-    """The application. pictures: routes /images/{image_id}/preview and /original."""
+    """The application. pictures: routes /images/{image_id}/preview, /original and /film."""
     app = FastAPI(
         title="類似画像検索 / Image Search",
         version="1.0",

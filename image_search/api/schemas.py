@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
-from image_search.search.query import IMAGE_WEIGHT
+from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
@@ -31,9 +31,14 @@ def _drop_zone(moment: datetime) -> datetime:
         raise ValueError("the moment is outside of the calendar") from None
 
 
+def _read_date(value: object) -> object:
+    # Otherwise 2024 and 20240501 would be seconds since 1970. The first moment of what is named.
+    return (parse_date(value) or value) if isinstance(value, str) else value
+
+
 LongText = Annotated[str, Field(max_length=100_000), AfterValidator(_make_encodable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
-Moment = Annotated[datetime, AfterValidator(_drop_zone)]
+Moment = Annotated[datetime, BeforeValidator(_read_date), AfterValidator(_drop_zone)]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=50)
@@ -72,6 +77,9 @@ class SearchRequest(BaseModel):
     lens: Text | None = None
     has_text: bool | None = Field(None, description="With text seen in the image, or without.")
     kind: Kind | None = Field(None, description="Images that are files, or frames of films.")
+    film_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Frames of this film, each as a hit of its own."
+    )
 
     @property
     def filter(self) -> SearchFilter:
@@ -101,11 +109,13 @@ class EditsIn(BaseModel):
 
 
 class FrameOut(BaseModel):
-    """Which film an image is a frame of, and where in it."""
+    """Which film an image is a frame of, and where in it. The film's name is the file_name of the image."""
 
     film_sha256: str
     frame_ms: int
     duration_ms: int
+    position: str = Field(description="frame_ms as hours, minutes and seconds: 00:12:34.")
+    film: str = Field(description="Address of the film, which takes Range requests.")
 
 
 class ImageOut(BaseModel):
@@ -155,7 +165,11 @@ class ImageOut(BaseModel):
             keywords=list(image.keywords),
             rating=image.rating,
             recognized_text=image.recognized_text,
-            frame=FrameOut(**asdict(image.frame)) if image.frame else None,
+            frame=FrameOut(
+                **asdict(image.frame), position=image.frame.position, film=f"api/images/{image.image_id}/film"
+            )
+            if image.frame
+            else None,
             deleted_at=image.deleted_at and image.deleted_at.replace(tzinfo=UTC),
             trash_reason=image.trash_reason,
         )
@@ -168,25 +182,38 @@ class Hit(BaseModel):
     distance: float | None
     relevance: float | None = Field(description="0 to 1; 0.5 is the line between relevant and not. Null: not known.")
     found_by: FoundBy | None = Field(description="By meaning, by words or by both; null for the newest.")
+    moments: int = Field(description="Other frames of the same film, which is one hit; 0 for an image.")
     image: ImageOut
 
     @classmethod
     def of(cls, hit: FoundHit, rank: int) -> Hit:
         """From a hit of a search."""
         facts = ImageOut.of(hit.image)
-        return cls(rank=rank, distance=hit.distance, relevance=hit.relevance, found_by=hit.found_by, image=facts)
+        return cls(
+            rank=rank,
+            distance=hit.distance,
+            relevance=hit.relevance,
+            found_by=hit.found_by,
+            moments=hit.moments,
+            image=facts,
+        )
 
 
 class SearchAnswer(BaseModel):
     """One page of a ranked list, best first."""
 
     hits: list[Hit]
-    total: int = Field(description="Images that meet the conditions, on all pages; min_relevance is not counted.")
+    total: int = Field(
+        description="Images and films that meet the conditions, on all pages; min_relevance is not counted."
+    )
     page: int
     page_size: int
     pages: int
     has_more: bool = Field(description="Whether the next page has hits.")
     has_match: bool | None = Field(description="Whether any hit of this page is a match; null: unknown.")
+    is_text_cut: bool = Field(
+        False, description="The words were longer than the model takes; only their beginning counts."
+    )
     encode_ms: float
     search_ms: float
 

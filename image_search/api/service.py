@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,9 @@ from image_search.api.schemas import (
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image
 from image_search.records import ImageRecord
-from image_search.registration.files import find_files
+from image_search.registration.files import find_files, is_film
+from image_search.registration.films.deleting import delete_images, empty_trash, restore_images, trash_images
+from image_search.registration.films.uploading import register_uploaded_film
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
 from image_search.registration.uploads import PreparedUpload, UploadedImage, prepare_upload, store_upload
@@ -192,7 +195,7 @@ class LibraryService:
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
         else:
-            plan = Plan(filter=asked.filter)
+            plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
         result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset))
         return _make_answer(asked, result)
 
@@ -212,9 +215,11 @@ class LibraryService:
         return await self.encoder_gate.run(find)  # the first time embeds the whole list
 
     async def register(self, picture: Upload) -> Registered:
-        """Register an image. Raises UnreadableImage, StoreFull."""
+        """Register an image or a film. Raises UnreadableImage, UnreadableFilm, FilmsUnavailable, StoreFull."""
 
         store, model = self.searcher.store, self.searcher.model
+        if is_film(picture.name):
+            return await self.folder_gate.run(lambda: self._register_film(picture))  # may take minutes
 
         def prepare() -> tuple[bytes, PreparedUpload | UploadedImage]:
             data = picture.fetch()
@@ -222,8 +227,7 @@ class LibraryService:
 
         def write() -> Registered:
             sent = store_upload(store, lambda: model.get_row().model_id, prepared, data)
-            image = ImageOut.of(store.get_image(sent.image_id))
-            return Registered(is_new=sent.outcome != "known", was_restored=sent.outcome == "restored", image=image)
+            return _describe_sent(store, sent)
 
         data, prepared = await self.encoder_gate.run(prepare)
         return await self.write_gate.run(write)  # a write may wait for a lock: nothing else waits with it
@@ -239,10 +243,10 @@ class LibraryService:
         return await self.write_gate.run(edit)
 
     async def delete(self, image_id: int, permanent: bool = False) -> None:
-        """Move an image to the trash, or remove it for good; the file of it stays. Raises ImageNotFound."""
+        """Move an image or a film to the trash, or remove it for good; its file stays. Raises ImageNotFound."""
         store = self.searcher.store
-        remove = store.delete_images if permanent else store.trash_images
-        if not await self.write_gate.run(lambda: remove([image_id])):
+        remove = delete_images if permanent else trash_images
+        if not await self.write_gate.run(lambda: remove(store, [image_id])):
             raise image_not_found(image_id)
 
     async def restore(self, image_id: int) -> ImageOut:
@@ -250,7 +254,7 @@ class LibraryService:
         store = self.searcher.store
 
         def restore() -> ImageOut:
-            if not store.restore_images([image_id]):
+            if not restore_images(store, [image_id]):
                 raise image_not_found(image_id)
             return ImageOut.of(store.get_image(image_id))
 
@@ -270,7 +274,7 @@ class LibraryService:
 
     async def empty_trash(self) -> Count:
         """Remove everything in the trash for good."""
-        return Count(count=await self.write_gate.run(self.searcher.store.empty_trash))
+        return Count(count=await self.write_gate.run(lambda: empty_trash(self.searcher.store)))
 
     async def list_deleted(self, after: str, limit: int) -> list[DeletedOut]:
         """Records of images removed for good, in the order of their hashes, from the one behind `after` on."""
@@ -322,6 +326,15 @@ class LibraryService:
             ],
         )
 
+    def _register_film(self, sent: Upload) -> Registered:
+        store, model = self.searcher.store, self.searcher.model
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(sent.fetch())
+            file.flush()
+            return _describe_sent(
+                store, register_uploaded_film(store, model.encoder, self.reader, file.name, sent.name)
+            )
+
     async def _find(self, image_id: int) -> ImageRecord:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
 
@@ -337,6 +350,11 @@ class LibraryService:
         )
 
 
+def _describe_sent(store: ImageStore, sent: UploadedImage) -> Registered:
+    image = ImageOut.of(store.get_image(sent.image_id))
+    return Registered(is_new=sent.outcome != "known", was_restored=sent.outcome == "restored", image=image)
+
+
 def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
     ranked = enumerate(result.hits, start=asked.offset + 1)
     hits = [Hit.of(hit, rank) for rank, hit in ranked if hit.relevance is None or hit.relevance >= asked.min_relevance]
@@ -349,6 +367,7 @@ def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
         # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
         has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
         has_match=result.has_match,
+        is_text_cut=result.is_text_cut,
         encode_ms=round(result.encode_ms, 3),
         search_ms=round(result.search_ms, 3),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from image_search.cli import Exit
-from image_search.errors import ImageSearchError
+from image_search.errors import ImageSearchError, escape_controls
 from image_search.registration.registrar import RegistrationReport
 from image_search.settings import IS_INSTALLED
 from image_search.signals import handling_signals
@@ -39,12 +40,32 @@ def name_commands(text: str) -> str:
     return text
 
 
+def prepare_output() -> None:
+    """Let no character that the console's encoding lacks (Windows: CP932) end a run; it is written as \\u98db."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write_line(*parts: object, sep: str = " ", to_stderr: bool = False) -> None:
+    """A line for people at once, without what a terminal would obey."""
+    text = sep.join(escape_controls(str(part)) for part in parts)
+    print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+
+def write_json(facts: object) -> None:
+    """A line for programs at once: one JSON object, in UTF-8 whatever the console has."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(escape_controls(json.dumps(facts, ensure_ascii=False), in_json=True), flush=True)
+
+
 def run(program: str, work: Callable[[], Exit]) -> Exit:
     """Do the work. Returns its Exit, or that of an error that a user can cause, which is printed as one sentence."""
     try:
         return work()
     except ImageSearchError as error:
-        print(f"{program}: {name_commands(str(error))}", file=sys.stderr)
+        write_line(f"{program}: {name_commands(str(error))}", to_stderr=True)
         return Exit.COULD_NOT_RUN
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
@@ -70,9 +91,9 @@ class Console:
     def say(self, sentence: str) -> None:
         sentence = name_commands(sentence)
         if self._is_terminal:
-            tqdm.write(sentence, file=sys.stderr)  # above the bar
+            tqdm.write(escape_controls(sentence), file=sys.stderr)  # above the bar
         else:
-            print(sentence, file=sys.stderr, flush=True)
+            write_line(sentence, to_stderr=True)
 
     def close(self) -> None:
         if self._bar is not None:

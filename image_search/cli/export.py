@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from image_search.cli.console import write_line
 from image_search.errors import SettingsError, StoreError
 from image_search.search.exporting import ON_SHEET, draw_contact_sheet, make_safe_name
 from image_search.settings import Settings
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
-    """A hit as JSON tells it. similarity: 1 is the same picture. relevance: 0.5 is the line; None: not known."""
+    """A hit as JSON tells it. similarity: 1 is the same picture. relevance: 0.5 is the line; None: not known.
+
+    Of a film: its hash, the best moment and its length in milliseconds, and how many other moments qualify.
+    """
+    frame = hit.image.frame
+    film = {**asdict(frame), "position": frame.position, "moments": hit.moments} if frame else {}
     distance = None if hit.distance is None else round(hit.distance, 6)
     return {
         "rank": rank,
@@ -36,6 +41,7 @@ def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
         "similarity": None if distance is None else -distance,
         "relevance": None if hit.relevance is None else round(hit.relevance, 4),
         "found_by": hit.found_by,
+        **film,
     }
 
 
@@ -122,12 +128,14 @@ def _write_value(value: object) -> str:
 
 
 def _copy_original(store: ImageStore, folder: Path, rank: int, hit: FoundHit) -> str | None:
+    frame = hit.image.frame
     try:
-        data = store.read_original(hit.image_id)
+        data = store.read_preview(hit.image_id) if frame else store.read_original(hit.image_id)
     except StoreError as error:
-        print(f"{hit.image.file_name} is not copied: {error}", file=sys.stderr)
+        write_line(f"{hit.image.file_name} is not copied: {error}", to_stderr=True)
         return None
-    name = f"{rank:04d}_{make_safe_name(hit.image.file_name)}"
+    moment = f"_{frame.position.replace(':', '-')}.webp" if frame else ""
+    name = f"{rank:04d}_{make_safe_name(hit.image.file_name)}{moment}"
     with (folder / name).open("xb") as file:
         file.write(data)
     return name

@@ -6,12 +6,10 @@ Every check runs for itself, so that one fault does not hide the others. Nothing
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import platform
 import re
-import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
@@ -23,14 +21,14 @@ from PIL import Image
 
 import image_search
 from image_search.cli import Exit
-from image_search.cli.console import name_commands
+from image_search.cli.console import name_commands, write_json, write_line
 from image_search.cli.integrity import check_files
-from image_search.cli.serve import open_port
+from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
 from image_search.encoders.hub import find_cached
 from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
-from image_search.images import make_printable
+from image_search.images import RECIPE, make_printable
 from image_search.library.models import choose_model_if_reachable
 from image_search.records import EmbeddingModel, Finding, StoreStatus
 from image_search.settings import IS_INSTALLED, ROOT, Settings
@@ -134,7 +132,7 @@ def check_program() -> Iterator[Finding]:
 
 def check_page(settings: Settings) -> Finding:
     """Whether the page may and can be served, or is being served already."""
-    place = f"http://{settings.app_host}:{settings.app_port}"
+    place = format_address(settings.app_host, settings.app_port)
     gate = "behind a password" if settings.app_password else "without a password"
     try:
         warning = check_bind_address(settings)
@@ -158,10 +156,11 @@ def _find_version(package: str) -> str | None:
 
 
 def _serves_page(settings: Settings) -> bool:
-    host = "127.0.0.1" if settings.app_host in ("0.0.0.0", "::") else settings.app_host
     try:
         # No proxy of the environment: this is our own machine.
-        with build_opener(ProxyHandler({})).open(f"http://{host}:{settings.app_port}", timeout=5) as answer:
+        with build_opener(ProxyHandler({})).open(
+            format_address(settings.app_host, settings.app_port), timeout=5
+        ) as answer:
             page: bytes = answer.read(_PAGE_BYTES)
     except HTTPError as error:  # the answer to a client without a session
         page = error.read(_PAGE_BYTES)
@@ -244,12 +243,12 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
         finding = replace(finding, what=name_commands(finding.what), remedy=name_commands(finding.remedy))
         faults += not finding.ok
         if as_json:
-            print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
+            write_json(asdict(finding))
             continue
-        print(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}", flush=True)
+        write_line(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}")
         if finding.remedy:
-            print(f"{'':<5}  {'':<14}  -> {finding.remedy}", flush=True)
-    print("All is well." if not faults else f"{faults} problems found, see FAULT above.", file=sys.stderr)
+            write_line(f"{'':<5}  {'':<14}  -> {finding.remedy}")
+    write_line("All is well." if not faults else f"{faults} problems found, see FAULT above.", to_stderr=True)
     return not faults
 
 
@@ -260,7 +259,32 @@ def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]
         yield _check_embeddings(status, model, count)
     current = next((model for model, count in status.models if model.is_current and count), None)
     if status.image_count:
+        yield from _check_recipes(store, status)
         yield from _try_image(store, current)
+
+
+def _check_recipes(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
+    """How many previews and embeddings were made by an older way of decoding; nothing when there are none."""
+    old = [(_count_pages(lambda last: store.find_images_of_old_recipe(RECIPE, last)), "previews")]
+    for model, count in status.models:
+        if model.is_current:
+            find = store.find_images_without_embedding
+            missing = status.image_count - count
+            outdated = _count_pages(lambda last: find(model.model_id, last, min_recipe=RECIPE)) - missing  # noqa: B023
+            old.append((max(outdated, 0), "embeddings"))
+    if any(count for count, _ in old):
+        what = " and ".join(f"{count:,} {name}" for count, name in old)
+        remedy = "Run: python register_images.py --repair"
+        yield Finding("older version", True, f"{what} were made by an older version of the program", remedy)
+
+
+def _count_pages(find: Callable[[int], Sequence[int]]) -> int:
+    """How many ids there are, asked for behind the last of each page."""
+    count = last = 0
+    while page := find(last):
+        count += len(page)
+        last = page[-1]
+    return count
 
 
 def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) -> Finding:
@@ -278,7 +302,8 @@ def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Find
     [newest] = store.list_images(limit=1)
     name = make_printable(newest.image.file_name)
     try:
-        size = len(store.read_original(newest.image_id)) + len(store.read_preview(newest.image_id))
+        original = b"" if newest.image.frame else store.read_original(newest.image_id)  # a film is no file of ours
+        size = len(original) + len(store.read_preview(newest.image_id))
         yield Finding("newest image", True, f"{name}, {size / 2**10:,.0f} KiB read")
     except StoreError as error:
         yield Finding("newest image", False, f"{name} cannot be read", str(error))

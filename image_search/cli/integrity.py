@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from image_search.cli.console import write_line
 from image_search.errors import ImageSearchError, OriginalMissing, StoreError
 from image_search.images import make_printable, read_file
 from image_search.originals import FolderOriginals, ReferencedOriginals
@@ -55,7 +55,7 @@ def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> 
 def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
     start = int(store.list_settings(_DONE_UP_TO).get(_DONE_UP_TO, "0"))
     if start:
-        print(f"Going on behind image {start:,}, where the last --deep ended.", file=sys.stderr)
+        write_line(f"Going on behind image {start:,}, where the last --deep ended.", to_stderr=True)
     total, count, shown_at = store.get_status().image_count, 0, time.monotonic()
     bad_originals: list[ImageRecord] = []
     bad_previews: list[ImageRecord] = []
@@ -72,7 +72,7 @@ def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
             _remember(store, str(records[-1].image_id))
         if time.monotonic() - shown_at > _PROGRESS_SECONDS:
             shown_at = time.monotonic()
-            print(f"{count:,} of about {total:,} images read", file=sys.stderr, flush=True)
+            write_line(f"{count:,} of about {total:,} images read", to_stderr=True)
     _remember(store, None)
     yield _describe("originals read", f"{count:,} read, undamaged", "missing or damaged", bad_originals)
     remedy = (

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from image_search.cli import Exit
-from image_search.cli.console import name_commands
+from image_search.cli.console import name_commands, write_line
 from image_search.images import make_printable
 from image_search.registration.files import find_files
+from image_search.registration.films import deleting
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import make_reader
@@ -28,13 +29,13 @@ def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
     found = [find_gone_files(store, folder) for folder in folders]
     gone = list({file.path: file for result in found for file in result.files}.values())
     for file in gone:
-        print(file.image_id, make_printable(file.path), sep="\t")
+        write_line(file.image_id, make_printable(file.path), sep="\t")
     for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
-        print(warning, file=sys.stderr)
+        write_line(warning, to_stderr=True)
     if remove:
-        print(f"{trash_gone_files(store, gone)} images moved to the trash.", file=sys.stderr)
+        write_line(f"{trash_gone_files(store, gone)} images moved to the trash.", to_stderr=True)
     elif gone:
-        print(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", file=sys.stderr)
+        write_line(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", to_stderr=True)
     return Exit.OK
 
 
@@ -45,35 +46,35 @@ def list_trash(store: ImageStore) -> Exit:
         for image in (hit.image for hit in page):
             moment = f"{image.deleted_at:%Y-%m-%d %H:%M:%S}"
             name = make_printable(image.file_path or image.file_name)
-            print(image.image_id, moment, image.trash_reason, name, sep="\t")
+            write_line(image.image_id, moment, image.trash_reason, name, sep="\t")
         offset += len(page)
     return Exit.OK
 
 
 def restore(store: ImageStore, image_ids: Sequence[int]) -> Exit:
     """Bring these images back from the trash."""
-    restored = store.restore_images(image_ids)
-    print(f"{restored} images are back.", file=sys.stderr)
+    restored = deleting.restore_images(store, image_ids)
+    write_line(f"{restored} images are back.", to_stderr=True)
     return Exit.OK if restored == len(set(image_ids)) else Exit.SOME_FAILED
 
 
 def empty_trash(store: ImageStore) -> Exit:
     """Remove everything in the trash for good."""
-    removed = store.empty_trash()
-    print(f"{removed} images removed for good. The files in your folders stay, and are not registered again.")
+    removed = deleting.empty_trash(store)
+    write_line(f"{removed} images removed for good. The files in your folders stay, and are not registered again.")
     return Exit.OK
 
 
 def forget_deleted(store: ImageStore) -> Exit:
     """Forget which images were deleted."""
     forgotten = store.forget_deleted()
-    print(f"{forgotten} deleted images are forgotten; registering their folders takes them in again.")
+    write_line(f"{forgotten} deleted images are forgotten; registering their folders takes them in again.")
     return Exit.OK
 
 
 def remove_samples(store: ImageStore, folder: Path) -> Exit:
     """Move the samples to the trash."""
-    print(f"{trash_samples(store, folder)} samples moved to the trash.")
+    write_line(f"{trash_samples(store, folder)} samples moved to the trash.")
     return Exit.OK
 
 
@@ -81,12 +82,12 @@ def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
     """Write the user's edits into sidecars beside the files."""
     report = write_sidecars(store, folders)
     for sentence in report.failures:
-        print(sentence, file=sys.stderr)
+        write_line(sentence, to_stderr=True)
     if report.missing:
-        print(f"{report.missing} files are missing.", file=sys.stderr)
+        write_line(f"{report.missing} files are missing.", to_stderr=True)
     if report.without_file:
-        print(f"{report.without_file} images were uploaded and have no file to write beside.", file=sys.stderr)
-    print(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")
+        write_line(f"{report.without_file} images were uploaded and have no file to write beside.", to_stderr=True)
+    write_line(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")
     return Exit.SOME_FAILED if report.failures or report.missing else Exit.OK
 
 
@@ -97,17 +98,17 @@ def refresh_metadata(store: ImageStore, settings: Settings, options: argparse.Na
     sources: Counter[str] = Counter()
     for failure in found.failures:
         counts["failed"] += 1
-        print(failure, file=sys.stderr)
+        write_line(failure, to_stderr=True)
     for update in update_texts(store, found.files, make_reader(settings)):
         counts[update.outcome] += 1
         sources[update.source] += 1
-        print(update.outcome, update.source, make_printable(update.path), sep="\t")
+        write_line(update.outcome, update.source, make_printable(update.path), sep="\t")
         if update.warning:
-            print(name_commands(update.warning), file=sys.stderr)
+            write_line(name_commands(update.warning), to_stderr=True)
     sys.stdout.flush()
     for source, count in sorted(sources.items()):
         if source:
-            print(f"{count:6} {source}", file=sys.stderr)
+            write_line(f"{count:6} {source}", to_stderr=True)
     outcomes = ("updated", "unchanged", "no text", "failed")
-    print(", ".join(f"{name} {counts[name]}" for name in outcomes), file=sys.stderr)
+    write_line(", ".join(f"{name} {counts[name]}" for name in outcomes), to_stderr=True)
     return Exit.SOME_FAILED if counts["failed"] else Exit.OK

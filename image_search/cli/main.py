@@ -8,7 +8,7 @@ from pathlib import Path
 
 from image_search import __version__
 from image_search.cli import Exit, library
-from image_search.cli.console import run
+from image_search.cli.console import prepare_output, run, write_line
 from image_search.cli.recognition import print_text, read_texts
 from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.scripts import (
@@ -45,6 +45,7 @@ Command = Callable[[Settings, argparse.Namespace], Exit]
 
 def main(arguments: Sequence[str] | None = None) -> Exit:
     """Run one command. Returns the exit code."""
+    prepare_output()
     options = build_parser().parse_args(arguments)
     command: Command = options.run
     return run(
@@ -177,12 +178,12 @@ def _check(settings: Settings, options: argparse.Namespace) -> Exit:
 def _backup(settings: Settings, options: argparse.Namespace) -> Exit:
     from image_search.cli.backup import back_up
 
-    print(back_up(settings, options.file))
+    write_line(back_up(settings, options.file))
     return Exit.OK
 
 
 def _restore(settings: Settings, options: argparse.Namespace) -> Exit:
     from image_search.cli.backup import restore_backup
 
-    print(restore_backup(settings, options.file))
+    write_line(restore_backup(settings, options.file))
     return Exit.OK

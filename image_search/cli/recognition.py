@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from image_search.cli import Exit
-from image_search.cli.console import finishing_on_interrupt
+from image_search.cli.console import finishing_on_interrupt, write_json, write_line
 from image_search.images import open_detailed_image
 from image_search.recognition import is_sure, open_recognizer
 from image_search.registration.text_reading import TextReport, read_missing_texts
@@ -27,7 +25,7 @@ def print_text(settings: Settings, path: Path, as_json: bool) -> Exit:
     lines = open_recognizer().recognize(image)
     chosen = [line for line in lines if as_json or is_sure(line)]
     for line in chosen:
-        print(json.dumps(asdict(line), ensure_ascii=False) if as_json else line.text)
+        write_json(asdict(line)) if as_json else write_line(line.text)
     return Exit.OK if chosen else Exit.NOTHING_FOUND
 
 
@@ -38,7 +36,7 @@ def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespac
 
     def show(report: TextReport) -> None:
         if report.done % 100 == 0:
-            print(f"{report.done} images read, {report.with_text} with text", file=sys.stderr, flush=True)
+            write_line(f"{report.done} images read, {report.with_text} with text", to_stderr=True)
 
     with finishing_on_interrupt(stop):
         report = read_missing_texts(
@@ -48,13 +46,13 @@ def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespac
             max_pixels=settings.max_image_pixels,
             stop=stop,
             on_progress=show,
-            on_message=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+            on_message=lambda sentence: write_line(sentence, to_stderr=True),
         )
     if options.json:
         counts = {"read": report.read, "with_text": report.with_text, "failed": report.failed}
-        print(json.dumps(counts | {"failures": report.failures}, ensure_ascii=False))
+        write_json(counts | {"failures": report.failures})
     else:
-        print(f"read {report.read}, with text {report.with_text}, failed {report.failed}")
+        write_line(f"read {report.read}, with text {report.with_text}, failed {report.failed}")
     if stop.is_set():
         return Exit.INTERRUPTED
     return Exit.SOME_FAILED if report.failed else Exit.OK

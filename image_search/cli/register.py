@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from image_search.cli import Exit
-from image_search.cli.console import Console, finishing_on_interrupt
+from image_search.cli.console import Console, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
 from image_search.library.models import choose_model, keep_choice
 from image_search.records import EmbeddingModel
-from image_search.registration.files import find_files
+from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.watching import watch_folders
-from image_search.settings import SAMPLES, Settings, mask_url
+from image_search.settings import SAMPLES, Settings, mask_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -53,9 +51,9 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
         try:
             registrar.embed_missing(options.shard, options.repair)
             if options.watch:
-                watch_folders(paths, registrar, stop, console.say, shard=options.shard)
+                watch_folders(paths, registrar, stop, console.say, shard=options.shard, exclude=options.exclude)
             else:
-                registrar.register(find_files(paths, options.shard))
+                registrar.register(find_files(paths, options.shard, options.exclude))
         finally:
             console.close()
             print_summary(registrar.report, as_json=options.json)
@@ -80,39 +78,47 @@ def announce_model(store: ImageStore, model: EmbeddingModel, wanted: str) -> Non
     if wanted:
         store.set_current_model(model.model_id)
         keep_choice(store, wanted)
-        print(f"Searches use {model.name} ({model.version}) from now on.", file=sys.stderr)
-        print("Where EMBEDDING_MODEL is set, name it there, too.", file=sys.stderr)
+        write_line(f"Searches use {model.name} ({model.version}) from now on.", to_stderr=True)
+        write_line("Where EMBEDDING_MODEL is set, name it there, too.", to_stderr=True)
     elif current:
-        print(f"Searches still use {current.name}; --make-current switches to {model.name}.", file=sys.stderr)
+        write_line(f"Searches still use {current.name}; --make-current switches to {model.name}.", to_stderr=True)
 
 
 def print_summary(report: RegistrationReport, as_json: bool) -> None:
     if as_json:
         counts = {name: getattr(report, name) for name in ("registered", "updated", "failed", "moved", "embedded")}
         counts |= {"already_known": report.known, "deleted_earlier": report.deleted}
-        print(json.dumps(counts | {"failures": report.failures}, ensure_ascii=False))
+        counts |= {"films": report.films, "frames": report.frames, "films_left_out": report.left_out}
+        facts = {"not_read": report.unread, "failures": report.failures}
+        write_json(counts | facts)
         return
     parts = [f"registered {report.registered}", f"already known {report.known}", f"failed {report.failed}"]
     others = {"updated": report.updated, "moved": report.moved, "embedded": report.embedded}
-    others["deleted earlier"] = report.deleted
+    others |= {"deleted earlier": report.deleted, "films": report.films, "frames": report.frames}
+    others["films left out"] = report.left_out
     parts += [f"{name} {count}" for name, count in others.items() if count]
-    print(", ".join(parts), flush=True)
+    write_line(", ".join(parts))
+    if report.unread:
+        total, kinds = describe_unread(report.unread)
+        write_line(f"not read: {total} file{'s' if total > 1 else ''} ({kinds})")
+        if packages := suggest_packages(report.unread):
+            write_line(packages, to_stderr=True)
     if report.deleted:
-        print("What was deleted from the library stays out of it; --include-deleted takes it in.", file=sys.stderr)
+        write_line("What was deleted from the library stays out of it; --include-deleted takes it in.", to_stderr=True)
 
 
 def list_models(store: ImageStore) -> Exit:
     """model_id, name, version, dimension, number of embeddings and "current", a line for each model."""
     for model, count in store.get_status().models:
         mark = "current" if model.is_current else ""
-        print(model.model_id, model.name, model.version, model.dimension, count, mark, sep="\t")
+        write_line(model.model_id, model.name, model.version, model.dimension, count, mark, sep="\t")
     return Exit.OK
 
 
 def remove_model(store: ImageStore, model_id: int) -> Exit:
     """Remove a model that is not the current one, with its embeddings."""
     store.remove_model(model_id)
-    print(f"Model {model_id} and its embeddings are removed.", file=sys.stderr)
+    write_line(f"Model {model_id} and its embeddings are removed.", to_stderr=True)
     return Exit.OK
 
 
@@ -122,31 +128,31 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
 
     def show_progress(report: CopyReport) -> None:
         done = report.added_embeddings + report.embeddings_already_there
-        print(f"{done} embeddings of {report.images} images", file=sys.stderr, flush=True)
+        write_line(f"{done} embeddings of {report.images} images", to_stderr=True)
 
     with open_store(source_settings) as source:
         if not source.list_models():
             raise SettingsError(f"There is no library to copy at {mask_url(url)}. Check --copy-from.")
         report = copy_library(source, store, show_progress)
     for sentence in report.failures:
-        print(sentence, file=sys.stderr)
-    print(
+        write_line(sentence, to_stderr=True)
+    write_line(
         f"copied {report.added_images} images and {report.added_embeddings} embeddings, "
         f"already there {report.embeddings_already_there} embeddings, failed {len(report.failures)}"
     )
     if report.images_deleted_there:
-        print(
-            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", file=sys.stderr
+        write_line(
+            f"{report.images_deleted_there} images were deleted in this library for good and stay so.", to_stderr=True
         )
     if report.images_without_embedding:
-        print(f"{report.images_without_embedding} images of no model stay behind; register them.", file=sys.stderr)
+        write_line(f"{report.images_without_embedding} images of no model stay behind; register them.", to_stderr=True)
     return Exit.SOME_FAILED if report.failures or report.images_without_embedding else Exit.OK
 
 
 def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
     """Settings of the library to copy from; oracle:// stands for DB_USER, DB_PASSWORD and DB_DSN."""
     source = replace(settings, database_url=url, originals_url=originals_url, db_user="", db_password="", db_dsn="")
-    parts = urlsplit(url)
+    parts = split_url(url, "--copy-from")
     if parts.scheme == "oracle":
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         dsn = parts.netloc.rpartition("@")[2] + parts.path
@@ -175,17 +181,17 @@ def change_oracle(settings: Settings, options: argparse.Namespace) -> Exit:
         raise SettingsError("This is for Oracle Database. Set DB_USER, DB_PASSWORD and DB_DSN, see .env.example.")
     if options.create_schema:
         for statement in create_schema(settings, options.print):
-            print(statement if options.print else statement.splitlines()[0], flush=True)
+            write_line(statement if options.print else statement.splitlines()[0])
         if not options.print:
             found = check_word_index(settings)
-            print(f"Word index: {found.what}. {found.remedy}".rstrip())
+            write_line(f"Word index: {found.what}. {found.remedy}".rstrip())
     if options.migrate:
         read_image = make_reader(settings).read_bytes
         adopted = find_identity(settings) if options.adopt else None
         for sentence in migrate(settings, read_image, options.dry_run, adopted):
-            print(sentence, flush=True)
+            write_line(sentence)
     if options.vector_index:
-        print(set_vector_index(settings, options.vector_index))
+        write_line(set_vector_index(settings, options.vector_index))
     return Exit.OK
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from image_search.cli import Exit, library
-from image_search.cli.console import run
+from image_search.cli.console import prepare_output, run
 from image_search.cli.recognition import print_text, read_texts
 from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.search import add_query_options, print_tags, search
@@ -21,6 +21,7 @@ from image_search.stores.base import ImageStore
 
 def search_or_serve(arguments: Sequence[str] | None, description: str | None) -> Exit:
     """Serve the page without arguments, else search or check."""
+    prepare_output()
     options = parse_search_options(arguments, description)
     return run("ImageSearch.py", lambda: _search_or_serve(load_settings(), options))
 
@@ -64,6 +65,7 @@ def parse_search_options(arguments: Sequence[str] | None, description: str | Non
 
 def register_or_maintain(arguments: Sequence[str] | None, description: str | None) -> Exit:
     """Register the paths, or do what the options ask for instead."""
+    prepare_output()
     options = parse_register_options(arguments, description)
     return run("register_images.py", lambda: _register_or_maintain(load_settings(options.model), options))
 
@@ -142,6 +144,7 @@ def parse_register_options(arguments: Sequence[str] | None, description: str | N
 
 def refresh_metadata(arguments: Sequence[str] | None, description: str | None) -> Exit:
     """Read the metadata of the files again."""
+    prepare_output()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, default=[SAMPLES], help="files and folders (default: images)")
     options = parser.parse_args(arguments)
@@ -170,6 +173,13 @@ def add_register_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_parse_batch_size, metavar="N", help="images given to the model at once")
     parser.add_argument(
         "--include-deleted", action="store_true", help="also register images deleted from the library earlier"
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="skip files and folders that match, as in .gitignore; may be repeated; see .imagesearchignore in the docs",
     )
     parser.add_argument("--watch", action="store_true", help="keep running and register new files, until Ctrl-C")
     add_shard_option(parser)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,10 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, get_args
 
 from image_search.cli import Exit
+from image_search.cli.console import write_json, write_line
 from image_search.cli.export import describe_hit, export_result
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
+from image_search.images import make_printable
 from image_search.records import Kind, Orientation, SearchFilter
-from image_search.search.query import IMAGE_WEIGHT, parse_date
+from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
 from image_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ def _parse_day(text: str, last: bool) -> datetime:
 
 
 def _parse_folder(text: str) -> str:
-    # A library may have been registered on another machine, so the path of either system stays as it is.
-    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
-    return text if is_absolute else os.path.abspath(os.path.expanduser(text))
+    folder = normalise_folder(text)
+    is_absolute = PurePosixPath(folder).is_absolute() or PureWindowsPath(folder).is_absolute()
+    return folder if is_absolute else os.path.abspath(folder)
 
 
 def _parse_file_type(text: str) -> str:
@@ -207,7 +207,7 @@ def print_tags(settings: Settings, file: Path) -> Exit:
     encoder = open_encoder(settings)
     tags = Tagger(encoder).classify_image(encoder.encode_images([image])[0])
     for tag in tags:
-        print(f"{tag.probability:.3f}", tag.japanese, tag.english, sep="\t")
+        write_line(f"{tag.probability:.3f}", tag.japanese, tag.english, sep="\t")
     return Exit.OK if tags else Exit.NOTHING_FOUND
 
 
@@ -220,12 +220,12 @@ def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace,
             if text:
                 all_found &= _answer(searcher, replace(query, text=text), options, settings)
         except UnicodeDecodeError:
-            print(f"Line {number} is not UTF-8 text and was skipped.", file=sys.stderr)
+            write_line(f"Line {number} is not UTF-8 text and was skipped.", to_stderr=True)
             all_found = False
         except (ModelUnavailable, StoreUnavailable):  # every other line would fail, too
             raise
         except ImageSearchError as error:
-            print(f"Line {number}: {error}", file=sys.stderr)
+            write_line(f"Line {number}: {error}", to_stderr=True)
             all_found = False
     return all_found
 
@@ -240,36 +240,31 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
     _print_result(result, query, options)
     if options.out:
         folder = export_result(options.out, result, query, options, settings, searcher)
-        print(f"{folder} holds the pictures, query.json, results.jsonl and a contact sheet.", file=sys.stderr)
+        write_line(f"{folder} holds the pictures, query.json, results.jsonl and a contact sheet.", to_stderr=True)
     return bool(result.hits)
 
 
 def _leave_out(result: SearchResult, least: float) -> SearchResult:
     """The result without hits of lower relevance."""
     if any(hit.relevance is None for hit in result.hits):
-        print("The relevance of these is unknown, so none is dropped.", file=sys.stderr)
+        write_line("The relevance of these is unknown, so none is dropped.", to_stderr=True)
     kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)
     return replace(result, hits=kept)
 
 
 def _print_result(result: SearchResult, query: Query, options: argparse.Namespace) -> None:
     is_one_of_many = options.words == FROM_INPUT
-    for line in _write_lines(result, query, options, is_one_of_many):
-        print(line)
-    sys.stdout.flush()
-    name = f"{query.text}: " if is_one_of_many else ""
-    print(f"{name}{len(result.hits)} of {result.total} images", file=sys.stderr)
-
-
-def _write_lines(
-    result: SearchResult, query: Query, options: argparse.Namespace, is_one_of_many: bool
-) -> Iterator[str]:
     if is_one_of_many and not options.json:
-        yield f"# {query.text}"
+        write_line(f"# {query.text}")
     for rank, hit in enumerate(result.hits, start=options.offset + 1):
         if options.json:
             asked = {"query": query.text} if is_one_of_many else {}
-            yield json.dumps(asked | describe_hit(rank, hit), ensure_ascii=False)
+            write_json(asked | describe_hit(rank, hit))
         else:
             distance = "" if hit.distance is None else f"{hit.distance:.6f}"
-            yield f"{distance}\t{hit.image_id}\t{hit.image.file_name}"
+            moment = f" @ {hit.image.frame.position}" if hit.image.frame else ""
+            write_line(distance, hit.image_id, f"{make_printable(hit.image.file_name)}{moment}", sep="\t")
+    if result.is_text_cut:
+        write_line("The words are longer than the model takes: only their beginning was searched for.", to_stderr=True)
+    name = f"{query.text}: " if is_one_of_many else ""
+    write_line(f"{name}{len(result.hits)} of {result.total} images", to_stderr=True)

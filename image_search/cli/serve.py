@@ -7,6 +7,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
+from image_search.cli.console import write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import SettingsError
 from image_search.settings import SAMPLES, Settings, mask_url
@@ -59,11 +60,11 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     inbox = make_inbox(settings)
     jobs = make_jobs(searcher, settings, inbox)
     folders = FolderWatcher(searcher.store, lambda path: jobs.add("scan", path))
-    place = f"{settings.app_host}:{settings.app_port}"
+    place = format_address(settings.app_host, settings.app_port)
 
     def start() -> None:
-        print(f"類似画像検索: http://{place} (Ctrl-C ends it)", flush=True)
-        _log.info("Serving %s at http://%s", mask_url(settings.database_url) or "Oracle Database", place)
+        write_line(f"類似画像検索: {place} (Ctrl-C ends it)")
+        _log.info("Serving %s at %s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
         watcher.start()
         collector.start()
@@ -82,6 +83,12 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         jobs.stop()
         searcher.store.close()
         _log.info("Stopped")
+
+
+def format_address(host: str, port: int) -> str:
+    """The address of the page as a browser on this computer takes it."""
+    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def open_port(host: str, port: int) -> socket.socket:

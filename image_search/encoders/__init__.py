@@ -93,6 +93,10 @@ class LazyEncoder:
             return np.empty((0, self.dimension), np.float32)
         return self._start().embed_images(images)
 
+    def is_too_long(self, text: str) -> bool:
+        """Whether the model reads the beginning of this text only. Raises ModelUnavailable."""
+        return self.supports_text and self._start().is_too_long(text)
+
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed texts as one batch. Raises TextNotSupported, EncoderError."""
         if not self.supports_text:

@@ -42,5 +42,8 @@ class Encoder(Protocol):
         Raises EncoderError when the model's output is not finite.
         """
 
+    def is_too_long(self, text: str) -> bool:
+        """Whether the model reads the beginning of this text only. Raises ModelUnavailable."""
+
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed queries. Same shape and length as encode_images. Raises TextNotSupported for an image-only model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,11 @@ class Runner:
             return self._check(lambda: self._open_lanes().compute(self._embed_pixels, pixels), len(pixels))
         return self._check(lambda: self._embed_alone(lambda: self._embed_pixels(pixels)), len(pixels))
 
+    def is_too_long(self, text: str) -> bool:
+        """Whether the model reads the beginning of this text only."""
+        with self._computing:
+            return self.towers.is_too_long(text)
+
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """float32 (n, dimension) for at least one text, rows of length 1. Raises EncoderError."""
         return self._check(lambda: self._embed_alone(lambda: self._embed_tokens(texts)), len(texts))
@@ -201,17 +207,23 @@ def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
     except ImageSearchError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelUnavailable(
-            f"{name} does not fit into the memory of the {device.type}. Choose a smaller EMBEDDING_MODEL or another "
-            "DEVICE."
-        ) from error
+        raise _say_too_large(name, device) from error
     except Exception as error:
         # Broken files, foreign code and unknown architectures raise anything; each becomes one sentence.
+        # Libraries tell a lack of memory by errors of many types.
+        if "allocate memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM:
+            raise _say_too_large(name, device) from error
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else '-'}"
         advice = f"Copy or download the model again, or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
         if checkpoint.remote_code and "auto_map" in checkpoint.config:
             advice = "Its own code may need older libraries: pip install -r requirements-legacy.txt"
         raise ModelUnavailable(f"{name} cannot be loaded from {folder} ({reason}). {advice}") from error
+
+
+def _say_too_large(name: str, device: torch.device) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{name} does not fit into the memory of the {device.type}. Choose a smaller EMBEDDING_MODEL or another DEVICE."
+    )
 
 
 def _probe(checkpoint: Checkpoint, runner: Runner) -> Embeddings:

@@ -7,13 +7,22 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ftfy
 import torch
 
 Tokens = dict[str, torch.Tensor]
-Tokenize = Callable[[Sequence[str]], Tokens]
+
+
+class Tokenize(Protocol):
+    """The recipe of one family of models."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of texts, each tensor of shape (n, length)."""
+
+    def is_too_long(self, text: str) -> bool:
+        """Whether tokens of this text are cut off."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,10 @@ class HubTokens:
         tokens = self.tokenizer(list(texts), padding=True, max_length=self.length, truncation=True, return_tensors="pt")
         # Token types are all zero for single sentences, which is every model's default, and not every model takes them.
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+    def is_too_long(self, text: str) -> bool:
+        text = text.lower() if self.fixed else text
+        return len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"]) > self.length
 
 
 class JapaneseTokens:
@@ -81,6 +94,9 @@ class JapaneseTokens:
             "attention_mask": torch.tensor(mask),
             "position_ids": positions,
         }
+
+    def is_too_long(self, text: str) -> bool:
+        return len(self._encode(clean_text(text))) > self.LENGTH - 1
 
 
 def clean_text(text: str) -> str:

@@ -34,6 +34,10 @@ class Towers(ABC):
         """Token ids of texts, each tensor of shape (n, length)."""
         raise TextNotSupported("This model embeds pictures only.")
 
+    def is_too_long(self, text: str) -> bool:
+        """Whether tokens of this text are cut off."""
+        return False
+
     def embed_tokens(self, tokens: Tokens) -> torch.Tensor:
         """Embeddings (n, dimension), of any length."""
         raise TextNotSupported("This model embeds pictures only.")
@@ -54,6 +58,9 @@ class TwoTowers(Towers):
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         return self._tokenize(texts)
+
+    def is_too_long(self, text: str) -> bool:
+        return self._tokenize.is_too_long(text)
 
     def embed_tokens(self, tokens: Tokens) -> torch.Tensor:
         return pooled_features(self.network.get_text_features(**tokens))

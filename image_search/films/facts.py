@@ -26,6 +26,7 @@ class FilmFacts:
     is_hdr:              whether frames were brought from PQ or HLG to what a screen shows.
     taken_at:            local time, without zone, like the date of a photograph.
     latitude, longitude: degrees; the caller leaves them out unless READ_GPS is set.
+    file_type:           MIME type of the container.
     """
 
     duration_ms: int | None
@@ -38,6 +39,16 @@ class FilmFacts:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    file_type: str = "video/mp4"
+
+
+def find_file_type(demuxer: str, tags: Mapping[str, str], is_webm: bool) -> str:
+    """MIME type of a container. demuxer: FFmpeg's name of its reader. is_webm: whether a Matroska file says so."""
+    if demuxer.startswith("matroska"):
+        return "video/webm" if is_webm else "video/x-matroska"
+    if demuxer.startswith("mov"):
+        return "video/quicktime" if tags.get("major_brand", "").startswith("qt") else "video/mp4"
+    return {"avi": "video/x-msvideo", "mpegts": "video/mp2t"}.get(demuxer, "video/mp4")
 
 
 def read_taken_at(tags: Mapping[str, str]) -> datetime | None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from image_search.errors import FilmsUnavailable, UnreadableFilm
 from image_search.films.decoding import LookReader
-from image_search.films.facts import FilmFacts, read_camera, read_place, read_taken_at
+from image_search.films.facts import FilmFacts, find_file_type, read_camera, read_place, read_taken_at
 from image_search.films.pixels import FrameConverter, is_hdr, read_rotation
 from image_search.films.selection import FrameSelector, Look
 from image_search.films.source import Clock, Source, name_file
@@ -161,6 +161,7 @@ class Film:
             read_taken_at(tags),
             read_camera(tags),
             *read_place(tags),
+            find_file_type(self._container.format.name, tags, self._source.is_webm()),
         )
 
     def _explain_refusal(self, error: Exception) -> str:

@@ -125,6 +125,14 @@ class Source:
             position += length
         return b"ftyp" in boxes and (b"moov" not in boxes or position > self.size)
 
+    def is_webm(self) -> bool:
+        """Whether it begins like a WebM, which is Matroska with another name of its kind."""
+        position = self._file.tell()
+        self._file.seek(0)
+        head = self._file.read(128)
+        self._file.seek(position)
+        return b"\x42\x82\x84webm" in head
+
     def explain(self) -> list[str]:
         """A note when the file was written to meanwhile."""
         status = os.fstat(self._file.fileno())

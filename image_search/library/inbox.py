@@ -18,8 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from image_search.encoders.base import Encoder
-from image_search.errors import ImageSearchError, StoreFull, UnreadableImage
+from image_search.errors import FilmsUnavailable, ImageSearchError, StoreFull, UnreadableFilm, UnreadableImage
 from image_search.images import read_file
+from image_search.registration.files import is_film
+from image_search.registration.films.uploading import register_uploaded_film
 from image_search.registration.jobs import JobControl, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.uploads import clean_name, register_upload
@@ -157,9 +159,11 @@ def make_upload_work(
     def register_one(file: Path, name: str) -> str:
         encoder, find_model_id = find_model()
         try:
+            if is_film(name):
+                return _OUTCOMES[register_uploaded_film(store, encoder, reader, str(file), name).outcome]
             data = read_file(file)
             return _OUTCOMES[register_upload(store, encoder, find_model_id, reader, data, name).outcome]
-        except UnreadableImage as error:
+        except (UnreadableImage, UnreadableFilm, FilmsUnavailable) as error:
             sentence = str(error).replace(str(file), name)  # where this computer keeps it is private
             file.with_suffix(f".{_FAILED}").write_text(sentence, encoding="utf-8")
             return _FAILED

@@ -148,14 +148,23 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
     return found
 
 
+# Google's mark of an edited copy, in some of its languages.
+_EDITED = re.compile(
+    r"(.*)-(?:edited|bearbeitet|modifié|editado|editada|modificato|bewerkt|edytowane|編集済み|已修改|수정됨)(\(\d+\))?(\.\w+)"
+)
+
+
 def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
-    for written in (suffix, suffix.upper()):
+    for written in (suffix, suffix.upper(), f".{suffix[1:].title()}"):
         yield path.with_name(path.name + written)
         yield path.with_suffix(written)
     if suffix == ".json":
         # Takeout cuts the name before .json at 46 characters; "(1)" of a second file of one name moves to the end.
-        number = re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", path.name)
-        names = [(path.name, "")] + ([(number[1] + number[3], number[2])] if number else [])
+        names = [(path.name, "")]
+        if edited := _EDITED.fullmatch(path.name):  # the copy that Google Photos made has none of its own
+            names.append((edited[1] + edited[3], edited[2] or ""))
+        if number := re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", path.name):
+            names.append((number[1] + number[3], number[2]))
         for name, count in names:
             whole = f"{name}.supplemental-metadata"
             for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):

@@ -20,30 +20,39 @@ Precision = Literal["second", "day", "month", "year"]
 
 _FIRST_PHOTOGRAPH = 1826
 
+# Half of the day, before the time or behind it, in the languages that phones write it in.
+_HALF = r"(?:[AaPp]\.?[Mm]\.?|午前|午後|上午|下午|오전|오후)"
 _DATE = re.compile(
-    r"\s*(?P<year>\d{4})(?:[:\-/.](?P<month>\d{1,2})(?:[:\-/.](?P<day>\d{1,2})"
-    r"(?:[T ]\s*(?P<half>[AaPp]\.?[Mm]\.?\s*)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
-    r"(?P<half_after>\s*[AaPp]\.?[Mm]\.?)?)?)?)?(?!\d)"
+    r"\s*(?P<year>\d{4})(?:[:\-/.年](?P<month>\d{1,2})(?:[:\-/.月](?P<day>\d{1,2})日?"
+    rf"(?:[T _-]?\s*(?P<half>{_HALF}\s*)?(?P<hour>\d{{1,2}})[:.時-](?P<minute>\d{{1,2}})"
+    rf"(?:[:.分-](?P<second>\d{{1,2}})秒?(?:[.,]\d+)?)?(?P<half_after>\s*{_HALF})?)?)?)?(?!\d)"
 )
 _COMPACT = re.compile(
-    r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
+    r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
+    r"(?:[T _-]?(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
 )
 # Names that cameras, phones and messengers give: a dashed date anywhere, digits alone only where a prefix or a time
 # says that they are a date and not a seed or a serial number.
 _NAME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<dash>[-_.])(?P<month>\d{2})(?P=dash)(?P<day>\d{2})"
-    r"(?:(?:[ _T-]|\s+at\s+)(?P<hour>\d{2})(?P<colon>[-_.:]?)(?P<minute>\d{2})(?P=colon)(?P<second>\d{2}))?(?!\d)"
+    r"(?:(?:[ _T-]|\s+at\s+)(?P<hour>\d{2}|\d(?=\D))(?P<colon>[-_.: ]?)(?P<minute>\d{2})(?P=colon)(?P<second>\d{2})"
+    rf"(?P<half_after>\s*{_HALF})?)?(?!\d)"
+)
+_JAPANESE_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})年(?P<month>\d{1,2})月(?:(?P<day>\d{1,2})日"
+    r"(?:\s*(?P<hour>\d{1,2})時(?P<minute>\d{1,2})分(?:(?P<second>\d{1,2})秒)?)?)?"
 )
 _PREFIXED_NAME = re.compile(
     r"(?:^|.*[_\W])(?:IMG|VID|PXL|MVIMG|PANO|BURST|DSC|SAVE|signal|Screenshot|Screen|WhatsApp|Photo|Video|Scan|Snapchat)"
-    r"\w{0,12}?[-_ ](?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})"
+    r"\w{0,12}?[-_ ](?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})"
     r"(?:[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})\d{0,3})?(?!\d)",
     re.IGNORECASE,
 )
 _TIMED_NAME = re.compile(
-    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})"
-    r"(?:\d{3})?(?!\d)"
+    r"(?<!\d)(?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})[-_T ]?"
+    r"(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})(?:\d{3})?(?!\d)"
 )
+_MILLISECONDS_NAME = re.compile(r"(?:FB_IMG_|mmexport|wx_camera_)(\d{13})(?!\d)", re.IGNORECASE)
 # Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}
 # Beginnings of clocks, which no photograph has.
@@ -63,12 +72,12 @@ class TakenAt:
 def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
     """The most trusted date that is plausible; None when nothing says one."""
     for source, text in _list_texts(found):
-        if text and (taken := _parse(_DATE.match(text), source)):
+        if text and (taken := _read_text(text, source)):
             return taken
     iptc = "".join([*found.iptc.get("date", [])[:1], *(time[:6] for time in found.iptc.get("time", [])[:1])])
     if taken := _parse(_COMPACT.match(iptc), "iptc"):
         return taken
-    if taken := _parse(_DATE.match(_get(found, "DateTime")), "exif"):
+    if taken := _read_text(_get(found, "DateTime"), "exif"):
         return taken
     if taken := _read_takeout(found):
         return taken
@@ -83,9 +92,11 @@ def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
 
 def parse_name(file_name: str) -> TakenAt | None:
     """The date in a file name as phones, cameras and messengers give it: IMG-20240203-WA0001, 2024-02-03 10.11.12."""
-    for pattern in (_NAME, _PREFIXED_NAME, _TIMED_NAME):
+    for pattern in (_NAME, _JAPANESE_NAME, _PREFIXED_NAME, _TIMED_NAME):
         if taken := _parse(pattern.search(file_name[:255]), "name"):
             return taken
+    if match := _MILLISECONDS_NAME.search(file_name[:255]):  # since 1970, UTC
+        return _judge(datetime(1970, 1, 1) + timedelta(milliseconds=int(match[1])), "second", "name")
     return None
 
 
@@ -109,11 +120,21 @@ def _read_takeout(found: Extracted) -> TakenAt | None:
 
 def _read_png_text(found: Extracted) -> TakenAt | None:
     text = found.texts.get("Creation Time") or found.texts.get("Create-Date") or ""
-    if taken := _parse(_DATE.match(text), "png"):
+    if taken := _read_text(text, "png"):
         return taken
     try:
         return _judge(parsedate_to_datetime(text).replace(tzinfo=None), "second", "png")  # RFC 1123, as PNG suggests
     except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _read_text(text: str, source: str) -> TakenAt | None:
+    """A date as programs write it: with separators, as digits alone, or as C prints it."""
+    if taken := _parse(_DATE.match(text) or _COMPACT.fullmatch(text.strip()), source):
+        return taken
+    try:
+        return _judge(datetime.strptime(text.strip(), "%a %b %d %H:%M:%S %Y"), "second", source)
+    except ValueError:
         return None
 
 
@@ -126,7 +147,7 @@ def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
     hour = hour or 0
     half = (parts.get("half") or parts.get("half_after") or "").strip().lower()
     if half and hour <= 12:
-        hour = hour % 12 + (12 if half.startswith("p") else 0)
+        hour = hour % 12 + (12 if half.startswith(("p", "午後", "下", "오후")) else 0)
     second = int(parts.get("second") or 0)
     minute = int(parts.get("minute") or 0)
     if hour > 24 or minute > 59 or second > 60:

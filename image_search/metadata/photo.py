@@ -21,6 +21,7 @@ NO_CAPTION = re.compile(
     r"|processed with .*|optimized (?:by|with) .*|applemark|intel\(r\) jpeg library.*|lavc[\d.]+"
     r"|handmade software.*|edited (?:by|with) \w+"
     r"|(?:created|optimi[sz]ed|compressed|generated|made|saved|encoded|resized) (?:by|with|using|in) .{1,100}"
+    r"|cmp3\.\S{1,20} \S{1,20}|(?:novelai |ai )(?:generated|augmented) image"
     r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|jpegmini.*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -29,7 +30,7 @@ _DOCUMENT = re.compile(
     r"(?:read[ _-]?me|licen[cs]e|copying|changelog|credits|notes?|index|links?|urls?)\b.*", re.IGNORECASE
 )
 _MAX_CAPTION = 8000  # characters of a text file beside an image; longer ones are documents
-_NUMBERS = re.compile(r"[\s\d.,;:eE+-]+")  # YOLO and other coordinates
+_NUMBERS = re.compile(r"[\d.,;:eE+-]+")  # of coordinates, which annotations of objects are full of
 
 
 def read_photograph(
@@ -106,8 +107,11 @@ def _is_caption_file(name: str, text: str) -> bool:
     file_name = name.removeprefix("sidecar:")
     if not name.startswith("sidecar:") or not file_name.lower().endswith(".txt") or _DOCUMENT.match(file_name):
         return False
-    is_language = len(text) <= _MAX_CAPTION and not _NUMBERS.fullmatch(text)
-    return is_language and not text.lstrip("\ufeff \n\t").startswith(("{", "["))
+    words = text.split(None, 200)[:200]
+    numbers = sum(bool(_NUMBERS.fullmatch(word)) for word in words)
+    is_language = len(text) <= _MAX_CAPTION and (numbers < 6 or 2 * numbers < len(words)) and numbers < len(words)
+    start = text.lstrip("\ufeff \n\t")[:200].lower()
+    return is_language and not start.startswith(("{", "[", "<html", "<!doctype", "<?xml", "<svg"))
 
 
 def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 # How much is read of what a file offers, and how bytes become clean text, in bounded time and memory.
@@ -23,6 +24,9 @@ MAX_BLOCK_BYTES = 4 << 20  # of one EXIF, XMP, IPTC or C2PA block
 
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _KANA = re.compile("[ぁ-んァ-ヶー]")
+_HALF_WIDTH = re.compile("[\uff61-\uff9f]")  # EUC-JP that is taken for Windows Japanese becomes these
+_ISO_2022_JP = re.compile(rb"\x1b\$[@B]")
+_CONTROLS = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def clean_text(text: str) -> str:
@@ -32,24 +36,26 @@ def clean_text(text: str) -> str:
     return _UNWANTED.sub("", text)
 
 
-def decode_text(data: bytes) -> str:
-    """Bytes of unstated encoding: by a byte order mark, UTF-8, Windows Japanese when kana come out, else Latin-1.
+def is_binary(data: bytes) -> bool:
+    """Whether bytes are no text in any encoding, by their control characters."""
+    return data[:2] not in (b"\xff\xfe", b"\xfe\xff") and len(_CONTROLS.findall(data[:4096])) * 20 > len(data[:4096])
 
-    Latin-1 has no characters from 80 to 9F, where Windows Japanese keeps kana, so the two are rarely confused.
+
+def decode_text(data: bytes) -> str:
+    """Bytes of unstated encoding: by a byte order mark, UTF-8, Japanese when kana come out, else Latin-1.
+
+    Latin-1 has no characters from 80 to 9F, where Windows Japanese keeps kana, so the two are rarely confused. EUC-JP
+    keeps them behind A4 and A5, which are rare signs in Latin-1.
     """
     data = data[:MAX_TEXT_BYTES]
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return clean_text(data.decode("utf-16", "replace"))
-    try:
-        return clean_text(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        pass
-    try:
-        japanese = data.decode("cp932")
-        if _KANA.search(japanese):
-            return clean_text(japanese)
-    except UnicodeDecodeError:
-        pass
+    encodings = ("iso2022_jp",) if _ISO_2022_JP.search(data) else ("utf-8-sig", "cp932", "euc_jp")
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if encoding in ("utf-8-sig", "iso2022_jp") or len(_KANA.findall(text)) > len(_HALF_WIDTH.findall(text)):
+                return clean_text(text)
     return clean_text(data.decode("latin-1"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -38,11 +38,15 @@ EncodedItem = TypeVar("EncodedItem", bound=Encodable)
 
 @dataclass(frozen=True)
 class EncodedBatch(Generic[EncodedItem]):
-    """items with their embeddings, row by row; failures: a sentence for each that the model gave no embedding for."""
+    """items with their embeddings, row by row.
+
+    failures: a sentence for each that the model gave no embedding for; failed: these items.
+    """
 
     items: list[EncodedItem]
     embeddings: Embeddings
-    failures: list[str]
+    failures: list[str] = field(default_factory=list)
+    failed: list[EncodedItem] = field(default_factory=list)
 
     @property
     def weight(self) -> int:
@@ -55,25 +59,28 @@ def concat_batches(batches: Sequence[EncodedBatch[EncodedItem]]) -> EncodedBatch
         [item for batch in batches for item in batch.items],
         np.concatenate([batch.embeddings for batch in batches]),
         [sentence for batch in batches for sentence in batch.failures],
+        [item for batch in batches for item in batch.failed],
     )
 
 
 def encode_batch(encoder: Encoder, items: Sequence[EncodedItem]) -> EncodedBatch[EncodedItem]:
     """Embed a batch at once, or one by one when that fails. Raises EncoderError when it fails for all of them."""
     try:
-        return EncodedBatch(list(items), encoder.encode_images([item.picture for item in items]), [])
+        return EncodedBatch(list(items), encoder.encode_images([item.picture for item in items]))
     except ModelUnavailable:
         raise
     except EncoderError:
         encoded: list[EncodedItem] = []
         rows: list[Embeddings] = []
         failures: list[str] = []
+        failed: list[EncodedItem] = []
         for item in items:
             try:
                 rows.append(encoder.encode_images([item.picture]))
                 encoded.append(item)
             except EncoderError as error:
                 failures.append(f"{item.name} was not embedded. {error}")
+                failed.append(item)
         if not encoded:
             raise
-        return EncodedBatch(encoded, np.concatenate(rows), failures)
+        return EncodedBatch(encoded, np.concatenate(rows), failures, failed)

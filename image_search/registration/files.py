@@ -5,15 +5,37 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
+from image_search.errors import UnreadableImage
+from image_search.file_kinds import (
+    HEIF_SUFFIXES,
+    JXL_SUFFIXES,
+    RAW_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    SNIFFED_BYTES,
+    looks_like_picture,
+    may_hold_picture,
+)
+from image_search.films import list_film_suffixes
+from image_search.ignoring import IGNORE_FILE, IgnoreRules
 from image_search.images import list_picture_suffixes, make_printable
+
+_MAX_SUFFIX = 12  # characters; what is longer is no suffix but part of a name
+_NAMED_KINDS = 5  # kinds of files that are named in one line
+_PACKAGES = (
+    (HEIF_SUFFIXES, "HEIC is read with pillow-heif: pip install -r requirements-formats.txt."),
+    (JXL_SUFFIXES, "JPEG XL is read with pillow-jxl-plugin: pip install -r requirements-formats.txt."),
+    (RAW_SUFFIXES, "RAW files of cameras are read with rawpy: pip install -r requirements-raw.txt."),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be a picture. path: absolute. byte_size, modified_ns: as they were when it was found."""
+    """A file that may be an image or a film. path: absolute. byte_size, modified_ns: as when it was found."""
 
     path: str
     byte_size: int
@@ -22,71 +44,200 @@ class FoundFile:
 
 @dataclass
 class FileList:
-    """files in the order they will be registered, and one sentence for everything that could not be looked at."""
+    """files in the order they will be registered, and one sentence for everything that could not be looked at.
+
+    unread: number of files of kinds that are not read, by suffix as it is written first; "" for other names.
+    """
 
     files: list[FoundFile] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
 
 
-def find_files(paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1)) -> FileList:
-    """The files named, and the pictures in the folders named, at any depth; each once, in the order of their names.
+def find_files(
+    paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1), exclude: Sequence[str] = ()
+) -> FileList:
+    """As FileFinder.find, once."""
+    return FileFinder(exclude).find(paths, shard)
 
-    In folders only files with a picture's suffix count; what begins with a dot is passed over, and a folder that links
-    lead to twice is read once. A file that is named itself counts whatever its suffix.
 
-    shard: (number, count). Of the pictures in folders, only this machine's share: every picture falls to exactly one
-    number from 1 to count, by its path below the folder, so that machines may see the folder at different places.
+class FileFinder:
+    """Finds the files of folders, as often as it is asked to; a file is opened once to tell its kind.
+
+    exclude: patterns as in .gitignore of what is passed over, besides what .imagesearchignore and ignoring.py name.
     """
-    found = FileList()
-    seen: set[str] = set()
-    for name in paths:
-        path = os.path.abspath(name)
+
+    def __init__(self, exclude: Sequence[str] = ()) -> None:
+        self._exclude = exclude
+        self._sniffed: dict[FoundFile, bool] = {}
+
+    def find(self, paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1)) -> FileList:
+        """The files named, and the images and films in the folders named, at any depth; each once, in order of names.
+
+        In folders files count that have the suffix of an image or a film, or an unknown one and an image's first bytes;
+        what begins with a dot is passed over, and a folder that links lead to twice is read once. A file that is named
+        itself counts whatever its suffix. Raises SettingsError for a pattern of exclude that is none.
+
+        shard: (number, count). Of the pictures in folders, only this machine's share: every picture falls to exactly
+        one number from 1 to count, by its path below the folder, so that machines may see the folder at different
+        places.
+        """
+        found = FileList()
+        kinds = _KindCounter()
+        seen: set[str] = set()
+        for name in paths:
+            top = locate(name)
+            try:
+                status = os.stat(top)
+            except (OSError, ValueError) as error:
+                found.failures.append(_explain(top, error))
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                rules = IgnoreRules.start(os.path.dirname(top), self._exclude)
+                if top not in seen and not rules.is_ignored(top, is_folder=False):
+                    seen.add(top)
+                    found.files.append(FoundFile(top, status.st_size, status.st_mtime_ns))
+                continue
+            for entry in _walk(top, IgnoreRules.start(top, self._exclude), found.failures):
+                if entry.path in seen or not _is_in_shard(entry.path, top, shard):
+                    continue
+                seen.add(entry.path)
+                self._take(entry, found, kinds)
+        found.unread = kinds.counts
+        return found
+
+    def _take(self, entry: os.DirEntry[str], found: FileList, kinds: _KindCounter) -> None:
+        suffix = os.path.splitext(entry.name)[1]
+        is_known = suffix.lower() in list_picture_suffixes() | list_film_suffixes()
         try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:
-            found.failures.append(_explain(path, error))
-            continue
-        if not stat.S_ISDIR(status.st_mode):
-            candidates: Iterable[tuple[str, os.stat_result]] = [(path, status)]
-        else:
-            candidates = (pair for pair in _walk(path, found.failures) if _is_in_shard(pair[0], path, shard))
-        for file_path, file_status in candidates:
-            if file_path not in seen:
-                seen.add(file_path)
-                found.files.append(FoundFile(file_path, file_status.st_size, file_status.st_mtime_ns))
-    return found
+            status = entry.stat()
+        except OSError as error:
+            if is_known:
+                found.failures.append(_explain(entry.path, error))
+            return
+        file = FoundFile(entry.path, status.st_size, status.st_mtime_ns)
+        if is_known or (stat.S_ISREG(status.st_mode) and self._holds_picture(file, suffix.lower())):
+            found.files.append(file)
+        elif suffix.lower() not in SIDECAR_SUFFIXES and stat.S_ISREG(status.st_mode):
+            kinds.add(suffix)
+
+    def _holds_picture(self, file: FoundFile, suffix: str) -> bool:
+        if not may_hold_picture(suffix):
+            return False
+        if file not in self._sniffed:
+            try:
+                with open(file.path, "rb") as content:
+                    start = content.read(SNIFFED_BYTES)
+                self._sniffed[file] = looks_like_picture(start, suffix, list_picture_suffixes())
+            except OSError:
+                return False
+        return self._sniffed[file]
 
 
-def _walk(top: str, failures: list[str]) -> Iterator[tuple[str, os.stat_result]]:
-    suffixes = list_picture_suffixes()
+class _KindCounter:
+    """Counts files by suffix, whatever its case, under the first spelling."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._spellings: dict[str, str] = {}
+
+    def add(self, suffix: str) -> None:
+        kept = suffix if 1 < len(suffix) <= _MAX_SUFFIX and suffix.isprintable() and " " not in suffix else ""
+        spelling = self._spellings.setdefault(kept.lower(), kept)
+        self.counts[spelling] = self.counts.get(spelling, 0) + 1
+
+
+def describe_unread(unread: Mapping[str, int], other: str = "other") -> tuple[int, str]:
+    """How many files of kinds that are not read, and which: (7, ".CR2 3, .jxl 1"); the most frequent first."""
+    named = Counter({suffix: count for suffix, count in unread.items() if suffix}).most_common(_NAMED_KINDS)
+    total = sum(unread.values())
+    rest = total - sum(count for _, count in named)
+    return total, ", ".join([f"{suffix} {count}" for suffix, count in named] + ([f"{other} {rest}"] if rest else []))
+
+
+def suggest_packages(unread: Mapping[str, int]) -> str:
+    """A sentence about the packages that read more of these kinds; "" when there is none."""
+    kinds = {suffix.lower() for suffix in unread}
+    return " ".join(sentence for suffixes, sentence in _PACKAGES if kinds & suffixes)
+
+
+def locate(name: str | os.PathLike[str]) -> str:
+    """The whole path of what a person names, which need not exist.
+
+    ~ is the home folder unless a file has that name. A name that does not exist as it is written is taken for the one
+    that is spelt the same in another form of Unicode, which file systems of macOS use.
+    """
+    text = os.fspath(name)
+    if text.startswith("~") and not os.path.lexists(text):
+        text = os.path.expanduser(text)
+    path = os.path.abspath(text)
+    if path.startswith("//"):  # kept by POSIX, and no other folder on any system with this separator
+        path = f"/{path.lstrip('/')}"
+    return path if path.isascii() or os.path.lexists(path) else _find_spelling(path)
+
+
+def _find_spelling(path: str) -> str:
+    drive, rest = os.path.splitdrive(path)
+    place = drive + os.sep
+    for part in filter(None, rest.split(os.sep)):
+        name = part
+        if not os.path.lexists(os.path.join(place, part)):
+            try:
+                alike = (
+                    other for other in sorted(os.listdir(place)) if normalize("NFC", other) == normalize("NFC", part)
+                )
+                name = next(alike, "")
+            except (OSError, ValueError):
+                name = ""
+        if not name:
+            return path
+        place = os.path.join(place, name)
+    return place
+
+
+def _walk(top: str, start: IgnoreRules, failures: list[str]) -> Iterator[os.DirEntry[str]]:
+    """The entries below a folder that are no folders themselves, in the order of names."""
     visited: set[tuple[int, int]] = set()
-    folders = [top]
+    folders = [(top, start)]
     while folders:
-        folder = folders.pop()
+        folder, rules = folders.pop()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+            if any(entry.name == IGNORE_FILE for entry in entries):
+                rules = rules.enter(folder)
         except OSError as error:
             failures.append(_explain(folder, error))
             continue
+        except UnreadableImage as error:  # what must not be registered is not known
+            failures.append(f"{make_printable(folder)} is passed over: {error}")
+            continue
         below = []
-        for entry in visible:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
             try:
-                if entry.is_dir():
-                    below.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                    yield entry.path, entry.stat()
+                is_folder = entry.is_dir()
             except OSError as error:
                 failures.append(_explain(entry.path, error))
+                continue
+            if rules.is_ignored(entry.path, is_folder):
+                continue
+            if is_folder:
+                below.append((entry.path, rules))
+            else:
+                yield entry
         folders += reversed(below)
 
 
 def _is_in_shard(path: str, top: str, shard: tuple[int, int]) -> bool:
     number, count = shard
+    if count == 1:
+        return True
     below = os.path.relpath(path, top).replace(os.sep, "/")
     digest = hashlib.blake2b(os.fsencode(below), digest_size=8).digest()  # a CRC falls into patterns with 1.png, 2.png
     return int.from_bytes(digest, "big") % count == number - 1
@@ -95,6 +246,11 @@ def _is_in_shard(path: str, top: str, shard: tuple[int, int]) -> bool:
 def _explain(path: str, error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{make_printable(path)} cannot be read ({reason}). Check that it is there and that you may."
+
+
+def is_film(path: str) -> bool:
+    """Whether a file is read as a film, by its suffix."""
+    return os.path.splitext(path)[1].lower() in list_film_suffixes()
 
 
 def is_missing(path: str) -> bool:

@@ -23,6 +23,7 @@ from image_search.stores.text import decode_path, encode_path
 
 _SETTING = "folders/"
 _WATCHED = "watched/"
+UNREAD = "unread "  # before a suffix: the count of files of that kind, which are not read
 _MAX_LISTED = 1000  # folders of one folder; a path can always be typed
 
 
@@ -68,7 +69,7 @@ def find_folder(stored: str, roots: Sequence[Path]) -> str:
     if not roots:
         raise FolderRefused("No folder can be added from here. Name the folders that may be in LIBRARY_ROOTS.")
     try:
-        path = Path(decode_path(stored.strip()))
+        path = Path(os.path.expanduser(decode_path(stored.strip())))
         place = path.resolve()
     except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
         path = place = Path()
@@ -141,7 +142,9 @@ def make_scan(store: ImageStore, find_encoder: Callable[[], Encoder], reader: Im
 
     def scan(stored: str, control: JobControl) -> None:
         def tell(report: RegistrationReport) -> None:
-            counts = {name: getattr(report, name) for name in ("registered", "known", "moved", "updated", "deleted")}
+            names = ("registered", "known", "moved", "updated", "deleted", "films", "frames", "left_out")
+            counts = {name: getattr(report, name) for name in names}
+            counts |= {f"{UNREAD}{suffix}": count for suffix, count in report.unread.items()}
             control.report(report.done, report.total, counts, report.failures)
 
         encoder = find_encoder()

@@ -17,7 +17,7 @@ from image_search.images import hash_bytes, make_printable, read_file
 from image_search.metadata import find_sidecars
 from image_search.metadata.sidecars import separate_edits
 from image_search.records import ImageText, SearchFilter
-from image_search.registration.files import FoundFile
+from image_search.registration.files import FoundFile, is_film
 from image_search.registration.reader import ImageReader
 from image_search.stores.base import ImageStore
 from image_search.stores.text import make_file_name
@@ -54,9 +54,9 @@ def update_texts(
     """Store what each file says with its image, which is found by content, or failing that by its file name.
 
     Text from a file replaces the text that was stored of it; a file that says nothing changes nothing. In the order of
-    the files, a bounded number of them ahead. May raise StoreError.
+    the files, a bounded number of them ahead. Films are passed over. May raise StoreError.
     """
-    waiting = iter(files)
+    waiting = (file for file in files if not is_film(file.path))
     while batch := list(islice(waiting, FILE_BATCH)):
         results = [_read_text(file.path, reader or ImageReader()) for file in batch]
         known = store.find_known_hashes([item.content_sha256 for item in results if isinstance(item, _ReadText)])

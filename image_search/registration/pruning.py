@@ -16,8 +16,9 @@ from unicodedata import normalize
 
 from image_search.errors import UnreadableImage
 from image_search.images import make_printable
-from image_search.records import ImageRecord, SearchFilter
-from image_search.registration.files import is_missing
+from image_search.records import ImageRecord
+from image_search.registration.files import is_missing, locate
+from image_search.registration.films.registering import list_frames
 from image_search.stores.base import ImageStore
 from image_search.stores.text import sanitize
 
@@ -45,7 +46,7 @@ def find_gone_files(store: ImageStore, folder: str | os.PathLike[str]) -> GoneFi
 
     Raises UnreadableImage when the folder itself cannot be listed or is empty: then most likely a disk is not mounted.
     """
-    top = os.path.abspath(folder)
+    top = locate(folder)
     list_folder = cache(_list_folder)  # each folder once in a run
     if not list_folder(top):
         raise UnreadableImage(f"{make_printable(top)} is missing or empty. Mount its disk, or name another folder.")
@@ -92,14 +93,7 @@ def _list_images(store: ImageStore, files: Iterable[GoneFile]) -> Iterator[Image
         if record.frame is None:
             yield record
             continue
-        filter = SearchFilter(film_sha256=record.frame.film_sha256)
-        # As a list: those that are moved to the trash leave the pages that come after them.
-        frames = [
-            hit.image
-            for offset in range(0, store.count_images(filter), _PAGE)
-            for hit in store.list_images((), _PAGE, offset, filter)
-        ]
-        yield from frames
+        yield from list_frames(store, record.frame.film_sha256)
 
 
 def _list_paths(store: ImageStore, folder: str) -> Iterator[tuple[str, int]]:

@@ -82,11 +82,13 @@ class ImageReader:
     """How images are read.
 
     read_gps: whether the place of a photograph is kept. read_people: whether names of people become keywords.
+    video_frames: the most frames that are kept of one film.
     """
 
     max_pixels: int = MAX_IMAGE_PIXELS
     read_gps: bool = False
     read_people: bool = False
+    video_frames: int = Settings.video_frames
 
     def read_file(self, file: FoundFile, data: bytes, content_sha256: str) -> ReadFile:
         """Decode the bytes of a file, make its preview and find its texts. Raises UnreadableImage."""
@@ -135,4 +137,4 @@ class ImageReader:
 
 def make_reader(settings: Settings) -> ImageReader:
     """The reader that the settings ask for."""
-    return ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people)
+    return ImageReader(settings.max_image_pixels, settings.read_gps, settings.read_people, settings.video_frames)

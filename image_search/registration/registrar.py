@@ -20,12 +20,20 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from image_search.encoders.base import Embeddings, Encoder
-from image_search.errors import ImageNotFound, StoreError, StoreUnavailable, UnreadableImage
+from image_search.errors import (
+    FilmsUnavailable,
+    ImageNotFound,
+    StoreError,
+    StoreUnavailable,
+    UnreadableFilm,
+    UnreadableImage,
+)
 from image_search.images import RECIPE, find_dominant_color, hash_bytes, make_preview, read_file
 from image_search.records import EmbeddingModel
 from image_search.registration.changes import Candidate, ChangeDetector, NewContent, replace_content
 from image_search.registration.encoding import Encodable, EncodedBatch, concat_batches, encode_batch
-from image_search.registration.files import FileList, FoundFile
+from image_search.registration.files import FileList, FoundFile, is_film
+from image_search.registration.films.registering import FilmRegistrar, NewFilm, ReadFrame
 from image_search.registration.pipeline import (
     RETRY_DELAYS,
     Patience,
@@ -51,7 +59,10 @@ class RegistrationReport:
     deleted:    deleted from the library by a person earlier, and left out
     failed:     could not be read, each with a sentence in failures
     embedded:   images of the store that lacked an embedding of the model and got one from their original
+    left_out:   films, where the package that reads them is not installed
     total:      files to look at and images to embed, as far as known
+    unread:     files of kinds that are not read, by suffix (FileList.unread); they are not part of total
+    films:      of registered and updated, and frames: their frames
     """
 
     registered: int = 0
@@ -61,13 +72,17 @@ class RegistrationReport:
     deleted: int = 0
     failed: int = 0
     embedded: int = 0
+    left_out: int = 0
     total: int = 0
+    films: int = 0
+    frames: int = 0
     failures: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
         counts = (self.registered, self.known, self.moved, self.updated, self.deleted, self.failed, self.embedded)
-        return sum(counts)
+        return sum(counts) + self.left_out
 
     def add_failure(self, sentence: str) -> None:
         self.failed += 1
@@ -90,7 +105,7 @@ class Rejected:
 
 Source = TypeVar("Source")
 Item = TypeVar("Item", bound=Encodable)
-Outcome = Literal["known", "moved", "deleted", "stopped"] | Rejected
+Outcome = Literal["known", "moved", "deleted", "stopped", "left_out"] | Rejected
 
 
 class Registrar:
@@ -127,7 +142,9 @@ class Registrar:
         self._stop = stop or threading.Event()
         self._patience = Patience(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
         self._changes = ChangeDetector(store, self._patience, include_deleted)
-        self._copies: list[tuple[str, FoundFile]] = []  # of images that are on their way into the store
+        self._films = FilmRegistrar(store, self._reader, self._patience, self._stop, self._on_message, include_deleted)
+        self._films_hint = ""  # how to install the package that reads films
+        self._copies: list[tuple[str, FoundFile]] = []  # of images and films that are on their way into the store
 
     @cached_property
     def model(self) -> EmbeddingModel:
@@ -142,10 +159,11 @@ class Registrar:
         """
         model_id = self.model.model_id
         self.report.total += len(found.files) + len(found.failures)
+        self.report.unread = found.unread or self.report.unread
         for sentence in found.failures:
             self._fail(sentence)
 
-        def write(items: list[ReadFile], embeddings: Embeddings) -> None:
+        def write_images(items: list[ReadFile], embeddings: Embeddings) -> None:
             is_new = np.array(
                 [
                     not replace_content(self._store, model_id, item, embedding)
@@ -157,9 +175,22 @@ class Registrar:
             self.report.registered += len(images)
             self.report.updated += len(items) - len(images)
 
+        def write(batch: EncodedBatch[ReadFile | ReadFrame]) -> None:
+            images = [(place, item) for place, item in enumerate(batch.items) if isinstance(item, ReadFile)]
+            if images:
+                rows = batch.embeddings[[place for place, _ in images]]
+                self._patience.call(write_images, [item for _, item in images], rows)
+            for film, count in self._films.write(batch, model_id):
+                self.report.registered += film.former is None
+                self.report.updated += film.former is not None
+                self.report.films += 1
+                self.report.frames += count
+
         for _ in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
             self._on_progress(self.report)
         self._add_copies()
+        if self._films_hint:
+            self._on_message(f"Films were left out: {self.report.left_out}. {self._films_hint}")
         return self.report
 
     def embed_missing(self, shard: tuple[int, int] = (1, 1), repair: bool = False) -> RegistrationReport:
@@ -173,11 +204,12 @@ class Registrar:
         embedded = sum(count for model, count in status.models if model.model_id == model_id)
         self.report.total += max(0, status.image_count - embedded) // shard[1]
 
-        def write(items: list[ReadOriginal], embeddings: Embeddings) -> None:
-            for item in items if repair else ():
+        def write(batch: EncodedBatch[ReadOriginal]) -> None:
+            for item in batch.items if repair else ():
                 self._replace_preview(item)
-            self._store.add_embeddings(model_id, [item.image_id for item in items], embeddings, RECIPE)
-            self.report.embedded += len(items)
+            image_ids = [item.image_id for item in batch.items]
+            self._patience.call(self._store.add_embeddings, model_id, image_ids, batch.embeddings, RECIPE)
+            self.report.embedded += len(batch.items)
 
         for _ in self._run(self._list_missing(shard, RECIPE if repair else 0), self._read_original, write):
             self._on_progress(self.report)
@@ -199,19 +231,21 @@ class Registrar:
 
     def _replace_preview(self, item: ReadOriginal) -> None:
         with suppress(ImageNotFound):  # deleted a moment ago
+            if self._patience.call(self._store.get_image, item.image_id).frame is not None:
+                return  # a preview of a preview would lose more each time
             preview, color = make_preview(item.decoded), find_dominant_color(item.decoded)
             self._patience.call(self._store.set_preview, item.image_id, preview, color, RECIPE)
 
     def _run(
         self,
         sources: Iterator[Source],
-        read: Callable[[Source], Item | Outcome],
-        write: Callable[[list[Item], Embeddings], None],
+        read: Callable[[Source], Item | NewFilm | Outcome],
+        write: Callable[[EncodedBatch[Item]], None],
         size_of: Callable[[Source], int] | None = None,
     ) -> Iterator[None]:
         """Take sources through all stages; yields after every batch that was written."""
 
-        def read_unless_stopped(source: Source) -> Item | Outcome:
+        def read_unless_stopped(source: Source) -> Item | NewFilm | Outcome:
             return "stopped" if self._stop.is_set() else read(source)
 
         def encode(items: list[Item]) -> EncodedBatch[Item] | None:
@@ -219,7 +253,7 @@ class Registrar:
 
         def write_batches(batches: list[EncodedBatch[Item]]) -> EncodedBatch[Item]:
             batch = concat_batches(batches)
-            self._patience.call(write, batch.items, batch.embeddings)
+            write(batch)
             return batch
 
         with (
@@ -241,16 +275,25 @@ class Registrar:
                         self._fail(sentence)
                     yield
 
-    def _dedupe(self, outcomes: Iterable[Item | Outcome]) -> Iterator[Item]:
-        """Count what needs no model, and let every other image through once."""
+    def _dedupe(self, outcomes: Iterable[Item | NewFilm | Outcome]) -> Iterator[Item]:
+        """Count what needs no model, and let every other image through once, and every frame of a film."""
         seen: set[object] = set()
         for outcome in outcomes:
-            if isinstance(outcome, Rejected):
+            if isinstance(outcome, NewFilm):
+                if outcome.film_sha256 in seen:
+                    self.report.known += 1
+                    self._copies.append((outcome.film_sha256, outcome.file))
+                else:
+                    seen.add(outcome.film_sha256)
+                    yield from self._read_film(outcome)  # type: ignore[misc]  # an item of register, which has films
+            elif isinstance(outcome, Rejected):
                 self._fail(outcome.sentence)
             elif outcome == "moved":
                 self.report.moved += 1
             elif outcome == "deleted":
                 self.report.deleted += 1
+            elif outcome == "left_out":
+                self.report.left_out += 1
             elif outcome == "known":
                 self.report.known += 1
             elif isinstance(outcome, str):
@@ -283,9 +326,22 @@ class Registrar:
                     yield Candidate(file, former, deleted.get(file.path))
             self._on_progress(self.report)
 
-    def _read_file(self, candidate: Candidate) -> ReadFile | Outcome:
+    def _read_film(self, film: NewFilm) -> Iterator[ReadFrame]:
+        """Read in this thread, so that there is one film, and one frame of it, in memory at a time."""
+        if self._stop.is_set():
+            return
+        try:
+            for frame in self._films.read(film):
+                yield frame
+                self._on_progress(self.report)
+        except UnreadableFilm as error:
+            self._fail(str(error))
+
+    def _read_file(self, candidate: Candidate) -> ReadFile | NewFilm | Outcome:
         file = candidate.file
         try:
+            if is_film(file.path):
+                return self._films.judge(candidate, self.model.model_id)
             data = read_file(file.path)
             content_sha256 = hash_bytes(data)
             change = self._changes.judge(candidate, content_sha256)
@@ -294,8 +350,11 @@ class Registrar:
                     self._heal(content_sha256, data)
                 return change
             return replace(self._reader.read_file(file, data, content_sha256), replaces=change.replaces)
-        except UnreadableImage as error:
+        except (UnreadableImage, UnreadableFilm) as error:
             return Rejected(str(error))
+        except FilmsUnavailable as error:
+            self._films_hint = str(error)
+            return "left_out"
 
     def _heal(self, content_sha256: str, data: bytes) -> None:
         """Write the original of a known image again if the library has lost it."""
@@ -304,8 +363,11 @@ class Registrar:
                 self._patience.call(self._store.heal_original, image_id, data)
 
     def _add_copies(self) -> None:
-        """Tell the store where copies lie whose image it did not have when they were read."""
-        copies, self._copies = self._copies, []
+        """Tell the store where copies lie whose image or film it did not have when they were read."""
+        for _, film in [copy for copy in self._copies if is_film(copy[1].path)]:
+            with suppress(UnreadableFilm):  # it failed under its other name as well, and that was told
+                self._films.judge(Candidate(film), self.model.model_id)
+        copies, self._copies = [copy for copy in self._copies if not is_film(copy[1].path)], []
         known = self._patience.call(self._store.find_known_hashes, [content_sha256 for content_sha256, _ in copies])
         for content_sha256, file in copies:
             if content_sha256 in known:
@@ -328,7 +390,10 @@ class Registrar:
 
     def _read_original(self, image_id: int) -> ReadOriginal | Outcome:
         try:
-            return self._reader.read_original(image_id, self._patience.call(self._store.read_original, image_id))
+            is_frame = self._patience.call(self._store.get_image, image_id).frame is not None
+            # A film may have moved; the preview of a frame is as large as models look at.
+            read = self._store.read_preview if is_frame else self._store.read_original
+            return self._reader.read_original(image_id, self._patience.call(read, image_id))
         except ImageNotFound:
             return "stopped"
         except StoreUnavailable:
@@ -342,7 +407,7 @@ class Registrar:
 
 
 def _weigh_file(candidate: Candidate) -> int:
-    return candidate.file.byte_size
+    return 0 if is_film(candidate.file.path) else candidate.file.byte_size
 
 
 def _ignore(news: object) -> None:

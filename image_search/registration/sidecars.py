@@ -10,7 +10,7 @@ from pathlib import Path
 from image_search.errors import UnreadableImage
 from image_search.metadata.sidecars import write_sidecar
 from image_search.records import ImageRecord
-from image_search.registration.files import is_missing
+from image_search.registration.files import is_missing, locate
 from image_search.stores.base import ImageStore
 
 _PAGE = 1000
@@ -36,7 +36,7 @@ def write_sidecars(store: ImageStore, folders: Sequence[str | os.PathLike[str]] 
     Raises StoreError.
     """
     report = SidecarReport()
-    tops = [os.path.abspath(folder) for folder in folders]
+    tops = [locate(folder) for folder in folders]
     for image in _list_images(store, tops):
         if image.frame is not None:
             continue  # a film says nothing of one of its frames

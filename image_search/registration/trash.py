@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 
+from image_search.registration.films.deleting import empty_trash
 from image_search.stores.base import ImageStore
 
 _PAGE = 1000
@@ -14,7 +15,7 @@ def empty_old_trash(store: ImageStore, days: int) -> int:
     """Remove for good what has been in the trash for so many days; nothing for 0. Returns how many images it was."""
     if not days:
         return 0
-    return store.empty_trash(before=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days))
+    return empty_trash(store, before=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days))
 
 
 def trash_samples(store: ImageStore, folder: str | os.PathLike[str]) -> int:

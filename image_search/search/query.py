@@ -8,11 +8,15 @@ With t for the words, p for the pictures, n for what is left out, all of length 
 
 from __future__ import annotations
 
+import ntpath
+import os
+import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PureWindowsPath
 
 import numpy as np
 
@@ -99,6 +103,17 @@ def parse_date(text: str, last: bool = False) -> datetime | None:
         return datetime(year + 1, 1, 1)
     except (ValueError, OverflowError):
         return None
+
+
+def normalise_folder(folder: str) -> str:
+    """A whole path, of either system, as files are registered: without . and .. and doubled separators, ~ written out.
+
+    A library may have been registered on another machine, so nothing is looked at. Other paths stay as they are.
+    """
+    path = os.path.expanduser(folder)
+    if path.startswith("/"):
+        return posixpath.normpath(f"/{path.lstrip('/')}")
+    return ntpath.normpath(path) if PureWindowsPath(path).is_absolute() else folder
 
 
 # Measured on demo scenes: of what is left out little remains among the first, of what is wanted nearly everything.

@@ -12,16 +12,19 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
-from image_search.records import EmbeddingModel, SearchFilter, SearchHit
+from image_search.records import EmbeddingModel, Order, SearchFilter, SearchHit
 from image_search.search.conditions import apply_conditions, parse_conditions, resolve_values
+from image_search.search.grouping import Films, count_films, group_hits
 from image_search.search.query import (
     IMAGE_WEIGHT,
     ParsedText,
     QueryVector,
     blend_embeddings,
+    normalise_folder,
     parse_text,
     split_excluded,
 )
@@ -50,6 +53,7 @@ class ModelContext:
         self.encoder = encoder
         self.tagger = Tagger(encoder)
         self.encode_text = functools.lru_cache(maxsize=1024)(self._encode_text_anew)
+        self.is_too_long = functools.lru_cache(maxsize=1024)(encoder.is_too_long)
         self._store = store
         self._entry: EmbeddingModel | None = None
         self._background: tuple[int, ReferenceScores | None] = (-1, None)
@@ -97,10 +101,12 @@ class FoundHit(SearchHit):
     """A hit and how it was found; None for the newest images, which no query asked for.
 
     relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
+    moments:   other frames of the same film that qualify, which this hit stands for.
     """
 
     found_by: FoundBy | None = None
     relevance: float | None = None
+    moments: int = 0
 
 
 def fuse_rankings(
@@ -162,6 +168,7 @@ class Plan:
     model_id:  the model it was embedded with
     words:     what to look up in the images' texts; () when a picture says what is meant, too
     excluded:  words that lift no image in whose texts they occur, whatever else is named there
+    is_text_cut: the model has read the beginning of the words only; it takes no more
     """
 
     blend: QueryVector | None = None
@@ -172,6 +179,7 @@ class Plan:
     left_out: int | None = None
     filter: SearchFilter = EVERYTHING
     encode_ms: float = 0.0
+    is_text_cut: bool = False
 
     @property
     def is_newest(self) -> bool:
@@ -180,9 +188,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of a ranked list, best first. total: how many images qualified, on all pages together.
+    """One page of a ranked list, best first. total: how many qualified on all pages together; a film counts once.
 
     has_match: whether anything on this page stands out; None when it cannot be told.
+    is_text_cut: the model has read the beginning of the words only; it takes no more.
     """
 
     hits: tuple[FoundHit, ...]
@@ -191,6 +200,7 @@ class SearchResult:
     search_ms: float
     has_more: bool
     has_match: bool | None = None
+    is_text_cut: bool = False
 
 
 class Searcher:
@@ -226,14 +236,16 @@ class Searcher:
         started = time.perf_counter()
         model = self._model
         typed = parse_conditions(query.text)
-        filter = apply_conditions(resolve_values(typed, self.store), query.filter) if typed.values else query.filter
+        if typed.values:
+            query = replace(query, filter=apply_conditions(resolve_values(typed, self.store), query.filter))
+        query = replace(query, filter=self.find_folder(query.filter))
         text = parse_text(typed.rest)
         has_picture = query.image is not None or query.like is not None
         try:
             blend = self._embed(model, query, text)
         except TextNotSupported:
             # An image-only model still leaves the words themselves to be looked up.
-            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, filter):
+            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
                 raise
             blend = None
         return Plan(
@@ -243,19 +255,33 @@ class Searcher:
             excluded=(*text.excluded, *_list_excluded_words(query.excluded_text)),
             is_identifier_query=text.is_identifier_query,
             left_out=query.like,
-            filter=replace(filter, words=(*filter.words, *text.required)),
+            filter=replace(query.filter, words=(*query.filter.words, *text.required)),
             encode_ms=_milliseconds_since(started),
+            is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
         )
 
-    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
-        """A page of the images that answer the plan, or of the newest. Raises StoreError."""
+    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0, order: Order = "registered") -> SearchResult:
+        """A page of the images that answer the plan, or of a list in an order where nothing was embedded.
+
+        A film is one hit, the best of its frames, unless the filter names the film. Raises StoreError.
+        """
         started = time.perf_counter()
-        if plan.blend is None:
-            found = self.store.list_images(plan.words, limit, offset, plan.filter)
-            hits, total = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
-        else:
-            hits, total = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
-        hits, has_match = self._judge(plan, hits, total)
+        candidates = 0
+
+        def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
+            nonlocal candidates
+            if plan.blend is None:
+                found = self.store.list_images(plan.words, limit, offset, plan.filter, order)
+                hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
+            else:
+                hits, candidates = self._rank_by_both(plan, plan.blend.embedding, limit, offset, films)
+            return hits, candidates
+
+        films = self._count_films(plan)
+        hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
+        hits, has_match = self._judge(plan, hits, candidates)
+        if films:
+            hits = [self._describe_film(plan, hit, films) for hit in hits]
         return SearchResult(
             tuple(hits),
             total,
@@ -263,7 +289,42 @@ class Searcher:
             _milliseconds_since(started),
             has_more=len(hits) == limit and offset + limit < total,
             has_match=has_match,
+            is_text_cut=plan.is_text_cut,
         )
+
+    def find_folder(self, filter: SearchFilter) -> SearchFilter:
+        """The filter with its folder as the library spells it: as asked, or else composed or decomposed.
+
+        Raises StoreError.
+        """
+        if filter.folder is None:
+            return filter
+        asked = normalise_folder(filter.folder)
+        spellings = dict.fromkeys([asked, normalize("NFC", asked), normalize("NFD", asked)])
+        known = (folder for folder in spellings if self.store.list_paths(folder, limit=1))
+        return replace(filter, folder=asked if len(spellings) == 1 else next(known, asked))
+
+    def _count_films(self, plan: Plan) -> Films | None:
+        words = plan.words if plan.blend is None else ()
+        films = count_films(self.store, replace(plan.filter, words=(*plan.filter.words, *words)))
+        if films is None or plan.left_out is None:
+            return films
+        frame = self.store.get_image(plan.left_out).frame
+        if frame is None:
+            return replace(films, images=max(films.images - 1, 0))
+        others = {**films.frames, frame.film_sha256: films.frames.get(frame.film_sha256, 1) - 1}
+        return replace(films, frames={film: count for film, count in others.items() if count > 0})
+
+    def _describe_film(self, plan: Plan, hit: FoundHit, films: Films) -> FoundHit:
+        """A frame that stands for its film: with the others counted, and in a list the first of them."""
+        if hit.image.frame is None:
+            return hit
+        film = hit.image.frame.film_sha256
+        hit = replace(hit, moments=max(films.frames.get(film, 1) - 1, 0))
+        if plan.blend is not None:
+            return hit
+        first = self.store.list_images(plan.words, 1, 0, replace(plan.filter, film_sha256=film), "name")
+        return replace(hit, image=first[0].image) if first else hit
 
     def get_model(self) -> EmbeddingModel:
         """The store's entry of the loaded model. Raises StoreError, ModelUnavailable."""
@@ -279,13 +340,21 @@ class Searcher:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
-    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> tuple[list[FoundHit], int]:
+    def _rank_by_both(
+        self, plan: Plan, embedding: Embeddings, limit: int, offset: int, films: Films | None
+    ) -> tuple[list[FoundHit], int]:
         """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
         model_id = plan.model_id or self.get_model().model_id
         named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
-            named = self.store.search_embedding(model_id, embedding, _WINDOW, 0, with_words)
+
+            def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
+                found = self.store.search_embedding(model_id, embedding, limit, offset, with_words)
+                return found, found.total
+
+            # The name of a film is that of all its frames, which would leave no room for what else is named so.
+            named = group_hits(fetch, _WINDOW, 0, films)[0] if films else fetch(_WINDOW, 0)[0]
         for word in plan.excluded if named else ():
             unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
             gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}
@@ -326,6 +395,11 @@ class Searcher:
 def _list_excluded_words(text: str) -> list[str]:
     quoted = set(re.findall(r'"([^"]*)"', text))
     return [word for part in split_excluded(text) for word in ([part] if part in quoted else part.split())]
+
+
+def _list_texts(query: Query, text: ParsedText) -> list[str]:
+    """Every text of a query that is embedded."""
+    return [text.meaning, *text.excluded, *split_excluded(query.excluded_text)]
 
 
 def _milliseconds_since(started: float) -> float:

@@ -70,10 +70,11 @@ from image_search.stores.text import (
 Embeddings = npt.NDArray[np.float32]
 
 # "folder": the folder of each path, as paths are given (decode_path). "keyword" and "rating": the effective ones.
-# "kind": "image" or "frame".
-CountedField = Literal[
-    "generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating", "folder", "kind"
-]
+# "kind": "image" or "frame". "film": the film hash of each frame.
+CountedField = (
+    Literal["generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating"]
+    | Literal["folder", "kind", "film"]
+)
 
 EVERYTHING = SearchFilter()
 

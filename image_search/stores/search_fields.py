@@ -208,6 +208,7 @@ def list_counted(document: Document) -> dict[CountedField, list[str]]:
         "rating": [str(record.rating)] if record.rating is not None else [],
         "folder": list(dict.fromkeys(map(get_folder, document.paths))),
         "kind": ["image" if record.frame is None else "frame"],
+        "film": [document.film] if document.film is not None else [],
     }
 
 

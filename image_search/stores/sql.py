@@ -102,6 +102,7 @@ COUNTED: dict[CountedField, tuple[str, str]] = {
     "lens": ("i.lens", ""),
     "rating": ("i.rating", ""),
     "kind": ("CASE WHEN i.film_sha256 IS NULL THEN 'image' ELSE 'frame' END", ""),
+    "film": ("i.film_sha256", ""),
     "keyword": ("v.keyword", "image_keywords"),
     "lora": ("v.lora", "image_loras"),
     "folder": ("v.folder", "image_paths"),
@@ -110,8 +111,14 @@ COUNTED: dict[CountedField, tuple[str, str]] = {
 
 def read_counts(field: CountedField, rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
     """Counted values as they are given, most frequent first, then by value. Rows: value, count."""
-    counts = {decode_path(value or "") if field == "folder" else str(value): count for value, count in rows}
+    counts = {_read_value(field, value): count for value, count in rows}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _read_value(field: CountedField, value: Any) -> str:
+    if field == "folder":
+        return decode_path(value or "")
+    return bytes(value).hex() if field == "film" else str(value)
 
 
 # The keys of each order, of a table k that has these columns of images.

@@ -51,7 +51,7 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
             {
                 "value": value,
                 "label": translate(language, key),
-                "count": store.count_images(_replace(asked, name, value).filter),
+                "count": _count(store, _replace(asked, name, value)),
             }
             for value, key in choices
         ]
@@ -104,6 +104,13 @@ def _draw_tree(folders: list[tuple[str, int]]) -> list[dict[str, Any]]:
         choices.append({"value": path, "label": "\u2003" * len(above) + label, "count": count})
         above.append(path)
     return choices
+
+
+def _count(store: ImageStore, asked: SearchForm) -> int:
+    """How many images qualify; of films each counts once."""
+    if asked.filter.kind == "frame":
+        return len(store.count_values("film", asked.filter))
+    return store.count_images(asked.filter)
 
 
 def _count_ratings(counts: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -140,6 +140,9 @@ def _list_photo(text: ImageText, language: Language) -> list[Fact]:
 
 def _list_file(image: ImageRecord, language: Language) -> list[Fact]:
     facts = [Fact(translate(language, "size"), describe_size(image))]
+    if image.frame:
+        length = replace(image.frame, frame_ms=image.frame.duration_ms).position
+        facts.append(Fact(translate(language, "moment"), f"{image.frame.position} / {length}"))
     if image.is_incomplete:
         facts.append(Fact("", translate(language, "incomplete")))
     return facts

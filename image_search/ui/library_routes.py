@@ -20,6 +20,7 @@ from image_search.library.disk import measure_disk
 from image_search.library.inbox import BatchGone, UploadInbox
 from image_search.library.models import check_choice, list_choices
 from image_search.records import Finding, SearchFilter
+from image_search.registration.films import deleting as trash
 from image_search.registration.folders import (
     Browsed,
     FolderNotFound,
@@ -160,8 +161,8 @@ class LibraryPage:
 
     def list_trash(self, offset: int, limit: int) -> dict[str, Any]:
         """A page of tiles of the trash. Raises StoreError."""
-        found = self.store.list_trash(limit, offset)
-        return {"tiles": [make_tile(hit) for hit in found], "total": found.total}
+        found, total = trash.list_trash(self.store, limit, offset)
+        return {"tiles": [make_tile(hit, max(frames - 1, 0)) for hit, frames in found], "total": total}
 
     def add(self, stored: str, roots: tuple[Path, ...]) -> int:
         """Keep a folder with the library and scan it. Returns the job's id. Raises FolderRefused, FolderNotFound."""
@@ -299,7 +300,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
 
     @router.post("/trash/empty")
     async def empty_trash(request: Request, chosen: TrashIn) -> Response:
-        return await answer(request, lambda _: {"count": library.store.empty_trash(chosen.ids)})
+        return await answer(request, lambda _: {"count": trash.empty_trash(library.store, chosen.ids)})
 
     @router.post("/samples/remove")
     async def remove_samples(request: Request) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 from image_search.images import make_printable
 from image_search.library.models import DOWNLOAD, ModelChoice
 from image_search.records import Finding
+from image_search.registration.files import describe_unread
+from image_search.registration.folders import UNREAD
 from image_search.registration.jobs import Job
 from image_search.search.duplicates import DuplicateGroup, load_groups
 from image_search.settings import DEFAULT_MODEL, ROOT
@@ -28,13 +30,16 @@ _FAILURES = (
     (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
     (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
     (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
+    (re.compile(r"(.+) has no index: .*"), "failure_cut"),
+    (re.compile(r"(.+) is encrypted\. .*"), "failure_encrypted"),
+    (re.compile(r"(.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*"), "failure_film"),
     (re.compile(r"(.+?\.\w{1,5}) is an? (?:HEIC|HEIF)\b.*", re.DOTALL), "failure_heic"),
     (re.compile(r"(.+?\.\w{1,5}) is (?:not a file|missing).*", re.DOTALL), "failure_access"),
     (re.compile(r"(.+?\.\w{1,5}) is .*", re.DOTALL), "failure_damaged"),
     (re.compile(r"(?:The original file of )?[Ii]mage (\d+)\b.*", re.DOTALL), "failure_original"),
 )
 _MAX_GROUPS = 50  # of duplicates shown at once; the rest follows when these are done
-_COUNTS = ("registered", "updated", "moved", "known", "deleted", "embedded", "groups")
+_COUNTS = ("registered", "updated", "moved", "known", "deleted", "left_out", "embedded", "groups")
 _NOTHING = {"scan": "job_nothing", "duplicates": "no_duplicates"}
 _HUB = "https://huggingface.co"
 
@@ -84,7 +89,12 @@ def describe_job(job: Job, language: Language) -> dict[str, Any]:
         facts += _describe_progress(job, language)
     elif job.state in ("done", "cancelled", "failed"):
         facts += [translate(language, f"job_{name}", count=counts[name]) for name in _COUNTS if counts.get(name)]
-        if job.state == "done" and not facts and not job.failed and job.kind in _NOTHING:
+        if counts.get("films"):
+            facts.append(translate(language, "job_films", films=counts["films"], frames=counts["frames"]))
+        if unread := {name.removeprefix(UNREAD): n for name, n in counts.items() if name.startswith(UNREAD)}:
+            total, kinds = describe_unread(unread, translate(language, "job_unread_other"))
+            facts.append(translate(language, "job_unread", count=total, kinds=kinds))
+        if job.state == "done" and not any(map(counts.get, _COUNTS)) and not job.failed and job.kind in _NOTHING:
             facts.append(translate(language, _NOTHING[job.kind]))
     return {
         "id": job.job_id,

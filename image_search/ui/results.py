@@ -11,7 +11,7 @@ from typing import Any
 
 from image_search.errors import ImageSearchError
 from image_search.records import Order, SearchFilter
-from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult, with_source
+from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult
 from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
@@ -48,7 +48,7 @@ class PageSearch:
             heading = "results" if asked.is_filtered else "all_pictures"
         answer: dict[str, Any] = {
             "examples": self._list_examples(language) if asked == NOTHING_ASKED and not offset else [],
-            "tiles": [make_tile(hit) for hit in result.hits],
+            "tiles": [make_tile(hit, hit.moments) for hit in result.hits],
             "offset": offset,
             "total": result.total,
             "has_more": result.has_more,
@@ -59,6 +59,7 @@ class PageSearch:
             "heading": translate(language, heading),
             "count": translate(language, "library", total=result.total),
             "timing": "",
+            "note": translate(language, "text_cut") if plan.is_text_cut else "",
             "message": None if result.hits or offset else self._explain_nothing(plan, result, language),
         }
         if not plan.is_newest:
@@ -119,9 +120,7 @@ class PageSearch:
         if order is None:
             return self.searcher.rank(plan, limit, offset)
         if plan.blend is None:  # every image that qualifies, in the store's order
-            found = self.searcher.store.list_images(plan.words, limit, offset, plan.filter, order)
-            hits = tuple(with_source(hit, "words" if plan.words else None) for hit in found)
-            return SearchResult(hits, found.total, 0.0, 0.0, offset + len(hits) < found.total)
+            return self.searcher.rank(plan, limit, offset, order)
         best = self.searcher.rank(plan, _MAX_SORTED)
         relevant = _sort(best.hits[: find_cutoff(best.hits)], order)
         page = tuple(relevant[offset : offset + limit])

@@ -12,8 +12,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
+from image_search.registration.films.deleting import restore_images, trash_images
+from image_search.registration.films.registering import list_frames
 from image_search.search.conditions import parse_conditions, resolve_values
 from image_search.search.duplicates import DuplicateGroup, keep_all
+from image_search.stores.base import ImageStore
 from image_search.ui.components import read_upload
 from image_search.ui.facets import Suggestions, count_facets, find_choices
 from image_search.ui.facts import describe_edits, describe_image, save_edits
@@ -21,6 +24,7 @@ from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
 from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
+from image_search.ui.tiles import get_version
 
 T = TypeVar("T")
 
@@ -35,8 +39,8 @@ class EditsIn(BaseModel):
     """Changes to one image; a field that is not given stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
-    description: str | None = None
-    keywords: list[str] | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=100_000)
+    keywords: list[Annotated[str, Field(max_length=2000)]] | None = Field(None, max_length=1000)
     rating: int | None = Field(None, ge=0, le=5)
     revert: list[str] = []
 
@@ -56,14 +60,15 @@ class UploadIn(BaseModel):
     name: str = ""
 
 
-def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place for all addresses of the page
+def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901, PLR0915  one place for all addresses of the page
     """The router, to be mounted before Gradio's page. search: answers the questions."""
     router = APIRouter(prefix="/ui", default_response_class=JSONResponse)
     store = search.searcher.store
     suggestions = Suggestions(store)
     limiter = CapacityLimiter(CONCURRENCY)
+    writes = CapacityLimiter(CONCURRENCY)  # they may wait for a lock of the database, and no search with them
 
-    async def answer(request: Request, work: Callable[[Language], T]) -> Response:
+    async def answer(request: Request, work: Callable[[Language], T], limiter: CapacityLimiter = limiter) -> Response:
         """The work's result as JSON; an ImageSearchError in the visitor's language."""
         language = get_language(request)
         try:
@@ -129,17 +134,21 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
             lambda language: describe_image(store.get_image(image_id), search.find_tags(image_id), language),
         )
 
+    @router.get("/images/{image_id}/moments")
+    async def read_moments(request: Request, image_id: ImageId) -> Response:
+        return await answer(request, lambda _: {"moments": list_moments(store, image_id)})
+
     @router.post("/images/{image_id}/edits")
     async def edit_image(request: Request, image_id: ImageId, said: EditsIn) -> Response:
-        return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())))
+        return await answer(request, lambda _: describe_edits(save_edits(store, image_id, **said.model_dump())), writes)
 
     @router.post("/trash")
     async def trash(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.trash_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": trash_images(store, chosen.ids)}, writes)
 
     @router.post("/restore")
     async def restore(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": store.restore_images(chosen.ids)})
+        return await answer(request, lambda _: {"count": restore_images(store, chosen.ids)}, writes)
 
     @router.post("/duplicates/keep")
     async def keep_duplicates(request: Request, chosen: IdsIn) -> Response:
@@ -147,7 +156,7 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
             keep_all(store, DuplicateGroup.of(store.get_images(chosen.ids), {}))
             return {"count": len(chosen.ids)}
 
-        return await answer(request, keep)
+        return await answer(request, keep, writes)
 
     def add_query_image(data: bytes, name: str) -> dict[str, str]:
         return {"token": search.query_images.add(data, name)}
@@ -177,6 +186,17 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901  one place
         return Response(preview, media_type="image/webp", headers=headers)
 
     return router
+
+
+def list_moments(store: ImageStore, image_id: int) -> list[dict[str, Any]]:
+    """The frames of the film of an image, in the order of time; [] for an image that is no frame."""
+    frame = store.get_image(image_id).frame
+    frames = list_frames(store, frame.film_sha256) if frame else []
+    return [
+        {"id": image.image_id, "version": get_version(image), "frame_ms": image.frame.frame_ms}
+        for image in frames
+        if image.frame
+    ]
 
 
 def get_language(request: Request) -> Language:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from image_search.records import Kind, Order, Orientation, SearchFilter
 from image_search.search.conditions import TypedConditions, read_rating
-from image_search.search.query import IMAGE_WEIGHT, parse_date
+from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
 from image_search.stores.base import EVERYTHING
 
 FormOrder = Literal["", "registered", "taken", "name"]  # "": best match, or the newest where nothing is asked
@@ -62,7 +62,7 @@ class SearchForm:
         flags = {"yes": True, "no": False}
         return SearchFilter(
             **dates if self.date_of in ("taken", "registered") else {},
-            folder=self.folder.strip() or None,
+            folder=normalise_folder(self.folder.strip()) or None,
             file_types=(self.file_type,) if self.file_type else (),
             orientation=_choose(self.orientation, Orientation),
             min_pixels=self.min_pixels if self.min_pixels > 0 else None,

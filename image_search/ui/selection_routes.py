@@ -85,8 +85,9 @@ def build_selection_routes(search: PageSearch) -> APIRouter:
     """The router, to be mounted before Gradio's page."""
     router = APIRouter(prefix="/ui/selection", default_response_class=JSONResponse)
     store, downloads, limiter = search.searcher.store, Downloads(), CapacityLimiter(_CONCURRENCY)
+    writes = CapacityLimiter(_CONCURRENCY)  # they may wait for a lock of the database, and no reading with them
 
-    async def answer(request: Request, work: Callable[[], T]) -> Response:
+    async def answer(request: Request, work: Callable[[], T], limiter: CapacityLimiter = limiter) -> Response:
         try:
             found: object = await run_sync(work, limiter=limiter)
         except ImageSearchError as error:
@@ -100,11 +101,11 @@ def build_selection_routes(search: PageSearch) -> APIRouter:
 
     @router.post("/keywords")
     async def edit_keywords(request: Request, chosen: _KeywordsIn) -> Response:
-        return await answer(request, lambda: change_keywords(store, chosen.ids, chosen.add, chosen.remove))
+        return await answer(request, lambda: change_keywords(store, chosen.ids, chosen.add, chosen.remove), writes)
 
     @router.post("/rating")
     async def edit_rating(request: Request, chosen: _RatingIn) -> Response:
-        return await answer(request, lambda: set_rating(store, chosen.ids, chosen.rating))
+        return await answer(request, lambda: set_rating(store, chosen.ids, chosen.rating), writes)
 
     @router.post("/paths")
     async def read_paths(request: Request, chosen: _IdsIn) -> Response:
@@ -138,9 +139,9 @@ def find_ids(search: PageSearch, asked: SearchForm) -> dict[str, Any]:
         total = 1
         while len(ids) < min(total, MAX_SELECTED):
             order = asked.store_order or "registered"
-            page = search.searcher.store.list_images(plan.words, _PAGE, len(ids), plan.filter, order)
-            ids += [hit.image_id for hit in page]
-            total = page.total if len(page) else len(ids)
+            page = search.searcher.rank(plan, _PAGE, len(ids), order)
+            ids += [hit.image_id for hit in page.hits]
+            total = page.total if page.hits else len(ids)
         return {"ids": ids[:MAX_SELECTED], "total": total, "kind": "all"}
     hits = search.searcher.rank(plan, _BEST).hits
     best = [hit.image_id for hit in hits[: find_cutoff(hits)]]

@@ -19,10 +19,11 @@ def get_version(image: ImageRecord) -> str:
     return f"{image.content_sha256[:16]}-{image.recipe}"
 
 
-def make_tile(hit: SearchHit) -> dict[str, Any]:
+def make_tile(hit: SearchHit, moments: int = 0) -> dict[str, Any]:
     """A hit as the page's script takes it, ready for JSON. Values that are None are unknown.
 
-    relevance: 0 to 1, 0.5 is the line. month: of the time it was taken, "2024-05".
+    relevance: 0 to 1, 0.5 is the line. month: of the time it was taken, "2024-05". moments: other frames of the same
+    film that the tile stands for.
     """
     image = hit.image
     taken_at = image.text.taken_at
@@ -37,6 +38,7 @@ def make_tile(hit: SearchHit) -> dict[str, Any]:
         "rating": image.rating,
         "month": f"{taken_at:%Y-%m}" if taken_at else None,
         "frame_ms": image.frame.frame_ms if image.frame else None,
+        "moments": moments,
         "original": image.frame is None and image.file_type in DRAWABLE_TYPES,
         "size": image.byte_size,
         "distance": None if hit.distance is None else round(hit.distance, 6),

@@ -9,11 +9,12 @@ from urllib.parse import quote
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Path, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 
 from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
+from image_search.registration.films.serving import find_film_file
 from image_search.stores.base import ImageStore
 from image_search.ui.tiles import DRAWABLE_TYPES, get_version
 
@@ -23,6 +24,13 @@ _SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defa
 _KEPT: dict[int | str, dict[str, Any]] = {304: {"description": "The picture If-None-Match names is still the same"}}
 _PREVIEW = _KEPT | {200: {"content": {"image/webp": {}}, "description": "The preview"}}
 _ORIGINAL = _KEPT | {200: {"content": {"*/*": {}}, "description": "The file"}}
+
+_FILM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"video/*": {}}, "description": "The whole film"},
+    206: {"content": {"video/*": {}}, "description": "The range of it that Range names"},
+    304: {"description": "The film If-None-Match names is still the same"},
+    416: {"description": "Range names nothing that the film has"},
+}
 
 # Threads that wait for the database; with a slow one, images must not take the threads of everything else.
 _CONCURRENCY = 16
@@ -35,7 +43,7 @@ ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # the largest that every eng
 
 
 def build_routes(store: ImageStore) -> APIRouter:
-    """Routes /images/{image_id}/preview and /original.
+    """Routes /images/{image_id}/preview, /original and /film.
 
     ?small=1 is the small preview, for grids. ?v= is the version of the content (Tile.version): with it an address
     always means the same bytes, so that browsers keep them for a year and ask no more; without it they ask again each
@@ -62,7 +70,37 @@ def build_routes(store: ImageStore) -> APIRouter:
     async def read_original(image_id: ImageId, v: str = "", if_none_match: IfNoneMatch = None) -> Response:
         return await run_sync(lambda: _answer(store, image_id, v, if_none_match, "original"), limiter=limiter)
 
+    @router.get(
+        "/images/{image_id}/film",
+        response_class=Response,
+        responses=_FILM,
+        summary="The film an image is a frame of, whole or in ranges",
+    )
+    async def read_film(image_id: ImageId, if_none_match: IfNoneMatch = None) -> Response:
+        return await run_sync(lambda: _answer_film(store, image_id, if_none_match), limiter=limiter)
+
     return router
+
+
+def _answer_film(store: ImageStore, image_id: int, if_none_match: str | None) -> Response:
+    try:
+        image = store.get_image(image_id)
+        if image.frame is None:
+            return _refuse(404, "not_a_film", f"Image {image_id} is not a frame of a film.")
+        path = find_film_file(image)
+    except ImageNotFound as error:
+        return _refuse(404, "image_not_found", str(error))
+    except OriginalMissing as error:
+        return _refuse(404, "film_missing", str(error))
+    except ImageSearchError as error:
+        _log.warning("The film of image %d cannot be read: %s", image_id, error)
+        return _refuse(503, "database_unavailable", str(error))
+    headers = _describe_caching(image.frame.film_sha256, immutable=False) | _SAFETY
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(image.file_name, safe='')}"
+    # Answers Range, and If-Range by this ETag.
+    return FileResponse(path, headers=headers, media_type=image.file_type)
 
 
 def _answer(store: ImageStore, image_id: int, version: str, if_none_match: str | None, kind: Kind) -> Response:

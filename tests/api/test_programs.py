@@ -16,6 +16,7 @@ from gradio_client.exceptions import AppError
 from mcp import Client as ToolClient
 from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from image_search.settings import Settings
 from tests.fakes import make_picture_bytes
@@ -95,6 +96,25 @@ def test_an_error_reaches_the_program_as_its_sentence(
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("search_images", {"text": "red", "query": "blue"}, "search_images takes no query. It takes: text, exclude,"),
+        ("get_library_status", {"verbose": True}, "get_library_status takes no verbose. It takes: nothing."),
+        ("search_images", {"limit": 0}, "limit: Input should be greater than or equal to 1"),
+        ("get_image", {}, "image_id: Field required"),
+        ("get_image", {"image_id": "first"}, "image_id: Input should be a valid integer"),
+    ],
+)
+def test_a_call_that_does_not_fit_is_refused_in_one_sentence(
+    address: str, name: str, arguments: dict[str, Any], said: str
+) -> None:
+    result = call(address, name, **arguments)
+    assert result.is_error and isinstance(result.content[0], TextContent)
+    text = result.content[0].text
+    assert said in text and "\n" not in text and "pydantic" not in text
+
+
 def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: str) -> None:
     async def list_tools() -> list[Tool]:
         async with ToolClient(f"{address}/mcp") as tools:
@@ -155,3 +175,19 @@ def test_an_error_reaches_the_model_as_its_sentence(
     assert isinstance(result.content[0], TextContent)
     assert said in result.content[0].text
     assert "/home/me" not in result.content[0].text
+
+
+def test_long_texts_of_hits_are_cut_for_a_model(address: str) -> None:
+    file = io.BytesIO()
+    facts = PngInfo()
+    facts.add_text("parameters", "a very long prompt " * 1000 + "\nSteps: 20, Sampler: Euler, Seed: 1, Size: 8x8")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "PNG", pnginfo=facts)
+    sent = call(address, "register_image", picture=encode(file.getvalue()), file_name="long.png")
+    image_id = read_facts(sent)["image"]["image_id"]
+    found = call(address, "search_images", text='"very long prompt"', previews=False)
+    [hit] = read_facts(found)["hits"]
+    assert hit["image_id"] == image_id and len(hit["prompt"]) == 301
+    whole = read_facts(call(address, "get_image", image_id=image_id, previews=False))
+    assert len(whole["text"]["prompt"]) > 10_000
+    found = call(address, "search_images", text="long " * 100, previews=False)
+    assert "longer than the model takes" in read_facts(found)["note"]

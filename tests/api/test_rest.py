@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from image_search.api.schemas import SearchRequest
 from image_search.errors import SchemaError, StoreFull, TextNotSupported
 from image_search.records import Edits, ImageText
 from image_search.search.searcher import Searcher
@@ -44,6 +45,28 @@ def test_nothing_asked_gives_the_newest_with_totals(client: TestClient) -> None:
     facts = answer.json()
     assert (facts["total"], facts["pages"], facts["has_more"]) == (10, 1, False)
     assert facts["hits"][0]["distance"] is None
+
+
+@pytest.mark.parametrize(
+    "date", ["2024", "2024-05", "2024-05-01", "20240501", "2024/5/1", "2024年5月1日", "２０２４年５月"]
+)
+def test_dates_are_read_as_people_write_them(client: TestClient, date: str) -> None:
+    request = SearchRequest.model_validate({"taken_from": date})
+    assert request.taken_from is not None
+    assert (request.taken_from.year, request.taken_from.day) == (2024, 1)
+    assert client.post("/api/search", json={"taken_from": date}).json()["total"] == 0
+    assert client.post("/api/search", data={"registered_from": date}).status_code == 200
+
+
+@pytest.mark.parametrize("date", ["yesterday", "2024-13-01", "5月1日", "2024-02-30"])
+def test_a_date_that_is_none_is_refused_by_name(client: TestClient, date: str) -> None:
+    answer = client.post("/api/search", json={"taken_from": date})
+    assert answer.status_code == 422 and "taken_from" in answer.text
+
+
+def test_words_that_are_longer_than_the_model_takes_are_told(client: TestClient) -> None:
+    assert client.post("/api/search", json={"text": "long " * 100}).json()["is_text_cut"] is True
+    assert client.post("/api/search", json={"text": "red"}).json()["is_text_cut"] is False
 
 
 @pytest.mark.parametrize("form", ["json", "data"])

@@ -15,6 +15,7 @@ import uvicorn
 from playwright.sync_api import Page, expect
 
 from image_search.encoders.base import Embeddings
+from image_search.records import Order
 from image_search.registration.reader import ImageReader
 from image_search.search.searcher import PAGE_SIZE, Plan, Searcher, SearchResult
 from image_search.settings import Settings
@@ -53,8 +54,8 @@ class WatchedSearcher(Searcher):
         super().__init__(*parts)  # type: ignore[arg-type]
         self.answered: dict[tuple[str, ...], threading.Event] = defaultdict(threading.Event)
 
-    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
-        result = super().rank(plan, limit, offset)
+    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0, order: Order = "registered") -> SearchResult:
+        result = super().rank(plan, limit, offset, order)
         self.answered[plan.words].set()
         return result
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
+from image_search.optional_formats import register_decoders
 from tests.fakes.browsing import (
     OpenPage,
     choose_picture,
@@ -149,3 +152,28 @@ def test_markup_in_an_address_stays_text(open_page: OpenPage) -> None:
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.wait_for_timeout(300)
     expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
+
+
+def test_a_heic_picture_that_the_browser_does_not_call_one_is_searched_with(open_page: OpenPage, folder: Path) -> None:
+    register_decoders()
+    file = io.BytesIO()
+    Image.open(folder / "pictures" / "picture07.png").convert("RGB").save(file, "HEIF", quality=90)
+    page = open_page()
+    payload = {"name": "photo.heic", "mimeType": "application/octet-stream", "buffer": file.getvalue()}
+    page.set_input_files("#picture input[type=file]", payload)  # type: ignore[arg-type]
+    expect(page.locator(".tile .name").first).to_have_text("picture07.png")
+    page.locator("#clear").click()
+    expect(page.locator("#picture input[type=file]")).to_have_count(1)
+    page.evaluate(_DROP, ["photo.heic", list(file.getvalue())])
+    expect(page).to_have_url(re.compile("picture="))
+    expect(page.locator(".tile .name").first).to_have_text("picture07.png")
+    expect(page.locator("#drop-overlay")).to_be_hidden()
+
+
+_DROP = """([name, bytes]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(bytes)], name, { type: '' }));
+  const target = document.querySelector('#picture button, #picture');
+  for (const type of ['dragenter', 'dragover', 'drop'])
+    target.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""

@@ -18,6 +18,7 @@ import pytest
 from image_search.cli import health as checking_program
 from image_search.cli.health import check_library, check_model, check_page, check_program, print_findings
 from image_search.cli.serve import open_port
+from image_search.images import RECIPE
 from image_search.originals import check_folder, check_originals
 from image_search.records import Finding
 from image_search.search.searcher import Searcher
@@ -80,6 +81,20 @@ def test_images_without_an_embedding_are_counted(settings: Settings) -> None:
     assert "3 of 4 images" in findings["model 1"].what
     assert "--model fake" in findings["model 1"].remedy
     assert "1 of 4 images" in findings["model 2"].what
+
+
+def test_previews_and_embeddings_of_an_older_version_are_counted(settings: Settings) -> None:
+    with open_store(settings) as store:
+        [model] = store.list_models()
+        before = store.find_images_of_old_recipe(RECIPE)
+        images = [replace(make_image(f"{recipe}.png"), recipe=recipe) for recipe in (1, RECIPE)]
+        store.add_images(model.model_id, images, make_embeddings(2))
+        other = store.get_or_create_model("other", "1", 4)
+        store.add_images(other.model_id, [make_image("none.png")], make_embeddings(1, 4))
+        old = len(before) + 2
+        found = look_at(settings)["older version"]
+    assert found.ok and f"{old} previews and {old - 1} embeddings" in found.what
+    assert "--repair" in found.remedy
 
 
 def test_an_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path) -> None:

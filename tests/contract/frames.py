@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from image_search.errors import StoreError
-from image_search.records import Frame, Hits, NewImage, SearchFilter
+from image_search.records import DeletedImage, Frame, Hits, NewImage, SearchFilter
 from image_search.stores.text import hash_frame
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image, make_images
@@ -62,6 +63,15 @@ class FrameContract(StoreFixtures):
         assert list(store.count_values("kind").items()) == [("frame", 3), ("image", 1)]
         assert store.count_values("kind", SearchFilter(kind="image")) == {"image": 1}
 
+    def test_the_frames_of_each_film_are_counted(self, store, model, frame_ids):
+        assert store.count_values("film") == {FILM: 3}
+        assert store.count_values("film", SearchFilter(kind="image")) == {}
+        others = [make_frame(time, OTHER_FILM, "/films/other.mp4") for time in (0, 500, 1000, 1500)]
+        store.add_images(model.model_id, others, make_embeddings(4, seed=1))
+        store.trash_images(frame_ids[:1])
+        assert list(store.count_values("film").items()) == [(OTHER_FILM, 4), (FILM, 2)]
+        assert store.count_values("film", SearchFilter(folder="/films", film_sha256=FILM)) == {FILM: 2}
+
     def test_frames_of_one_film_share_a_path(self, store, frame_ids):
         known = store.find_known_files(["/films/a.mp4", "/films/b.png"])
         assert (known["/films/a.mp4"].film_sha256, known["/films/b.png"].film_sha256) == (FILM, None)
@@ -81,6 +91,26 @@ class FrameContract(StoreFixtures):
         store.remove_paths(["/films/a.mp4"])
         assert [record.paths for record in store.get_images(frame_ids)] == [("/moved/a.mp4",)] * 3
         assert store.count_images(SearchFilter(folder="/moved")) == 3
+
+    def test_frames_that_are_added_again_at_another_path_have_both(self, store, model, frame_ids):
+        again = [make_frame(time, path="/copies/a.mp4") for time in (0, 500, 1000)]
+        assert store.add_images(model.model_id, again, make_embeddings(3, seed=7)) == frame_ids
+        assert [set(record.paths) for record in store.get_images(frame_ids)] == [{"/films/a.mp4", "/copies/a.mp4"}] * 3
+        assert store.count_images() == 4
+        known = store.find_known_files(["/films/a.mp4", "/copies/a.mp4"])
+        assert {file.film_sha256 for file in known.values()} == {FILM}
+        touched = [replace(image, modified_ns=99) for image in again]
+        store.add_images(model.model_id, touched, make_embeddings(3, seed=7))
+        assert store.find_known_files(["/copies/a.mp4"])["/copies/a.mp4"].modified_ns == 99
+        assert store.remove_paths(["/films/a.mp4"]) == 1
+        assert [record.paths for record in store.get_images(frame_ids)] == [("/copies/a.mp4",)] * 3
+
+    def test_a_film_hash_that_is_remembered_says_that_the_film_was_deleted(self, store, frame_ids):
+        store.add_deleted([DeletedImage(FILM, datetime(2024, 1, 2), ("/films/a.mp4",))])
+        assert store.find_deleted_hashes([FILM, OTHER_FILM]) == {FILM}
+        assert store.find_deleted_paths(["/films/a.mp4"]) == {}  # its frames are live
+        assert store.forget_deleted([FILM]) == 1
+        assert store.find_deleted_hashes([FILM]) == set()
 
     def test_another_film_takes_the_path_from_every_frame(self, store, model, frame_ids):
         later = store.add_images(

@@ -252,6 +252,14 @@ def test_japanese_stable_clip_reads_text_by_its_own_recipe() -> None:
     assert tokens["position_ids"][3].tolist() == list(range(77))
     assert 0 in ids[3].tolist()  # an unknown character is <unk>
     assert 2 not in ids[3].tolist()  # and not </s>
+    assert tokenize.is_too_long("猫" * 200) and not tokenize.is_too_long("a photo")
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_text_that_is_longer_than_the_model_takes_is_known(family: str) -> None:
+    encoder = open_encoder(Settings(embedding_model=str(get_checkpoint(family)), device="cpu"))
+    assert not encoder.is_too_long("a red car")
+    assert encoder.is_too_long("a red car " * 200)
 
 
 def test_siglip_reads_text_in_lower_case() -> None:

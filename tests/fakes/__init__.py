@@ -32,6 +32,9 @@ class FakeEncoder:
         colours = [np.asarray(image.convert("RGB"), np.float64).reshape(-1, 3).mean(axis=0) for image in images]
         return self._embed(colours)
 
+    def is_too_long(self, text: str) -> bool:
+        return len(text) > 300
+
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         if not self.supports_text:
             raise TextNotSupported(f"{self.name} embeds pictures only. Search with a picture.")

@@ -101,6 +101,8 @@ def list_values(entry: Entry, field: CountedField) -> Iterable[str]:
         return {decode_path(get_folder(path)) for path in entry.paths}
     if field == "kind":
         return ["image" if record.frame is None else "frame"]
+    if field == "film":
+        return [] if entry.film is None else [entry.film]
     if field == "rating":
         return [] if record.rating is None else [str(record.rating)]
     value = record.file_type if field == "file_type" else getattr(record.text, field)

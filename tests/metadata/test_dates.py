@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_search.metadata import read_image_text
+from image_search.metadata import find_sidecars, read_image_text
 from image_search.metadata.dates import parse_name
 from image_search.records import ImageText
 from tests.fakes.images_with_text import make_exif, make_jpeg, make_png, make_xmp, text_chunk
@@ -38,6 +39,12 @@ def read_xmp(attributes: str) -> ImageText:
         ("2024:02:03 PM 3:10:20", datetime(2024, 2, 3, 15, 10, 20)),
         ("2024:02:03 3:10:20 pm", datetime(2024, 2, 3, 15, 10, 20)),
         ("2024:02:03 AM 12:10:20", datetime(2024, 2, 3, 0, 10, 20)),
+        ("2024:2:3 10:11:12", TIME),
+        ("20240203T101112", TIME),
+        ("20240203 101112", TIME),
+        ("2024:02:03-10:11:12", TIME),
+        ("2024:02:03 10-11-12", TIME),
+        ("Sat Feb 03 10:11:12 2024", TIME),
     ],
 )
 def test_exif_date_is_local_time_in_whatever_spelling(written: str, meant: datetime) -> None:
@@ -101,6 +108,14 @@ def test_png_creation_time_is_read_in_both_spellings() -> None:
         ("2024-02-03 10.11.12.jpg", TIME),
         ("2024-02-03.jpg", DAY),
         ("20240203_101112.jpg", TIME),
+        ("20240203101112.jpg", TIME),
+        ("Screenshot 2024-02-03 at 10.11.12\u202fAM.png", TIME),
+        ("Screen Shot 2024-02-03 at 10.11.12 PM.png", datetime(2024, 2, 3, 22, 11, 12)),
+        ("写真 2024-02-03 10 11 12.jpg", TIME),
+        ("2024年2月3日.jpg", DAY),
+        ("2024年2月3日 10時11分12秒.jpg", TIME),
+        ("FB_IMG_1706955072000.jpg", TIME),
+        ("mmexport1706955072000.jpg", TIME),
     ],
 )
 def test_name_gives_the_date_when_nothing_inside_says_one(name: str, meant: datetime) -> None:
@@ -112,7 +127,16 @@ def test_name_gives_the_date_when_nothing_inside_says_one(name: str, meant: date
 
 
 @pytest.mark.parametrize(
-    "name", ["00012-20240203.png", "seed20240203.png", "DSC_0042.jpg", "2024-13-45.jpg", "12024-02-03x"]
+    "name",
+    [
+        "00012-20240203.png",
+        "seed20240203.png",
+        "19000101_000000.jpg",
+        "received_1234567890.jpeg",
+        "DSC_0042.jpg",
+        "2024-13-45.jpg",
+        "12024-02-03x",
+    ],
 )
 def test_name_with_other_numbers_gives_no_date(name: str) -> None:
     assert parse_name(name) is None
@@ -122,3 +146,30 @@ def test_name_with_other_numbers_gives_no_date(name: str) -> None:
 def test_any_name_is_read_without_an_error(name: str) -> None:
     taken = parse_name(name)
     assert taken is None or taken.moment.year >= 1826
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2024年02月03日 10:11:12", TIME),
+        ("2024:02:03 午後 3:10:20", datetime(2024, 2, 3, 15, 10, 20)),
+        ("2024:02:03 下午03:10:20", datetime(2024, 2, 3, 15, 10, 20)),
+        ("2024/02/03 12:10:20 午前", datetime(2024, 2, 3, 0, 10, 20)),
+    ],
+)
+def test_date_is_read_in_the_language_of_the_phone(written: str, meant: datetime) -> None:
+    assert read_xmp(f'photoshop:DateCreated="{written}"').taken_at == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar"),
+    [
+        ("a-edited.jpg", "a.jpg.json"),
+        ("a-edited.jpg", "a.jpg.supplemental-metadata.json"),
+        ("a-編集済み.jpg", "a.jpg.supplemental-meta.json"),
+        ("a-bearbeitet(1).jpg", "a.jpg(1).json"),
+    ],
+)
+def test_edited_copy_of_a_takeout_has_the_facts_of_the_original(tmp_path: Path, name: str, sidecar: str) -> None:
+    (tmp_path / sidecar).write_text('{"photoTakenTime": {"timestamp": "1706955072"}}')
+    assert list(find_sidecars(tmp_path / name)) == [sidecar]

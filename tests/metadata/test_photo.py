@@ -94,7 +94,17 @@ def test_a_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "Created with GIMP", "CREATOR: gd-jpeg v1.0 (using IJG)", "   "]
+    "words",
+    [
+        "OLYMPUS DIGITAL CAMERA",
+        "SONY DSC",
+        "Created with GIMP",
+        "CREATOR: gd-jpeg v1.0 (using IJG)",
+        "   ",
+        "cmp3.10.3.2Lq3 0x756ffbf7",
+        "AI augmented image",
+        "NovelAI generated image",
+    ],
 )
 def test_what_cameras_and_programs_write_by_themselves_is_no_caption(words: str) -> None:
     assert read_exif({0x010E: words}).description is None
@@ -144,3 +154,34 @@ def test_a_json_file_beside_a_photograph_may_hold_its_caption() -> None:
         "a.jpg.json": '{"title": "a.jpg", "description": "夕焼けの海", "creationTime": {"timestamp": "1"}}'.encode()
     }
     assert read_image_text(make_image(format="JPEG"), sidecars=sidecars).description == "夕焼けの海"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "cp932", "euc_jp", "iso2022_jp"])
+def test_a_caption_beside_an_image_is_read_in_any_japanese_encoding(encoding: str) -> None:
+    caption = "夕焼けの海と猫の写真です"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    text = read_image_text(make_jpeg(), sidecars={"a.txt": f"{mark}{caption}".encode(encoding)})
+    assert text.description == caption
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.3 0.3\n",
+        b"Car 0.00 0 -1.58 587.01 173.33 614.12 200.12 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n",
+        b"imagesource:GoogleEarth\ngsd:0.146\n2753 2408 2861 2385 2888 2468 2805 2502 plane 0\n",
+        b"7",
+        b"<!DOCTYPE html><html><body>page</body></html>",
+        bytes(range(1, 256)),
+        bytes(100),
+    ],
+)
+def test_annotations_pages_and_bytes_beside_an_image_are_no_caption(content: bytes) -> None:
+    assert read_image_text(make_jpeg(), sidecars={"a.txt": content}).description is None
+
+
+@pytest.mark.parametrize(
+    "caption", ["7 cats", "3 of 12 photographs of 2024", "1girl, solo, 2boys", "café au lait à Paris"]
+)
+def test_captions_with_numbers_are_captions(caption: str) -> None:
+    assert read_image_text(make_jpeg(), sidecars={"a.txt": caption.encode("latin-1")}).description == caption

@@ -25,7 +25,10 @@ ALLOWED = {
     "signals": set(),
     "file_kinds": set(),
     "colors": set(),
-    "images": BASE | {"colors", "file_kinds"},
+    "repairs": set(),
+    "optional_formats": set(),
+    "images": BASE | {"colors", "file_kinds", "repairs", "optional_formats"},
+    "ignoring": {"errors", "images"},
     "films": BASE | {"images"},
     "originals": BASE | {"originals_s3"},
     "originals_s3": BASE | {"originals"},
@@ -34,7 +37,8 @@ ALLOWED = {
     "stores": BASE | {"originals"},
     "recognition": {"errors", "records"},
     "registration": BASE
-    | {"images", "metadata", "recognition", "films", "encoders.base", "stores.base", "stores.text"},
+    | {"images", "file_kinds", "ignoring", "metadata", "recognition", "films"}
+    | {"encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "encoders.base", "stores.base", "stores.text"},
     "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},

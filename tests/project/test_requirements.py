@@ -20,11 +20,12 @@ OPTIONAL = {
     "image_search/api/mcp.py": "requirements-mcp.txt",
     "image_search/recognition": "requirements-ocr.txt",
     "image_search/films": "requirements-video.txt",
+    "image_search/optional_formats.py": "requirements-raw.txt",
 }
 # Installed with a package that is pinned, of the same makers, and versioned with it.
 PARTS_OF = {"elastic-transport": "elasticsearch", "botocore": "s3fs", "grpcio": "pymilvus", "protobuf": "pymilvus"}
-# Used when it is installed; images.py says how to get it.
-ON_REQUEST = {"pillow-heif"}
+# Used when they are installed (requirements-formats.txt).
+ON_REQUEST = {"pillow-heif", "pillow-jxl-plugin", "pillow-jxl"}
 
 
 def normalize(name: str) -> str:

@@ -22,6 +22,7 @@ from image_search.records import Edits
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import FakeLazyEncoder
+from tests.fakes.film_files import make_scenes, write_film
 
 
 @pytest.fixture
@@ -81,8 +82,29 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         "failed": 1,
         "moved": 0,
         "embedded": 0,
+        "not_read": {},
+        "films": 0,
+        "frames": 0,
+        "films_left_out": 0,
         "failures": [f"{folder}/bad.png is empty."],
     }
+
+
+def test_files_of_kinds_that_are_not_read_are_counted_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("1.svg", "2.svg", "3.pdf", "caption.txt"):
+        (folder / name).write_bytes(b"other")
+    assert run(folder, "--exclude", "0.*", "--exclude", "4.png") == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 3, already known 0, failed 0\nnot read: 3 files (.svg 2, .pdf 1)\n"
+    assert run(folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_read"] == {".svg": 2, ".pdf": 1}
+
+
+def test_an_exclude_that_is_no_pattern_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--exclude", "!") == 2
+    assert "--exclude has what is no pattern" in capsys.readouterr().err
 
 
 def test_a_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,3 +349,23 @@ def test_ctrl_c_finishes_the_batch_in_hand_and_the_next_run_does_the_rest(
     assert capsys.readouterr().out == "registered 5, already known 0, failed 0\n"
     assert run(folder) == 0
     assert capsys.readouterr().out == "registered 0, already known 5, failed 0\n"
+
+
+def test_films_and_their_frames_are_counted_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_film(folder / "film.mp4", make_scenes(3, 2))
+    assert run(folder) == 0
+    assert capsys.readouterr().out == "registered 6, already known 0, failed 0, films 1, frames 3\n"
+    assert run(folder, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["already_known"], summary["films"], summary["films_left_out"]) == (6, 0, 0)
+
+
+def test_films_without_pyav_are_one_line_and_no_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_film(folder / "film.mp4", make_scenes(3, 2))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(folder) == 0
+    output = capsys.readouterr()
+    assert output.out == "registered 5, already known 0, failed 0, films left out 1\n"
+    assert "Films need the Python package av. Install it: pip install -r requirements-video.txt" in output.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +60,35 @@ def test_the_newest_images_need_no_model(searcher: Searcher) -> None:
     anew = Searcher(searcher.store, FakeEncoder())
     anew.search(Query())
     assert anew.encoder.calls == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("/a/b", ["/a/b", "/a/./b", "/a//b", "//a/b/", "/a/c/../b"]),
+        ("C:\\a\\b", ["C:\\a\\b", "C:/a/b", "C:\\a\\.\\b\\", "C:\\a\\\\b"]),
+        ("\\\\nas\\a", ["\\\\nas\\a", "\\\\nas\\a\\.", "\\\\nas\\a\\b\\.."]),
+        ("/が", ["/が", normalize("NFD", "/が")]),
+        (normalize("NFD", "/が"), ["/が", normalize("NFD", "/が/.")]),
+        (f"{Path.home()}/b", ["~/b", "~//b"]),
+    ],
+)
+def test_a_folder_is_found_however_it_is_written(searcher: Searcher, stored: str, asked: list[str]) -> None:
+    separator = "\\" if "\\" in stored else "/"
+    image = make_image("1.png", file_path=f"{stored}{separator}1.png", modified_ns=1)
+    searcher.store.add_images(searcher.get_model().model_id, [image], searcher.encoder.encode_texts(["red"]))
+    for folder in asked:
+        for words in ("", "red"):
+            found = searcher.search(Query(text=words, filter=SearchFilter(folder=folder)))
+            assert [hit.image.file_name for hit in found.hits] == ["1.png"], folder
+
+
+def test_a_folder_as_it_is_written_comes_before_its_other_form_of_unicode(searcher: Searcher) -> None:
+    for number, folder in enumerate(("/が", normalize("NFD", "/が"))):
+        image = make_image(f"{number}.png", file_path=f"{folder}/{number}.png", modified_ns=1)
+        searcher.store.add_images(searcher.get_model().model_id, [image], searcher.encoder.encode_texts(["red"]))
+    for number, folder in enumerate(("/が", normalize("NFD", "/が"))):
+        assert list_names(searcher, Query(filter=SearchFilter(folder=folder))) == [f"{number}.png"]
 
 
 def test_words_and_a_picture_together_lie_between_both(searcher: Searcher) -> None:
@@ -217,3 +247,10 @@ def test_an_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_w
     found = {hit.image.file_name: hit.found_by for hit in searcher.search(query).hits}
     assert found["sea.png"] == "both"
     assert found["ship on the sea.png"] == "meaning"
+
+
+def test_a_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) -> None:
+    assert not searcher.search(Query(text="red")).is_text_cut
+    assert searcher.search(Query(text="long " * 100)).is_text_cut
+    assert searcher.search(Query(text="red", excluded_text="long " * 100)).is_text_cut
+    assert not searcher.search(Query()).is_text_cut

@@ -14,7 +14,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from image_search.library.inbox import UploadInbox, make_upload_work
+from image_search.records import SearchFilter
 from image_search.registration.files import find_files
+from image_search.registration.films.deleting import trash_images
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
@@ -26,6 +28,7 @@ from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.ui.library_texts import describe_failure
 from image_search.web.app import find_roots
 from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes.film_files import make_scenes, write_film
 
 
 @pytest.fixture
@@ -123,6 +126,16 @@ def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root:
     ]
     assert not found["is_new"]
     assert found["models"][0]["facts"] == ["2枚中2枚が検索できます"]
+
+
+def test_a_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root: Path) -> None:
+    for name in ("1.SVG", "2.svg", "3.pdf", "README"):
+        (root / "写真" / name).write_bytes(b"other")
+    client.post("/ui/library/folders", json={"path": f"{root}/写真"})
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規2枚", "対応していない形式のファイル4件（.SVG 2, .pdf 1, その他 1）"]
+    [job] = client.get("/ui/library/jobs", headers={"Accept-Language": "en"}).json()["jobs"]
+    assert job["facts"] == ["2 new", "4 files of kinds that are not read (.SVG 2, .pdf 1, others 1)"]
 
 
 def test_a_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
@@ -331,3 +344,41 @@ def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page()
 )  # fmt: skip
 def test_why_a_file_failed_is_said_in_the_visitors_language(sentence: str, said: str) -> None:
     assert describe_failure(sentence, "ja") == said
+
+
+def test_films_of_a_folder_are_counted_and_a_bad_one_is_told_in_the_visitors_language(
+    client: TestClient, root: Path
+) -> None:
+    write_film(root / "写真" / "海.mp4", make_scenes(3, 2))
+    (root / "写真" / "雑音.mkv").write_bytes(b"no film at all " * 100)
+    client.post("/ui/library/folders", json={"path": f"{root}/写真"})
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規3枚", "動画1本（3場面）"]
+    assert f"{root}/写真/雑音.mkv：壊れているか、読み込める動画ではありません" in job["failures"]
+
+
+def test_a_film_is_one_tile_in_the_trash_and_leaves_it_as_one(
+    client: TestClient, store: ImageStore, root: Path
+) -> None:
+    write_film(root / "写真" / "海.mp4", make_scenes(3, 2))
+    register(store, root)
+    ids = store.list_image_ids()
+    trash_images(store, ids)
+    page = client.get("/ui/library/trash").json()
+    assert page["total"] == 3
+    [film] = [tile for tile in page["tiles"] if tile["frame_ms"] is not None]
+    assert (film["name"], film["moments"], film["frame_ms"] < 1000) == ("海.mp4", 2, True)
+    assert client.post("/ui/library/trash/empty", json={"ids": [film["id"]]}).json() == {"count": 3}
+    assert client.get("/ui/library/trash").json()["total"] == 2
+
+
+def test_a_film_that_is_sent_is_registered_and_a_bad_one_is_one_sentence(
+    client: TestClient, store: ImageStore, tmp_path: Path
+) -> None:
+    film = write_film(tmp_path / "a.mp4", make_scenes(2, 2)).read_bytes()
+    send(client, {"夏.mp4": film, "夏のコピー.mp4": film, "bad.mp4": b"no film"})
+    [job] = wait_for_jobs(client)
+    assert job["facts"] == ["新規1枚", "登録済み1枚"]
+    assert job["failures"] == ["bad.mp4：壊れているか、読み込める動画ではありません"]
+    frames = store.list_images(filter=SearchFilter(kind="frame"))
+    assert {hit.image.file_name for hit in frames} == {"夏.mp4"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from image_search.metadata.containers.extracted import Extracted
-from image_search.metadata.containers.formats import read_gif, read_jpeg, read_png, read_tiff, read_webp
-from image_search.metadata.containers.heif import read_heif
-from image_search.metadata.text import decode_text
+from image_search.metadata.containers.formats import read_gif, read_jpeg, read_png, read_raf, read_tiff, read_webp
+from image_search.metadata.containers.heif import read_cr3, read_heif, read_jxl
+from image_search.metadata.text import decode_text, is_binary
 
 # (where the signature is, the signature, who reads the rest)
 _READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
@@ -17,7 +17,12 @@ _READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
     (0, b"GIF8", read_gif),
     (0, b"II*\x00", read_tiff),
     (0, b"MM\x00*", read_tiff),
+    (4, b"ftypcrx ", read_cr3),
     (4, b"ftyp", read_heif),
+    (4, b"JXL ", read_jxl),
+    (0, b"FUJIFILMCCD-RAW", read_raf),
+    # RAW files that are TIFF under a signature of their own.
+    *((0, signature, read_tiff) for signature in (b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")),
 )
 
 
@@ -31,6 +36,6 @@ def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = Fals
     for name, content in sidecars.items():
         if name.lower().endswith(".xmp"):
             found.add_xmp(content)
-        else:
+        elif not is_binary(content):
             found.add_text(f"sidecar:{name}", decode_text(content))
     return found

@@ -122,6 +122,13 @@ def _walk_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += 2 + max(size, 2)
 
 
+def read_raf(data: bytes, found: Extracted) -> None:
+    """Add what the preview in a RAW file of Fujifilm says, a JPEG with the camera's EXIF."""
+    if len(data) >= 92:
+        offset, length = struct.unpack_from(">II", data, 84)
+        read_jpeg(data[offset : offset + length], found)
+
+
 # WebP: the chunks of a RIFF file that hold EXIF, XMP and Content Credentials.
 
 _MAX_WEBP_CHUNKS = 10_000  # a long animation has a part for each frame

@@ -1,14 +1,17 @@
-"""AVIF and HEIF: EXIF and XMP are items of the "meta" box, Content Credentials a box of their own."""
+"""Files of boxes. AVIF and HEIF: EXIF and XMP are items of the "meta" box, Content Credentials a box of their own."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
+import brotli
+
 from image_search.metadata.containers.extracted import Extracted
 from image_search.metadata.text import MAX_BLOCK_BYTES
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_CR3_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _MAX_BOXES = 2000
 _MAX_ITEMS = 2000
 
@@ -20,6 +23,39 @@ def read_heif(data: bytes, found: Extracted) -> None:
             found.add_c2pa(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
         elif kind == b"meta":
             _read_meta(data, start + 4, end, found)
+
+
+def read_jxl(data: bytes, found: Extracted) -> None:
+    """Add what the boxes of a JPEG XL file say; the encoder compresses them by default."""
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        value = data[start : min(end, start + MAX_BLOCK_BYTES)]
+        if kind == b"brob":
+            kind, value = value[:4], _decompress(value[4:])
+        if kind == b"Exif" and len(value) > 4:
+            (skipped,) = struct.unpack_from(">I", value)
+            found.add_exif(value if value[:2] in (b"II", b"MM") else value[4 + skipped :])  # some leave the offset out
+        elif kind == b"xml ":
+            found.add_xmp(value)
+
+
+def _decompress(data: bytes) -> bytes:
+    """The first bytes of a Brotli stream, b"" of one that is damaged."""
+    try:
+        text: bytes = brotli.Decompressor().process(data, output_buffer_limit=MAX_BLOCK_BYTES)
+    except brotli.error:
+        return b""
+    return text[:MAX_BLOCK_BYTES]
+
+
+def read_cr3(data: bytes, found: Extracted) -> None:
+    """Add what a RAW file of Canon says: EXIF directories, each in a box of its own inside "moov"."""
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        if kind == b"uuid" and data[start : start + 16] == _CR3_XMP:
+            found.add_xmp(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
+        for inner, begin, stop in _walk_boxes(data, start, end) if kind == b"moov" else ():
+            for name, first, last in _walk_boxes(data, begin + 16, stop) if inner == b"uuid" else ():
+                if name in (b"CMT1", b"CMT2"):
+                    found.add_exif(data[first:last])
 
 
 def _read_meta(data: bytes, start: int, end: int, found: Extracted) -> None:

@@ -63,6 +63,7 @@ _COUNTED_FIELDS = (
     "rating",
     "folder",
     "kind",
+    "film",
 )
 MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",

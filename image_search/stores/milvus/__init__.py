@@ -98,6 +98,7 @@ _MARKS: dict[CountedField, str] = {
     "camera": "c",
     "lens": "e",
     "folder": "b",
+    "film": "x",
 }
 _MARK = len(exact_key("", "")) + 1  # characters of a mark for a value
 

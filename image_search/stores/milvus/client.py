@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import socket
 import threading
 import time
@@ -146,7 +147,7 @@ class Connections:
     def __init__(self, url: str, prepare: Callable[[Any, bool], None]) -> None:
         """prepare: given a client and whether it is Milvus Lite's, makes or checks the collections."""
         self._parts = _split(url)
-        self.path = Path(url.removeprefix(_LITE)).absolute() if url.startswith(_LITE) else None
+        self.path = Path(os.path.expanduser(url.removeprefix(_LITE))).absolute() if url.startswith(_LITE) else None
         self.location = str(self.path) if self.path else _describe(self._parts)
         self._prepare = prepare
         self._client: Any = None

@@ -119,7 +119,7 @@ class Connections:
             self._make_file()
         # Read and write, but do not create: a file that was taken away is missed, not replaced by an empty one.
         connection = sqlite3.connect(
-            f"{self.path.as_uri()}?mode=rw",
+            f"{self.path.as_uri()}?mode={self._choose_mode()}",
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
@@ -141,6 +141,13 @@ class Connections:
             connection.close()
             raise
         return connection
+
+    def _choose_mode(self) -> str:
+        """On a disk that is mounted read-only SQLite cannot make the files of its journal; nothing changes there."""
+        if not hasattr(os, "statvfs") or not os.statvfs(self.path).f_flag & os.ST_RDONLY:
+            return "rw"
+        journal = self.path.with_name(f"{self.path.name}-wal")
+        return "ro" if journal.exists() and journal.stat().st_size else "ro&immutable=1"
 
     def _make_file(self) -> None:
         self._make_folder()

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from image_search.errors import (
+    FilmsUnavailable,
     ImageNotFound,
     ImageSearchError,
     ModelUnavailable,
     StoreUnavailable,
     TextNotSupported,
+    UnreadableFilm,
     UnreadableImage,
 )
 
@@ -30,6 +32,8 @@ _ERROR_KEYS: tuple[tuple[type[ImageSearchError], str], ...] = (
     (ModelUnavailable, "model_unavailable"),
     (TextNotSupported, "text_not_supported"),
     (UnreadableImage, "unreadable"),
+    (UnreadableFilm, "unreadable_film"),
+    (FilmsUnavailable, "films_unavailable"),
     (ImageNotFound, "image_gone"),
     (ImageSearchError, "error"),
 )

@@ -65,7 +65,7 @@ function showAnswer(answer) {
   if (answer.message) showMessage(answer.message);
   else if (isPoor) showMessage({ kind: 'notice', title: say('no_match'), hint: say('no_match_hint') });
   else get('message').replaceChildren();
-  chips.show(answer.ignored);
+  chips.show(answer.ignored, answer.note);
   chips.showExamples(answer.examples ?? []);
   setTitle(answer);
   filters.count();

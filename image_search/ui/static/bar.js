@@ -25,6 +25,7 @@ export function start(ask) {
   });
   document.addEventListener('input', ({ target }) => (hasTyped ||= target === getBox()));
   document.addEventListener('paste', onPaste);
+  startTakingPictures();
   startDropping();
   // A key held down is one question.
   document.addEventListener('keydown', onHeldKey, true);
@@ -95,9 +96,14 @@ async function searchWith(file) {
 
 // --- pasting and dropping -----------------------------------------------------------------------------------------------
 
+// Gradio's box takes what a browser calls a picture, which HEIC, JPEG XL and RAW files often are not; the program tells.
+const isCalledPicture = (file) => file.type.startsWith('image/');
+const asPicture = (file) => new File([file], file.name, { type: 'image/x-unknown' });
+
 function give(box, files) {
   const transfer = new DataTransfer();
-  for (const file of files) transfer.items.add(file);
+  const isPicture = box.id === 'picture';
+  for (const file of files) transfer.items.add(isPicture && !isCalledPicture(file) ? asPicture(file) : file);
   const input = box.querySelector('input[type=file]');
   input.files = transfer.files;
   input.dispatchEvent(new Event('change', { bubbles: true }));
@@ -116,6 +122,32 @@ function take(files) {
     give(box, files.slice(0, 1));
   }).observe(box, { childList: true, subtree: true });
   return window.fillFields(getBox().value, null);
+}
+
+function startTakingPictures() {
+  const findBox = ({ target }) => target.closest?.('#picture');
+  const hasOther = (files) => [...(files ?? [])].some((file) => !isCalledPicture(file));
+  document.addEventListener('click', (event) => findBox(event)?.querySelector('input[type=file]')?.removeAttribute('accept'), true);
+  document.addEventListener(
+    'change',
+    (event) => {
+      if (!findBox(event) || !hasOther(event.target.files)) return;
+      event.stopImmediatePropagation();
+      give(findBox(event), [...event.target.files]);
+    },
+    true,
+  );
+  document.addEventListener(
+    'drop',
+    (event) => {
+      if (!findBox(event) || !hasOther(event.dataTransfer?.files)) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      document.getElementById('drop-overlay').hidden = true;
+      take([...event.dataTransfer.files]);
+    },
+    true,
+  );
 }
 
 function onPaste(event) {

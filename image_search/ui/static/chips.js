@@ -32,11 +32,11 @@ const labels = {
   folder: 'folder',
 };
 
-// ignored: parameters that were not understood.
-export function show(ignored = []) {
+// ignored: parameters that were not understood. note: a sentence about the answer.
+export function show(ignored = [], note = '') {
   const { parameters, query } = read();
   // Drawing the same again would take the focus away.
-  const key = JSON.stringify([query, ignored]);
+  const key = JSON.stringify([query, ignored, note]);
   if (key === shown) return;
   shown = key;
   const chips = [];
@@ -79,7 +79,7 @@ export function show(ignored = []) {
   const texts = [...new Set(ignored.filter((name) => !isOneDate || name !== 'to'))].map((name) =>
     say(name === 'from' || name === 'to' ? 'not_a_date' : 'not_understood', { text: parameters.get(name) ?? '' }),
   );
-  document.getElementById('ignored').textContent = texts.join(' ');
+  document.getElementById('ignored').textContent = [...texts, note].join(' ');
 }
 
 function focusFirst() {

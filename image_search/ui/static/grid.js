@@ -1,6 +1,7 @@
 // The endless grid. All tiles that came are in a flat list; only those near the window are in the document.
 import { getJson, isAbort, root } from './api.js';
 import { compose, keep } from './address.js';
+import { isFilm, sayPosition } from './film.js';
 import { say, sayMonth } from './i18n.js';
 import { findCutoff, layOut } from './layout.js';
 
@@ -329,6 +330,11 @@ function describe(node, tile) {
   }
   image.alt = tile.alt;
   find('.name').textContent = tile.name;
+  if (isFilm(tile)) {
+    find('.moment').hidden = false;
+    find('.moment .time').textContent = sayPosition(tile.frame_ms);
+    if (tile.moments) find('.moment .others').textContent = say('other_moments', { count: tile.moments });
+  }
   find('.distance').textContent = tile.distance === null ? '' : tile.distance.toFixed(4);
   const badge = find('.badge');
   badge.hidden = !(tile.found_by && isMixed());

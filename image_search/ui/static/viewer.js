@@ -3,6 +3,7 @@ import PhotoSwipe from './vendor/photoswipe/photoswipe.esm.min.js';
 import { getJson, postJson, root } from './api.js';
 import { compose, push, read, replace } from './address.js';
 import { FactsPanel } from './facts.js';
+import { addFilms, isFilm } from './film.js';
 import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
 import { say } from './i18n.js';
 import { moveToasts, showToast } from './toasts.js';
@@ -94,6 +95,7 @@ function open(index) {
   status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
   status.setAttribute('aria-live', 'polite');
   addFilters(swipe);
+  addFilms(swipe);
   addButtons(swipe);
   swipe.on('keydown', onKey);
   swipe.on('change', () => onStep());
@@ -116,6 +118,7 @@ function addFilters(viewer) {
       loadFor(viewer, index);
       return { html: `<div class="waiting">${say('loading')}</div>` };
     }
+    if (isFilm(tile)) return { type: 'film', tile };
     const preview = getPreview(tile);
     return { src: preview, msrc: `${preview}&small=1`, width: tile.width, height: tile.height, alt: tile.alt, tile };
   });

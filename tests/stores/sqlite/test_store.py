@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -264,6 +265,19 @@ def test_a_library_that_cannot_be_written_can_still_be_searched(path, store, mod
         assert len(store.search_embedding(model_id, make_embeddings(1)[0])) == 3
         with pytest.raises(StoreUnavailable, match="cannot be written"):
             store.add_images(model_id, [make_image("new.png")], make_embeddings(1))
+
+
+def test_a_library_on_a_read_only_disk_can_be_searched(path, store, model_id, monkeypatch):
+    store.add_images(model_id, make_images(3), make_embeddings(3))
+    store.close()
+    files = sorted(path.parent.rglob("*"))
+    monkeypatch.setattr(sqlite_connections.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with open_library(path) as store:
+        assert len(store.search_embedding(model_id, make_embeddings(1)[0])) == 3
+        assert store.count_images() == 3 and store.read_original(1)
+        with pytest.raises(StoreUnavailable, match="cannot be written"):
+            store.trash_images([1])
+        assert sorted(path.parent.rglob("*")) == files  # no journal was begun
 
 
 def test_a_closed_store_says_so(store):

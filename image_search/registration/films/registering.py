@@ -1,0 +1,263 @@
+"""Films on their way into the library: looked up by their hash, read frame by frame, and written whole or not at all.
+
+The frames of a film go through the model in the batches of the images. They are held back, without their pixels, until
+the last one is embedded, and then written in one transaction. So a run that is killed leaves no part of a film.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from image_search.encoders.base import Embeddings
+from image_search.errors import ImageNotFound
+from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
+from image_search.films.reading import require_av
+from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
+from image_search.metadata.dates import parse_name
+from image_search.records import DeletedImage, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
+from image_search.registration.changes import Candidate
+from image_search.registration.encoding import EncodedBatch
+from image_search.registration.files import FoundFile, is_missing
+from image_search.registration.pipeline import Patience
+from image_search.registration.reader import ImageReader, ReadFile
+from image_search.stores.base import ImageStore
+from image_search.stores.text import hash_frame, make_file_name
+
+_PAGE = 1000
+
+
+def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
+    """The live frames of a film, in the order of time. Raises StoreError."""
+    filter = SearchFilter(film_sha256=film_sha256)
+    frames: list[ImageRecord] = []
+    while page := store.list_images((), _PAGE, len(frames), filter):
+        frames += [hit.image for hit in page]
+    return sorted(frames, key=lambda image: image.frame.frame_ms if image.frame else 0)
+
+
+@dataclass(eq=False)
+class NewFilm:
+    """A film that is new or has changed. frames: the embedded ones by their hash, until all of them are."""
+
+    file: FoundFile
+    film_sha256: str
+    former: KnownFile | None = None
+    frames: dict[str, tuple[NewImage, Embeddings]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFrame:
+    """A frame of a film, and its picture for the encoder. is_last: no other frame of the film comes after it."""
+
+    image: NewImage
+    picture: Image.Image
+    film: NewFilm
+    is_last: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{make_printable(self.film.file.path)} at {self.image.frame.frame_ms if self.image.frame else 0} ms"
+
+    @property
+    def key(self) -> str:
+        return self.image.content_sha256
+
+    @property
+    def weight(self) -> int:
+        return len(self.image.preview) + 3 * self.picture.width * self.picture.height
+
+
+class FilmRegistrar:
+    """Tells what a film is to the library, reads it, and writes its frames.
+
+    include_deleted: take in what a person deleted. on_message: told what was left out of a film.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        reader: ImageReader,
+        patience: Patience,
+        stop: threading.Event,
+        on_message: Callable[[str], None],
+        include_deleted: bool = False,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._call = patience.call
+        self._stop = stop
+        self._on_message = on_message
+        self._include_deleted = include_deleted
+
+    def judge(self, candidate: Candidate, model_id: int) -> Literal["known", "moved", "deleted"] | NewFilm:
+        """Whether a film is known, has moved, was deleted or is new; paths are kept up to date. Safe in threads.
+
+        Raises UnreadableFilm, StoreError, and FilmsUnavailable for a film that would have to be read.
+        """
+        film_sha256 = hash_film(candidate.file.path)
+        frames = self._call(list_frames, self._store, film_sha256)
+        if frames:
+            return self._add_path(candidate, frames, model_id)
+        if not self._include_deleted and self._is_deleted(candidate, film_sha256):
+            self._give_up_former(candidate.former, candidate.file.path)
+            return "deleted"
+        require_av()
+        return NewFilm(candidate.file, film_sha256, candidate.former)
+
+    def read(self, film: NewFilm) -> Iterator[ReadFrame]:
+        """The frames that are kept, one in memory at a time. Raises UnreadableFilm when there is none.
+
+        When the run is stopped the last one does not come, so that nothing of the film is written.
+        """
+        opened = read_film(film.file.path, self._reader.video_frames, max_pixels=self._reader.max_pixels)
+        held: ReadFrame | None = None
+        try:
+            for frame in opened:
+                if self._stop.is_set():
+                    return
+                if held:
+                    yield held
+                held = ReadFrame(self._describe(film, opened.facts, frame), frame.image, film)
+        finally:
+            opened.close()
+        if held:
+            yield replace(held, is_last=True)
+        for note in opened.notes:
+            self._on_message(note if note.startswith(opened.name) else f"{opened.name}: {note}")
+
+    def write(self, batch: EncodedBatch[ReadFile | ReadFrame], model_id: int) -> Iterator[tuple[NewFilm, int]]:
+        """Take the frames of a batch, and write the films that are complete with it. Yields them with their frames."""
+        for item, embedding in zip(batch.items, batch.embeddings, strict=True):
+            if isinstance(item, ReadFrame):
+                item.film.frames[item.key] = item.image, embedding
+        for item in (*batch.items, *batch.failed):
+            if isinstance(item, ReadFrame) and item.is_last and item.film.frames:
+                count = self._write(item.film, model_id)
+                yield item.film, count
+
+    def _write(self, film: NewFilm, model_id: int) -> int:
+        images = [image for image, _ in film.frames.values()]
+        length = max(image.frame.frame_ms for image in images if image.frame)
+        images = [
+            replace(image, frame=replace(image.frame, duration_ms=length))
+            if image.frame and not image.frame.duration_ms
+            else image
+            for image in images
+        ]
+        embeddings = np.array([embedding for _, embedding in film.frames.values()], np.float32)
+        # First, because a run that is killed in between reads the film again.
+        self._give_up_former(film.former, film.file.path)
+        self._call(self._store.add_images, model_id, images, embeddings)
+        self._call(self._store.forget_deleted, [film.film_sha256])
+        film.frames = {}
+        return len(images)
+
+    def _describe(self, film: NewFilm, facts: FilmFacts, frame: FilmFrame) -> NewImage:
+        picture = DecodedPicture(frame.image, facts.width, facts.height, facts.file_type)
+        return NewImage(
+            content_sha256=hash_frame(film.film_sha256, frame.frame_ms),
+            file_name=make_file_name(film.file.path),
+            file_type=facts.file_type,
+            width=facts.width,
+            height=facts.height,
+            data=None,
+            preview=make_preview(picture),
+            file_path=film.file.path,
+            modified_ns=film.file.modified_ns,
+            text=self._read_text(film, facts),
+            size=film.file.byte_size,
+            frame=Frame(film.film_sha256, frame.frame_ms, facts.duration_ms or 0),
+            dominant_color=find_dominant_color(picture),
+            recipe=RECIPE,
+        )
+
+    def _read_text(self, film: NewFilm, facts: FilmFacts) -> ImageText:
+        text = ImageText(camera=facts.camera)
+        if facts.taken_at:
+            text = replace(text, taken_at=facts.taken_at, taken_source="container")
+        elif named := parse_name(os.path.basename(film.file.path)):
+            text = replace(text, taken_at=named.moment, taken_precision=named.precision, taken_source=named.source)
+        if self._reader.read_gps:
+            text = replace(text, latitude=facts.latitude, longitude=facts.longitude)
+        return text
+
+    def _add_path(self, candidate: Candidate, frames: list[ImageRecord], model_id: int) -> Literal["known", "moved"]:
+        """A film whose frames are registered: the same file touched, the film moved here, or a copy."""
+        file, former = candidate.file, candidate.former
+        film_sha256 = frames[0].frame.film_sha256 if frames[0].frame else ""
+        is_another = former is not None and former.film_sha256 != film_sha256
+        if is_another:
+            self._give_up_former(former, file.path)
+        others = {path for frame in frames for path in frame.paths} - {file.path}
+        self._call(self._set_path, frames, file, model_id)
+        missing = [path for path in others if is_missing(path)]
+        has_moved = former is None and bool(others) and len(missing) == len(others)
+        if has_moved:
+            self._call(self._store.remove_paths, missing)
+        return "moved" if has_moved or is_another else "known"
+
+    def _set_path(self, frames: list[ImageRecord], file: FoundFile, model_id: int) -> None:
+        """Give all frames a path in one transaction, as far as they have an embedding."""
+        image_ids = [frame.image_id for frame in frames]
+        embeddings = self._store.get_embeddings(image_ids, model_id)
+        previews = self._store.read_previews(image_ids)
+        whole = [frame for frame in frames if frame.image_id in embeddings and frame.image_id in previews]
+        images = [_place(frame, previews[frame.image_id], file) for frame in whole]
+        self._store.add_images(model_id, images, np.array([embeddings[frame.image_id] for frame in whole], np.float32))
+        name = make_file_name(file.path)
+        for frame in frames:
+            if frame not in whole or frame.file_name != name:
+                with suppress(ImageNotFound):  # deleted a moment ago
+                    self._store.set_path(frame.image_id, file.path, file.byte_size, file.modified_ns)
+
+    def _is_deleted(self, candidate: Candidate, film_sha256: str) -> bool:
+        """Whether a person deleted this film, or the one that this file was before it was changed."""
+        is_deleted = bool(self._call(self._store.find_deleted_hashes, [film_sha256]))
+        if candidate.deleted is None and not is_deleted:
+            return False
+        remember_film(self._store, film_sha256, (candidate.file.path,))
+        return True
+
+    def _give_up_former(self, former: KnownFile | None, path: str) -> None:
+        """Move to the trash whatever had this path and lies nowhere else: its content is gone."""
+        if former is None:
+            return
+        if former.film_sha256:
+            records = self._call(list_frames, self._store, former.film_sha256)
+        else:
+            records = self._call(self._store.get_images, [former.image_id])
+        self._call(self._store.trash_images, [image.image_id for image in records if image.paths == (path,)], "gone")
+
+
+def remember_film(store: ImageStore, film_sha256: str, paths: tuple[str, ...]) -> None:
+    """Remember a film as deleted by a person, wherever its file turns up again. Raises StoreError."""
+    store.add_deleted([DeletedImage(film_sha256, datetime.now(UTC).replace(tzinfo=None), paths)])
+
+
+def _place(record: ImageRecord, preview: bytes, file: FoundFile) -> NewImage:
+    """A registered frame once more, at another path."""
+    return NewImage(
+        content_sha256=record.content_sha256,
+        file_name=make_file_name(file.path),
+        file_type=record.file_type,
+        width=record.width,
+        height=record.height,
+        data=None,
+        preview=preview,
+        file_path=file.path,
+        modified_ns=file.modified_ns,
+        text=record.text,
+        size=file.byte_size,
+        frame=record.frame,
+        dominant_color=record.dominant_color,
+        recipe=record.recipe,
+    )
