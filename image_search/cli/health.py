@@ -185,7 +185,7 @@ def check_everything(settings: Settings, deep: bool = False, repair: bool = Fals
 
 
 def check_served(store: ImageStore) -> Iterator[Finding]:
-    """What check_everything looks at, of a library that is being served: the model is loaded and in use already."""
+    """Check program, library and files of a served library, whose model is loaded and in use already."""
     yield from _guard("program", _run(check_program()))
     status = yield from _guard("library", check_library(store))
     if status is not None and status.image_count:
