@@ -20,6 +20,7 @@ from image_search.stores.text import get_folder
 from image_search.ui.components import UploadedFile, build_upload_box
 from image_search.ui.facts import describe_size
 from image_search.ui.messages import Language, translate
+from image_search.ui.messages.errors import explain_error
 from image_search.ui.rendering import render
 from image_search.ui.results import describe_error
 from image_search.ui.tiles import get_version
@@ -98,8 +99,9 @@ class MaintenancePanel:
                 yield _say(language, title, name, done=report.done, count=report.count), False
             title = translate(language, "registered_count", registered=report.registered, known=report.known)
             refused = translate(language, "refused_count", count=len(report.refusals)) if report.refusals else ""
+            reasons = [explain_error(sentence, language) for sentence in report.refusals]
             kind = "problem" if refused else "notice"
-            yield _say(language, title, "\n".join(filter(None, (refused, *report.refusals))), kind), True
+            yield _say(language, title, "\n".join(filter(None, (refused, *reasons))), kind), True
         except ImageSearchError as error:
             yield _say_error(language, error), True
 
