@@ -239,12 +239,16 @@ class Searcher:
     def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
         """A page of the images that answer the plan, or of the newest. Raises StoreError."""
         started = time.perf_counter()
-        if plan.blend is None:
-            found = self.store.list_images(plan.words, limit, offset, plan.filter)
-            hits, total = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
-        else:
-            hits, total = self._rank_by_both(plan, plan.blend.embedding, limit, offset)
-        hits, has_match = self._judge(plan, hits, total)
+        model = self._model
+        if plan.blend is not None:
+            model.get_row()  # outside the snapshot: it may have to be written
+        with self.store.snapshot():
+            if plan.blend is None:
+                found = self.store.list_images(plan.words, limit, offset, plan.filter)
+                hits, total = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
+            else:
+                hits, total = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset)
+            hits, has_match = self._judge(model, plan, hits, total)
         return SearchResult(
             tuple(hits),
             total,
@@ -268,9 +272,11 @@ class Searcher:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
-    def _rank_by_both(self, plan: Plan, embedding: Embeddings, limit: int, offset: int) -> tuple[list[FoundHit], int]:
+    def _rank_by_both(
+        self, model: ModelContext, plan: Plan, embedding: Embeddings, limit: int, offset: int
+    ) -> tuple[list[FoundHit], int]:
         """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
-        model_id = plan.model_id or self.get_model().model_id
+        model_id = plan.model_id or model.get_row().model_id
         named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
@@ -293,9 +299,10 @@ class Searcher:
         kept = [hit for hit in order if hit.image_id != plan.left_out]
         return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
 
-    def _judge(self, plan: Plan, hits: list[FoundHit], total: int) -> tuple[list[FoundHit], bool | None]:
+    def _judge(
+        self, model: ModelContext, plan: Plan, hits: list[FoundHit], total: int
+    ) -> tuple[list[FoundHit], bool | None]:
         """The hits with their relevance, and whether any stands out. Hits whose texts hold the terms are relevant."""
-        model = self._model
         is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
         background = model.get_reference_scores() if is_current and hits else None
         scores = [-hit.distance for hit in hits if hit.distance is not None]

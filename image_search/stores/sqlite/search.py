@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -26,10 +27,15 @@ def list_page(
     return [row[0] for row in rows]
 
 
-def gather(connection: sqlite3.Connection, image_ids: Sequence[int], total: int) -> Hits:
-    """The records of a page."""
-    records = find_records(connection, image_ids)
-    return Hits(tuple(SearchHit(records[image_id]) for image_id in image_ids), total)
+def gather(
+    connection: sqlite3.Connection,
+    image_ids: Sequence[int],
+    total: int,
+    distances: Iterable[float | None] = repeat(None),
+) -> Hits:
+    """The records of a page, with their distances if given."""
+    records = find_records(connection, image_ids) if image_ids else {}
+    return Hits(tuple(map(SearchHit, map(records.__getitem__, image_ids), distances)), total)
 
 
 def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
