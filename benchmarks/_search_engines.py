@@ -272,3 +272,4 @@ ENGINES = {
 }
 
 SERVERS = {"pgvector"}  # whose memory is not this process's
+THREADED = {"ours", "numpy", "usearch"}  # which several threads may search at once

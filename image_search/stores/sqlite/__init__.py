@@ -50,7 +50,7 @@ from image_search.stores.sqlite.rows import (
     list_paths,
     read_counters,
 )
-from image_search.stores.sqlite.search import count_values, find_embeddings, gather, list_page
+from image_search.stores.sqlite.search import count_growth, count_values, find_embeddings, gather, list_page
 from image_search.stores.sqlite.trash import (
     find_deleted_paths,
     find_remembered,
@@ -87,7 +87,7 @@ class SqliteStore(ImageStore):
         self.originals = originals
         self._database = Connections(path, self.check_new)
         self.index = IndexSync(self._database)
-        self._counted: dict[int | None, tuple[tuple[int, ...], int]] = {}  # by model; None: images
+        self._counted: dict[int | None, tuple[dict[str, int], int]] = {}  # by model; None: images
 
     @classmethod
     def open(cls, settings: Settings) -> SqliteStore:
@@ -399,16 +399,17 @@ class SqliteStore(ImageStore):
 
     def _count(self, connection: sqlite3.Connection, model_id: int | None, changes: dict[str, int]) -> int:
         """The live images, or the embeddings of a model. Remembered: counting a million at every search would show."""
-        counters = tuple(changes.values())
         remembered = self._counted.get(model_id)
-        if remembered is not None and remembered[0] == counters:
+        if remembered is not None and remembered[0] == changes:
             return remembered[1]
         if model_id is None:
-            query, values = f"SELECT count(*) FROM images i WHERE {LIVE}", []
+            count = int(connection.execute(f"SELECT count(*) FROM images i WHERE {LIVE}").fetchone()[0])
         else:
-            query, values = "SELECT count(*) FROM image_embeddings WHERE model_id = ?", [model_id]
-        count: int = connection.execute(query, values).fetchone()[0]
-        self._counted[model_id] = (counters, count)
+            before, counted = {"image_embeddings": 0, "removals": changes["removals"]}, 0
+            if remembered is not None and all(remembered[0][name] <= changes[name] for name in changes):
+                before, counted = remembered  # else another thread remembered a later moment than this one's
+            count = counted + count_growth(connection, model_id, before)
+        self._counted[model_id] = (changes, count)
         return count
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:

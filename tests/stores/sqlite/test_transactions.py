@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,19 @@ def test_an_error_of_the_database_in_a_snapshot_is_a_store_error(store: SqliteSt
         with pytest.raises(StoreError, match="refused: no such table"), store._database.reading() as connection:
             connection.execute("SELECT * FROM nowhere")
         assert store.count_images() == 300
+
+
+def test_totals_follow_every_change_and_belong_to_the_moment_of_the_search(store: SqliteStore) -> None:
+    assert store.search_embedding(1, QUERY).total == 300
+    with store.snapshot():
+        assert store.search_embedding(1, QUERY).total == 300
+        with ThreadPoolExecutor(1) as other:
+            other.submit(store.trash_images, [1, 2]).result()
+            assert other.submit(store.search_embedding, 1, QUERY).result().total == 298
+        assert store.search_embedding(1, QUERY).total == 300
+    store.add_images(1, [make_image(f"more {n}.png") for n in range(5)], make_embeddings(5, seed=3))
+    store.restore_images([1])
+    store.delete_images([10, 11, 301])
+    store.replace_image(20, 1, make_image("other.png"), QUERY)
+    assert store.search_embedding(1, QUERY).total == 301
+    assert store.search_embedding(1, QUERY).total == len(store.search_embedding(1, QUERY, 1000))
