@@ -40,6 +40,7 @@ _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estima
 _OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
 _TRIED = 512  # of these the codes are looked at first; they tell how many more are needed
 _ATTEMPTS = 2  # at picking enough from the sketch; a third would cost as much as a scan of all codes
+_VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no help for, it is asked for every eighth
 _SCANNED = 0.25  # if more than this share were to be picked, likewise
 _DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom needed twice then
 _SPARSE = 0.1  # if a filter lets no more than this share through, likewise
@@ -76,6 +77,7 @@ class EmbeddingIndex:
         self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
         self.embedding_ids: Ids = np.empty(0, np.int64)
         self.alive: Mask = np.empty(0, np.bool_)
+        self._vain = 0  # searches in a row that the sketch was no help for
         self._lock = ReadWriteLock()
 
     @classmethod
@@ -148,7 +150,7 @@ class EmbeddingIndex:
             depth = min(depth, len(self))
             if not self.is_compressed:
                 positions, scores, floor = self._multiply(query, depth, usable)
-            elif share < _SPARSE:
+            elif share < _SPARSE or self._is_hopeless():
                 positions, scores, floor = self._scan_codes(turned, depth, usable)
             else:
                 positions, scores, floor = self._scan_sketch(turned, count, depth, share, usable)
@@ -217,6 +219,7 @@ class EmbeddingIndex:
         return positions[scores > -np.inf], scores[scores > -np.inf], floor
 
     def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+        depth = max(depth, min(_DEEP, len(self)))
         parameters = None
         if usable is not None:
             bits = np.packbits(usable, bitorder="little")
@@ -244,14 +247,24 @@ class EmbeddingIndex:
             scores = self._score(query, positions[:tried])
             line, target = _fit_line(rough[:tried], scores), self._find_target(scores, count)
             if tried < len(rough) and line.foretell(float(rough[tried - 1]), _FIRST_DOUBT) < target:
+                self._vain = 0
                 return _rank(positions[:tried], scores, line.foretell(float(rough[tried - 1])))
             if line.foretell(last) < target:
                 scores = np.concatenate([scores, self._score(query, positions[tried:])])
                 line, target = _fit_line(rough, scores), self._find_target(scores, count)
                 if line.foretell(last) < target:
+                    self._vain = 0
                     return _rank(positions, scores, line.foretell(last))
             size *= line.count_wanted(middle, last, target)
-        return self._scan_codes(query, max(depth, min(_DEEP, len(self))), usable)
+        self._vain += 1
+        return self._scan_codes(query, depth, usable)
+
+    def _is_hopeless(self) -> bool:
+        """Whether the sketch told too little of late, as of data without structure. Both ways find the same."""
+        if self._vain < _VAIN or self._vain % _RETRY == 0:
+            return False
+        self._vain += 1
+        return True
 
     def _find_target(self, scores: Embeddings, count: int) -> float:
         """The estimate that no embedding left out may reach."""
