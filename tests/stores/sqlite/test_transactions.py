@@ -40,12 +40,12 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def store(tmp_path: Path, statements: list[str]) -> Iterator[SqliteStore]:
-    """A library of 300 images whose index is up to date."""
+    """A library of 200 images whose index is up to date."""
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
         assert isinstance(store, SqliteStore)
         model = store.get_or_create_model("fake", "1", 16)
-        images = [make_image(f"{n}.png", ImageText(description=f"number {n}")) for n in range(300)]
-        store.add_images(model.model_id, images, make_embeddings(300))
+        images = [make_image(f"{n}.png", ImageText(description=f"number {n}")) for n in range(200)]
+        store.add_images(model.model_id, images, make_embeddings(200))
         store.search_embedding(1, QUERY)
         store.index.wait()
         store.search_embedding(1, QUERY)  # has the embeddings counted
@@ -82,33 +82,33 @@ def test_a_search_by_words_is_one_transaction(tmp_path: Path, statements: list[s
 
 def test_a_snapshot_does_not_see_later_writes_and_ends(store: SqliteStore) -> None:
     with store.snapshot():
-        assert store.count_images() == 300
+        assert store.count_images() == 200
         store.add_images(1, [make_image("late.png")], make_embeddings(1, seed=9))
-        assert store.count_images() == 300
+        assert store.count_images() == 200
         with store.snapshot():
-            assert store.count_images() == 300
-        assert store.count_images() == 300
-    assert store.count_images() == 301
+            assert store.count_images() == 200
+        assert store.count_images() == 200
+    assert store.count_images() == 201
 
 
 def test_an_error_of_the_database_in_a_snapshot_is_a_store_error(store: SqliteStore) -> None:
     with store.snapshot():
         with pytest.raises(StoreError, match="refused: no such table"), store._database.reading() as connection:
             connection.execute("SELECT * FROM nowhere")
-        assert store.count_images() == 300
+        assert store.count_images() == 200
 
 
 def test_totals_follow_every_change_and_belong_to_the_moment_of_the_search(store: SqliteStore) -> None:
-    assert store.search_embedding(1, QUERY).total == 300
+    assert store.search_embedding(1, QUERY).total == 200
     with store.snapshot():
-        assert store.search_embedding(1, QUERY).total == 300
+        assert store.search_embedding(1, QUERY).total == 200
         with ThreadPoolExecutor(1) as other:
             other.submit(store.trash_images, [1, 2]).result()
-            assert other.submit(store.search_embedding, 1, QUERY).result().total == 298
-        assert store.search_embedding(1, QUERY).total == 300
+            assert other.submit(store.search_embedding, 1, QUERY).result().total == 198
+        assert store.search_embedding(1, QUERY).total == 200
     store.add_images(1, [make_image(f"more {n}.png") for n in range(5)], make_embeddings(5, seed=3))
     store.restore_images([1])
-    store.delete_images([10, 11, 301])
+    store.delete_images([10, 11, 201])
     store.replace_image(20, 1, make_image("other.png"), QUERY)
-    assert store.search_embedding(1, QUERY).total == 301
+    assert store.search_embedding(1, QUERY).total == 201
     assert store.search_embedding(1, QUERY).total == len(store.search_embedding(1, QUERY, 1000))
