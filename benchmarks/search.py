@@ -275,7 +275,7 @@ def time_each(search: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple
 def compare_with_numpy(engine: Any, vectors: np.ndarray, queries: np.ndarray) -> float:
     """Median ratio of the time of a search to that of numpy's product for the same query, right after it.
 
-    What else the machine does hits both, so that the ratio says more than the times do. numpy chooses its kernel and
+    Other work of the machine slows both, so that the ratio says more than the times do. numpy chooses its kernel and
     its threads freely.
     """
     ratios = []
