@@ -30,8 +30,9 @@ class Ours:
         for start in range(0, len(vectors), BATCH):
             ids = range(start + 1, min(start + BATCH, len(vectors)) + 1)
             connection.executemany(
-                "INSERT INTO images (image_id, content_sha256, file_name, file_type, byte_size, width, height, "
-                "upload_date, generator) VALUES (?, ?, ?, 'image/jpeg', 1, 640, 480, '2024-01-01 00:00:00.000000', ?)",
+                "INSERT INTO images (image_id, content_sha256, file_name, sort_name, file_type, byte_size, "
+                "width, height, upload_date, generator) "
+                "VALUES (?1, ?2, ?3, ?3, 'image/jpeg', 1, 640, 480, '2024-01-01 00:00:00.000000', ?4)",
                 [(i, i.to_bytes(32, "big"), f"{i}.jpg", "rare" if flags[i - 1] else "often") for i in ids],
             )
             connection.executemany(
@@ -271,3 +272,4 @@ ENGINES = {
 }
 
 SERVERS = {"pgvector"}  # whose memory is not this process's
+THREADED = {"ours", "numpy", "usearch"}  # which several threads may search at once

@@ -2,6 +2,7 @@
 
     python benchmarks/search.py --sizes 10k,100k,1m
     python benchmarks/search.py --sizes 100k --data even,heavy-tails,outliers,near-duplicates --engines ours,numpy
+    python benchmarks/search.py --sizes 10k,100k,1m --folder ~/bench   # keeps what is built, goes on where it ended
 
 Compares this project's store with numpy's exact product (what a loop over all vectors can do at best) and with other
 engines, each in a process of its own, one after the other, on the same vectors and queries. Engines whose package is
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +35,24 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._search_engines import ENGINES, SERVERS
+from benchmarks._search_engines import ENGINES, SERVERS, THREADED
 from benchmarks._vectors import DIMENSION, KINDS, make_vectors
 
 MARK = "mark.png"
 SECONDS = 15  # for each column of times
+CALLERS = (1, 8, 50)  # threads that search at once
+CALLING = 4  # seconds for each number of callers
+COMPARED = 200  # searches, each beside a product of numpy
 COLUMNS = {
     "engine": "engine",
     "images": "images",
     "queries": "queries",
     "p50": "p50 ms",
     "p95": "p95 ms",
+    "ratio": "of numpy",
     "p50_100": "p50 of 100",
     "recall": "recall@16",
+    **{f"callers_{count}": f"{count} callers /s" for count in CALLERS},
     "filtered": "1 % filter ms",
     "filtered_recall": "its recall",
     "writing": "while writing ms",
@@ -72,7 +79,7 @@ def main() -> None:
         for data, size in itertools.product(arguments.data.split(","), parse_sizes(arguments.sizes)):
             write_task(folder, data, size)
             for engine in arguments.engines.split(","):
-                for row in measure_apart(engine, folder, data, size, arguments.patience):
+                for row in measure_once(engine, folder, data, size, arguments):
                     print("| " + " | ".join(format_value(row.get(column)) for column in COLUMNS) + " |", flush=True)
     finally:
         if not arguments.folder:
@@ -84,7 +91,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", default="10k,100k", help="how many images, for example 10k,100k,1m")
     parser.add_argument("--data", default=KINDS[0], help=f"of: {', '.join(KINDS)} (default {KINDS[0]})")
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of: {', '.join(ENGINES)}")
-    parser.add_argument("--folder", help="keep vectors here (default: a temporary folder)")
+    parser.add_argument("--folder", help="keep vectors, files and results here (default: a temporary folder)")
+    parser.add_argument("--again", action="store_true", help="measure again what --folder has results of")
     parser.add_argument("--patience", type=float, default=10, help="minutes an engine may take (default 10)")
     parser.add_argument("--step", choices=[*STEPS, "write"], help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -133,14 +141,36 @@ def rank_all(vectors: np.ndarray, queries: np.ndarray, count: int = 100) -> np.n
     return ranked
 
 
+def measure_once(
+    engine: str, folder: Path, data: str, size: int, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of an earlier run, or those of this one, which are kept."""
+    results = folder / f"{engine}-{data}-{size}.json"
+    if results.exists() and not arguments.again:
+        return json.loads(results.read_text())
+    rows = measure_apart(engine, folder, data, size, arguments.patience)
+    if rows:
+        results.write_text(json.dumps(rows))
+    return rows
+
+
+def name_place(folder: Path, engine: str, data: str, size: int) -> Path:
+    return folder / f"{engine}-{data}-{size}"
+
+
 def measure_apart(engine: str, folder: Path, data: str, size: int, patience: float) -> list[dict[str, Any]]:
     """Build and measure one engine, each in a process of its own, so that memory is its own."""
-    place = folder / engine
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    place = name_place(folder, engine, data, size)
+    built = place / "built.json"
     rows: list[dict[str, Any]] = []
     try:
         for step in STEPS:
+            if step == "build":
+                if built.exists():
+                    rows = json.loads(built.read_text())
+                    continue
+                shutil.rmtree(place, ignore_errors=True)  # half built
+                place.mkdir()
             command = [sys.executable, __file__, "--step", step, "--engines", engine, "--folder", str(folder)]
             command += ["--data", data, "--sizes", str(size), "--patience", str(patience)]
             run = subprocess.run(command, capture_output=True, text=True)
@@ -150,8 +180,11 @@ def measure_apart(engine: str, folder: Path, data: str, size: int, patience: flo
                 return []
             found = json.loads(run.stdout.splitlines()[-1])
             rows = [{**(rows[0] if rows else {}), **row} for row in found]
+            if step == "build":
+                built.write_text(json.dumps(rows))
     finally:
-        shutil.rmtree(place)
+        if not built.exists() or engine == "ours":  # searches beside a writer have changed it
+            shutil.rmtree(place, ignore_errors=True)
     return rows
 
 
@@ -172,15 +205,15 @@ def build_engine(name: str, folder: Path, data: str, size: int) -> list[dict[str
     task = np.load(name_task(folder, data, size))
     vectors, _ = make_vectors(data, size, folder)
     started = time.perf_counter()
-    ENGINES[name]().build(folder / name, vectors, task["flags"])
+    ENGINES[name]().build(name_place(folder, name, data, size), vectors, task["flags"])
     return [{"build": time.perf_counter() - started}]
 
 
 def measure_engine(name: str, folder: Path, data: str, size: int) -> list[dict[str, Any]]:
     """Open the engine's files and measure it: a row for each kind of query."""
     task = np.load(name_task(folder, data, size))
-    _, queries = make_vectors(data, size, folder)
-    engine, place = ENGINES[name](), folder / name
+    vectors, queries = make_vectors(data, size, folder)
+    engine, place = ENGINES[name](), name_place(folder, name, data, size)
     before = read_memory()
     started = time.perf_counter()
     engine.open(place)
@@ -195,7 +228,14 @@ def measure_engine(name: str, folder: Path, data: str, size: int) -> list[dict[s
         row = {"engine": engine.name, "images": size, "queries": label, "first": first, "disk": disk}
         row |= measure_searches(engine, query, task[f"{asked}.nearest"], task[f"{asked}.flagged"])
         rows.append(row | {"memory": None if name in SERVERS else read_memory() - before})
+    if name in THREADED:
+        for row, query in zip(rows, queries.values(), strict=True):
+            row |= measure_callers(engine, query)
     if name == "ours":
+        products = np.array(vectors)  # after the memory was read
+        for row, query in zip(rows, queries.values(), strict=True):
+            row["ratio"] = compare_with_numpy(engine, products, query)
+        del products
         rows[0] |= measure_while_writing(engine, place, next(iter(queries.values())))
     engine.close()
     return rows
@@ -230,6 +270,44 @@ def time_each(search: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple
         found.append(search(query))
         times.append((time.perf_counter() - started) * 1000)
     return found, times
+
+
+def compare_with_numpy(engine: Any, vectors: np.ndarray, queries: np.ndarray) -> float:
+    """Median ratio of the time of a search to that of numpy's product for the same query, right after it.
+
+    Other work of the machine slows both, so that the ratio says more than the times do. numpy chooses its kernel and
+    its threads freely.
+    """
+    ratios = []
+    for number in range(COMPARED):
+        query = queries[number % len(queries)]
+        started = time.perf_counter()
+        engine.search(query, 16)
+        middle = time.perf_counter()
+        products = vectors @ query
+        np.argsort(-products[np.argpartition(products, -16)[-16:]])
+        ratios.append((middle - started) / (time.perf_counter() - middle))
+    return float(np.median(ratios))
+
+
+def measure_callers(engine: Any, queries: np.ndarray) -> dict[str, float]:
+    """Searches a second of all callers together."""
+
+    def call(number: int, ends: float) -> int:
+        done = 0
+        while time.perf_counter() < ends:
+            engine.search(queries[(number + done) % len(queries)], 16)
+            done += 1
+        return done
+
+    rates = {}
+    for count in CALLERS:
+        with ThreadPoolExecutor(count) as pool:
+            started = time.perf_counter()
+            calls = [pool.submit(call, 7 * number, started + CALLING) for number in range(count)]
+            done = sum(each.result() for each in calls)
+            rates[f"callers_{count}"] = done / (time.perf_counter() - started)
+    return rates
 
 
 def find_recall(found: list[list[int]], nearest: np.ndarray) -> float:

@@ -31,7 +31,7 @@ from image_search.colors import convert_to_srgb
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import HEIF_SUFFIXES, RAW_SUFFIXES, describe_content, name_format
 from image_search.optional_formats import decode_raw, is_raw, read_jxl_size, register_decoders, silence_libtiff
-from image_search.repairs import drop_gif_comments, drop_png_extras, find_png_chunk
+from image_search.repairs import complete_png, drop_gif_comments, drop_png_extras, find_png_chunk
 from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
@@ -231,7 +231,7 @@ def _list_formats() -> tuple[str, ...]:
 
 
 class _CutShort(Exception):
-    """A JPEG of which less than _ENOUGH is there; the message is the share."""
+    """A file of which less than _ENOUGH is there; the message is the share."""
 
 
 def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
@@ -245,6 +245,14 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
     except Image.DecompressionBombError:
         raise
     except Exception as error:
+        if kind == "PNG" and "truncated" in str(error):
+            completed, share = complete_png(data, max_pixels)
+            if share < _ENOUGH:
+                raise _CutShort(f"{share:.0%}") from error
+            return replace(_open(completed, max_pixels, target_pixels), is_incomplete=True)
+        if kind in ("BMP", "PGM", "PPM") and "truncated" in str(error):  # what is missing is added
+            padded = data + bytes(int(len(data) * (1 / _ENOUGH - 1)))
+            return replace(_open(padded, max_pixels, target_pixels), is_incomplete=True)
         if kind == "PNG" and (plain := drop_png_extras(data)) != data:
             return _open(plain, max_pixels, target_pixels)
         if kind == "JPEG" and "truncated" in str(error):

@@ -19,6 +19,39 @@ def drop_png_extras(data: bytes) -> bytes:
     return b"".join(kept)
 
 
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+
+def complete_png(data: bytes, max_pixels: int) -> tuple[bytes, float]:
+    """A PNG that is cut short with its missing rows in zeros, and the share of the rows that are there.
+
+    The share is 0 where it cannot be told: of an interlaced one, and of one without a header.
+    """
+    header = find_png_chunk(data, b"IHDR")
+    if len(header) != 13 or header[12] or header[9] not in _CHANNELS:
+        return data, 0.0
+    width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
+    row = 1 + (width * _CHANNELS[header[9]] * header[8] + 7) // 8
+    if not 0 < width * height <= max_pixels:
+        return data, 0.0
+    pixels, stream, start_of_pixels = bytearray(), zlib.decompressobj(), 0
+    for kind, start, end in _walk_png(data):
+        if kind == b"IDAT" and len(pixels) < row * height:
+            start_of_pixels = start_of_pixels or start - 8
+            try:
+                pixels += stream.decompress(data[start:end], row * height - len(pixels))
+            except zlib.error:
+                break
+    rows = len(pixels) // row
+    body = zlib.compress(bytes(pixels[: rows * row]) + bytes(row * (height - rows)), 1)
+    chunks = (_make_chunk(b"IDAT", body), _make_chunk(b"IEND", b""))
+    return data[:start_of_pixels] + b"".join(chunks), rows / height
+
+
+def _make_chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+
 def find_png_chunk(data: bytes, wanted: bytes) -> bytes:
     """The content of a chunk before the pixels; b"" where there is none."""
     for kind, start, end in _walk_png(data):

@@ -409,3 +409,42 @@ def test_a_run_length_encoded_bmp_is_right_or_refused(bits: int) -> None:
             decode_image(data, "a.bmp")
     else:
         assert decode_image(data, "a.bmp").image.getpixel((7, 3)) == (50, 100, 3)
+
+
+# --- files that are cut short -----------------------------------------------------------------------------------------
+
+
+def make_noise(mode: str = "RGB") -> Image.Image:
+    return Image.fromarray(np.random.default_rng(2).integers(0, 255, (200, 100, 3), np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("format", "mode"),
+    [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1"), ("BMP", "RGB"), ("PPM", "RGB")],
+)
+def test_a_file_without_its_last_rows_is_taken_as_incomplete(format: str, mode: str) -> None:
+    data = write(make_noise(mode), format)
+    whole = decode_image(data, "a")
+    assert not whole.is_incomplete
+    cut = decode_image(data[: int(len(data) * 0.95)], "a")
+    assert cut.is_incomplete and (cut.width, cut.height) == (100, 200)
+    there = (0, 30, 100, 200) if format == "BMP" else (0, 0, 100, 170)  # a BMP begins at the bottom
+    assert cut.image.crop(there).tobytes() == whole.image.crop(there).tobytes()
+
+
+def test_a_png_of_which_too_little_is_there_is_refused_with_its_share() -> None:
+    data = write(make_noise())
+    with pytest.raises(UnreadableImage, match=r"a\.png is cut short: [456]\d% of it is there"):
+        decode_image(data[: len(data) // 2], "a.png")
+    with pytest.raises(UnreadableImage, match=r"a\.png is "):
+        decode_image(data[:60], "a.png")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_cut_and_damaged_png_is_an_image_or_one_error(drawn: st.DataObject) -> None:
+    content = bytearray(write(make_noise()))
+    for _ in range(drawn.draw(st.integers(0, 4))):
+        content[drawn.draw(st.integers(8, 200))] = drawn.draw(st.integers(0, 255))
+    with contextlib.suppress(UnreadableImage):
+        decode_image(bytes(content[: drawn.draw(st.integers(8, len(content)))]), "a.png", max_pixels=10**6)

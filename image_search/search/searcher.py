@@ -267,6 +267,9 @@ class Searcher:
         """
         started = time.perf_counter()
         candidates = 0
+        model = self._model
+        if plan.blend is not None:
+            model.get_row()  # outside the snapshot: it may have to be written
 
         def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
             nonlocal candidates
@@ -274,14 +277,15 @@ class Searcher:
                 found = self.store.list_images(plan.words, limit, offset, plan.filter, order)
                 hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
             else:
-                hits, candidates = self._rank_by_both(plan, plan.blend.embedding, limit, offset, films)
+                hits, candidates = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
             return hits, candidates
 
-        films = self._count_films(plan)
-        hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
-        hits, has_match = self._judge(plan, hits, candidates)
-        if films:
-            hits = [self._describe_film(plan, hit, films) for hit in hits]
+        with self.store.snapshot():
+            films = self._count_films(plan)
+            hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
+            hits, has_match = self._judge(model, plan, hits, candidates)
+            if films:
+                hits = [self._describe_film(plan, hit, films) for hit in hits]
         return SearchResult(
             tuple(hits),
             total,
@@ -341,10 +345,16 @@ class Searcher:
         return blend_embeddings(words, pictures, excluded, query.image_weight)
 
     def _rank_by_both(
-        self, plan: Plan, embedding: Embeddings, limit: int, offset: int, films: Films | None
+        self,
+        model: ModelContext,
+        plan: Plan,
+        embedding: Embeddings,
+        limit: int,
+        offset: int,
+        films: Films | None,
     ) -> tuple[list[FoundHit], int]:
         """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
-        model_id = plan.model_id or self.get_model().model_id
+        model_id = plan.model_id or model.get_row().model_id
         named: Sequence[SearchHit] = ()
         if plan.words:
             with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
@@ -373,9 +383,10 @@ class Searcher:
         kept = [hit for hit in order if hit.image_id != plan.left_out]
         return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
 
-    def _judge(self, plan: Plan, hits: list[FoundHit], total: int) -> tuple[list[FoundHit], bool | None]:
+    def _judge(
+        self, model: ModelContext, plan: Plan, hits: list[FoundHit], total: int
+    ) -> tuple[list[FoundHit], bool | None]:
         """The hits with their relevance, and whether any stands out. Hits whose texts hold the terms are relevant."""
-        model = self._model
         is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
         background = model.get_reference_scores() if is_current and hits else None
         scores = [-hit.distance for hit in hits if hit.distance is not None]

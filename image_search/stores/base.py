@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -352,6 +352,10 @@ class ImageStore(ABC):
         """Forget remembered hashes (None: all), so that these images may be registered again. Returns how many."""
 
     # --- search ---
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Until the block ends, this thread's reads are of one moment, on engines that can tell; it writes nothing."""
+        return nullcontext()
 
     def search_embedding(
         self,

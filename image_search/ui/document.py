@@ -13,7 +13,9 @@ from image_search.search.query import IMAGE_WEIGHT
 from image_search.ui.messages import MESSAGES, Language, negotiate_language
 from image_search.ui.rendering import render, render_head
 
-_OWN_TAGS = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*|<title>.*?</title>\s*', re.DOTALL)
+_OWN_TAGS = re.compile(
+    r'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*|<title>.*?</title>\s*', re.DOTALL
+)
 _BODY = re.compile(r"<body[^>]*>")
 _LANGUAGE = re.compile(r'<html\s+lang="[^"]*"')
 
@@ -34,6 +36,7 @@ class PageDocumentMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        base = f"{scope['scheme']}://{headers.get('host', '')}{self._root_path}/"
         language = negotiate_language(headers.get("accept-language", ""))
         takes_gzip = "gzip" in headers.get("accept-encoding", "")
         plain = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]}
@@ -53,7 +56,7 @@ class PageDocumentMiddleware:
             body = b"".join(parts)
             answer = MutableHeaders(raw=start["headers"])
             if answer.get("content-type", "").startswith("text/html"):
-                body = complete_document(body.decode(), language, self._root_path).encode()
+                body = complete_document(body.decode(), language, self._root_path, base).encode()
                 answer["Cache-Control"] = "no-store"
                 answer["Vary"] = "Accept-Language, Accept-Encoding"
                 if takes_gzip:
@@ -66,10 +69,15 @@ class PageDocumentMiddleware:
         await self._app(plain, receive, collect)
 
 
-def complete_document(html: str, language: Language, root_path: str) -> str:
-    """Gradio's document with this program's parts. root_path: path the page is served below, "" for none."""
+def complete_document(html: str, language: Language, root_path: str, base: str) -> str:
+    """Gradio's document with this program's parts.
+
+    root_path: path the page is served below, "" for none; base: address of the page as the browser sees it.
+    """
     data: dict[str, Any] = {"language": language, "weight": IMAGE_WEIGHT, "messages": MESSAGES[language]}
-    head, top, bottom = (render(name, language, data=data) for name in ("title.html", "top.html", "bottom.html"))
+    head, top, bottom = (
+        render(name, language, data=data, base=base) for name in ("title.html", "top.html", "bottom.html")
+    )
     html = _OWN_TAGS.sub("", html)
     html = _LANGUAGE.sub(f'<html lang="{language}"', html, count=1)
     html = html.replace("<head>", f"<head>{head}", 1)

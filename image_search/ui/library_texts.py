@@ -51,7 +51,7 @@ def describe_model(choice: ModelChoice, is_current: bool, total: int, language: 
     if known:
         facts.append(_describe_languages(known.languages, language))
         facts.append(translate(language, "model_size", size=describe_bytes(known.parameters * 4_000_000)))
-        facts.append(translate(language, "model_licence", licence=known.licence))
+        facts.append(translate(language, "model_under_licence", licence=known.licence))
     elif choice.name == DEFAULT_MODEL:
         facts.append(translate(language, "model_knows_scenes"))
     if choice.count:

@@ -16,6 +16,7 @@ from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, translate
+from image_search.ui.messages.errors import explain_error
 from image_search.ui.query_images import QueryImageGone, QueryImages
 from image_search.ui.search_form import NOTHING_ASKED, SearchForm, to_query_string
 from image_search.ui.tiles import find_cutoff, make_tile
@@ -96,7 +97,7 @@ class PageSearch:
             return []
 
     def describe_progress(self, language: Language) -> dict[str, Any]:
-        """How far the preparation of model and library is: {kind, title, hint, done, count, is_over}."""
+        """How far the preparation of model and library is: {kind, title, hint, done, count, is_loading, is_over}."""
         progress = self.preparation.progress
         said = {"kind": "", "title": "", "hint": "", "done": progress.done, "count": progress.count}
         match progress.phase:
@@ -107,8 +108,12 @@ class PageSearch:
                 said |= {"kind": "progress", "title": title}
             case "model_failed" | "registration_failed" as phase:
                 key = "model_unavailable" if phase == "model_failed" else phase
-                said |= {"kind": "problem", "title": translate(language, key), "hint": progress.error}
-        return {**said, "is_over": progress.is_over}
+                said |= {
+                    "kind": "problem",
+                    "title": translate(language, key),
+                    "hint": explain_error(progress.error, language),
+                }
+        return {**said, "is_loading": progress.phase == "loading", "is_over": progress.is_over}
 
     def _list_examples(self, language: Language) -> list[str]:
         """Words that find samples, where there are some."""
@@ -162,7 +167,9 @@ def describe_error(error: ImageSearchError, language: Language) -> dict[str, Any
             "hint": "",
         }
     key = error_key(error)
-    return {"kind": "problem", "code": key, "title": translate(language, key), "hint": str(error)}
+    # Of these the title says all.
+    hint = "" if key in ("image_gone", "text_not_supported") else explain_error(str(error), language)
+    return {"kind": "problem", "code": key, "title": translate(language, key), "hint": hint}
 
 
 def _sort(hits: Sequence[FoundHit], order: Order) -> list[FoundHit]:

@@ -56,6 +56,10 @@ class _RatingIn(_IdsIn):
     rating: int | None = Field(ge=0, le=5)
 
 
+class DownloadGone(ImageSearchError):
+    """A token of a download that is not kept, or never was."""
+
+
 class Downloads:
     """Selections that a browser is about to fetch, by token. Safe to use from several threads."""
 
@@ -73,11 +77,11 @@ class Downloads:
         return token
 
     def get(self, token: str) -> tuple[int, ...]:
-        """The images of a token. Raises ImageNotFound when it is not kept any more."""
+        """The images of a token. Raises DownloadGone when it is not kept any more."""
         with self._lock:
             found = self._kept.get(token)
         if found is None:
-            raise ImageNotFound("The download is no longer prepared. Select the pictures again.")
+            raise DownloadGone("The download is no longer prepared. Select the pictures again.")
         return found
 
 
@@ -90,6 +94,9 @@ def build_selection_routes(search: PageSearch) -> APIRouter:
     async def answer(request: Request, work: Callable[[], T], limiter: CapacityLimiter = limiter) -> Response:
         try:
             found: object = await run_sync(work, limiter=limiter)
+        except DownloadGone:
+            title = translate(get_language(request), "download_gone")
+            return _say({"kind": "problem", "code": "download_gone", "title": title, "hint": ""}, 404)
         except ImageSearchError as error:
             status = 404 if isinstance(error, ImageNotFound) else 503 if isinstance(error, StoreUnavailable) else 400
             return _say(describe_error(error, get_language(request)), status)

@@ -35,6 +35,7 @@ from image_search.ui.selection_routes import build_selection_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
+from image_search.web.icon_routes import build_icon_routes
 from image_search.web.image_routes import build_routes
 from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
@@ -74,6 +75,7 @@ def build_app(
     search = PageSearch(searcher, preparation, QueryImages(reader.max_pixels))
     app.include_router(build_page_routes(search))
     app.include_router(build_selection_routes(search))
+    app.include_router(build_icon_routes())
     app.router.routes.extend(routes)  # before the page, whose route matches every path
     page = build_page()
     with page:

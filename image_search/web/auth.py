@@ -14,8 +14,6 @@ import logging
 import secrets
 import time
 from collections import Counter, OrderedDict
-from html import escape
-from pathlib import Path
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
@@ -25,6 +23,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from image_search.api.errors import error_response
+from image_search.ui.messages import negotiate_language, translate
+from image_search.ui.rendering import render
 from image_search.web.middleware import TokenBucketLimiter, answer_too_many, find_client
 
 COOKIE = "image_search_session"
@@ -32,7 +32,6 @@ _LIFETIME = 30 * 24 * 3600  # seconds
 _MAX_SESSIONS = 10_000  # the longest unused ends first
 _MAX_FORM = 8192  # bytes
 _FORM_SECONDS = 20.0  # for the whole form to arrive
-_PAGE = Path(__file__).with_name("login.html")
 
 # Wrong passwords of one client: a few at once, then one in ten seconds. After that a password waits before it is
 # looked at, a few at a time, so that guessing stays slow and the right password still gets in.
@@ -185,14 +184,13 @@ def _is_own_place(place: str) -> bool:
 
 
 def _draw_page(request: Request, status: int = 200) -> HTMLResponse:
-    said = {
-        401: "パスワードが違います。 / The password is wrong.",
-        429: "しばらく待ってから、もう一度お試しください。 / Too many attempts. Wait a little, and try again.",
-    }.get(status, "")
-    place = request.query_params.get("next", "")
-    page = _PAGE.read_text(encoding="utf-8").replace("{said}", escape(said)).replace("{next}", escape(place))
+    language = negotiate_language(request.headers.get("accept-language", ""))
+    key = {401: "password_wrong", 429: "password_wait"}.get(status)
+    said = translate(language, key) if key else ""
+    page = render("login.html", language, said=said, place=request.query_params.get("next", ""))
     headers = {
         "Cache-Control": "no-store",
+        "Vary": "Accept-Language",
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
     }
     return HTMLResponse(page, status, headers)

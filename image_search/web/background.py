@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from image_search.encoders.base import Encoder
     from image_search.settings import Settings
     from image_search.stores.base import ImageStore
+
+_log = logging.getLogger(__name__)
 
 
 # Work behind the page: the model is loaded, the library completed, the list of tags embedded.
@@ -84,6 +87,7 @@ class Warmup:
             with suppress(ImageSearchError):  # an image-only model has no tags
                 self._searcher.tagger.prepare()
         except ImageSearchError as error:
+            _log.warning("%s", error)  # the page says it in the visitor's language, which may be shorter
             self.progress = Progress(phase, error=str(error))
 
     def _report(self, done: int, count: int) -> None:

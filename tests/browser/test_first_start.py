@@ -61,7 +61,7 @@ def test_photographs_are_chosen_and_searched_with_an_open_model(
         # The first download breaks off: that is said, and the next one goes on where it ended.
         fake.breaks_after = 5_000_000
         wanted = page.locator("#model-list > li", has_text=MODEL)
-        expect(wanted).to_contain_text("写真や画像、日本語・英語 · 約1.5 GB · ライセンス：Apache-2.0")
+        expect(wanted).to_contain_text("写真や画像、日本語、英語 · 約1.5 GB · ライセンス：Apache-2.0")
         wanted.locator(".use").click()
         job = page.locator("#job-list > li").first
         expect(job).to_have_attribute("data-state", "failed")

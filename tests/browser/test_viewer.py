@@ -272,6 +272,33 @@ def test_similar_ones_are_one_key_away(open_page: OpenPage) -> None:
     assert "picture19.png" not in list_names(page)
 
 
+def test_similar_ones_keep_the_conditions(open_page: OpenPage) -> None:
+    page = open_page("?q=red&shape=landscape")
+    open_tile(page)
+    page.keyboard.press("s")
+    expect(page).to_have_url(re.compile(r"\?shape=landscape&like=\d+$"))
+    expect(page.locator("#heading")).to_have_text("似ている画像")
+
+
+def test_stars_are_said_while_the_facts_are_closed(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    open_tile(page, 10)
+    page.keyboard.press("i")
+    expect(page.locator(".facts-panel")).to_be_hidden()
+    with page.expect_response("**/edits"):
+        page.keyboard.press("3")
+    expect(page.locator("#toasts")).to_contain_text("3")
+    page.keyboard.press("i")
+    expect(page.locator(".stars .on")).to_have_count(3)
+
+
+def test_a_picture_without_a_prompt_says_so_when_it_is_to_be_copied(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    open_tile(page)
+    page.keyboard.press("c")
+    expect(page.locator("#toasts")).to_contain_text("この画像にはプロンプトがありません")
+
+
 def test_a_phone_swipes_and_opens_the_facts_from_below(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.locator(".tile").first.tap()

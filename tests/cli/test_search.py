@@ -173,7 +173,7 @@ def test_a_picture_can_be_left_out_and_weighed_against_words(terminal: Terminal,
 
 
 def test_what_is_less_relevant_is_left_out(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    def judge(_: Searcher, __: object, hits: list[Any], ___: int) -> tuple[list[Any], bool]:
+    def judge(_: Searcher, __: object, ___: object, hits: list[Any], ____: int) -> tuple[list[Any], bool]:
         return [replace(hit, relevance=0.9 - 0.3 * place) for place, hit in enumerate(hits)], True
 
     monkeypatch.setattr(Searcher, "_judge", judge)

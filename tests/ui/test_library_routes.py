@@ -284,7 +284,7 @@ def test_models_say_what_they_know_and_which_may_be_used(client: TestClient) -> 
     assert models["fake"]["current"]
     assert "描かれた場面だけ" in models["demo/model"]["facts"][0]
     assert models["llm-jp/waon-siglip2-base-patch16-256"]["facts"] == [
-        "写真や画像、日本語・英語",
+        "写真や画像、日本語、英語",
         "約1.5 GB",
         "ライセンス：Apache-2.0",
     ]

@@ -189,7 +189,7 @@ def test_a_contact_sheet_is_a_picture_of_all_chosen(client: TestClient, store: I
 def test_a_download_that_is_no_longer_prepared_is_said(client: TestClient) -> None:
     answer = client.get("/ui/selection/downloads/0123/pictures.zip")
     assert answer.status_code == 404
-    assert "Select the pictures again" in answer.json()["hint"]
+    assert "Select the pictures again" in answer.json()["title"]
 
 
 def test_a_selection_that_is_gone_altogether_is_said(client: TestClient) -> None:

@@ -323,8 +323,8 @@ def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStor
     preparation = Warmup(searcher)
     preparation.start()
     preparation.wait(10)
-    said = PageSearch(searcher, preparation, QueryImages(10**6)).describe_progress("ja")
-    assert "モデルを利用できません" in said["title"]
+    said = PageSearch(searcher, preparation, QueryImages(10**6)).describe_progress("en")
+    assert "The model cannot be used" in said["title"]
     assert "set HF_TOKEN" in said["hint"]
     assert said["is_over"]
 

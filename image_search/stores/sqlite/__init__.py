@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ from image_search.stores.sqlite.rows import (
     list_paths,
     read_counters,
 )
-from image_search.stores.sqlite.search import count_values, find_embeddings, gather, list_page
+from image_search.stores.sqlite.search import count_growth, count_values, find_embeddings, gather, list_page
 from image_search.stores.sqlite.trash import (
     find_deleted_paths,
     find_remembered,
@@ -87,7 +87,7 @@ class SqliteStore(ImageStore):
         self.originals = originals
         self._database = Connections(path, self.check_new)
         self.index = IndexSync(self._database)
-        self._counted: dict[int | None, tuple[tuple[int, ...], int]] = {}  # by model; None: images
+        self._counted: dict[int | None, tuple[dict[str, int], int]] = {}  # by model; None: images
 
     @classmethod
     def open(cls, settings: Settings) -> SqliteStore:
@@ -361,25 +361,28 @@ class SqliteStore(ImageStore):
 
     # --- search -----------------------------------------------------------------------------------------------------
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._database.snapshot()
+
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
     ) -> Hits:
         with self._database.reading() as connection:
-            index = self.index.follow(model_id, len(embedding), read_counters(connection))
-            table = TableRows(connection, model_id, len(embedding))
+            counters = read_counters(connection)
+            index = self.index.follow(model_id, len(embedding), counters)
+            table = TableRows(connection, model_id, len(embedding), counters["image_embeddings"])
             allowed = None if filter.is_empty else find_embeddings(connection, model_id, filter)
             nearest = find_nearest(embedding, offset + limit, index, table, allowed)
-            total = self._count(connection, model_id) if allowed is None else len(allowed)
-            hits = gather(connection, nearest.image_ids[offset:].tolist(), total)
-        distances = nearest.distances[offset:].tolist()
-        return Hits(tuple(replace(hit, distance=d) for hit, d in zip(hits, distances, strict=True)), total)
+            total = self._count(connection, model_id, counters) if allowed is None else len(allowed)
+            found, distances = nearest.image_ids[offset:].tolist(), nearest.distances[offset:].tolist()
+            return gather(connection, found, total, distances)
 
     def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
         where, values = build_where(filter, terms)
         with self._database.reading() as connection:
             page = list_page(connection, where, values, order, limit, offset)
             if filter.is_empty and not terms:
-                total = self._count(connection, None)
+                total = self._count(connection, None, read_counters(connection))
             elif len(page) < limit and (page or not offset):
                 total = offset + len(page)
             else:
@@ -390,22 +393,23 @@ class SqliteStore(ImageStore):
         where, values = build_where(filter)
         with self._database.reading() as connection:
             if filter.is_empty:
-                return self._count(connection, None)
+                return self._count(connection, None, read_counters(connection))
             count: int = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]
         return count
 
-    def _count(self, connection: sqlite3.Connection, model_id: int | None) -> int:
+    def _count(self, connection: sqlite3.Connection, model_id: int | None, changes: dict[str, int]) -> int:
         """The live images, or the embeddings of a model. Remembered: counting a million at every search would show."""
-        counters = tuple(read_counters(connection).values())
         remembered = self._counted.get(model_id)
-        if remembered is not None and remembered[0] == counters:
+        if remembered is not None and remembered[0] == changes:
             return remembered[1]
         if model_id is None:
-            query, values = f"SELECT count(*) FROM images i WHERE {LIVE}", []
+            count = int(connection.execute(f"SELECT count(*) FROM images i WHERE {LIVE}").fetchone()[0])
         else:
-            query, values = "SELECT count(*) FROM image_embeddings WHERE model_id = ?", [model_id]
-        count: int = connection.execute(query, values).fetchone()[0]
-        self._counted[model_id] = (counters, count)
+            before, counted = {"image_embeddings": 0, "removals": changes["removals"]}, 0
+            if remembered is not None and all(remembered[0][name] <= changes[name] for name in changes):
+                before, counted = remembered  # else another thread remembered a later moment than this one's
+            count = counted + count_growth(connection, model_id, before)
+        self._counted[model_id] = (changes, count)
         return count
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:

@@ -55,7 +55,7 @@ def _check_index(store: SqliteStore, model: EmbeddingModel, count: int) -> Findi
     copies = list(store.path.parent.glob(f"{store.path.name}-index-{model.model_id}.*"))
     name = f"FAISS {FAISS_VERSION}"
     if count <= SMALL and not copies:
-        return Finding("index", True, f"{name}, in half precision, made from the table at the first search")
+        return Finding("index", True, f"{name}, uncompressed, made from the table at the first search")
     found = store.index.describe().get(model.model_id, "not looked at")
     size = sum(file.stat().st_size for file in copies) / 2**20
     copy = f"saved copy of {size:,.1f} MiB" if copies else "no saved copy"

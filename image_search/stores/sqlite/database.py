@@ -33,12 +33,32 @@ class Connections:
         self._closed = False
         self._file: tuple[int, int] | None = None  # which file was opened under this name
         self._abandoned: list[sqlite3.Connection] = []
+        self._snapshots = threading.local()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside a read transaction: all its queries see one state of the library."""
-        with self._borrowed("BEGIN") as connection:
-            yield connection
+        """A connection inside a read transaction: all its queries see one state of the library.
+
+        Within snapshot() it is that one's.
+        """
+        shared: sqlite3.Connection | None = getattr(self._snapshots, "connection", None)
+        if shared is None:
+            with self._borrowed("BEGIN") as connection:
+                yield connection
+        else:
+            with self._explaining():
+                yield shared
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One read transaction for all reading() of this thread until the block ends."""
+        with self.reading() as connection:
+            outer = getattr(self._snapshots, "connection", None)
+            self._snapshots.connection = connection
+            try:
+                yield
+            finally:
+                self._snapshots.connection = outer
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -58,7 +78,7 @@ class Connections:
 
     @contextmanager
     def _borrowed(self, begin: str) -> Iterator[sqlite3.Connection]:
-        try:
+        with self._explaining():
             connection = self._take()
             try:
                 connection.execute(begin)
@@ -70,6 +90,11 @@ class Connections:
                 raise
             finally:
                 self._give_back(connection)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise explain_error(error, self.path) from error
         except OverflowError as error:

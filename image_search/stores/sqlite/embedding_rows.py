@@ -16,12 +16,16 @@ _CHUNK = 2048
 
 
 class TableRows:
-    """Reads embeddings by embedding_id through one connection."""
+    """Reads embeddings by embedding_id through one connection.
 
-    def __init__(self, connection: sqlite3.Connection, model_id: int, dimension: int) -> None:
+    newest: the highest embedding_id that was given out, where that is known; behind it nothing is looked for.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, model_id: int, dimension: int, newest: int = 2**63 - 1) -> None:
         self._connection = connection
         self._model_id = model_id
         self._dimension = dimension
+        self._newest = newest
 
     def read(self, embedding_ids: Ids) -> Rows:
         """Those of these that are there, in any order."""
@@ -33,6 +37,8 @@ class TableRows:
 
     def read_after(self, embedding_id: int, until: int | None = None) -> Iterator[Rows]:
         """Everything above this id, up to another one if given, ascending and in chunks."""
+        if embedding_id >= self._newest:
+            return
         # NOT INDEXED: in order of embedding_id, which is how the rows lie in the file.
         rows = self._connection.execute(
             "SELECT embedding_id, image_id, embedding FROM image_embeddings NOT INDEXED "

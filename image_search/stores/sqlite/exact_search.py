@@ -19,6 +19,7 @@ _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
 _FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
 _DEPTH = 256  # embeddings the index proposes at first
+_SPARE = 8  # embeddings read beyond those wanted, so that the error of the estimates can be told
 _CHUNK = 2048
 
 
@@ -79,9 +80,15 @@ def _add_proposed(
     squares, compared, needed = 0.0, 0, -np.inf
     while True:
         proposal = index.propose(ranking.query, ranking.count, depth, allowed)
-        new = (proposal.embedding_ids <= covered) & ~np.isin(proposal.embedding_ids, read)
+        new = proposal.embedding_ids <= covered
+        if len(read):
+            new &= ~np.isin(proposal.embedding_ids, read)
         ids, scores = proposal.embedding_ids[new], proposal.scores[new]
-        batch = ranking.count + 48
+        # At first those that are needed if the estimates are as far off as they are known to be, in one statement.
+        batch = len(scores)
+        if batch > ranking.count:
+            near = scores >= scores[ranking.count - 1] - _DOUBT * index.error
+            batch = max(int(np.count_nonzero(near)), ranking.count + _SPARE)
         while len(ids):
             rows = table.read(ids[:batch])
             # How far the estimates are off says how many more must be looked at. The rows at hand tell it of this

@@ -1,6 +1,6 @@
 """An index in memory that proposes which embeddings may be nearest. It never decides: nearest.py ranks the exact rows.
 
-Up to SMALL embeddings are kept in half precision and scanned whole (2 bytes a dimension). More are kept twice, in 570
+Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in 570
 bytes an image at 768 dimensions: as a sketch (product quantisation, four bits for three dimensions, scanned by table
 look-ups that stay in the processor's registers) and in codes of four bits a dimension. The sketch picks some thousand,
 the codes put them in order. Before that the mean is taken away and the axes are turned to the principal components.
@@ -29,7 +29,7 @@ Ids = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-SMALL = 65_536
+SMALL = 8192  # one product with so many takes as long as looking at so many in the sketch and some in the codes
 _GROUP = 3  # dimensions that share four bits of the sketch
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
@@ -38,9 +38,15 @@ _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in
 _ONE_QUERY = 15  # of FAISS's scans the one that is quickest for a single query and thousands of results
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
 _OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
-_SCANNED = 0.15  # if more than this share were to be looked at, a scan of all codes is quicker
+_TRIED = 512  # of these the codes are looked at first; they tell how many more are needed
+_ATTEMPTS = 2  # at picking enough from the sketch; a third would cost as much as a scan of all codes
+_VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no help for, it is asked for every eighth
+_SCANNED = 0.25  # if more than this share were to be picked, likewise
+_DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom needed twice then
 _SPARSE = 0.1  # if a filter lets no more than this share through, likewise
 _DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
+_FIRST_DOUBT = 6.0  # when only the first were looked at
+_ROOM = 1.3  # for the codes' error: its standard deviations twice over would be beyond any doubt
 
 
 class Proposal(NamedTuple):
@@ -58,19 +64,20 @@ class EmbeddingIndex:
     """The embeddings of one model up to a watermark, by embedding_id. Any thread may search while one changes it."""
 
     def __init__(self, dimension: int) -> None:
-        """An empty index in half precision."""
+        """An empty index that keeps embeddings as they are."""
         self.watermark = 0  # every embedding of the model up to this id is here
         self.last_removal = 0  # and the removals up to this one are known
-        self.trained_on = 0  # embeddings there were when the compression was fitted; 0 in half precision
-        self.error = 1e-4  # how far an estimate is from the inner product, as a standard deviation
+        self.trained_on = 0  # embeddings there were when the compression was fitted; 0 without any
+        self.error = 1e-6  # how far an estimate is from the inner product, as a standard deviation
         self.mean = np.zeros(dimension, np.float32)
-        self.rotation: Embeddings | None = None
+        self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
         self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
         self.sketch: Any = None
-        self.codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        self.codes.is_trained = True
+        self.codes: Any = None
+        self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
         self.embedding_ids: Ids = np.empty(0, np.int64)
         self.alive: Mask = np.empty(0, np.bool_)
+        self._vain = 0  # searches in a row that the sketch was no help for
         self._lock = ReadWriteLock()
 
     @classmethod
@@ -108,13 +115,16 @@ class EmbeddingIndex:
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
         """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
         for start in range(0, len(embedding_ids), _ADD_BATCH):
-            ids = embedding_ids[start : start + _ADD_BATCH]
-            turned = self._turn(embeddings[start : start + _ADD_BATCH] - self.mean)
-            codes = self._encode(turned)
+            ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
+            if self.is_compressed:
+                turned = self._turn(rows - self.mean)
+                codes = self._encode(turned)
             with self._lock.writing():
-                self.codes.add_sa_codes(codes)
-                if self.sketch is not None:
+                if self.is_compressed:
+                    self.codes.add_sa_codes(codes)
                     self.sketch.add(turned)
+                else:
+                    self.embeddings = np.concatenate([self.embeddings, rows])
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
                 self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
                 self.watermark = int(ids[-1])
@@ -132,28 +142,31 @@ class EmbeddingIndex:
         Only the allowed ones (ascending embedding_ids) if given.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
-        turned = self._turn_query(query)
+        turned = self._turn_query(query) if self.is_compressed else query
         offset = float(query @ self.mean)
         with self._lock.reading():
             usable = self._find_usable(allowed)
-            share = 1.0 if usable is None else float(usable.mean())
+            share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
             depth = min(depth, len(self))
-            if self.sketch is None or share < _SPARSE:
+            if not self.is_compressed:
+                positions, scores, floor = self._multiply(query, depth, usable)
+            elif share < _SPARSE or self._is_hopeless():
                 positions, scores, floor = self._scan_codes(turned, depth, usable)
             else:
                 positions, scores, floor = self._scan_sketch(turned, count, depth, share, usable)
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset)
 
     def reconstruct(self, positions: Ids) -> Embeddings:
-        """The embeddings at these positions as well as the codes know them."""
+        """The embeddings at these positions as well as the codes of a compressed index know them."""
         return self._decode(self._view_codes()[positions])
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:
-        return np.ascontiguousarray(embeddings if self.rotation is None else embeddings @ self.rotation, np.float32)
+        return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
 
     def _turn_query(self, query: Embeddings) -> Embeddings:
         # Not as a matrix product: numpy would share it among all processors, and wait for the one that is busy.
-        return query[None] if self.rotation is None else np.vecdot(self.rotation.T, query)[None]
+        turned: Embeddings = np.vecdot(self.rotation.T, query)[None]
+        return turned
 
     def _encode(self, turned: Embeddings) -> npt.NDArray[np.uint8]:
         if self.doubled.size:
@@ -166,11 +179,10 @@ class EmbeddingIndex:
 
     def _decode(self, codes: npt.NDArray[np.uint8]) -> Embeddings:
         turned: Embeddings = self.codes.sa_decode(np.ascontiguousarray(codes))
-        if self.rotation is not None:
-            turned, left = np.hsplit(turned, [self.rotation.shape[1]])
-            turned[:, self.doubled] += left
-            turned = turned @ self.rotation.T
-        return turned + self.mean
+        turned, left = np.hsplit(turned, [self.rotation.shape[1]])
+        turned[:, self.doubled] += left
+        known: Embeddings = turned @ self.rotation.T + self.mean
+        return known
 
     def _double(self, query: Embeddings) -> Embeddings:
         return np.hstack([query, query[:, self.doubled]])
@@ -194,7 +206,20 @@ class EmbeddingIndex:
         usable[self._find_positions(allowed)] = True
         return usable & self.alive
 
+    def _multiply(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+        # By one processor: a matrix product would take all of them, and wait for each that is busy.
+        products = np.vecdot(self.embeddings, query)
+        if usable is not None:
+            products[~usable] = -np.inf
+        is_part = 0 < depth < len(products)
+        positions = np.argpartition(products, -depth)[-depth:] if is_part else np.arange(len(products))
+        positions = positions[np.argsort(-products[positions])]
+        scores = products[positions]
+        floor = float(scores[-1]) if is_part else -np.inf
+        return positions[scores > -np.inf], scores[scores > -np.inf], floor
+
     def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+        depth = max(depth, min(_DEEP, len(self)))
         parameters = None
         if usable is not None:
             bits = np.packbits(usable, bitorder="little")
@@ -207,23 +232,46 @@ class EmbeddingIndex:
     ) -> tuple[Ids, Embeddings, float]:
         self.sketch.implem = _ONE_QUERY
         size = _OVERSAMPLED * depth / share
-        while size < _SCANNED * len(self):
+        for _ in range(_ATTEMPTS):
+            if size > _SCANNED * len(self):
+                break
             rough, positions = _search(self.sketch, query, int(size))
-            line = np.array([rough[len(rough) // 2], rough[-1]], np.float64)
+            middle, last = float(rough[len(rough) // 2]), float(rough[-1])
             if usable is not None:
                 rough, positions = rough[usable[positions]], positions[usable[positions]]
             if len(positions) <= count:
                 size *= 8
                 continue
-            scores, order = self._score(query, positions)
-            floor, wanted = _foretell(rough[order], scores, line, float(scores[count - 1]) - 2 * _DOUBT * self.error)
-            if wanted <= 1:
-                return positions[order], scores, floor
-            size *= max(wanted, 2)
+            # The codes of the first tell whether they are enough; if not, how many more are, which seldom are all.
+            tried = min(max(_TRIED, 2 * count), len(rough))
+            scores = self._score(query, positions[:tried])
+            line, target = _fit_line(rough[:tried], scores), self._find_target(scores, count)
+            if tried < len(rough) and line.foretell(float(rough[tried - 1]), _FIRST_DOUBT) < target:
+                self._vain = 0
+                return _rank(positions[:tried], scores, line.foretell(float(rough[tried - 1])))
+            if line.foretell(last) < target:
+                scores = np.concatenate([scores, self._score(query, positions[tried:])])
+                line, target = _fit_line(rough, scores), self._find_target(scores, count)
+                if line.foretell(last) < target:
+                    self._vain = 0
+                    return _rank(positions, scores, line.foretell(last))
+            size *= line.count_wanted(middle, last, target)
+        self._vain += 1
         return self._scan_codes(query, depth, usable)
 
-    def _score(self, query: Embeddings, positions: Ids) -> tuple[Embeddings, Ids]:
-        """Estimates for these positions by their codes, best first, and the order that puts the positions so."""
+    def _is_hopeless(self) -> bool:
+        """Whether the sketch told too little of late, as of data without structure. Both ways find the same."""
+        if self._vain < _VAIN or self._vain % _RETRY == 0:
+            return False
+        self._vain += 1
+        return True
+
+    def _find_target(self, scores: Embeddings, count: int) -> float:
+        """The estimate that no embedding left out may reach."""
+        return float(np.partition(scores, -count)[-count]) - _ROOM * _DOUBT * self.error
+
+    def _score(self, query: Embeddings, positions: Ids) -> Embeddings:
+        """Estimates for these positions by their codes."""
         chosen = _make_codes(self.codes.d)
         chosen.sq, chosen.is_trained = self.codes.sq, True
         codes, query = self._view_codes(), self._double(query)
@@ -234,8 +282,7 @@ class EmbeddingIndex:
             chosen.add_sa_codes(np.take(codes, part, axis=0))
             found, order = _search(chosen, query, len(part))
             scores[start + order] = found
-        order = np.argsort(-scores)
-        return scores[order], order
+        return scores
 
     def _view_codes(self) -> npt.NDArray[np.uint8]:
         shape = self.codes.ntotal, self.codes.code_size
@@ -257,27 +304,40 @@ def _make_codes(dimension: int) -> Any:
     return codes
 
 
-def _foretell(
-    rough: Embeddings, scores: Embeddings, ends: npt.NDArray[np.float64], target: float
-) -> tuple[float, float]:
-    """The highest score to be expected of what the sketch left out, and how many times as much of the sketch to look
-    at for that to sink below the target.
+def _rank(positions: Ids, scores: Embeddings, floor: float) -> tuple[Ids, Embeddings, float]:
+    order = np.argsort(-scores)
+    return positions[order], scores[order], floor
 
-    rough, scores: what sketch and codes say of the same embeddings. ends: what the sketch says of the middle one and
-    of the last one it picked.
+
+class _Line(NamedTuple):
+    """Estimates by the codes (y) from those by the sketch (x), for one query: y = slope * x + intercept.
+
+    error: standard deviation of y around the line. It is estimated for each query.
     """
-    # The error of the sketch is estimated for each query: by a line through sketch and codes.
+
+    slope: float
+    intercept: float
+    error: float
+
+    def foretell(self, x: float, doubt: float = _DOUBT) -> float:
+        """The highest y to be expected where the sketch estimates x or less."""
+        return self.slope * x + self.intercept + doubt * self.error
+
+    def count_wanted(self, middle: float, last: float, target: float) -> float:
+        """How many times as many are to be picked so that those left out stay below the target; 2 at least.
+
+        middle, last: estimates by the sketch of the middle one and of the last one that were picked.
+        """
+        # The number of embeddings above a score grows about so many times with every step of this size.
+        step = self.slope * (middle - last)
+        return max(2.0 ** min((self.foretell(last) - target) / step, 20.0) * 1.5, 2.0) if step > 0 else np.inf
+
+
+def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
     x, y = rough.astype(np.float64), scores.astype(np.float64)
     spread = float(x.var())
     slope = max(float(np.mean((x - x.mean()) * (y - y.mean()))) / spread, 0.0) if spread else 0.0
-    intercept = float(y.mean() - slope * x.mean())
-    middle, last = ends
-    floor = slope * float(last) + intercept + _DOUBT * float(np.std(y - slope * x))
-    if floor < target:
-        return floor, 1.0
-    # The number of embeddings above a score grows by about this factor with every step of this size.
-    step = slope * float(middle - last)
-    return floor, 2.0 ** min((floor - target) / step, 20.0) * 1.2 if step > 0 else np.inf
+    return _Line(slope, float(y.mean() - slope * x.mean()), float(np.std(y - slope * x)))
 
 
 def _fit_rotation(centred: Embeddings) -> Embeddings:
@@ -331,7 +391,7 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
                 error=np.array(index.error),
                 doubled=index.doubled,
                 mean=index.mean,
-                rotation=np.empty(0) if index.rotation is None else index.rotation,
+                rotation=index.rotation,
                 embedding_ids=index.embedding_ids,
                 alive=index.alive,
             )

@@ -56,7 +56,7 @@ class IndexSync:
     def describe(self) -> dict[int, str]:
         """How far the index of each model is, for people; nothing for a model that was not searched with yet."""
         return {
-            model_id: f"{len(index):,} embeddings, " + ("compressed" if index.is_compressed else "half precision")
+            model_id: f"{len(index):,} embeddings, " + ("compressed" if index.is_compressed else "uncompressed")
             for model_id, index in self._indexes.copy().items()
         }
 

@@ -49,19 +49,14 @@ def _match_word(word: str) -> Condition:
 
 
 def find_records(connection: sqlite3.Connection, image_ids: Iterable[int]) -> dict[int, ImageRecord]:
-    """Those of these images that exist, live or in the trash."""
-    ids = dump_values(image_ids)
-    paths: dict[int, list[str]] = {}
-    for image_id, path in connection.execute(
-        f"SELECT image_id, file_path FROM image_paths WHERE image_id IN {EACH} ORDER BY path_id DESC", [ids]
-    ):
-        paths.setdefault(image_id, []).append(path)
+    """Those of these images that exist, live or in the trash. One statement."""
     rows = connection.execute(
-        f"SELECT {RECORD_COLUMNS}, i.details FROM images i LEFT JOIN image_descriptions d USING (image_id) "
-        f"WHERE i.image_id IN {EACH}",
-        [ids],
+        f"SELECT {RECORD_COLUMNS}, i.details, (SELECT json_group_array(file_path) FROM (SELECT p.file_path "
+        "FROM image_paths p WHERE p.image_id = i.image_id ORDER BY p.path_id DESC)) "
+        f"FROM images i LEFT JOIN image_descriptions d USING (image_id) WHERE i.image_id IN {EACH}",
+        [dump_values(image_ids)],
     )
-    return {row[0]: _make_record(row, paths.get(row[0], ())) for row in rows}
+    return {row[0]: _make_record(row) for row in rows}
 
 
 def get_record(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
@@ -138,8 +133,8 @@ def _mark(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _make_record(row: Sequence[Any], paths: Iterable[str]) -> ImageRecord:
-    *columns, details = row
+def _make_record(row: Sequence[Any]) -> ImageRecord:
+    *columns, details, paths = row
     for index in _TIMES:
         columns[index] = columns[index] and datetime.fromisoformat(columns[index])
-    return make_record(columns, details, paths)
+    return make_record(columns, details, json.loads(paths))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -26,10 +27,15 @@ def list_page(
     return [row[0] for row in rows]
 
 
-def gather(connection: sqlite3.Connection, image_ids: Sequence[int], total: int) -> Hits:
-    """The records of a page."""
-    records = find_records(connection, image_ids)
-    return Hits(tuple(SearchHit(records[image_id]) for image_id in image_ids), total)
+def gather(
+    connection: sqlite3.Connection,
+    image_ids: Sequence[int],
+    total: int,
+    distances: Iterable[float | None] = repeat(None),
+) -> Hits:
+    """The records of a page, with their distances if given."""
+    records = find_records(connection, image_ids) if image_ids else {}
+    return Hits(tuple(map(SearchHit, map(records.__getitem__, image_ids), distances)), total)
 
 
 def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
@@ -41,6 +47,19 @@ def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: Searc
         [model_id, *values],
     )
     return np.sort(np.fromiter((row[0] for row in rows), np.int64))
+
+
+def count_growth(connection: sqlite3.Connection, model_id: int, before: Mapping[str, int]) -> int:
+    """How many more embeddings of a model there are than when the counters (read_counters) were these."""
+    newest, last_removal = before["image_embeddings"], before["removals"]
+    # INDEXED BY where all are counted: the index is a fraction of the table.
+    order = "NOT INDEXED" if newest else "INDEXED BY embeddings_by_model"
+    growth: int = connection.execute(
+        f"SELECT (SELECT count(*) FROM image_embeddings {order} WHERE model_id = ?1 AND embedding_id > ?2) - "
+        "(SELECT count(*) FROM removals WHERE removal_id > ?3 AND model_id = ?1 AND embedding_id <= ?2)",
+        (model_id, newest, last_removal),
+    ).fetchone()[0]
+    return growth
 
 
 def count_values(

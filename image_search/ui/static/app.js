@@ -15,8 +15,11 @@ import * as viewer from './viewer.js';
 const get = (id) => document.getElementById(id);
 const RETRY = 2000; // milliseconds
 const PROGRESS = 1500;
+const SLOW = 600;
 
 history.scrollRestoration = 'manual';
+// Gradio's field for files speaks of dropping; base.css shows these words instead where there is nothing to drop.
+document.body.style.setProperty('--choose-pictures', JSON.stringify(say('choose_pictures')));
 
 async function follow(how) {
   const { query, image, tab } = read();
@@ -30,15 +33,22 @@ async function follow(how) {
     if (how === 'push') scrollTo(0, 0);
     viewer.follow(null);
     select.follow(query);
-    await grid.load(query, kept);
+    await search(query, kept);
     if (read().query !== query) return;
   }
   viewer.follow(read().image);
 }
 
 function ask() {
-  grid.load(read().query);
+  search(read().query);
   scrollTo(0, 0);
+}
+
+// The first search waits for the model: one that takes long says so.
+async function search(query, kept) {
+  const timer = setTimeout(() => (get('count').textContent = say('searching')), SLOW);
+  await grid.load(query, kept);
+  clearTimeout(timer);
 }
 
 function showTab(tab) {
@@ -133,6 +143,7 @@ async function watchProgress() {
   const place = get('notice');
   if (progress?.kind) {
     const node = showMessage({ ...progress, kind: progress.kind === 'problem' ? 'problem' : 'notice' }, place);
+    node.classList.toggle('busy', progress.is_loading);
     const bar_ = node.querySelector('progress');
     bar_.hidden = progress.kind !== 'progress';
     Object.assign(bar_, { max: Math.max(progress.count, 1), value: progress.done });

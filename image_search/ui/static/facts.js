@@ -169,6 +169,7 @@ export class FactsPanel {
   copyPrompt() {
     const text = this.find('[data-text=prompt]')?.textContent;
     if (text) copyText(text, this.element);
+    else showToast(say('no_prompt'));
   }
 
   onClick({ target }) {

@@ -1,7 +1,7 @@
 // One image large, on PhotoSwipe, with an address of its own. The panel beside it tells everything known of it.
 import PhotoSwipe from './vendor/photoswipe/photoswipe.esm.min.js';
 import { getJson, postJson, root } from './api.js';
-import { compose, push, read, replace } from './address.js';
+import { compose, composeSimilar, push, read, replace } from './address.js';
 import { FactsPanel } from './facts.js';
 import { addFilms, isFilm } from './film.js';
 import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
@@ -10,6 +10,7 @@ import { moveToasts, showToast } from './toasts.js';
 
 const LARGEST_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
 const PANEL = 360; // pixels
+const SHEET = 0.62; // of the window's height, where the panel comes from below; as in viewer.css
 const keysDialog = document.getElementById('keys');
 const icons = {
   info: '<circle cx="12" cy="12" r="9"/><path d="M12 11v5M12 8v.01"/>',
@@ -89,7 +90,12 @@ function open(index) {
     arrowPrevTitle: say('previous'),
     arrowNextTitle: say('next'),
     errorMsg: say('unreadable'),
-    paddingFn: () => (isPanelOpen() && !isNarrow() ? { top: 0, bottom: 0, left: 0, right: PANEL } : { top: 0, bottom: 0, left: 0, right: 0 }),
+    paddingFn: () => ({
+      top: 0,
+      left: 0,
+      right: isPanelOpen() && !isNarrow() ? PANEL : 0,
+      bottom: isPanelOpen() && isNarrow() ? innerHeight * SHEET : 0,
+    }),
   });
   panel = new FactsPanel({ onTrash: trash });
   status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
@@ -166,7 +172,7 @@ function dress(viewer) {
 
 function name(tile) {
   if (!tile) return;
-  status.textContent = `${swipe.currIndex + 1} / ${count().toLocaleString()}: ${tile.name}`;
+  status.textContent = `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}: ${tile.name}`;
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
@@ -329,14 +335,20 @@ function onKey(pswpEvent) {
     s: () => findSimilar(),
     '?': showKeys,
   };
-  const act = isStar ? () => panel.saved && panel.rate(Number(event.key)) : actions[event.key];
+  const act = isStar ? () => rate(Number(event.key)) : actions[event.key];
   if (!act) return undefined;
   if (!event.repeat) act();
   event.preventDefault();
   return pswpEvent.preventDefault();
 }
 
+function rate(stars) {
+  if (!panel.saved) return;
+  panel.rate(stars);
+  if (!isPanelOpen()) showToast(stars ? say('stars', { count: stars }) : say('no_stars'), { seconds: 3 });
+}
+
 function findSimilar() {
   const tile = tileAt(swipe.currIndex);
-  if (tile) push(compose('', { like: tile.id }));
+  if (tile) push(composeSimilar(tile.id));
 }

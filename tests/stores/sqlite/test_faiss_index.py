@@ -100,7 +100,7 @@ def make_index(table: FakeTable, compressed: bool) -> EmbeddingIndex:
     return index
 
 
-@pytest.mark.parametrize("compressed", [False, True], ids=["half precision", "compressed"])
+@pytest.mark.parametrize("compressed", [False, True], ids=["uncompressed", "compressed"])
 @pytest.mark.parametrize("make_set", SETS, ids=lambda make: make.__name__[5:])
 def test_the_nearest_are_exact_on_easy_and_on_hard_data(make_set, compressed):
     rows, queries = make_set(np.random.default_rng(0))
@@ -112,7 +112,7 @@ def test_the_nearest_are_exact_on_easy_and_on_hard_data(make_set, compressed):
         assert found.distances == pytest.approx(np.sort(-(rows @ query))[:16], abs=1e-6)
 
 
-@pytest.fixture(params=[False, True], ids=["half precision", "compressed"])
+@pytest.fixture(params=[False, True], ids=["uncompressed", "compressed"])
 def compressed(request) -> bool:
     return request.param
 

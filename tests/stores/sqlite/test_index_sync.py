@@ -92,7 +92,7 @@ def test_the_first_search_is_right_before_the_index_is_there(path):
         assert store.index.describe() == {1: "600 embeddings, compressed"}
 
 
-def test_a_small_library_is_kept_in_half_precision_and_not_saved(path, monkeypatch):
+def test_a_small_library_is_kept_uncompressed_and_not_saved(path, monkeypatch):
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT)
     with open_library(path) as store:
         check_search(store, list_embeddings())
