@@ -96,7 +96,7 @@ def open_nothing(page: Page) -> None:
 def open_library(page: Page) -> None:
     page.goto(page.url.split("?")[0] + "?tab=library")
     page.locator("#library-page .add-folder >> visible=true").first.wait_for()
-    page.locator("#upkeep").wait_for()
+    page.locator("#add").wait_for()
 
 
 STATES: list[Callable[[Page], None]] = [

@@ -19,7 +19,6 @@ const SLOW = 600;
 
 history.scrollRestoration = 'manual';
 // Gradio's field for files speaks of dropping; base.css shows these words instead where there is nothing to drop.
-document.body.style.setProperty('--choose-pictures', JSON.stringify(say('choose_pictures')));
 
 async function follow(how) {
   const { query, image, tab } = read();
