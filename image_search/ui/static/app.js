@@ -18,7 +18,6 @@ const PROGRESS = 1500;
 const SLOW = 600;
 
 history.scrollRestoration = 'manual';
-// Gradio's field for files speaks of dropping; base.css shows these words instead where there is nothing to drop.
 
 async function follow(how) {
   const { query, image, tab } = read();
