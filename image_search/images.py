@@ -30,7 +30,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from image_search.colors import convert_to_srgb
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import HEIF_SUFFIXES, RAW_SUFFIXES, describe_content, name_format
-from image_search.optional_formats import decode_raw, is_raw, read_jxl_size, register_decoders, silence_libtiff
+from image_search.optional_formats import (
+    decode_raw,
+    is_raw,
+    read_box_size,
+    read_jxl_size,
+    register_decoders,
+    silence_libtiff,
+)
 from image_search.repairs import complete_png, drop_gif_comments, drop_png_extras, find_png_chunk
 from image_search.settings import Settings
 
@@ -278,7 +285,8 @@ def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> Deco
 
 
 def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
-    if (size := read_jxl_size(data)) is not None:  # its plugin decodes when it opens
+    # The plugin of JPEG XL decodes when it opens, and AVIF's decoder has a limit of its own.
+    if (size := read_jxl_size(data) or read_box_size(data)) is not None:
         _check_size(size, max_pixels)
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
@@ -441,8 +449,7 @@ def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     if orientation not in _TURNS:
         return image
     turned = image.transpose(_TURNS[orientation])
-    turned.info = image.info
-    turned.format = image.format
+    turned.info, turned.format = image.info, image.format
     return turned
 
 

@@ -177,6 +177,15 @@ def _walk_tiff(data: bytes) -> Iterator[tuple[int, bytes]]:
         waiting += struct.unpack_from(order + "I", data, start + 2 + 12 * count)
 
 
+def read_box_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that an AVIF or HEIC file announces first; None for other files and where there is none."""
+    start = data.find(b"ispe", 0, 1 << 16) if data[4:8] == b"ftyp" else -1
+    if start < 0 or len(data) < start + 16:
+        return None
+    width, height = struct.unpack_from(">II", data, start + 8)
+    return width, height
+
+
 # JPEG XL: its size, which the plugin tells only after decoding (ISO/IEC 18181-1, SizeHeader).
 
 _JXL_BARE, _JXL_BOXED = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"

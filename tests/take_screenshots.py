@@ -33,7 +33,6 @@ def main() -> None:
         watch_pages(browser, address) as open_page,
     ):
         wait_for_samples(open_page)
-        save(open_page(**WIDE), "start.png")
         save(open_page("?q=猫", **WIDE), "search_words.png")
         save(open_page("?q=elephant", **WIDE, **ENGLISH, **DARK), "search_english.png")
         take_viewer(open_page)

@@ -19,7 +19,7 @@ from image_search.errors import UnreadableImage
 from image_search.file_kinds import describe_content
 from image_search.images import decode_image, hash_bytes, list_picture_suffixes
 from image_search.metadata import read_image_text
-from image_search.optional_formats import is_raw, name_raw_type, read_jxl_size, register_decoders
+from image_search.optional_formats import is_raw, name_raw_type, read_box_size, read_jxl_size, register_decoders
 from image_search.registration.files import find_files
 from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
@@ -204,3 +204,12 @@ def test_the_size_of_any_bytes_does_no_harm(data: bytes) -> None:
 def test_what_is_not_installed_is_named() -> None:
     for start, package in ((b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"), (b"\xff\x0a", "pillow-jxl-plugin")):
         assert package in describe_content(start) and "requirements-formats.txt" in describe_content(start)
+
+
+def test_an_avif_of_too_many_pixels_is_refused_for_that_reason() -> None:
+    data = save(make_halves(64, 48), "AVIF")
+    assert read_box_size(data) == (64, 48) and read_box_size(b"\xff\xd8\xff") is None
+    place = data.index(b"ispe") + 8
+    huge = data[:place] + struct.pack(">II", 40_000, 40_000) + data[place + 8 :]
+    with pytest.raises(UnreadableImage, match=r"a\.avif has more than 100000000 pixels"):
+        decode_image(huge, "a.avif")

@@ -24,7 +24,7 @@ JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠々]")
 SHARED = r"ZIP|KB|MB|MP|px|PNG|Esc|Del|Shift|CFG|LoRA|ISO|mm|AND|Ctrl|Seed|image|png|clip|MiB|GB|ms"
 ENGLISH = re.compile(rf"\b(?!(?:{SHARED}|picture\d\d)\b)[A-Za-z]{{2,}}\b")
 # Text that people or files wrote, in whatever language.
-OWN_TEXT = ".file-name, .tile, [data-text], .keywords a, textarea, kbd, #folder-list, #jobs-list, .model, option[value]"
+OWN_TEXT = ".file-name, .tile, .pswp__img, [data-text], .keywords a, textarea, kbd, #folder-list, #model-list li"
 
 
 def open_start(page: Page) -> None:
@@ -89,7 +89,7 @@ def open_toast(page: Page) -> None:
 
 
 def open_nothing(page: Page) -> None:
-    page.goto(page.url.split("?")[0] + "?camera=none&from=never")
+    page.goto(page.url.split("?")[0] + "?camera=99&from=99")
     page.locator("#message .message").wait_for()
 
 
@@ -144,6 +144,16 @@ def test_no_state_of_the_page_has_a_serious_fault_or_a_text_in_the_other_languag
         print(*found, sep="\n")
         faults += found
     assert not faults, "\n".join(dict.fromkeys(faults))
+
+
+def test_a_fault_and_a_foreign_text_that_are_put_into_the_page_are_found(open_page: OpenPage) -> None:
+    page = open_page()
+    faint = '<p style="color: #ccc; background: #fff">faint words</p><button></button>'
+    page.locator("#page").evaluate("(page, html) => page.insertAdjacentHTML('afterbegin', html)", faint)
+    found = find_violations(page)
+    assert any(fault.startswith("color-contrast (serious)") for fault in found)
+    assert any(fault.startswith("button-name (critical)") for fault in found)
+    assert find_foreign(page, "ja-JP") == ["foreign: faint words"]
 
 
 def find_foreign(page: Page, locale: str) -> list[str]:

@@ -7,6 +7,7 @@ import * as filters from './filters.js';
 import * as grid from './grid.js';
 import { say } from './i18n.js';
 import { findCutoff } from './layout.js';
+import * as labels from './labels.js';
 import * as library from './library.js';
 import * as select from './select.js';
 import * as suggest from './suggest.js';
@@ -191,6 +192,7 @@ function showChoices() {
 
 Object.assign(grid.grid, { onAnswer: showAnswer, onError: showError, onChange: showCount });
 select.start();
+labels.start();
 grid.start();
 showChoices();
 bar.start(ask);

@@ -6,6 +6,7 @@ import { FactsPanel } from './facts.js';
 import { addFilms, isFilm } from './film.js';
 import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
 import { say } from './i18n.js';
+import { forgetRoles } from './labels.js';
 import { moveToasts, showToast } from './toasts.js';
 
 const LARGEST_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
@@ -161,6 +162,7 @@ function sharpen(slide, isZoomed = false) {
 function dress(viewer) {
   const { element } = viewer;
   element.setAttribute('aria-modal', 'true');
+  forgetRoles(element);
   element.append(panel.element, status);
   moveToasts(element);
   element.addEventListener('dblclick', (event) => {
