@@ -22,6 +22,7 @@ from PIL import Image
 import image_search
 from image_search.cli import Exit
 from image_search.cli.console import name_commands, write_json, write_line
+from image_search.cli import Exit
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
@@ -123,7 +124,7 @@ def check_program() -> Iterator[Finding]:
         if (found := installed[name])
     )
     if missing:
-        remedy = "Run: pip install -r requirements.txt"
+        remedy = f"Run: pip install {'image-search' if IS_INSTALLED else '-r requirements.txt'}"
         yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
     else:
         yield Finding("packages", True, what)
@@ -218,6 +219,12 @@ def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | N
         yield from contents
     yield from details
     return status
+
+
+def check(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Check everything, and print each finding. Returns SOME_FAILED when there are problems."""
+    is_well = print_findings(check_everything(settings, options.deep, options.repair), options.json)
+    return Exit.OK if is_well else Exit.SOME_FAILED
 
 
 def check(settings: Settings, options: argparse.Namespace) -> Exit:
