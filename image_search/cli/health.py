@@ -22,7 +22,6 @@ from PIL import Image
 import image_search
 from image_search.cli import Exit
 from image_search.cli.console import name_commands, write_json, write_line
-from image_search.cli import Exit
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
