@@ -226,12 +226,6 @@ def check(settings: Settings, options: argparse.Namespace) -> Exit:
     return Exit.OK if is_well else Exit.SOME_FAILED
 
 
-def check(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Check everything, and print each finding. Returns SOME_FAILED when there are problems."""
-    is_well = print_findings(check_everything(settings, options.deep, options.repair), options.json)
-    return Exit.OK if is_well else Exit.SOME_FAILED
-
-
 def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
     """A line for each finding as it is made, its remedy below it. Returns whether all is well."""
     faults = 0
