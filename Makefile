@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Without browsers, database servers and trained models, on two cores.
-FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite -n 2
+# Without browsers, database servers and trained models.
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite
 
 .PHONY: run test test-fast lint bench samples screenshots clean
 

@@ -75,10 +75,13 @@ _OTHER_KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
 _FILM_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  ", b"dash", b"3gp4", b"3gp5", b"MSNV")
 
 
-def describe_content(data: bytes) -> str:
-    """How to call a file that no decoder takes, by its first bytes, and what to do with it; without the last stop."""
+def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
+    """How to call a file that no decoder takes, by its first bytes, and what to do with it; without the last stop.
+
+    formats: those that have a decoder, as Pillow calls them.
+    """
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in _HEIC_BRANDS:
+    if brand in _HEIC_BRANDS and "HEIF" not in formats:
         return (
             "a HEIC picture. Install the Python package pillow-heif (pip install -r requirements-formats.txt) and run "
             "again, or save it as JPEG"
@@ -86,6 +89,8 @@ def describe_content(data: bytes) -> str:
     if brand in _FILM_BRANDS:
         return "a film, not a picture. Give it a suffix such as .mp4 or .mov"
     for position, signatures, description in _OTHER_KINDS:
+        if "JPEG XL" in description and "JXL" in formats:
+            continue
         if data[position:].startswith(signatures):
             return description
     text = data[:1024].lstrip(b"\xef\xbb\xbf \r\n\t").lower()

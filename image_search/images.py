@@ -138,7 +138,7 @@ def decode_image(
             f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
         ) from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name} is {describe_content(data)}.") from error
+        raise UnreadableImage(f"{name} is {describe_content(data, _list_formats())}.") from error
     except _CutShort as error:
         raise UnreadableImage(f"{name} is cut short: {error} of it is there. Copy it again.") from error
     except ModuleNotFoundError as error:

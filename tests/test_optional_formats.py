@@ -213,3 +213,10 @@ def test_an_avif_of_too_many_pixels_is_refused_for_that_reason() -> None:
     huge = data[:place] + struct.pack(">II", 40_000, 40_000) + data[place + 8 :]
     with pytest.raises(UnreadableImage, match=r"a\.avif has more than 100000000 pixels"):
         decode_image(huge, "a.avif")
+
+
+@pytest.mark.parametrize("start", [b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\xff\x0a"])
+def test_a_damaged_file_is_not_told_to_need_a_package_that_is_there(start: bytes) -> None:
+    with pytest.raises(UnreadableImage, match=r"a is a (HEIC|JPEG XL) file") as caught:
+        decode_image(start, "a")
+    assert "install" not in str(caught.value)

@@ -124,7 +124,7 @@ def check_program() -> Iterator[Finding]:
         if (found := installed[name])
     )
     if missing:
-        remedy = "Run: pip install -r requirements.txt"
+        remedy = f"Run: pip install {'image-search' if IS_INSTALLED else '-r requirements.txt'}"
         yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
     else:
         yield Finding("packages", True, what)

@@ -39,7 +39,7 @@ def test_a_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, 
     expect(page.locator("#grid .tile .name").first).to_have_text("green.png")
     page.goto(address + "/api/docs")
     expect(page.locator("h2", has_text="/api/search")).to_contain_text("POST")
-    expect(page.locator("h2")).to_have_count(15)
+    expect(page.locator("h2")).to_have_count(16)
     page.goto(address + "/logout")
     expect(page.locator("input[type=password]")).to_be_visible()
     page.close()

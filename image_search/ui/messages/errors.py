@@ -28,6 +28,10 @@ _SENTENCES = tuple(
         (r"(?P<name>.+) cannot be reached just now \(.*", "store_unreachable"),
         (r"(?P<name>.+) cannot be (?:read|written|opened)\b.*", "failure_access"),
         (r"The query picture is .*", "failure_query_picture"),
+        (r"(?P<name>.+) has no index: .*", "failure_cut"),
+        (r"(?P<name>.+) is encrypted\. .*", "failure_encrypted"),
+        (r"(?P<name>.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*", "failure_film"),
+        (r"Films need the Python package (?P<name>.+?)\. .*", "films_install"),
         (r"(?P<name>.+?\.\w{1,5}) is (?:not a|an?|damaged) .*", "failure_damaged"),
     )
 )
