@@ -90,10 +90,14 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class RecognizedText:
-    """The recognised layer: text in an image. An image without any text has no lines and text ""."""
+    """The recognised layer: text in an image. An image without any text has no lines and text "".
 
-    recognizer: str  # name and version, "rapidocr 3.10.0"
-    text: str  # searchable, lines separated by line breaks
+    text:  what is shown of it, lines separated by line breaks
+    lines: all of them in reading order; those that are too doubtful to be shown are searched, too
+    """
+
+    recognizer: str  # name and version, "PP-OCRv6 small 1"
+    text: str
     lines: tuple[TextLine, ...] = ()
 
 
@@ -161,6 +165,7 @@ class ImageRecord:
     edits: Edits = field(default_factory=Edits)
     recognizer: str | None = None  # None: text in the image was not looked for
     recognized_text: str | None = None
+    searched_text: str | None = None  # with the doubtful lines, too; None where there are none
     frame: Frame | None = None
     is_incomplete: bool = False
     dominant_color: str | None = None
@@ -245,7 +250,7 @@ class SearchFilter:
     lens: str | None = None
     min_rating: int | None = None
     has_prompt: bool | None = None  # True: with a generation prompt; False: without
-    has_text: bool | None = None  # True: text was recognised in the image; False: none was, or none was looked for
+    has_text: bool | None = None  # True: text that is shown was recognised; False: none was, or none was looked for
     kind: Kind | None = None
     film_sha256: str | None = None  # frames of this film
     keyword: str | None = None  # one keyword, whole

@@ -55,6 +55,7 @@ class Settings:
     max_image_pixels: int = 100_000_000
     read_gps: bool = False
     read_people: bool = False
+    read_text: bool = False
     video_frames: int = 300
     trash_days: int = 30
     app_host: str = "127.0.0.1"
@@ -212,6 +213,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "trust_remote_code": lambda text: _parse_flag("TRUST_REMOTE_CODE", text),
     "read_gps": lambda text: _parse_flag("READ_GPS", text),
     "read_people": lambda text: _parse_flag("READ_PEOPLE", text),
+    "read_text": lambda text: _parse_flag("READ_TEXT", text),
     "max_image_pixels": lambda text: _parse_number("MAX_IMAGE_PIXELS", text, 1, 10**10),
     "video_frames": lambda text: _parse_number("VIDEO_FRAMES", text, 1, 10_000),
     "trash_days": lambda text: _parse_number("TRASH_DAYS", text, 0, 36_500),

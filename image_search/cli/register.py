@@ -17,6 +17,7 @@ from image_search.records import EmbeddingModel
 from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.reader import make_reader
 from image_search.registration.registrar import Registrar, RegistrationReport
+from image_search.registration.text_reading import BackgroundReading
 from image_search.registration.watching import watch_folders
 from image_search.settings import SAMPLES, Settings, mask_url, split_url
 from image_search.stores import open_store
@@ -47,14 +48,22 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
         include_deleted=options.include_deleted,
     )
     model = registrar.model  # a missing model or database is reported before any file is read
+    texts = BackgroundReading(store, console.say, settings.max_image_pixels) if settings.read_text else None
     with finishing_on_interrupt(stop):
         try:
+            if texts:
+                texts.start()
             registrar.embed_missing(options.shard, options.repair)
             if options.watch:
                 watch_folders(paths, registrar, stop, console.say, shard=options.shard, exclude=options.exclude)
             else:
                 registrar.register(find_files(paths, options.shard, options.exclude))
+            if texts:
+                texts.finish()
+                texts.wait()
         finally:
+            if texts:
+                texts.stop()
             console.close()
             print_summary(registrar.report, as_json=options.json)
     if stop.is_set():

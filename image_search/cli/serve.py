@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from image_search.cli.console import write_line
 from image_search.cli.search import open_searcher
-from image_search.errors import SettingsError
+from image_search.errors import RecognizerUnavailable, SettingsError
+from image_search.recognition import check_packages
+from image_search.records import SearchFilter
 from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.web.background import make_watcher
 
 if TYPE_CHECKING:
+    from image_search.registration.text_reading import BackgroundReading
     from image_search.search.searcher import Searcher
+    from image_search.stores.base import ImageStore
     from image_search.web.background import ReportProgress
     from image_search.web.temporary_files import TemporaryFiles
 
@@ -44,6 +48,7 @@ def serve_page(settings: Settings) -> NoReturn:
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
     from image_search.cli.health import check_served
     from image_search.registration.folders import FolderWatcher
+    from image_search.registration.text_reading import BackgroundReading
     from image_search.web.app import build_application, check_bind_address
     from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.web.logs import configure_logging
@@ -54,7 +59,13 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     if warning:
         _log.warning(warning)
     searcher = open_searcher(settings)
-    preparation = Warmup(searcher, lambda report: complete_library(searcher, settings, report))
+    texts = BackgroundReading(searcher.store, _log.warning, settings.max_image_pixels)
+
+    def complete(report: ReportProgress) -> None:
+        complete_library(searcher, settings, report)
+        start_reading(searcher.store, settings, texts)
+
+    preparation = Warmup(searcher, complete)
     watcher = make_watcher(searcher, settings, _log.info)
     collector = TrashCollector(searcher.store, settings.trash_days, _log.info)
     inbox = make_inbox(settings)
@@ -81,6 +92,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         collector.stop()
         folders.stop()
         jobs.stop()
+        texts.stop()
         searcher.store.close()
         _log.info("Stopped")
 
@@ -125,3 +137,21 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
         registrar.register(find_files([SAMPLES]))
     elif searcher.store.count_images() <= EMBEDDED_UNASKED:
         registrar.embed_missing()
+
+
+def start_reading(store: ImageStore, settings: Settings, texts: BackgroundReading) -> None:
+    """Read the words in images from now on if READ_TEXT asks for it, and those in the samples in any case."""
+    if settings.read_text:
+        texts.start()
+    elif store.count_images() == store.count_images(SearchFilter(folder=str(SAMPLES))) and has_recognizer():
+        texts.start()
+        texts.finish()
+
+
+def has_recognizer() -> bool:
+    """Whether the packages that read text are installed."""
+    try:
+        check_packages()
+    except RecognizerUnavailable:
+        return False
+    return True

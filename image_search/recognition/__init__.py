@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Protocol
 from image_search.errors import RecognizerUnavailable
 from image_search.records import RecognizedText, TextLine
 
-__all__ = ["TextLine", "TextRecognizer", "is_sure", "join_lines", "name_recognizer", "open_recognizer", "read_text"]
+__all__ = [
+    "RECOGNIZER",
+    "TextLine",
+    "TextRecognizer",
+    "check_packages",
+    "is_sure",
+    "join_lines",
+    "name_recognizer",
+    "open_recognizer",
+    "read_text",
+]
+
+# Of the recogniser there is, without loading it. The version changes whenever an image may be read differently.
+NAME, VERSION = "PP-OCRv6 small", "1"
+RECOGNIZER = f"{NAME} {VERSION}"
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,6 +66,13 @@ def open_recognizer(threads: int = 0) -> TextRecognizer:
     return PaddleRecognizer(networks)
 
 
+def check_packages() -> None:
+    """Raises RecognizerUnavailable when a package is missing, and loads none."""
+    from image_search.recognition.models import find_models
+
+    find_models()
+
+
 def is_sure(line: TextLine) -> bool:
     """Whether to show a line. Others are kept for searches: a part of what they say is right."""
     left, top, right, bottom = line.box
@@ -60,9 +81,9 @@ def is_sure(line: TextLine) -> bool:
 
 
 def read_text(recognizer: TextRecognizer, image: Image.Image) -> RecognizedText:
-    """The record a store keeps of the text in an image, with lines below the threshold, for searches."""
+    """The record a store keeps of the text in an image; lines below the threshold are searched and not shown."""
     lines = recognizer.recognize(image)
-    return RecognizedText(name_recognizer(recognizer), join_lines(lines), tuple(lines))
+    return RecognizedText(name_recognizer(recognizer), join_lines(lines, only_sure=True), tuple(lines))
 
 
 def name_recognizer(recognizer: TextRecognizer) -> str:

@@ -38,7 +38,7 @@ class Networks:
 
     def __init__(self, threads: int) -> None:
         """Raises RecognizerUnavailable when the packages are missing or broken."""
-        folder = _find_models()
+        folder = find_models()
         try:
             core = _import_openvino().Core()
             detection = core.read_model(folder / _DETECTION)
@@ -72,7 +72,8 @@ def choose_threads(leave_free: int = 0) -> int:
     return max(1, cores - leave_free)
 
 
-def _find_models() -> Path:
+def find_models() -> Path:
+    """The folder of the networks' files. Raises RecognizerUnavailable when a package is missing."""
     missing = [package for name, package in _PACKAGES.items() if find_spec(name) is None]
     if missing:
         raise RecognizerUnavailable(f"Reading text in images needs {', '.join(missing)}. {INSTALL_HINT}")

@@ -9,7 +9,7 @@ from math import ceil, sqrt
 import numpy as np
 from PIL import Image
 
-from image_search.recognition import FEW_LETTERS, SURE, TextLine
+from image_search.recognition import FEW_LETTERS, NAME, SURE, VERSION, TextLine
 from image_search.recognition.characters import HEIGHT, Reading, crop_line, read_lines
 from image_search.recognition.detection import Box, Pixels
 from image_search.recognition.finding import find_lines
@@ -26,8 +26,8 @@ _SPACES = re.compile(rf"(?<=[{_JAPANESE}])[ \u3000]+(?=[{_JAPANESE}])")
 class PaddleRecognizer:
     """Reads Japanese, Chinese, English and 46 more languages in Latin letters; no Korean, no Thai."""
 
-    name = "PP-OCRv6 small"
-    version = "1"
+    name = NAME
+    version = VERSION
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks

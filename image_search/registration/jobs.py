@@ -124,18 +124,18 @@ class _Lane:
 class JobQueue:
     """The jobs of one library. Safe to use from several threads."""
 
-    def __init__(self, path: Path, library: str, works: Mapping[str, Work], quick: Collection[str] = ()) -> None:
+    def __init__(self, path: Path, library: str, works: Mapping[str, Work], *lanes: Collection[str]) -> None:
         """path: the SQLite file; made when it is first needed. library: names the library. works: by kind of job.
 
-        quick: kinds of jobs that do not wait for the others: they run one after the other in a thread of their own.
+        lanes: kinds of jobs that do not wait for the others: those of a lane run one after the other in a thread.
         """
         self._path = path
         self._library = library
         self._works = works
         self._lock = threading.Lock()
         self._is_closing = False
-        lanes = (set(works) - set(quick), set(quick) & set(works))
-        self._lanes = [_Lane(sorted(kinds)) for kinds in lanes if kinds]
+        others = set(works).difference(*lanes)
+        self._lanes = [_Lane(sorted(kinds)) for lane in (others, *lanes) if (kinds := set(lane) & set(works))]
 
     def start(self) -> None:
         """Take up what an earlier run of the program left, in threads of its own. A second call does nothing."""

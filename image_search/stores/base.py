@@ -90,6 +90,7 @@ class ImageStore(ABC):
     def __init__(self) -> None:
         self._dimensions: dict[int, int] = {}  # of the models, by model_id; an engine forgets a model that it removes
         self._has_held_images = False  # whether the setting is known to be there
+        self.additions = 0  # how often content came in through this object
 
     # --- models ---
 
@@ -208,6 +209,7 @@ class ImageStore(ABC):
         if not images:
             return []
         image_ids = self._add_images(model_id, [self._make_storable(image) for image in images], embeddings)
+        self.additions += 1
         if not self._has_held_images:
             self.set_setting(_HELD_IMAGES, "1")
             self._has_held_images = True
@@ -227,6 +229,7 @@ class ImageStore(ABC):
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
         storable = self._make_storable(image)
         self._replace_image(image_id, model_id, storable, np.ascontiguousarray(embedding, np.float32))
+        self.additions += 1
 
     @abstractmethod
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None: ...

@@ -20,6 +20,7 @@ from image_search.records import (
 from image_search.stores.errors import find_model, model_is_current, model_not_found
 from image_search.stores.text import (
     decode_path,
+    describe_recognized,
     dump_details,
     dump_lines,
     encode_path,
@@ -125,10 +126,8 @@ def drop_paths(document: Document, paths: Collection[str]) -> Document:
 
 def recognize(document: Document, recognized: RecognizedText | None) -> Document:
     """With this recognised text, or as if none had been looked for."""
-    if recognized is None:
-        return replace(change_record(document, recognizer=None, recognized_text=None), lines="[]")
-    changed = change_record(document, recognizer=recognized.recognizer, recognized_text=recognized.text)
-    return replace(changed, lines=dump_lines(recognized))
+    changed = change_record(document, **describe_recognized(recognized))
+    return replace(changed, lines=dump_lines(recognized) if recognized else "[]")
 
 
 def read_recognized(document: Document) -> RecognizedText | None:

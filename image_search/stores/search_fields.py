@@ -33,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 def list_texts(record: ImageRecord) -> list[str | None]:
     """The fields terms are looked up in."""
-    return list_searchable(record.text, record.edits, record.recognized_text, record.file_name)
+    return list_searchable(record)
 
 
 def list_numbers(record: ImageRecord) -> dict[str, int | None]:

@@ -15,6 +15,7 @@ from image_search.records import ImageRecord, NewImage, Order, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.text import (
     decode_path,
+    describe_recognized,
     dump_details,
     encode_path,
     list_model_names,
@@ -191,8 +192,7 @@ def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> Im
         paths=(),
         text=image.text,
         edits=image.edits,
-        recognizer=image.recognized.recognizer if image.recognized else None,
-        recognized_text=image.recognized.text if image.recognized else None,
+        **describe_recognized(image.recognized),
         frame=image.frame,
         is_incomplete=image.is_incomplete,
         dominant_color=image.dominant_color,
@@ -215,6 +215,5 @@ def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
         deleted_at=record.deleted_at,
         trash_reason=record.trash_reason,
         frame=record.frame,
-        recognizer=None,
-        recognized_text=None,
+        **describe_recognized(None),
     )

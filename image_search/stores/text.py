@@ -181,7 +181,7 @@ def _spell_letter(letter: str) -> str:
 # These are columns of their own in every engine, because searches and filters use them.
 COLUMNS = ("generation_prompt", "description", "generator", "generation_model", "taken_at")
 _TEXT_DETAILS = tuple(item.name for item in fields(ImageText) if item.name not in COLUMNS)
-_FACTS = ("is_incomplete", "dominant_color", "recipe", "recognizer")  # of a record, in details
+_FACTS = ("is_incomplete", "dominant_color", "recipe", "recognizer", "searched_text")  # of a record, in details
 
 _ESCAPE = 0x10FF00  # private use: byte b of a path that is not UTF-8 is stored as this character plus b
 _ESCAPED_BYTE = re.compile("[\U0010ff80-\U0010ffff]")
@@ -277,17 +277,30 @@ def _once(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def list_searchable(text: ImageText, edits: Edits, recognized_text: str | None, file_name: str) -> list[str | None]:
+def list_searchable(record: ImageRecord) -> list[str | None]:
     """The fields that terms are looked up in, of both layers and of what was recognised."""
+    recognized = record.searched_text or record.recognized_text
     return [
-        text.generation_prompt,
-        text.description,
-        *text.keywords,
-        edits.description,
-        *(edits.keywords or ()),
-        recognized_text and join_recognized(recognized_text),
-        file_name,
+        record.text.generation_prompt,
+        record.text.description,
+        *record.text.keywords,
+        record.edits.description,
+        *(record.edits.keywords or ()),
+        recognized and join_recognized(recognized),
+        record.file_name,
     ]
+
+
+def describe_recognized(recognized: RecognizedText | None) -> dict[str, Any]:
+    """The fields of ImageRecord that tell of recognised text."""
+    if recognized is None:
+        return {"recognizer": None, "recognized_text": None, "searched_text": None}
+    searched = "\n".join(line.text for line in recognized.lines)
+    return {
+        "recognizer": recognized.recognizer,
+        "recognized_text": recognized.text,
+        "searched_text": searched if recognized.lines and searched != recognized.text else None,
+    }
 
 
 def join_recognized(text: str) -> str:

@@ -35,6 +35,7 @@ from image_search.registration.folders import (
     set_watched,
 )
 from image_search.registration.jobs import JobQueue
+from image_search.registration.text_reading import add_reading
 from image_search.registration.trash import trash_samples
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
@@ -186,6 +187,13 @@ class LibraryPage:
                 self.jobs.cancel(job.job_id)
         return self.store.count_images(SearchFilter(folder=folder))
 
+    def forget_texts(self) -> int:
+        """Forget all recognised text, and end a reading of it. Returns the job's id. Raises StoreError."""
+        for job in self.jobs.list_jobs():
+            if job.kind == "read_text" and job.state in ("waiting", "running"):
+                self.jobs.cancel(job.job_id)
+        return self.jobs.add("forget_text", "").job_id
+
     def _describe_folder(self, folder: str, roots: tuple[Path, ...]) -> dict[str, Any]:
         is_reachable = any(Path(folder).is_relative_to(root) for root in roots)
         return {
@@ -289,6 +297,14 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
             status = 404 if isinstance(error, BatchGone) else 507
             return _say(_describe_error(error, get_language(request)), status)
         return _say({"received": number})
+
+    @router.post("/text/read")
+    async def read_texts(request: Request) -> Response:
+        return await answer(request, lambda _: {"job": add_reading(library.jobs).job_id})
+
+    @router.post("/text/forget")
+    async def forget_texts(request: Request) -> Response:
+        return await answer(request, lambda _: {"job": library.forget_texts()})
 
     @router.get("/trash")
     async def read_trash(

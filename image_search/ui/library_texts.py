@@ -39,8 +39,13 @@ _FAILURES = (
     (re.compile(r"(?:The original file of )?[Ii]mage (\d+)\b.*", re.DOTALL), "failure_original"),
 )
 _MAX_GROUPS = 50  # of duplicates shown at once; the rest follows when these are done
-_COUNTS = ("registered", "updated", "moved", "known", "deleted", "left_out", "embedded", "groups")
-_NOTHING = {"scan": "job_nothing", "duplicates": "no_duplicates"}
+_COUNTS = ("registered", "updated", "moved", "known", "deleted", "left_out", "embedded", "groups", "read", "with_text")
+_NOTHING = {
+    "scan": "job_nothing",
+    "duplicates": "no_duplicates",
+    "read_text": "job_nothing_to_read",
+    "forget_text": "job_forgotten",
+}
 _HUB = "https://huggingface.co"
 
 

@@ -22,6 +22,7 @@ from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import make_reader
+from image_search.registration.text_reading import make_text_jobs
 from image_search.registration.trash import empty_old_trash
 from image_search.search.searcher import Searcher
 from image_search.settings import ROOT
@@ -232,9 +233,10 @@ def make_jobs(searcher: Searcher, settings: Settings, inbox: UploadInbox | None 
         "scan": make_scan(searcher.store, lambda: searcher.encoder, reader),
         "model": make_model_change(searcher.store, settings, reader, use),
         "duplicates": make_duplicate_search(searcher),
+        **make_text_jobs(searcher.store, settings.max_image_pixels),
         "upload": make_upload_work(inbox or make_inbox(settings), searcher.store, find_model, reader),
     }
-    return JobQueue(ROOT / "data" / "jobs.db", _name_library(settings), works, quick=["upload"])
+    return JobQueue(ROOT / "data" / "jobs.db", _name_library(settings), works, ["upload"], ["read_text", "forget_text"])
 
 
 def make_inbox(settings: Settings) -> UploadInbox:

@@ -112,10 +112,7 @@ class WordContract(StoreFixtures):
         texts = make_odd_texts(1000)
         images = [make_image(f"{n}", ImageText(description=text)) for n, text in enumerate(texts)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(1000))
-        tokens = [
-            make_index_tokens(list_searchable(record.text, record.edits, None, record.file_name)).split()
-            for record in store.get_images(image_ids)
-        ]
+        tokens = [make_index_tokens(list_searchable(record)).split() for record in store.get_images(image_ids)]
         for word in make_odd_queries(texts, 200)[::3]:
             found = store.list_images([word], 1000)
             wanted = [i for i, known in zip(image_ids, tokens, strict=True) if is_among(word, known)]

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from image_search.records import ImageRecord, RecognizedText, SearchFilter
 from image_search.stores.base import CountedField, Embeddings
-from image_search.stores.text import decode_path, encode_path, get_folder, list_model_names, list_searchable
+from image_search.stores.text import (
+    decode_path,
+    describe_recognized,
+    encode_path,
+    get_folder,
+    list_model_names,
+    list_searchable,
+)
 from tests.fakes.matching import occurs
 
 
@@ -35,8 +42,7 @@ class Entry:
         return replace(
             self.facts,
             paths=tuple(map(decode_path, self.paths)),
-            recognizer=self.recognized.recognizer if self.recognized else None,
-            recognized_text=self.recognized.text if self.recognized else None,
+            **describe_recognized(self.recognized),
         )
 
     @property
@@ -45,8 +51,7 @@ class Entry:
 
 
 def list_fields(entry: Entry) -> list[str | None]:
-    record = entry.record
-    return list_searchable(record.text, record.edits, record.recognized_text, record.file_name)
+    return list_searchable(entry.record)
 
 
 def is_below(path: str, folder: str) -> bool:

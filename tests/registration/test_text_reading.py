@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from image_search.errors import RecognizerUnavailable
+from image_search.recognition import NAME, RECOGNIZER, VERSION
 from image_search.records import SearchFilter, TextLine
-from image_search.registration.text_reading import read_missing_texts
+from image_search.registration.jobs import Job, JobQueue
+from image_search.registration.text_reading import (
+    BackgroundReading,
+    forget_texts,
+    is_forgotten,
+    make_text_jobs,
+    read_missing_texts,
+)
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -19,13 +32,15 @@ from tests.fakes import make_image, make_picture_bytes
 class FakeRecognizer:
     """Reads the colour of the first pixel as a word."""
 
-    name, version = "fake", "1"
+    name, version = NAME, VERSION
 
     def __init__(self) -> None:
         self.calls = 0
+        self.nice = 0
 
     def recognize(self, image: Image.Image) -> list[TextLine]:
         self.calls += 1
+        self.nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         red = image.getpixel((0, 0))[0] > 128  # type: ignore[index]
         return [TextLine("ポイ捨て", 0.9, (0, 0, 1, 0.5)), TextLine("禁止", 0.9, (0, 0.5, 1, 1))] if red else []
 
@@ -52,7 +67,7 @@ def test_read_missing_texts_makes_words_over_lines_searchable(tmp_path: Path) ->
         recognized = store.get_recognized(red)
         assert recognized is not None
         assert [line.text for line in recognized.lines] == ["ポイ捨て", "禁止"]
-        assert store.get_image(blue).recognizer == "fake 1"
+        assert store.get_image(blue).recognizer == RECOGNIZER
 
 
 def test_read_missing_texts_reads_nothing_twice_unless_the_version_changes(tmp_path: Path) -> None:
@@ -90,3 +105,120 @@ def test_shards_share_the_work(tmp_path: Path) -> None:
     with open_library(tmp_path) as store:
         fill(store)
         assert [read_missing_texts(store, FakeRecognizer(), shard=(n, 2)).read for n in (1, 2)] == [1, 1]
+
+
+class FragileRecognizer(FakeRecognizer):
+    """Breaks at every red image."""
+
+    def recognize(self, image: Image.Image) -> list[TextLine]:
+        if super().recognize(image):
+            raise RuntimeError("the network choked")
+        return []
+
+
+def test_an_image_the_recogniser_breaks_at_is_one_line(tmp_path: Path) -> None:
+    with open_library(tmp_path) as store:
+        red, blue = fill(store)
+        report = read_missing_texts(store, FragileRecognizer())
+        assert (report.read, report.failed) == (1, 1)
+        assert report.failures == [
+            f"Image {red}: the text of red.png cannot be read (RuntimeError: the network choked)."
+        ]
+        assert store.get_image(blue).recognizer == RECOGNIZER
+
+
+def wait_for(is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_background_reading_reads_what_comes_in_with_low_priority(tmp_path: Path) -> None:
+    recognizer, said = FakeRecognizer(), []
+    with open_library(tmp_path) as store:
+        reading = BackgroundReading(store, said.append, open_recognizer=lambda _: recognizer)
+        reading.start()
+        red, _ = fill(store)
+        wait_for(lambda: store.find_images_without_recognition(RECOGNIZER) == [])
+        assert [hit.image_id for hit in store.list_images(["禁止"])] == [red]
+        if sys.platform == "linux":
+            assert recognizer.nice == 19
+        data = make_picture_bytes("red", (50, 40))
+        model = store.find_current_model()
+        assert model is not None
+        store.replace_image(red, model.model_id, make_image("red.png", data=data), np.eye(2, dtype=np.float32)[0])
+        reading.finish()
+        reading.wait()
+        assert store.get_image(red).recognizer == RECOGNIZER
+    assert (recognizer.calls, said) == (3, [])
+
+
+def test_background_reading_tries_an_image_that_fails_once(tmp_path: Path) -> None:
+    recognizer, said = FragileRecognizer(), []
+    with open_library(tmp_path) as store:
+        fill(store)
+        reading = BackgroundReading(store, said.append, open_recognizer=lambda _: recognizer)
+        reading.start()
+        wait_for(lambda: said)
+        store.additions += 1
+        reading.finish()
+        reading.wait()
+    assert (len(said), recognizer.calls) == (1, 2)
+
+
+def test_background_reading_without_the_packages_says_so_once(tmp_path: Path) -> None:
+    def refuse(_: int) -> FakeRecognizer:
+        raise RecognizerUnavailable("Reading text in images needs rapidocr. Run: pip install")
+
+    said: list[str] = []
+    with open_library(tmp_path) as store:
+        fill(store)
+        reading = BackgroundReading(store, said.append, open_recognizer=refuse)
+        reading.start()
+        reading.wait()
+    assert said == ["Reading text in images needs rapidocr. Run: pip install"]
+
+
+def test_forgotten_text_is_not_found_and_not_read_again_unasked(tmp_path: Path) -> None:
+    recognizer = FakeRecognizer()
+    with open_library(tmp_path) as store:
+        fill(store)
+        read_missing_texts(store, recognizer)
+        assert list(forget_texts(store, threading.Event())) == [(2, 2)]
+        assert not store.list_images(["禁止"])
+        assert len(store.find_images_without_recognition(RECOGNIZER)) == 2
+        reading = BackgroundReading(store, print, open_recognizer=lambda _: recognizer)
+        reading.start()
+        reading.finish()
+        reading.wait()
+        assert (recognizer.calls, is_forgotten(store)) == (2, True)
+
+
+def test_jobs_read_and_forget_beside_a_scan(tmp_path: Path, monkeypatch) -> None:
+    recognizer, held = FakeRecognizer(), threading.Event()
+    monkeypatch.setattr("image_search.registration.text_reading.open_recognizer", lambda: recognizer)
+    with open_library(tmp_path) as store:
+        fill(store)
+        works = {**make_text_jobs(store, 10**8), "scan": lambda _, control: held.wait(20)}
+        queue = JobQueue(tmp_path / "jobs.db", "a", works, ["read_text", "forget_text"])
+        try:
+            queue.add("scan", "/photos")
+            job = queue.add("read_text", "")
+            wait_for(lambda: find(queue, job).state == "done")
+            assert find(queue, job).counts == {"read": 2, "with_text": 1}
+            job = queue.add("forget_text", "")
+            wait_for(lambda: find(queue, job).state == "done")
+            assert not store.list_images(["禁止"])
+            assert is_forgotten(store)
+            job = queue.add("read_text", "")
+            wait_for(lambda: find(queue, job).state == "done")
+            assert not is_forgotten(store)
+            assert store.list_images(["禁止"])
+        finally:
+            held.set()
+            queue.stop()
+
+
+def find(queue: JobQueue, job: Job) -> Job:
+    return next(found for found in queue.list_jobs() if found.job_id == job.job_id)

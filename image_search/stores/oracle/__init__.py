@@ -60,7 +60,7 @@ from image_search.stores.oracle.rows import (
 from image_search.stores.oracle.schema import SearchIndexes, check_version, upgrade_schema
 from image_search.stores.oracle.sql import APPROXIMATE_ROWS
 from image_search.stores.sql import list_folder_bounds, read_counts, replace_content
-from image_search.stores.text import dump_lines, load_lines
+from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 # Rows of one transaction, so that none lasts longer than a call may (connection.py) or fills the undo tablespace.
 _ROWS_OF_A_DELETION = 10_000  # embeddings
@@ -280,11 +280,10 @@ class OracleStore(ImageStore):
         )
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        name, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
         lines = dump_lines(recognized) if recognized else None
 
         def change(session: Session) -> None:
-            change_record(session, image_id, lambda record: replace(record, recognizer=name, recognized_text=text))
+            change_record(session, image_id, lambda record: replace(record, **describe_recognized(recognized)))
             session.execute(sql.SET_LINES, {"recognized_lines": lines, "image_id": image_id})
 
         self._write(change)

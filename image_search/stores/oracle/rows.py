@@ -186,8 +186,7 @@ def bind_record(record: ImageRecord) -> Binds:
     columns = list_columns(record)
     for name in columns.keys() & _LENGTHS.keys():
         columns[name] = cut(name, columns[name])
-    texts = list_searchable(record.text, record.edits, record.recognized_text, record.file_name)
-    return {**columns, "search_text": make_search_text(texts)}
+    return {**columns, "search_text": make_search_text(list_searchable(record))}
 
 
 def bind_path(image_id: int, file_path: str, byte_size: int, modified_ns: int | None) -> Binds:

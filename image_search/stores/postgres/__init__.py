@@ -62,7 +62,7 @@ from image_search.stores.postgres.search import (
     write_where,
 )
 from image_search.stores.sql import COUNTED, list_folder_bounds, read_counts, replace_content
-from image_search.stores.text import dump_lines, load_lines
+from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 
 class PostgresStore(ImageStore):
@@ -259,10 +259,9 @@ class PostgresStore(ImageStore):
             return _update(connection, record, replace(record, edits=edits))
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        name, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
         with self._database.writing() as connection:
             record = get_live_record(connection, image_id)
-            update_records(connection, [replace(record, recognizer=name, recognized_text=text)])
+            update_records(connection, [replace(record, **describe_recognized(recognized))])
             connection.execute(
                 "UPDATE images SET recognized_lines = %s WHERE image_id = %s",
                 [recognized and dump_lines(recognized), image_id],

@@ -34,7 +34,7 @@ _ANYTHING = "\ue0fe"  # private use: represents all tokens of an image that has 
 
 def make_tokens(record: ImageRecord) -> tuple[str, list[str]]:
     """The columns tokens and words of an image."""
-    stream = make_index_tokens(list_searchable(record.text, record.edits, record.recognized_text, record.file_name))
+    stream = make_index_tokens(list_searchable(record))
     lexemes = sorted({token[:_TOKEN_LENGTH] for token in stream.split(" ") if token})
     if sum(len(lexeme.encode()) for lexeme in lexemes) > _MAX_BYTES:
         lexemes = [_ANYTHING]

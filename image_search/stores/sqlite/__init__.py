@@ -70,7 +70,7 @@ from image_search.stores.sqlite.writes import (
     update_record,
     write_lines,
 )
-from image_search.stores.text import dump_lines, load_lines
+from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 _DEFAULT_NAME = "image_search.db"
 _PREFIX = "sqlite:///"
@@ -310,8 +310,7 @@ class SqliteStore(ImageStore):
         with self._database.writing() as connection:
             record = get_live_record(connection, image_id)
             write_lines(connection, image_id, dump_lines(recognized) if recognized else None)
-            recognizer, text = (recognized.recognizer, recognized.text) if recognized else (None, None)
-            update_record(connection, record, replace(record, recognizer=recognizer, recognized_text=text))
+            update_record(connection, record, replace(record, **describe_recognized(recognized)))
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
         with self._database.reading() as connection:

@@ -143,7 +143,7 @@ def _delete_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
 
 def make_tokens(record: ImageRecord) -> str:
     """The tokens of an image for the full-text index."""
-    return make_index_tokens(list_searchable(record.text, record.edits, record.recognized_text, record.file_name))
+    return make_index_tokens(list_searchable(record))
 
 
 def _list_texts(record: ImageRecord) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from image_search.errors import (
     ImageNotFound,
     ImageSearchError,
     ModelUnavailable,
+    RecognizerUnavailable,
     StoreUnavailable,
     TextNotSupported,
     UnreadableFilm,
@@ -34,6 +35,7 @@ _ERROR_KEYS: tuple[tuple[type[ImageSearchError], str], ...] = (
     (UnreadableImage, "unreadable"),
     (UnreadableFilm, "unreadable_film"),
     (FilmsUnavailable, "films_unavailable"),
+    (RecognizerUnavailable, "recognizer_unavailable"),
     (ImageNotFound, "image_gone"),
     (ImageSearchError, "error"),
 )

@@ -22,6 +22,8 @@ export function start(onChange) {
   startCheck();
   startFolders();
   get('job-list').addEventListener('click', onJobClick);
+  page.querySelector('.read-text').addEventListener('click', readText);
+  page.querySelector('.forget-text').addEventListener('click', forgetText);
   get('trash-list').addEventListener('click', onTrashClick);
   get('empty-trash').addEventListener('click', emptyTrash);
   get('more-trash').addEventListener('click', () => attempt(() => loadTrash(get('trash-list').children.length)));
@@ -249,6 +251,15 @@ async function onJobClick({ target }) {
   const { id } = button.closest('li').dataset;
   const done = await attempt(() => postJson(`ui/library/jobs/${id}/cancel`, {}));
   if (!done) Object.assign(button, { disabled: false, textContent: say('job_stop') });
+}
+
+async function readText() {
+  if (await attempt(() => postJson('ui/library/text/read', {}))) load();
+}
+
+async function forgetText() {
+  if (!(await confirm(say('forget_text_question'), say('forget_text')))) return;
+  if (await attempt(() => postJson('ui/library/text/forget', {}))) load();
 }
 
 // --- trash ------------------------------------------------------------------------------------------------------------
