@@ -33,7 +33,8 @@ _MAX_TEXT, _MAX_KEYWORDS = 300, 20  # characters and keywords of one hit in a li
 
 _INSTRUCTIONS = (
     "A library of pictures. search_images finds by what a picture shows, in Japanese or English, and by words of its "
-    "prompt, caption, keywords and file name. Results carry an image_id, which the other tools take."
+    "prompt, caption, keywords and file name, and words that stand in it. Results carry an image_id, which the other "
+    "tools take."
 )
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -119,6 +120,8 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
             "relevance": hit.relevance,
             "prompt": _cut(hit.image.text.get("prompt") or hit.image.text.get("generation_prompt")),
             "description": _cut(hit.image.description),
+            "text_in_picture": _cut(hit.image.recognized_text) or None,
+            "found_in_text": hit.found_in_text or None,
             "keywords": hit.image.keywords[:_MAX_KEYWORDS] or None,
             "rating": hit.image.rating,
         }

@@ -183,6 +183,7 @@ class Hit(BaseModel):
     relevance: float | None = Field(description="0 to 1; 0.5 is the line between relevant and not. Null: not known.")
     found_by: FoundBy | None = Field(description="By meaning, by words or by both; null for the newest.")
     moments: int = Field(description="Other frames of the same film, which is one hit; 0 for an image.")
+    found_in_text: bool = Field(description="Whether one of the words stands in the picture itself.")
     image: ImageOut
 
     @classmethod
@@ -195,6 +196,7 @@ class Hit(BaseModel):
             relevance=hit.relevance,
             found_by=hit.found_by,
             moments=hit.moments,
+            found_in_text=hit.found_in_text,
             image=facts,
         )
 

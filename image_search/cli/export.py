@@ -41,6 +41,8 @@ def describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
         "similarity": None if distance is None else -distance,
         "relevance": None if hit.relevance is None else round(hit.relevance, 4),
         "found_by": hit.found_by,
+        "found_in_text": hit.found_in_text,
+        "recognized_text": hit.image.recognized_text,
         **film,
     }
 

@@ -16,7 +16,7 @@ from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
-from image_search.records import EmbeddingModel, Order, SearchFilter, SearchHit
+from image_search.records import EmbeddingModel, ImageRecord, Order, SearchFilter, SearchHit
 from image_search.search.conditions import apply_conditions, parse_conditions, resolve_values
 from image_search.search.grouping import Films, count_films, group_hits
 from image_search.search.query import (
@@ -38,6 +38,7 @@ from image_search.search.relevance import (
 )
 from image_search.search.tagging import Tagger
 from image_search.stores.base import EVERYTHING, ImageStore
+from image_search.stores.text import occurs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,11 +103,13 @@ class FoundHit(SearchHit):
 
     relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
     moments:   other frames of the same film that qualify, which this hit stands for.
+    found_in_text: whether a term stands in the image itself, as recognised text.
     """
 
     found_by: FoundBy | None = None
     relevance: float | None = None
     moments: int = 0
+    found_in_text: bool = False
 
 
 def fuse_rankings(
@@ -128,6 +131,19 @@ def fuse_rankings(
 
 def with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
     return FoundHit(hit.image, hit.distance, found_by)
+
+
+def label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
+    """The hits, with found_in_text where one of these terms stands in the recognised text."""
+    return [
+        replace(hit, found_in_text=True) if _stands_in(hit.image, terms) else hit  # most have no such text
+        for hit in hits
+    ]
+
+
+def _stands_in(image: ImageRecord, terms: Collection[str]) -> bool:
+    text = image.searched_text or image.recognized_text
+    return bool(text) and any(occurs(term, text) for term in terms)
 
 
 def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:
@@ -180,6 +196,11 @@ class Plan:
     filter: SearchFilter = EVERYTHING
     encode_ms: float = 0.0
     is_text_cut: bool = False
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """All words that are looked up, those that must occur among them."""
+        return tuple(dict.fromkeys((*self.words, *self.filter.words)))
 
     @property
     def is_newest(self) -> bool:
@@ -283,7 +304,7 @@ class Searcher:
         with self.store.snapshot():
             films = self._count_films(plan)
             hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
-            hits, has_match = self._judge(model, plan, hits, candidates)
+            hits, has_match = self._judge(model, plan, label_text(hits, plan.terms), candidates)
             if films:
                 hits = [self._describe_film(plan, hit, films) for hit in hits]
         return SearchResult(

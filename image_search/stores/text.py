@@ -69,6 +69,17 @@ def is_beginning(piece: str) -> bool:
     return len(piece) > 1 and piece.isalnum() and not is_unspaced(piece)
 
 
+def occurs(term: str, text: str) -> bool:
+    """Whether a term occurs in recognised text, as the engines look it up."""
+    wanted, is_start = make_query_tokens(term)
+    tokens = _cut(join_recognized(text))
+    return bool(wanted) and any(
+        tokens[start : start + len(wanted) - 1] == wanted[:-1]
+        and (last.startswith(wanted[-1]) if is_start else last == wanted[-1])
+        for start, last in enumerate(tokens[len(wanted) - 1 :])
+    )
+
+
 # Characters that show nothing: joiners, variation selectors, soft hyphen, marks of direction (default ignorable).
 _IGNORABLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"

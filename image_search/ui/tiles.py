@@ -22,8 +22,8 @@ def get_version(image: ImageRecord) -> str:
 def make_tile(hit: SearchHit, moments: int = 0) -> dict[str, Any]:
     """A hit as the page's script takes it, ready for JSON. Values that are None are unknown.
 
-    relevance: 0 to 1, 0.5 is the line. month: of the time it was taken, "2024-05". moments: other frames of the same
-    film that the tile stands for.
+    relevance: 0 to 1, 0.5 is the line. text: whether text was recognised in it. month: of the time it was taken,
+    "2024-05". moments: other frames of the same film that the tile stands for.
     """
     image = hit.image
     taken_at = image.text.taken_at
@@ -44,6 +44,8 @@ def make_tile(hit: SearchHit, moments: int = 0) -> dict[str, Any]:
         "distance": None if hit.distance is None else round(hit.distance, 6),
         "relevance": None if not isinstance(hit, FoundHit) or hit.relevance is None else round(hit.relevance, 3),
         "found_by": hit.found_by if isinstance(hit, FoundHit) else None,
+        "found_in_text": isinstance(hit, FoundHit) and hit.found_in_text,
+        "text": bool(image.recognized_text),
     }
 
 

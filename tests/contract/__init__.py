@@ -17,6 +17,7 @@ from tests.contract.layers import LayerContract
 from tests.contract.lists import ListContract
 from tests.contract.models import ModelContract
 from tests.contract.paths import PathContract
+from tests.contract.recognized import RecognizedContract
 from tests.contract.registration import RegistrationContract
 from tests.contract.search import SearchContract
 from tests.contract.sharing import SharingContract
@@ -35,6 +36,7 @@ class ImageStoreContract(
     FilterContract,
     ListContract,
     WordContract,
+    RecognizedContract,
     SharingContract,
 ):
     """Not collected by itself: its name does not begin with Test."""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import text
 
 from image_search.errors import ImageNotFound, TextNotSupported
-from image_search.records import ImageText, NewImage, SearchFilter
+from image_search.records import Edits, ImageText, NewImage, RecognizedText, SearchFilter, TextLine
 from image_search.search.searcher import Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -254,3 +254,18 @@ def test_a_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) 
     assert searcher.search(Query(text="long " * 100)).is_text_cut
     assert searcher.search(Query(text="red", excluded_text="long " * 100)).is_text_cut
     assert not searcher.search(Query()).is_text_cut
+
+
+def test_a_hit_says_when_the_words_stand_in_the_picture(searcher: Searcher) -> None:
+    ids = {hit.image.file_name: hit.image_id for hit in searcher.store.list_images(limit=100)}
+    line = TextLine("ポイ捨て禁止", 0.9, (0, 0, 1, 1))
+    searcher.store.set_recognized(ids["blue.png"], RecognizedText("reader 1", line.text, (line,)))
+    doubtful = TextLine("禁止", 0.4, (0, 0, 1, 1))
+    searcher.store.set_recognized(ids["red.png"], RecognizedText("reader 1", "", (doubtful,)))
+    searcher.store.set_edits(ids["green.png"], Edits("禁止の標識"))
+    for query in ("禁止", '"禁止"'):
+        hits = {hit.image.file_name: hit for hit in searcher.search(Query(query), limit=100).hits}
+        found = {name for name, hit in hits.items() if hit.found_in_text}
+        assert found == {"blue.png", "red.png"}, query
+    assert not any(hit.found_in_text for hit in searcher.search(Query("red"), limit=100).hits)
+    assert not any(hit.found_in_text for hit in searcher.search(Query()).hits)

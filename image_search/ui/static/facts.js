@@ -57,7 +57,7 @@ export class FactsPanel {
 
   // How the image was found is known to the grid only.
   fillHit() {
-    const { distance, relevance, found_by } = this.tile;
+    const { distance, relevance, found_by, found_in_text } = this.tile;
     const set = (name, text) => {
       const place = this.find(`[data-hit=${name}]`);
       place.textContent = text;
@@ -65,7 +65,7 @@ export class FactsPanel {
     };
     if (distance !== null) set('distance', distance.toFixed(6));
     if (relevance !== null) set('relevance', `${Math.round(relevance * 100)}%`);
-    if (found_by) set('found_by', say(`found_by_${found_by}`));
+    if (found_by) set('found_by', say(found_in_text ? 'found_in_text' : `found_by_${found_by}`));
   }
 
   find(selector) {

@@ -336,6 +336,7 @@ function describe(node, tile) {
     if (tile.moments) find('.moment .others').textContent = say('other_moments', { count: tile.moments });
   }
   find('.distance').textContent = tile.distance === null ? '' : tile.distance.toFixed(4);
+  find('.text-mark').hidden = !tile.found_in_text;
   const badge = find('.badge');
   badge.hidden = !(tile.found_by && isMixed());
   badge.classList.remove('words', 'meaning', 'both');
