@@ -168,7 +168,11 @@ def describe_error(error: ImageSearchError, language: Language) -> dict[str, Any
         }
     key = error_key(error)
     # Of these the title says all.
-    hint = "" if key in ("image_gone", "text_not_supported") else explain_error(str(error), language)
+    hint = (
+        ""
+        if key in ("image_gone", "text_not_supported", "recognizer_unavailable")
+        else explain_error(str(error), language)
+    )
     return {"kind": "problem", "code": key, "title": translate(language, key), "hint": hint}
 
 

@@ -16,11 +16,13 @@ from image_search.registration.films.deleting import restore_images, trash_image
 from image_search.registration.films.registering import list_frames
 from image_search.search.conditions import parse_conditions, resolve_values
 from image_search.search.duplicates import DuplicateGroup, keep_all
+from image_search.search.query import parse_text
 from image_search.stores.base import ImageStore
 from image_search.ui.components import read_upload
 from image_search.ui.facets import Suggestions, count_facets, find_choices
 from image_search.ui.facts import describe_edits, describe_image, save_edits
 from image_search.ui.messages import Language, negotiate_language
+from image_search.ui.recognized import describe_lines
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
 from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
@@ -137,6 +139,12 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901, PLR0915  
     @router.get("/images/{image_id}/moments")
     async def read_moments(request: Request, image_id: ImageId) -> Response:
         return await answer(request, lambda _: {"moments": list_moments(store, image_id)})
+
+    @router.get("/images/{image_id}/text")
+    async def read_text(request: Request, image_id: ImageId) -> Response:
+        """{lines}: the text inside an image, with the words of the question in the address marked."""
+        terms = parse_text(from_query_string(request.query_params).text).words
+        return await answer(request, lambda _: {"lines": describe_lines(store.get_recognized(image_id), terms)})
 
     @router.post("/images/{image_id}/edits")
     async def edit_image(request: Request, image_id: ImageId, said: EditsIn) -> Response:

@@ -7,6 +7,7 @@ import { addFilms, isFilm } from './film.js';
 import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
 import { say } from './i18n.js';
 import { forgetRoles } from './labels.js';
+import { TextLayer } from './recognized_text.js';
 import { moveToasts, showToast } from './toasts.js';
 
 const LARGEST_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
@@ -16,6 +17,7 @@ const keysDialog = document.getElementById('keys');
 const icons = {
   info: '<circle cx="12" cy="12" r="9"/><path d="M12 11v5M12 8v.01"/>',
   fullscreen: '<path d="M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5"/>',
+  text: '<path d="M4 8V5h3M17 5h3v3M20 16v3h-3M7 19H4v-3M8 9.5h8M12 9.5V16"/>',
   trash: '<path d="M4 7h16M10 11v6M14 11v6M6 7l1 13h10l1-13M9 7V4h6v3"/>',
   help: '<circle cx="12" cy="12" r="9"/><path d="M9.5 9.5a2.5 2.5 0 1 1 3.5 2.3c-.7.3-1 .8-1 1.7M12 16.5v.01"/>',
 };
@@ -23,6 +25,7 @@ const icons = {
 let swipe = null; // the open PhotoSwipe
 let lone = null; // a tile that is not among the grid's: an address opened it
 let panel = null;
+let textLayer = null;
 let status = null;
 let isLeaving = false; // the address has changed already
 
@@ -99,6 +102,7 @@ function open(index) {
     }),
   });
   panel = new FactsPanel({ onTrash: trash });
+  textLayer = new TextLayer(swipe);
   status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
   status.setAttribute('aria-live', 'polite');
   addFilters(swipe);
@@ -190,6 +194,7 @@ function addButtons(viewer) {
         onInit: (button) => button.classList.add('line-icon'),
         onClick,
       });
+    add('text', `${say('recognized_text')} (t)`, 6, () => textLayer.toggle());
     add('trash', `${say('trash')} (Del)`, 7, trash);
     add('help', `${say('keys')} (?)`, 8, showKeys);
     if (document.fullscreenEnabled) add('fullscreen', `${say('fullscreen')} (f)`, 9, toggleFullscreen);
@@ -246,6 +251,7 @@ function onStep() {
   if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }));
   name(tile);
   panel.flush();
+  textLayer.clear();
   clearTimeout(timer);
   const slide = swipe.currSlide;
   // Holding an arrow key down wants neither facts nor originals of what passes by.
@@ -253,6 +259,7 @@ function onStep() {
     () => {
       if (!swipe || swipe.currSlide !== slide) return;
       panel.show(tile);
+      textLayer.show(tile);
       sharpen(slide);
     },
     panel.id === null ? 0 : 120,
@@ -331,6 +338,7 @@ function onKey(pswpEvent) {
   const isStar = /^[0-5]$/.test(event.key);
   const actions = {
     f: toggleFullscreen,
+    t: () => textLayer.toggle(),
     i: () => setPanel(!isPanelOpen()),
     Delete: trash,
     c: () => panel.copyPrompt(),
