@@ -15,6 +15,7 @@ from demo import sample_metadata as metadata
 from demo.captions import Mention, write_caption
 from demo.glyphs import FontMissing
 from demo.scenes import Scene, compose_scene, draw_scene
+from demo.text_samples import TEXT_SAMPLES, write_text_sample
 
 TABLE = Path(__file__).with_name("samples.tsv")
 LONGER_SIDE = {".jpg": 640, ".webp": 640, ".png": 512}
@@ -115,10 +116,13 @@ def main() -> None:
     try:
         for sample in samples:
             write_sample(sample, arguments.folder)
+        for name in TEXT_SAMPLES:
+            write_text_sample(name, arguments.folder)
     except FontMissing as error:
         sys.exit(str(error))
-    size = sum((arguments.folder / sample.file_name).stat().st_size for sample in samples)
-    print(f"{len(samples)} pictures, {size / 1e6:.1f} MB, in {arguments.folder}")
+    names = [*(sample.file_name for sample in samples), *TEXT_SAMPLES]
+    size = sum((arguments.folder / name).stat().st_size for name in names)
+    print(f"{len(names)} pictures, {size / 1e6:.1f} MB, in {arguments.folder}")
 
 
 if __name__ == "__main__":

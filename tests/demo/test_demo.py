@@ -19,8 +19,10 @@ from demo.finish import finish_picture
 from demo.places import PAINTERS, draw_place
 from demo.samples import Sample, compose_sample, list_samples, write_sample
 from demo.scenes import compose_scene, draw_scene, is_held_out
+from demo.text_samples import TEXT_SAMPLES, write_text_sample
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.images import open_image
+from image_search.recognition import TextRecognizer, join_lines, open_recognizer
 from image_search.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,11 @@ SEVERAL_FACTS = {
 @pytest.fixture(scope="module")
 def encoder() -> LazyEncoder:
     return open_encoder(Settings(embedding_model=str(ROOT / "demo/model"), device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> TextRecognizer:
+    return open_recognizer()
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +173,26 @@ def test_the_rank_of_a_query_is_that_of_its_best_right_hit():
 def test_images_holds_the_listed_samples():
     assert {file.name for file in (ROOT / "images").iterdir()} >= {sample.file_name for sample in SAMPLES}
     assert sum((ROOT / "images" / sample.file_name).stat().st_size for sample in SAMPLES) < 6_000_000
+
+
+WORDS = {
+    "IMG_7101.jpg": "ポイ捨て禁止", "IMG_7102.jpg": "NO PARKING", "IMG_7103.jpg": "立入禁止", "IMG_7104.jpg": "領収書",
+    "IMG_7105.jpg": "INV-2024-0815", "screenshot-1.png": "ORA-00923", "slide-1.png": "前年比",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXT_SAMPLES)
+def test_a_sample_with_words_holds_them_and_is_small(name, recognizer):
+    path = ROOT / "images" / name
+    assert path.stat().st_size < 60_000
+    assert WORDS[name] in join_lines(recognizer.recognize(open_image(path)), only_sure=True)
+
+
+def test_samples_with_words_are_drawn_again_as_they_are(tmp_path):
+    for name in TEXT_SAMPLES:
+        write_text_sample(name, tmp_path)
+        drawn, kept = (Image.open(folder / name).convert("RGB") for folder in (tmp_path, ROOT / "images"))
+        assert np.abs(np.asarray(drawn, np.float32) - np.asarray(kept, np.float32)).mean() < 2
 
 
 def pick(extra: str) -> Sample:
