@@ -143,7 +143,7 @@ def label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHi
 
 def _stands_in(image: ImageRecord, terms: Collection[str]) -> bool:
     text = image.searched_text or image.recognized_text
-    return bool(text) and any(occurs(term, text) for term in terms)
+    return text is not None and any(occurs(term, text) for term in terms)
 
 
 def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:
