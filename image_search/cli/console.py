@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from tqdm import tqdm
 
 from image_search.cli import Exit
 from image_search.errors import ImageSearchError, escape_controls
-from image_search.registration.registrar import RegistrationReport
 from image_search.settings import IS_INSTALLED
 from image_search.signals import handling_signals
 
@@ -23,6 +23,7 @@ from image_search.signals import handling_signals
 _COMMANDS = (
     (r"register_images\.py (?=--(create-schema|migrate|vector-index))", "image-search oracle "),
     (r"register_images\.py --remove-model", "image-search models --remove"),
+    (r"register_images\.py --read-text", "image-search text"),
     (r"register_images\.py", "image-search register"),
     (r"ImageSearch\.py --check", "image-search check"),
     (r"python -m image_search", "image-search"),
@@ -74,6 +75,15 @@ def run(program: str, work: Callable[[], Exit]) -> Exit:
         return Exit.OK
 
 
+class Progress(Protocol):
+    """How many of how many items are done."""
+
+    total: int
+
+    @property
+    def done(self) -> int: ...
+
+
 class Console:
     """The progress bar and sentences on stderr, from any thread."""
 
@@ -81,7 +91,7 @@ class Console:
         self._bar: tqdm | None = None
         self._is_terminal = sys.stderr.isatty()
 
-    def show_progress(self, report: RegistrationReport) -> None:
+    def show_progress(self, report: Progress) -> None:
         if self._bar is None:
             file, pause = (sys.stderr, 0.1) if self._is_terminal else (LogLines(), 10)
             self._bar = tqdm(total=report.total, unit=" images", mininterval=pause, dynamic_ncols=True, file=file)

@@ -27,10 +27,12 @@ from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
 from image_search.encoders.hub import find_cached
-from image_search.errors import EncoderError, ImageSearchError, SettingsError, StoreError
+from image_search.errors import EncoderError, ImageSearchError, RecognizerUnavailable, SettingsError, StoreError
 from image_search.images import RECIPE, make_printable
 from image_search.library.models import choose_model_if_reachable
+from image_search.recognition import RECOGNIZER, check_packages, open_recognizer
 from image_search.records import EmbeddingModel, Finding, StoreStatus
+from image_search.registration.text_reading import find_unread
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -181,6 +183,8 @@ def check_everything(settings: Settings, deep: bool = False, repair: bool = Fals
             yield from _guard("files", _run(check_files(store, deep, repair)))
         settings = choose_model_if_reachable(settings, store)
         yield from _guard("model", _run(check_model(settings, status)))
+        if status is not None:
+            yield from _guard("text", _run(check_text(store, settings, status) for _ in range(1)))
     yield from _guard("page", _run(check_page(settings) for _ in range(1)))
 
 
@@ -234,6 +238,21 @@ def check(settings: Settings, options: argparse.Namespace) -> Exit:
     """Check everything, and print each finding. Returns SOME_FAILED when there are problems."""
     is_well = print_findings(check_everything(settings, options.deep, options.repair), options.json)
     return Exit.OK if is_well else Exit.SOME_FAILED
+
+
+def check_text(store: ImageStore, settings: Settings, status: StoreStatus) -> Finding:
+    """Whether the recogniser of text starts, and how many images this version of it has read."""
+    try:
+        check_packages()
+    except RecognizerUnavailable as error:
+        return Finding("text", not settings.read_text, "words inside pictures are not read (optional)", str(error))
+    unread = len(find_unread(store))
+    what = f"{RECOGNIZER} has read {status.image_count - unread:,} of {status.image_count:,} images"
+    try:
+        open_recognizer()
+    except RecognizerUnavailable as error:
+        return Finding("text", False, what, str(error))
+    return Finding("text", True, f"{what}; register_images.py --read-text reads the others" if unread else what)
 
 
 def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:

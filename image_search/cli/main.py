@@ -9,7 +9,7 @@ from pathlib import Path
 from image_search import __version__
 from image_search.cli import Exit, library
 from image_search.cli.console import prepare_output, run, write_line
-from image_search.cli.recognition import print_text, read_texts
+from image_search.cli.recognition import forget_recognized, print_text, read_texts
 from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.scripts import (
     add_answer_options,
@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE")
     command = add("text", _text, "print the text inside an image, or read that of all registered images")
     command.add_argument("file", type=Path, metavar="FILE", nargs="?", help="default: every image not read yet")
+    command.add_argument("--forget", action="store_true", help="forget the text of all registered images")
     add_json_option(command)
     add_shard_option(command)
     command = add("check", _check, "find problems and suggest fixes")
@@ -147,6 +148,8 @@ def _in_library(work: Callable[[ImageStore, Settings, argparse.Namespace], Exit]
 def _text(settings: Settings, options: argparse.Namespace) -> Exit:
     if options.file:
         return print_text(settings, options.file, as_json=options.json)
+    if options.forget:
+        return _in_library(lambda store, *_: forget_recognized(store))(settings, options)
     return _in_library(read_texts)(settings, options)
 
 

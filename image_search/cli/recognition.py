@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from image_search.cli import Exit
-from image_search.cli.console import finishing_on_interrupt, write_json, write_line
+from image_search.cli.console import Console, finishing_on_interrupt, write_json, write_line
 from image_search.images import open_detailed_image
 from image_search.recognition import is_sure, open_recognizer
-from image_search.registration.text_reading import TextReport, read_missing_texts
+from image_search.registration.text_reading import forget_texts, read_missing_texts, set_forgotten
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 
@@ -32,22 +32,21 @@ def print_text(settings: Settings, path: Path, as_json: bool) -> Exit:
 def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
     """Read the text of every registered image that this recogniser has not read; run again, it goes on."""
     recognizer = open_recognizer()
-    stop = threading.Event()
-
-    def show(report: TextReport) -> None:
-        if report.done % 100 == 0:
-            write_line(f"{report.done} images read, {report.with_text} with text", to_stderr=True)
-
+    set_forgotten(store, False)
+    stop, console = threading.Event(), Console()
     with finishing_on_interrupt(stop):
-        report = read_missing_texts(
-            store,
-            recognizer,
-            shard=options.shard,
-            max_pixels=settings.max_image_pixels,
-            stop=stop,
-            on_progress=show,
-            on_message=lambda sentence: write_line(sentence, to_stderr=True),
-        )
+        try:
+            report = read_missing_texts(
+                store,
+                recognizer,
+                shard=options.shard,
+                max_pixels=settings.max_image_pixels,
+                stop=stop,
+                on_progress=console.show_progress,
+                on_message=console.say,
+            )
+        finally:
+            console.close()
     if options.json:
         counts = {"read": report.read, "with_text": report.with_text, "failed": report.failed}
         write_json(counts | {"failures": report.failures})
@@ -56,3 +55,12 @@ def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespac
     if stop.is_set():
         return Exit.INTERRUPTED
     return Exit.SOME_FAILED if report.failed else Exit.OK
+
+
+def forget_recognized(store: ImageStore) -> Exit:
+    """Forget the recognised text of every image; none is read again before --read-text."""
+    count = 0
+    for done, _ in forget_texts(store, threading.Event()):
+        count = done
+    write_line(f"The text of {count} images is forgotten.")
+    return Exit.OK

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from image_search.cli import Exit, library
 from image_search.cli.console import prepare_output, run
-from image_search.cli.recognition import print_text, read_texts
+from image_search.cli.recognition import forget_recognized, print_text, read_texts
 from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.search import add_query_options, print_tags, search
 from image_search.settings import SAMPLES, Settings
@@ -82,6 +82,8 @@ def _register_or_maintain(settings: Settings, options: argparse.Namespace) -> Ex
             return copy(store, settings, options.copy_from, options.originals_from)
         if options.read_text:
             return read_texts(store, settings, options)
+        if options.forget_text:
+            return forget_recognized(store)
         done = _maintain(store, options)
         if done is not None:
             return done
@@ -115,6 +117,7 @@ def parse_register_options(arguments: Sequence[str] | None, description: str | N
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders and files (default: images/)")
     add_register_options(parser)
     parser.add_argument("--read-text", action="store_true", help="read the text inside registered images")
+    parser.add_argument("--forget-text", action="store_true", help="forget the text that was read inside images")
     models = parser.add_argument_group("models")
     add_model_options(models)
     models.add_argument("--list-models", action="store_true", help="list the models of the library")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,20 @@ from typing import Any
 import pytest
 
 from image_search.cli import health as checking_program
-from image_search.cli.health import check_library, check_model, check_page, check_program, print_findings
+from image_search.cli.health import (
+    check_library,
+    check_model,
+    check_page,
+    check_program,
+    check_text,
+    print_findings,
+)
 from image_search.cli.serve import open_port
+from image_search.errors import RecognizerUnavailable
 from image_search.images import RECIPE
 from image_search.originals import check_folder, check_originals
-from image_search.records import Finding
+from image_search.recognition import RECOGNIZER
+from image_search.records import Finding, RecognizedText
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -302,3 +312,31 @@ def test_findings_are_a_line_each_or_an_object_each(capsys: pytest.CaptureFixtur
     assert plain.split() == ["ok", "disk", "large"]
     assert [json.loads(line)["ok"] for line in objects] == [True, False]
     assert "1 problems found" in said.err
+
+
+def test_images_whose_text_was_not_read_are_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking_program, "open_recognizer", lambda: None)
+    with open_store(settings) as store:
+        status = store.get_status()
+        store.set_recognized(1, RecognizedText(RECOGNIZER, "出口"))
+        store.set_recognized(2, RecognizedText("an older one", "出口"))
+        finding = check_text(store, settings, status)
+        assert (finding.ok, finding.remedy) == (True, "")
+        assert finding.what == f"{RECOGNIZER} has read 1 of 3 images; register_images.py --read-text reads the others"
+        monkeypatch.setattr(checking_program, "open_recognizer", refuse)
+        assert check_text(store, settings, status).ok is False
+
+
+def test_a_recogniser_that_is_not_installed_is_a_fault_only_where_it_is_wanted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    with open_store(settings) as store:
+        for wanted in (False, True):
+            finding = check_text(store, replace(settings, read_text=wanted), store.get_status())
+            assert finding.ok is not wanted
+            assert "pip install -r requirements-ocr.txt" in finding.remedy
+
+
+def refuse() -> None:
+    raise RecognizerUnavailable("The text recogniser does not start.")

@@ -104,6 +104,7 @@ def test_json_tells_how_near_and_how_it_was_found(terminal: Terminal) -> None:
     assert (first["rank"], first["found_by"]) == (1, "both")
     assert first["similarity"] == -first["distance"] == pytest.approx(1, abs=1e-3)
     assert "relevance" in first
+    assert (first["found_in_text"], first["recognized_text"]) == (False, None)
 
 
 def test_every_filter_option_is_a_field_of_the_filter() -> None:

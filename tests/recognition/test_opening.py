@@ -38,7 +38,7 @@ def test_package_without_its_models_is_named(tmp_path: Path, monkeypatch: pytest
 def test_damaged_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"):
         (tmp_path / name).write_bytes(b"\0" * 1000)
-    monkeypatch.setattr(models, "_find_models", lambda: tmp_path)
+    monkeypatch.setattr(models, "find_models", lambda: tmp_path)
     with pytest.raises(RecognizerUnavailable, match="does not start") as raised:
         open_recognizer()
     assert "\n" not in str(raised.value)

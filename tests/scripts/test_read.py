@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from image_search.images import MAX_DETAILED_PIXELS, open_detailed_image
-from image_search.settings import ROOT
+from image_search.records import RecognizedText
+from image_search.settings import ROOT, Settings
+from image_search.stores import open_store
+from tests.fakes import make_embeddings, make_image
 
 
 @pytest.fixture
@@ -62,3 +69,54 @@ def test_detailed_image_keeps_what_small_print_needs(
         Image.new("RGB", size, "white").save(tmp_path / name)
         image = open_detailed_image(tmp_path / name)
         assert image.size == expected and image.width * image.height <= MAX_DETAILED_PIXELS
+
+
+# --- into a library ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Settings:
+    """Thirty pictures with a number each, none of them read."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/library/library.db")
+    with open_store(settings) as store:
+        model = store.get_or_create_model("fake", "1", 16)
+        images = []
+        for number in range(30):
+            image = Image.new("RGB", (300, 80), "white")
+            ImageDraw.Draw(image).text((20, 15), f"INV-{number * 7919 + 10000}", "black", ImageFont.load_default(40))
+            file = io.BytesIO()
+            image.save(file, "PNG")
+            images.append(make_image(f"{number}.png", data=file.getvalue(), width=300, height=80))
+        store.add_images(model.model_id, images, make_embeddings(30))
+    return settings
+
+
+def start_reading(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    program = [sys.executable, str(ROOT / "register_images.py"), *(arguments or ["--read-text"])]
+    environment = {**os.environ, "DATABASE_URL": settings.database_url}
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def list_texts(settings: Settings) -> list[RecognizedText | None]:
+    with open_store(settings) as store:
+        return [store.get_recognized(image_id) for image_id in store.list_image_ids()]
+
+
+def test_reading_that_is_killed_goes_on_and_ends_as_a_clean_run(library: Settings, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "library", tmp_path / "clean")
+    clean = Settings(database_url=f"sqlite:///{tmp_path}/clean/library.db")
+    program = start_reading(library)
+    end = time.monotonic() + 120
+    while sum(text is not None for text in list_texts(library)) < 5:
+        assert program.poll() is None and time.monotonic() < end
+    program.kill()
+    program.communicate()
+    half = sum(text is not None for text in list_texts(library))
+    assert 5 <= half < 30
+    said = start_reading(library).communicate()[0]
+    assert said == f"read {30 - half}, with text {30 - half}, failed 0\n"
+    assert start_reading(clean).communicate()[0] == "read 30, with text 30, failed 0\n"
+    assert list_texts(library) == list_texts(clean)
+    assert [text and text.text for text in list_texts(clean)] == [f"INV-{n * 7919 + 10000}" for n in range(30)]
+    assert start_reading(clean, "--forget-text").communicate()[0] == "The text of 30 images is forgotten.\n"
+    assert list_texts(clean) == [None] * 30
