@@ -123,3 +123,20 @@ def test_frames_fit_a_dark_phone(open_page: OpenPage) -> None:
         box = button.bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390
     expect(page.locator(".pswp")).to_be_visible()
+
+
+def test_the_library_tab_reads_all_text_and_forgets_it(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#tabs a[data-tab=library]").click()
+    page.get_by_role("button", name="画像内の文字を読み取る").click()
+    job = page.locator("#job-list li").first
+    expect(job).to_contain_text("画像内の文字の読み取り")
+    expect(job.locator(".state")).to_have_text("完了", timeout=120_000)
+    expect(job.locator(".facts")).to_have_text("読み取り20枚")  # the one that reader 1 had read is plain for this one
+    page.get_by_role("button", name="読み取った文字を消去").click()
+    page.locator("#confirm [value=yes]").click()
+    expect(page.locator("#job-list li").first.locator(".facts")).to_have_text("読み取った文字を消去しました")
+    search = page.locator("#tabs a[data-tab=search]")
+    search.click()
+    search_words(page, "ポイ捨て禁止")
+    expect(page.locator(".text-mark:visible")).to_have_count(0)

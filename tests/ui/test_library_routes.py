@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from image_search.library.inbox import UploadInbox, make_upload_work
-from image_search.records import SearchFilter
+from image_search.recognition import NAME, VERSION
+from image_search.records import SearchFilter, TextLine
 from image_search.registration.files import find_files
 from image_search.registration.films.deleting import trash_images
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
+from image_search.registration.text_reading import make_text_jobs
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -66,8 +70,8 @@ def client(tmp_path: Path, store: ImageStore, root: Path, samples: Path, setting
     scan = make_scan(store, FakeEncoder, ImageReader())
     inbox = UploadInbox(tmp_path / "data" / "uploads")
     upload = make_upload_work(inbox, store, lambda: find_model(store), ImageReader())
-    works: dict[str, Work] = {"scan": scan, "model": lambda *_: None, "upload": upload}
-    jobs = JobQueue(tmp_path / "data" / "jobs.db", "a", works, ["upload"])
+    works: dict[str, Work] = {"scan": scan, "model": lambda *_: None, "upload": upload, **make_text_jobs(store, 10**8)}
+    jobs = JobQueue(tmp_path / "data" / "jobs.db", "a", works, ["upload"], ["read_text", "forget_text"])
     app = FastAPI()
     page = LibraryPage(store, jobs, FolderRoots(home=root), samples, settings, lambda: "fake", inbox)
     app.include_router(build_library_routes(page))
@@ -382,3 +386,35 @@ def test_a_film_that_is_sent_is_registered_and_a_bad_one_is_one_sentence(
     assert job["failures"] == ["bad.mp4：壊れているか、読み込める動画ではありません"]
     frames = store.list_images(filter=SearchFilter(kind="frame"))
     assert {hit.image.file_name for hit in frames} == {"夏.mp4"}
+
+
+class Recognizer:
+    name, version = NAME, VERSION
+
+    def recognize(self, image: Image.Image) -> list[TextLine]:
+        return [TextLine("禁止", 0.9, (0, 0, 1, 0.05))]
+
+
+def test_text_is_read_and_forgotten_as_jobs(
+    client: TestClient, store: ImageStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_search.registration.text_reading.open_recognizer", Recognizer)
+    register(store, root)
+    assert client.post("/ui/library/text/read").json() == {"job": 1}
+    [job] = wait_for_jobs(client)
+    assert (job["title"], job["facts"]) == ("画像内の文字の読み取り", ["読み取り2枚", "文字あり2枚"])
+    assert store.list_images(["禁止"]).total == 2
+    assert client.post("/ui/library/text/read").json() == {"job": 2}
+    assert wait_for_jobs(client)[0]["facts"] == ["すべて読み取り済みです"]
+    assert client.post("/ui/library/text/forget").json() == {"job": 3}
+    job = wait_for_jobs(client)[0]
+    assert (job["title"], job["facts"]) == ("読み取った文字の消去", ["読み取った文字を消去しました"])
+    assert store.list_images(["禁止"]).total == 0
+
+
+def test_without_its_package_reading_says_how_to_get_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    answer = client.post("/ui/library/text/read")
+    assert (answer.status_code, answer.json()["title"]) == (400, "画像内の文字は読み取れません")
+    assert "pip install -r requirements-ocr.txt" in answer.json()["hint"]
+    assert client.get("/ui/library/jobs").json() == {"jobs": []}
