@@ -254,7 +254,12 @@ async function onJobClick({ target }) {
 }
 
 async function readText() {
-  if (await attempt(() => postJson('ui/library/text/read', {}))) load();
+  try {
+    await postJson('ui/library/text/read', {});
+    load();
+  } catch (error) {
+    showToast(error.title ? `${error.title} ${error.hint}` : say('offline'), { seconds: 12 }); // how to get the package
+  }
 }
 
 async function forgetText() {
