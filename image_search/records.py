@@ -165,13 +165,13 @@ class ImageRecord:
     edits: Edits = field(default_factory=Edits)
     recognizer: str | None = None  # None: text in the image was not looked for
     recognized_text: str | None = None
-    searched_text: str | None = None  # with the doubtful lines, too; None where there are none
     frame: Frame | None = None
     is_incomplete: bool = False
     dominant_color: str | None = None
     recipe: int = 1  # of the preview
     deleted_at: datetime | None = None  # UTC; set for an image in the trash
     trash_reason: TrashReason | None = None  # set for an image in the trash
+    searched_text: str | None = None  # recognized_text with the doubtful lines, too; None where there are none
 
     @property
     def file_path(self) -> str | None:
