@@ -200,8 +200,7 @@ class ImageStore(ABC):
         """Register a batch in one transaction: all of it is in, or none. Returns the image_ids in order.
 
         An image whose hash is live keeps its record; it gains the path, and the embedding if it lacked one of this
-        model. One in the trash is restored. A remembered hash is forgotten. The same hash twice in a batch is one
-        image.
+        model. One in the trash is restored. A remembered hash is forgotten. A hash twice in a batch is one image.
         The original is safe on disk before the record is visible. The recipe of an embedding is that of its image.
         embeddings: float32 (n, dimension), rows of length 1. Raises EmbeddingRefused before anything is written.
         """
