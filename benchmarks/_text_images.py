@@ -184,4 +184,4 @@ def load_photograph(random: random.Random) -> Image.Image:
 
 @cache
 def list_photographs() -> list[Path]:
-    return sorted(PHOTOGRAPHS.glob("*.jpg"))
+    return sorted(path for path in PHOTOGRAPHS.glob("*.jpg") if not path.name.startswith("IMG_71"))  # those have words
