@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -18,6 +19,7 @@ from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from image_search.records import RecognizedText, TextLine
 from image_search.settings import Settings
 from tests.fakes import make_picture_bytes
 from tests.fakes.api_library import open_colours, serve_in_thread
@@ -29,6 +31,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         open_colours(tmp_path_factory.mktemp("library")) as searcher,
         serve_in_thread(searcher, Settings(app_mcp=True)) as address,
     ):
+        line = TextLine("ポイ捨て禁止", 0.9, (0, 0, 1, 0.05))
+        searcher.store.set_recognized(2, RecognizedText("reader 1", line.text, (line,)))
         yield address
 
 
@@ -141,6 +145,15 @@ def test_a_search_gives_ids_names_and_small_previews(address: str) -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(previews[0].data)))
     assert (picture.format, max(picture.size) <= 256) == ("JPEG", True)
     assert len(call(address, "search_images", text="red", limit=3, previews=False).content) == 1
+
+
+def test_words_in_a_picture_are_found_and_told(address: str) -> None:
+    [first, *others] = read_facts(call(address, "search_images", text="捨て禁止", limit=3))["hits"]
+    assert (first["image_id"], first["text_in_picture"], first["found_in_text"]) == (2, "ポイ捨て禁止", True)
+    assert not any("found_in_text" in other for other in others)
+    with httpx.Client(base_url=address) as client:
+        hit = client.post("/api/search", json={"text": "捨て禁止", "has_text": True}).json()["hits"][0]
+    assert (hit["found_in_text"], hit["image"]["recognized_text"]) == (True, "ポイ捨て禁止")
 
 
 def test_a_picture_is_searched_with_described_tagged_and_added(address: str) -> None:
