@@ -39,7 +39,7 @@ ALLOWED = {
     "registration": BASE
     | {"images", "file_kinds", "ignoring", "metadata", "recognition", "films"}
     | {"encoders.base", "stores.base", "stores.text"},
-    "search": BASE | {"images", "encoders.base", "stores.base", "stores.text"},
+    "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
     "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
     "ui": BASE

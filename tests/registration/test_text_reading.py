@@ -200,7 +200,7 @@ def test_jobs_read_and_forget_beside_a_scan(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setattr("image_search.registration.text_reading.open_recognizer", lambda: recognizer)
     with open_library(tmp_path) as store:
         fill(store)
-        works = {**make_text_jobs(store, 10**8), "scan": lambda _, control: held.wait(20)}
+        works = {**make_text_jobs(store, 10**8), "scan": lambda *_: held.wait(20)}
         queue = JobQueue(tmp_path / "jobs.db", "a", works, ["read_text", "forget_text"])
         try:
             queue.add("scan", "/photos")
