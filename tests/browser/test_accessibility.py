@@ -159,8 +159,12 @@ def test_a_fault_and_a_foreign_text_that_are_put_into_the_page_are_found(open_pa
 def find_foreign(page: Page, locale: str) -> list[str]:
     foreign = ENGLISH if locale == "ja-JP" else JAPANESE
     texts: list[str] = [page.title(), *page.evaluate(LIST_TEXTS, OWN_TEXT)]
-    # Paths and names of settings are the same in every language.
-    return [f"foreign: {text}" for text in texts if foreign.search(re.sub(r"/\S+|\.env|[A-Z]+_[A-Z_]+", "", text))]
+    # Paths, settings and typed conditions are the same in every language.
+    return [
+        f"foreign: {text}"
+        for text in texts
+        if foreign.search(re.sub(r"/\S+|\.env|[A-Z]+_[A-Z_]+|[a-z]+:\S+", "", text))
+    ]
 
 
 LIST_TEXTS = """(own) => {
