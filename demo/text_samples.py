@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from demo.backgrounds import draw_place
 from demo.glyphs import FontMissing
+from demo.places import draw_place
 
 _FOLDERS = ("opentype/noto", "truetype/dejavu", "noto-cjk", "google-noto-cjk", "dejavu")
 _JAPANESE, _JAPANESE_BOLD, _MONO = "NotoSansCJK-Regular.ttc", "NotoSansCJK-Bold.ttc", "DejaVuSansMono.ttf"

@@ -194,6 +194,8 @@ class LibraryService:
             plan = await self.encoder_gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
+        elif asked.filter.folder is None:
+            plan = Plan(filter=asked.filter)  # a second turn at the gate would be for nothing
         else:
             plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
         result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset))
