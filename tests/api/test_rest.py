@@ -365,7 +365,8 @@ def test_every_operation_is_documented_with_its_problems(client: TestClient) -> 
         ("patch", "/images/{image_id}"), ("post", "/images/{image_id}/restore"),
         ("get", "/trash"), ("delete", "/trash"), ("get", "/deleted"), ("delete", "/deleted"),
         ("get", "/images/{image_id}/tags"), ("get", "/images/{image_id}/preview"),
-        ("get", "/images/{image_id}/original"), ("get", "/status"), ("post", "/extract"),
+        ("get", "/images/{image_id}/original"), ("get", "/images/{image_id}/film"),
+            ("get", "/status"), ("post", "/extract"),
     }  # fmt: skip
     for methods in described["paths"].values():
         for operation in methods.values():

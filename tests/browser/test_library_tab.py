@@ -99,6 +99,6 @@ def test_pictures_leave_the_trash_both_ways(open_page: OpenPage) -> None:
 def test_the_model_in_use_is_named_and_the_tab_is_in_the_visitors_language(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     page.locator("#tabs a[data-tab=library]").click()
-    expect(page.locator("#model-list .current")).to_have_text("In use")
+    expect(page.locator("#model-list .current >> visible=true")).to_have_text("In use")
     expect(page.locator("#folders-title")).to_have_text("Folders")
     assert "undefined" not in page.locator("#library-page").inner_text()

@@ -11,7 +11,7 @@ import pytest
 from image_search.cli import Exit
 from image_search.cli.console import name_commands
 from image_search.cli.main import build_parser, main
-from image_search.settings import ROOT
+from image_search.settings import DEFAULT_MODEL, ROOT
 from tests.fakes import FakeLazyEncoder, make_picture_bytes
 
 COMMANDS = (
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "pictures" / f"{name}.png").write_bytes(make_picture_bytes(name))
     for module in ("search", "register"):
         target = "image_search.encoders" if module == "search" else "image_search.cli.register"
-        monkeypatch.setattr(f"{target}.open_encoder", lambda settings: FakeLazyEncoder(settings.embedding_model))
+        monkeypatch.setattr(f"{target}.open_encoder", lambda _: FakeLazyEncoder(DEFAULT_MODEL))
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/library.db")
     return tmp_path / "pictures"
 

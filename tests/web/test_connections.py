@@ -24,6 +24,7 @@ from image_search.settings import ROOT
 from image_search.web import connections
 from image_search.web.connections import BoundedProtocol, raise_file_limit
 from image_search.web.server import Server
+from tests.fakes import make_picture_bytes
 from tests.fakes.browsing import find_free_port
 
 
@@ -145,6 +146,9 @@ def test_a_server_with_few_file_descriptors_neither_spins_nor_floods_its_log(tmp
     )
     port = find_free_port()
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/library.db", "APP_PORT": str(port), "DEVICE": "cpu"}
+    (tmp_path / "red.png").write_bytes(make_picture_bytes("red"))  # a new library would get the samples and read them
+    register = [sys.executable, str(ROOT / "register_images.py"), str(tmp_path / "red.png")]
+    subprocess.run(register, env={**os.environ, **environment}, check=True, capture_output=True)
     log = tmp_path / "log"
     with log.open("wb") as stderr:
         server = subprocess.Popen(
