@@ -90,7 +90,7 @@ def start_program(
     database_url: str, stderr: int | None = None, **environment: str
 ) -> tuple[subprocess.Popen[str], str]:
     """ImageSearch.py in a process of its own, and the address at which it can be reached once it has printed it."""
-    port = find_free_port()
+    port = environment.get("APP_PORT") or find_free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DB_", "APP_"))}
     chosen = {
         "DATABASE_URL": database_url,
