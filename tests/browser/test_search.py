@@ -61,7 +61,10 @@ def test_images_named_in_words_carry_a_mark(open_page: OpenPage) -> None:
     expect(page.locator(".tile").nth(1).locator(".badge")).to_have_text("意味")
     search_words(page, "738268214")
     expect(page.locator(".tile .name").first).to_have_text("picture03.png")
-    search_words(page, '"fox in the snow"')
+    text = page.locator("#text textarea, #text input")
+    text.fill('"fox in the snow"')
+    text.press("Enter")
+    wait_for_answer(page, "phrase=")
     expect(page.locator(".tile")).to_have_count(1)
 
 
