@@ -26,7 +26,7 @@ export function start() {
   addEventListener('resize', () => !list.hidden && place());
 }
 
-// Gradio draws the box anew now and then.
+// Gradio draws the box again now and then.
 function attach(found) {
   if (box === found) return;
   box = found;
