@@ -82,8 +82,8 @@ def test_every_statement_parses(linter: Linter) -> None:
 def test_a_missing_word_is_noticed(linter: Linter) -> None:
     """The parser is worth something: most statements with one comma or bracket less are refused."""
     noticed = total = 0
-    for statement in list(STATEMENTS.values())[::9]:
-        for match in list(re.finditer(r"[(),]", statement))[::7]:
+    for statement in list(STATEMENTS.values())[::4]:
+        for match in list(re.finditer(r"[(),]", statement))[::5]:
             total += 1
             noticed += bool(find_faults(linter, statement[: match.start()] + " " + statement[match.end() :]))
     assert noticed / total > 0.8, f"{noticed} of {total}"

@@ -93,12 +93,21 @@ def _make_writers(client: Any) -> None:
         for name in ("number", "since"):
             schema.add_field(name, DataType.INT64)
         schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
-        indexes = client.prepare_index_params()
-        indexes.add_index("nothing", index_type="FLAT", metric_type="IP")
         with suppress(MilvusException):  # another program was quicker
             client.create_collection(WRITERS, schema=schema, consistency_level="Strong", num_shards=1)
+        _index_writers(client)
+    try:
+        client.load_collection(WRITERS)
+    except MilvusException:  # the quicker program has not made the index yet
+        _index_writers(client)
+        client.load_collection(WRITERS)
+
+
+def _index_writers(client: Any) -> None:
+    indexes = client.prepare_index_params()
+    indexes.add_index("nothing", index_type="FLAT", metric_type="IP")
+    with suppress(MilvusException):  # there is one
         client.create_index(WRITERS, indexes, sync=False)
-    client.load_collection(WRITERS)
 
 
 def _put_writer(client: Any, holder: str, number: int) -> None:
