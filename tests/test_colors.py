@@ -114,7 +114,7 @@ def test_png_with_damage_or_excess_outside_the_pixels_is_taken() -> None:
         (b"II*\0" + bytes(50), "a TIFF file"),
         (b"8BPS" + bytes(50), "a Photoshop file"),
         (b"\0\0\0\x18ftypisom" + bytes(50), "a film"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "a JPEG XL picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "a JPEG XL (picture|file)"),
         (b"<!DOCTYPE html><html>", "an HTML page"),
         (b"PK\x03\x04" + bytes(50), "an archive"),
     ],
