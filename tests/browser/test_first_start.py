@@ -110,7 +110,7 @@ def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser:
         page = open_page(locale="en-US")
         expect(page.locator("#notice")).to_be_hidden(timeout=180_000)
         examples = page.locator("#examples a").all_inner_texts()
-        assert examples[0] == "sunset over the sea"
+        assert examples[0] == "rocket at night"
         for words in examples:
             search_words(page, words)
             expect(page.locator("#grid .tile").first).to_be_visible()
