@@ -173,7 +173,7 @@ class Client:
             new = Expected(hashlib.sha256(data).hexdigest(), states={("live", None), ("gone", None)})
             self.images.append(new)
             answer = http.post("/api/images", files={"picture": ("picture.png", data)}).raise_for_status().json()
-            new.image_id, new.states = answer["image_id"], {("live", None)}
+            new.image_id, new.states = answer["image"]["image_id"], {("live", None)}
         elif len(image.states) == 1:  # what is uncertain waits for the comparison
             [(where, caption)] = image.states
             self._change(http, action, image, where, caption)
