@@ -26,6 +26,7 @@ from image_search.stores.text import (
     encode_path,
     load_details,
     load_lines,
+    make_new_record,
 )
 
 
@@ -80,24 +81,8 @@ class Document:
 
 def make_document(image_id: int, image: NewImage, upload_date: datetime) -> Document:
     """A new image. upload_date: for an image that brings none."""
-    record = ImageRecord(
-        image_id=image_id,
-        content_sha256=image.content_sha256,
-        file_name=image.file_name,
-        file_type=image.file_type,
-        byte_size=image.byte_size,
-        width=image.width,
-        height=image.height,
-        upload_date=image.upload_date or upload_date,
-        paths=(),
-        text=image.text,
-        edits=image.edits,
-        frame=image.frame,
-        is_incomplete=image.is_incomplete,
-        dominant_color=image.dominant_color,
-        recipe=image.recipe,
-    )
-    return recognize(_place(Document(record), list_places(image)), image.recognized)
+    document = Document(make_new_record(image_id, image, upload_date))
+    return recognize(_place(document, list_places(image)), image.recognized)
 
 
 def list_places(image: NewImage) -> tuple[Place, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from image_search.records import ImageRecord, NewImage, Order, SearchFilter
@@ -20,6 +19,7 @@ from image_search.stores.text import (
     encode_path,
     list_model_names,
     load_details,
+    make_new_record,
     make_sort_name,
     sanitize,
 )
@@ -176,28 +176,6 @@ def list_columns(record: ImageRecord) -> dict[str, Any]:
         "recognized_text": record.recognized_text,
         "details": dump_details(record),
     }
-
-
-def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> ImageRecord:
-    """The record of a new image, without its path. upload_date: unless it brings its own."""
-    return ImageRecord(
-        image_id=image_id,
-        content_sha256=image.content_sha256,
-        file_name=image.file_name,
-        file_type=image.file_type,
-        byte_size=image.byte_size,
-        width=image.width,
-        height=image.height,
-        upload_date=image.upload_date or upload_date,
-        paths=(),
-        text=image.text,
-        edits=image.edits,
-        **describe_recognized(image.recognized),
-        frame=image.frame,
-        is_incomplete=image.is_incomplete,
-        dominant_color=image.dominant_color,
-        recipe=image.recipe,
-    )
 
 
 def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:

@@ -314,6 +314,28 @@ def describe_recognized(recognized: RecognizedText | None) -> dict[str, Any]:
     }
 
 
+def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> ImageRecord:
+    """The record of a new image, without its path. upload_date: unless it brings its own."""
+    return ImageRecord(
+        image_id=image_id,
+        content_sha256=image.content_sha256,
+        file_name=image.file_name,
+        file_type=image.file_type,
+        byte_size=image.byte_size,
+        width=image.width,
+        height=image.height,
+        upload_date=image.upload_date or upload_date,
+        paths=(),
+        text=image.text,
+        edits=image.edits,
+        **describe_recognized(image.recognized),
+        frame=image.frame,
+        is_incomplete=image.is_incomplete,
+        dominant_color=image.dominant_color,
+        recipe=image.recipe,
+    )
+
+
 def join_recognized(text: str) -> str:
     """Recognised text as it is searched: a Japanese word goes on over the end of a line, and blanks in it are none."""
     one_line = " ".join(text.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -43,11 +44,11 @@ class MilvusTrash(ImageStore):
 
     originals: Originals
 
-    def _reading(self) -> AbstractContextManager[Snapshot]:
-        raise NotImplementedError
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Snapshot]: ...
 
-    def _writing(self) -> AbstractContextManager[Writer]:
-        raise NotImplementedError
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Writer]: ...
 
     # --- trash ------------------------------------------------------------------------------------------------------
 

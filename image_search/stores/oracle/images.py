@@ -22,7 +22,7 @@ from image_search.stores.oracle.rows import (
     is_storable,
     make_record,
 )
-from image_search.stores.sql import make_new_record
+from image_search.stores.text import make_new_record
 
 
 def find_hashes(session: Session, hashes: Sequence[str]) -> dict[str, tuple[int, datetime | None]]:

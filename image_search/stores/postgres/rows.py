@@ -12,12 +12,13 @@ from image_search.records import ImageRecord, NewImage
 from image_search.stores.base import Embeddings
 from image_search.stores.errors import image_not_found
 from image_search.stores.postgres.schema import Connection
-from image_search.stores.sql import RECORD_COLUMNS, Condition, list_columns, make_new_record, make_record
+from image_search.stores.sql import RECORD_COLUMNS, Condition, list_columns, make_record
 from image_search.stores.text import (
     dump_lines,
     get_folder,
     list_searchable,
     make_index_tokens,
+    make_new_record,
     make_query_tokens,
 )
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from image_search.records import ImageRecord, NewImage
 from image_search.stores.base import Embeddings
-from image_search.stores.sql import list_columns, make_new_record, replace_content
+from image_search.stores.sql import list_columns, replace_content
 from image_search.stores.sqlite.rows import format_time
-from image_search.stores.text import dump_lines, get_folder, list_searchable, make_index_tokens
+from image_search.stores.text import dump_lines, get_folder, list_searchable, make_index_tokens, make_new_record
 
 
 def insert_image(connection: sqlite3.Connection, image: NewImage, upload_date: datetime) -> int:
