@@ -58,7 +58,6 @@ def _build_text_box() -> gr.Textbox:
         placeholder=TRANSLATIONS("text_placeholder"),
         lines=1,
         max_lines=1,
-        autofocus=True,
         elem_id="text",
         html_attributes=gr.InputHTMLAttributes(enterkeyhint="search", autocomplete="off"),
     )

@@ -15,6 +15,8 @@ export function start(ask) {
   document.addEventListener('page:ready', () => {
     isReady = true;
     fill();
+    // Gradio comes after the tiles: a tile or the viewer may have the focus by now. On a phone a keyboard would open.
+    if (document.activeElement === document.body && !matchMedia('(hover: none)').matches) getBox()?.focus();
   });
   document.addEventListener('page:search', ({ detail }) => search(detail.text?.trim() ?? '', ask));
   document.addEventListener('page:clear', () => (location.search ? push(compose('')) : ask()));
