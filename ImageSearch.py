@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from image_search.cli.scripts import search_or_serve
+from image_search.cli.main import search_or_serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from image_search.cli.scripts import register_or_maintain
+from image_search.cli.main import register_or_maintain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from image_search.cli.scripts import refresh_metadata
+from image_search.cli.main import refresh_metadata
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,11 +33,16 @@ from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files, is_film
-from image_search.registration.films.deleting import delete_images, empty_trash, restore_images, trash_images
-from image_search.registration.films.uploading import register_uploaded_film
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
-from image_search.registration.uploads import PreparedUpload, UploadedImage, prepare_upload, store_upload
+from image_search.registration.trash import delete_images, empty_trash, restore_images, trash_images
+from image_search.registration.uploads import (
+    PreparedUpload,
+    UploadedImage,
+    prepare_upload,
+    register_uploaded_film,
+    store_upload,
+)
 from image_search.search.searcher import Plan, Query, Searcher, SearchResult
 from image_search.stores.base import ImageStore
 from image_search.stores.errors import image_not_found

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from image_search.cli import Exit
-from image_search.cli.console import name_commands, write_line
-from image_search.images import make_printable
+from image_search.cli.console import Console, finishing_on_interrupt, name_commands, write_json, write_line
+from image_search.images import make_printable, open_detailed_image
+from image_search.recognition import is_sure, open_recognizer
+from image_search.registration import trash
 from image_search.registration.files import find_files
-from image_search.registration.films import deleting
-from image_search.registration.metadata_refresh import update_texts
+from image_search.registration.metadata_refresh import update_texts, write_sidecars
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import make_reader
-from image_search.registration.sidecars import write_sidecars
-from image_search.registration.trash import trash_samples
+from image_search.registration.text_reading import forget_texts, read_missing_texts, set_forgotten
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 
@@ -53,14 +55,14 @@ def list_trash(store: ImageStore) -> Exit:
 
 def restore(store: ImageStore, image_ids: Sequence[int]) -> Exit:
     """Bring these images back from the trash."""
-    restored = deleting.restore_images(store, image_ids)
+    restored = trash.restore_images(store, image_ids)
     write_line(f"{restored} images are back.", to_stderr=True)
     return Exit.OK if restored == len(set(image_ids)) else Exit.SOME_FAILED
 
 
 def empty_trash(store: ImageStore) -> Exit:
     """Remove everything in the trash for good."""
-    removed = deleting.empty_trash(store)
+    removed = trash.empty_trash(store)
     write_line(f"{removed} images removed for good. The files in your folders stay, and are not registered again.")
     return Exit.OK
 
@@ -74,7 +76,7 @@ def forget_deleted(store: ImageStore) -> Exit:
 
 def remove_samples(store: ImageStore, folder: Path) -> Exit:
     """Move the samples to the trash."""
-    write_line(f"{trash_samples(store, folder)} samples moved to the trash.")
+    write_line(f"{trash.trash_samples(store, folder)} samples moved to the trash.")
     return Exit.OK
 
 
@@ -112,3 +114,53 @@ def refresh_metadata(store: ImageStore, settings: Settings, options: argparse.Na
     outcomes = ("updated", "unchanged", "no text", "failed")
     write_line(", ".join(f"{name} {counts[name]}" for name in outcomes), to_stderr=True)
     return Exit.SOME_FAILED if counts["failed"] else Exit.OK
+
+
+def print_text(settings: Settings, path: Path, as_json: bool) -> Exit:
+    """Print the text inside an image; as_json: every line with score and box, doubtful ones included.
+
+    Returns NOTHING_FOUND without any text. Raises UnreadableImage, RecognizerUnavailable.
+    """
+    image = open_detailed_image(path, settings.max_image_pixels)
+    lines = open_recognizer().recognize(image)
+    chosen = [line for line in lines if as_json or is_sure(line)]
+    for line in chosen:
+        write_json(asdict(line)) if as_json else write_line(line.text)
+    return Exit.OK if chosen else Exit.NOTHING_FOUND
+
+
+def read_texts(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:
+    """Read the text of every registered image that this recogniser has not read; run again, it goes on."""
+    recognizer = open_recognizer()
+    set_forgotten(store, False)
+    stop, console = threading.Event(), Console()
+    with finishing_on_interrupt(stop):
+        try:
+            report = read_missing_texts(
+                store,
+                recognizer,
+                shard=options.shard,
+                max_pixels=settings.max_image_pixels,
+                stop=stop,
+                on_progress=console.show_progress,
+                on_message=console.say,
+            )
+        finally:
+            console.close()
+    if options.json:
+        counts = {"read": report.read, "with_text": report.with_text, "failed": report.failed}
+        write_json(counts | {"failures": report.failures})
+    else:
+        write_line(f"read {report.read}, with text {report.with_text}, failed {report.failed}")
+    if stop.is_set():
+        return Exit.INTERRUPTED
+    return Exit.SOME_FAILED if report.failed else Exit.OK
+
+
+def forget_recognized(store: ImageStore) -> Exit:
+    """Forget the recognised text of every image; none is read again before --read-text."""
+    count = 0
+    for done, _ in forget_texts(store, threading.Event()):
+        count = done
+    write_line(f"The text of {count} images is forgotten.")
+    return Exit.OK

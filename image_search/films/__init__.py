@@ -4,8 +4,7 @@ Three parts that never mix: reading (container, decoder, time budget), selection
 and pixels (upright RGB in the colours of a screen). facts reads what the container says about the whole film.
 """
 
-from image_search.films.facts import FilmFacts
 from image_search.films.reading import Film, FilmFrame, list_film_suffixes, read_film
-from image_search.films.source import hash_film
+from image_search.films.source import FilmFacts, hash_film
 
 __all__ = ["Film", "FilmFacts", "FilmFrame", "hash_film", "list_film_suffixes", "read_film"]

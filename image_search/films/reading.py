@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image
 
 from image_search.errors import FilmsUnavailable, UnreadableFilm
-from image_search.films.decoding import LookReader
-from image_search.films.facts import FilmFacts, find_file_type, read_camera, read_place, read_taken_at
-from image_search.films.pixels import FrameConverter, is_hdr, read_rotation
+from image_search.films.decoding import FrameConverter, LookReader, is_hdr, read_rotation
 from image_search.films.selection import FrameSelector, Look
-from image_search.films.source import Clock, Source, name_file
+from image_search.films.source import (
+    Clock,
+    FilmFacts,
+    Source,
+    find_file_type,
+    name_file,
+    read_camera,
+    read_place,
+    read_taken_at,
+)
 from image_search.settings import Settings
 
 if TYPE_CHECKING:

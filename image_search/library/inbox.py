@@ -21,10 +21,9 @@ from image_search.encoders.base import Encoder
 from image_search.errors import FilmsUnavailable, ImageSearchError, StoreFull, UnreadableFilm, UnreadableImage
 from image_search.images import read_file
 from image_search.registration.files import is_film
-from image_search.registration.films.uploading import register_uploaded_film
 from image_search.registration.jobs import JobControl, Work
 from image_search.registration.reader import ImageReader
-from image_search.registration.uploads import clean_name, register_upload
+from image_search.registration.uploads import clean_name, register_upload, register_uploaded_film
 from image_search.stores.base import ImageStore
 
 SILENCE = 30.0  # seconds without a byte after which the rest of a batch is not waited for

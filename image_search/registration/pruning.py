@@ -18,7 +18,7 @@ from image_search.errors import UnreadableImage
 from image_search.images import make_printable
 from image_search.records import ImageRecord
 from image_search.registration.files import is_missing, locate
-from image_search.registration.films.registering import list_frames
+from image_search.registration.films import list_frames
 from image_search.stores.base import ImageStore
 from image_search.stores.text import sanitize
 

@@ -31,15 +31,18 @@ from image_search.errors import (
 from image_search.images import RECIPE, find_dominant_color, hash_bytes, make_preview, read_file
 from image_search.records import EmbeddingModel
 from image_search.registration.changes import Candidate, ChangeDetector, NewContent, replace_content
-from image_search.registration.encoding import Encodable, EncodedBatch, concat_batches, encode_batch
 from image_search.registration.files import FileList, FoundFile, is_film
-from image_search.registration.films.registering import FilmRegistrar, NewFilm, ReadFrame
+from image_search.registration.films import FilmRegistrar, NewFilm, ReadFrame
 from image_search.registration.pipeline import (
     RETRY_DELAYS,
+    Encodable,
+    EncodedBatch,
     Patience,
     batched,
     bounded_map,
     coalescing_map,
+    concat_batches,
+    encode_batch,
     open_workers,
 )
 from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal

@@ -17,15 +17,17 @@ from unicodedata import normalize
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
 from image_search.records import EmbeddingModel, ImageRecord, Order, SearchFilter, SearchHit
-from image_search.search.conditions import apply_conditions, parse_conditions, resolve_values
 from image_search.search.grouping import Films, count_films, group_hits
 from image_search.search.query import (
     IMAGE_WEIGHT,
     ParsedText,
     QueryVector,
+    apply_conditions,
     blend_embeddings,
     normalise_folder,
+    parse_conditions,
     parse_text,
+    resolve_values,
     split_excluded,
 )
 from image_search.search.relevance import (

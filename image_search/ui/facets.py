@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from image_search.images import make_printable
-from image_search.search.conditions import parse_conditions
+from image_search.search.query import parse_conditions
 from image_search.search.tagging import DEFAULT_LIST, read_tags
 from image_search.stores.base import CountedField, ImageStore
 from image_search.stores.text import trim_model_name

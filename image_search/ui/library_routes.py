@@ -20,7 +20,7 @@ from image_search.library.disk import measure_disk
 from image_search.library.inbox import BatchGone, UploadInbox
 from image_search.library.models import check_choice, list_choices
 from image_search.records import Finding, SearchFilter
-from image_search.registration.films import deleting as trash
+from image_search.registration import trash
 from image_search.registration.folders import (
     Browsed,
     FolderNotFound,
@@ -36,7 +36,6 @@ from image_search.registration.folders import (
 )
 from image_search.registration.jobs import JobQueue
 from image_search.registration.text_reading import add_reading
-from image_search.registration.trash import trash_samples
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
@@ -320,7 +319,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
 
     @router.post("/samples/remove")
     async def remove_samples(request: Request) -> Response:
-        return await answer(request, lambda _: {"count": trash_samples(library.store, library.samples)})
+        return await answer(request, lambda _: {"count": trash.trash_samples(library.store, library.samples)})
 
     @router.post("/models/use")
     async def use_model(request: Request, model: ModelIn) -> Response:

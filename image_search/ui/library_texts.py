@@ -16,10 +16,9 @@ from image_search.search.duplicates import DuplicateGroup, load_groups
 from image_search.settings import DEFAULT_MODEL, ROOT
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, get_folder
-from image_search.ui.facts import describe_size
 from image_search.ui.messages import MESSAGES, Language, translate
 from image_search.ui.rendering import render
-from image_search.ui.tiles import get_version
+from image_search.ui.tiles import describe_size, get_version
 
 # Sentences of files that could not be registered (images.py), and the key of the same in the visitor's language.
 _FAILURES = (

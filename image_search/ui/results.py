@@ -15,8 +15,7 @@ from image_search.search.searcher import FoundHit, Plan, Query, Searcher, Search
 from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
-from image_search.ui.messages import Language, error_key, translate
-from image_search.ui.messages.errors import explain_error
+from image_search.ui.messages import Language, error_key, explain_error, translate
 from image_search.ui.query_images import QueryImageGone, QueryImages
 from image_search.ui.search_form import NOTHING_ASKED, SearchForm, to_query_string
 from image_search.ui.tiles import find_cutoff, make_tile

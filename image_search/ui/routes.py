@@ -12,21 +12,19 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
-from image_search.registration.films.deleting import restore_images, trash_images
-from image_search.registration.films.registering import list_frames
-from image_search.search.conditions import parse_conditions, resolve_values
+from image_search.registration.films import list_frames
+from image_search.registration.trash import restore_images, trash_images
 from image_search.search.duplicates import DuplicateGroup, keep_all
 from image_search.search.highlighting import describe_lines
-from image_search.search.query import parse_text
+from image_search.search.query import parse_conditions, parse_text, resolve_values
 from image_search.stores.base import ImageStore
-from image_search.ui.components import read_upload
 from image_search.ui.facets import Suggestions, count_facets, find_choices
-from image_search.ui.facts import describe_edits, describe_image, save_edits
 from image_search.ui.messages import Language, negotiate_language
+from image_search.ui.page import read_upload
 from image_search.ui.rendering import find_static, hash_static
 from image_search.ui.results import PageSearch, describe_error
 from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
-from image_search.ui.tiles import get_version
+from image_search.ui.tiles import describe_edits, describe_image, get_version, save_edits
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
 from image_search.records import Kind, Order, Orientation, SearchFilter
-from image_search.search.conditions import TypedConditions, read_rating
-from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
+from image_search.search.query import IMAGE_WEIGHT, TypedConditions, normalise_folder, parse_date, read_rating
 from image_search.stores.base import EVERYTHING
 
 FormOrder = Literal["", "registered", "taken", "name"]  # "": best match, or the newest where nothing is asked

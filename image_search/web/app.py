@@ -24,10 +24,9 @@ from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
 from image_search.settings import SAMPLES, Settings
-from image_search.ui.components import harden_gradio
 from image_search.ui.document import PageDocumentMiddleware
 from image_search.ui.library_routes import LibraryPage, build_library_routes
-from image_search.ui.page import TRANSLATIONS, build_page
+from image_search.ui.page import TRANSLATIONS, build_page, harden_gradio
 from image_search.ui.query_images import QueryImages
 from image_search.ui.results import PageSearch
 from image_search.ui.routes import build_page_routes
@@ -35,8 +34,7 @@ from image_search.ui.selection_routes import build_selection_routes
 from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
-from image_search.web.icon_routes import build_icon_routes
-from image_search.web.image_routes import build_routes
+from image_search.web.image_routes import build_icon_routes, build_routes
 from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
     ClosedPathsMiddleware,

@@ -15,7 +15,6 @@ from PIL import Image
 
 from image_search.encoders.checkpoint import canonical_name
 from image_search.errors import ImageSearchError, ModelUnavailable
-from image_search.library.duplicates import make_duplicate_search
 from image_search.library.inbox import UploadInbox, make_upload_work
 from image_search.library.models import choose_model, make_model_change
 from image_search.records import EmbeddingModel
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
     from image_search.encoders.base import Encoder
     from image_search.settings import Settings
     from image_search.stores.base import ImageStore
+
+
+from image_search.registration.jobs import JobControl, Work
+from image_search.search.duplicates import find_duplicates, save_groups
 
 _log = logging.getLogger(__name__)
 
@@ -247,3 +250,17 @@ def make_inbox(settings: Settings) -> UploadInbox:
 def _name_library(settings: Settings) -> str:
     place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (settings.database_url,)
     return hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret
+
+
+def make_duplicate_search(searcher: Searcher) -> Work:
+    """The work of a job that compares all images and keeps the groups with the library."""
+
+    def search(_: str, control: JobControl) -> None:
+        for found in find_duplicates(searcher):
+            control.report(found.done, found.count, {"groups": len(found.groups)} if found.groups else {})
+            if control.stop.is_set():
+                return
+            if found.is_over:
+                save_groups(searcher.store, found.groups)
+
+    return search

@@ -1,4 +1,4 @@
-"""Routes of images: previews and originals by image_id, and nothing else of the disk."""
+"""Routes of images: previews and originals by image_id, and nothing else of the disk; and the icons of the page."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from urllib.parse import quote
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
-from image_search.registration.films.serving import find_film_file
+from image_search.registration.films import find_film_file
 from image_search.stores.base import ImageStore
+from image_search.ui.messages import translate
+from image_search.ui.rendering import STATIC
+from image_search.ui.routes import get_language
 from image_search.ui.tiles import DRAWABLE_TYPES, get_version
 
 # An image can never act as a page, whatever bytes are hidden in it.
@@ -142,3 +145,29 @@ def _describe_caching(version: str, immutable: bool) -> dict[str, str]:
 def _describe_disposition(image: ImageRecord) -> str:
     kind = "inline" if image.file_type in DRAWABLE_TYPES else "attachment"
     return f"{kind}; filename*=UTF-8''{quote(image.file_name, safe='')}"
+
+
+SIZES = (180, 512)  # pixels: home screens of phones; pages that tell of this one
+_CACHING = {"Cache-Control": "max-age=86400"}
+
+
+def build_icon_routes() -> APIRouter:
+    """The router, to be mounted before Gradio's page."""
+    router = APIRouter()
+
+    @router.get("/favicon.ico")
+    def read_favicon() -> FileResponse:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml", headers=_CACHING)
+
+    @router.get("/ui/icon-{size}.png")
+    def read_icon(size: Literal["180", "512"]) -> FileResponse:
+        return FileResponse(STATIC / f"icon-{size}.png", media_type="image/png", headers=_CACHING)
+
+    @router.get("/manifest.json")
+    def read_manifest(request: Request) -> JSONResponse:
+        name = translate(get_language(request), "title")
+        icons = [{"src": f"ui/icon-{size}.png", "sizes": f"{size}x{size}", "type": "image/png"} for size in SIZES]
+        manifest = {"name": name, "short_name": name, "start_url": "./", "display": "standalone", "icons": icons}
+        return JSONResponse(manifest, headers={"Vary": "Accept-Language"}, media_type="application/manifest+json")
+
+    return router

@@ -12,9 +12,96 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from image_search.signals import handling_signals
-from image_search.web.connections import MAX_HEAD, BoundedProtocol, raise_file_limit
+
+MAX_CONNECTIONS = 1000  # an open page holds one
+MAX_HEAD = 64 * 2**10  # bytes of a request's line and headers
+HEAD_SECONDS = 15.0  # for a request to arrive; for the rest of one that has begun, too
+BODY_SECONDS = 60.0  # without a byte of the body; a phone that changes cells is silent for some seconds
+RESERVED_FILES = 128  # file descriptors for database, index, model and files being read
+_WANTED_FILES = 8192
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files as far as it is useful. Returns how many connections fit into it."""
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):  # forbidden, in some containers
+            pass
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    # A batch of new connections is accepted before any old one is closed, so two shares are kept free.
+    return max(8, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // 2))
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 by h11, which bounds the head of a request; silent connections end.
+
+    When there are too many connections, the one that has been silent longest is closed for a new one. A client that
+    opens many therefore closes its own first, and never those of a page that is open or of a request being answered.
+    """
+
+    max_connections = MAX_CONNECTIONS
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._silent_since = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) <= self.max_connections:
+            return
+        now = self.loop.time()
+        others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other is not self]
+        silent = max(others, key=lambda other: other.get_silence(now), default=None)
+        if silent is not None and silent.get_silence(now) > 0:
+            silent.hang_up()
+        else:
+            transport.write(_BUSY)
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._waits_for_body:
+            self._silent_since = self.loop.time()
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._silent_since = self.loop.time()
+
+    @property
+    def _waits_for_head(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def _waits_for_body(self) -> bool:
+        return not self._waits_for_head and self.cycle.more_body and not self.flow.read_paused
+
+    def get_silence(self, now: float) -> float:
+        """Seconds since the client sent anything; 0 while the client waits for a response."""
+        return now - self._silent_since if self._waits_for_head or self._waits_for_body else 0.0
+
+    def end_silence(self, now: float) -> None:
+        """Close the connection when the client has been silent for too long."""
+        if self.get_silence(now) > (HEAD_SECONDS if self._waits_for_head else BODY_SECONDS):
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the connection at once."""
+        self.connections.discard(self)
+        self.transport.abort()
+
 
 SHUTDOWN_GRACE = 0.5  # seconds that requests have left after Ctrl-C
 _MAX_BACKLOG = 128  # pending connections, accepted in one batch

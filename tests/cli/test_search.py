@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from image_search.api.schemas import SearchRequest
-from image_search.cli.scripts import parse_search_options
+from image_search.cli.main import parse_search_options
 from image_search.cli.search import make_filter
 from image_search.errors import ModelUnavailable
 from image_search.images import decode_image, make_preview, open_image, read_file

@@ -236,7 +236,7 @@ def test_tables_that_older_code_builds_itself_are_right() -> None:
 
 
 def test_japanese_stable_clip_reads_text_by_its_own_recipe() -> None:
-    from image_search.encoders.tokenization import JapaneseTokens
+    from image_search.encoders.preprocessing import JapaneseTokens
 
     tokenize = JapaneseTokens.from_folder(get_checkpoint("japanese_stable_clip"))
     tokens = tokenize(["  a&amp;amp;lt;  photo\n of ", "BMW", "猫" * 200, "☃"])

@@ -193,7 +193,7 @@ def write_vgg(folder: Path) -> Path:
     """VGG19 in the naming of timm."""
     from safetensors.torch import save_file
 
-    from image_search.encoders.vision import build_convolutions
+    from image_search.encoders.two_tower import build_convolutions
 
     folder.mkdir(parents=True, exist_ok=True)
     with _seeded():

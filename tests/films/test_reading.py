@@ -16,8 +16,7 @@ from PIL import Image
 
 from image_search.errors import FilmsUnavailable
 from image_search.films import hash_film, list_film_suffixes, read_film
-from image_search.films.facts import read_camera, read_place, read_taken_at
-from image_search.films.source import Source
+from image_search.films.source import Source, read_camera, read_place, read_taken_at
 from image_search.settings import ROOT
 from tests.fakes.film_files import RATE, SIZE, make_scene, make_scenes, write_film
 

@@ -40,7 +40,7 @@ ALLOWED = {
     | {"images", "file_kinds", "ignoring", "metadata", "recognition", "films"}
     | {"encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
-    "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
+    "library": BASE | {"images", "originals", "registration", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
     "ui": BASE
     | {"images", "library", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"},

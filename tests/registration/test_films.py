@@ -19,19 +19,19 @@ from image_search.errors import EncoderError, StoreUnavailable, UnreadableFilm
 from image_search.films import hash_film
 from image_search.records import SearchFilter
 from image_search.registration.files import find_files
-from image_search.registration.films.deleting import (
+from image_search.registration.films import list_frames
+from image_search.registration.folders import watch_folders
+from image_search.registration.pruning import find_gone_files, trash_gone_files
+from image_search.registration.reader import ImageReader
+from image_search.registration.registrar import Registrar, RegistrationReport
+from image_search.registration.trash import (
     delete_images,
     empty_trash,
     list_trash,
     restore_images,
     trash_images,
 )
-from image_search.registration.films.registering import list_frames
-from image_search.registration.films.uploading import register_uploaded_film
-from image_search.registration.pruning import find_gone_files, trash_gone_files
-from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import Registrar, RegistrationReport
-from image_search.registration.watching import watch_folders
+from image_search.registration.uploads import register_uploaded_film
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -107,7 +107,7 @@ def test_a_film_that_is_unchanged_is_not_even_opened(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(store, folder)
-    monkeypatch.setattr("image_search.registration.films.registering.hash_film", None)
+    monkeypatch.setattr("image_search.registration.films.hash_film", None)
     encoder = FakeEncoder()
     assert count(register(store, folder, encoder=encoder)) == (0, 3, 0, 0)
     assert encoder.calls == []
@@ -227,7 +227,7 @@ def test_a_film_that_moved_is_known_without_being_decoded(
     register(store, folder)
     (folder / "new").mkdir()
     (folder / "holiday.mp4").rename(folder / "new" / "海.mp4")
-    monkeypatch.setattr("image_search.registration.films.registering.read_film", None)
+    monkeypatch.setattr("image_search.registration.films.read_film", None)
     assert count(register(store, folder)) == (0, 2, 1, 0)
     frames = list_frames(store, hash_film(folder / "new" / "海.mp4"))
     assert len(frames) == SCENES
@@ -240,7 +240,7 @@ def test_a_touched_film_is_known_and_not_hashed_again(
     register(store, folder)
     os.utime(folder / "holiday.mp4", ns=(1, 1))
     assert count(register(store, folder)) == (0, 3, 0, 0)
-    monkeypatch.setattr("image_search.registration.films.registering.hash_film", None)
+    monkeypatch.setattr("image_search.registration.films.hash_film", None)
     assert count(register(store, folder)) == (0, 3, 0, 0)
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from image_search.records import Edits
 from image_search.registration.files import find_files
+from image_search.registration.metadata_refresh import write_sidecars
 from image_search.registration.registrar import Registrar
-from image_search.registration.sidecars import write_sidecars
 from image_search.registration.trash import empty_old_trash, trash_samples
 from image_search.settings import Settings
 from image_search.stores import open_store

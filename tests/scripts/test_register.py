@@ -239,7 +239,7 @@ def test_the_samples_are_removed_by_one_flag(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(folder)
-    monkeypatch.setattr("image_search.cli.scripts.SAMPLES", folder)
+    monkeypatch.setattr("image_search.cli.main.SAMPLES", folder)
     assert run("--remove-samples") == 0
     assert "5 samples moved to the trash." in capsys.readouterr().out
     with open_store(Settings.load(env_file=None)) as store:

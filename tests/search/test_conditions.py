@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import lists, sampled_from, text
 
 from image_search.records import ImageText, SearchFilter
-from image_search.search.conditions import (
+from image_search.search.query import (
     ConditionNotUnderstood,
     TypedConditions,
     apply_conditions,

@@ -19,12 +19,12 @@ from image_search.library.inbox import UploadInbox, make_upload_work
 from image_search.recognition import NAME, VERSION
 from image_search.records import SearchFilter, TextLine
 from image_search.registration.files import find_files
-from image_search.registration.films.deleting import trash_images
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
 from image_search.registration.text_reading import make_text_jobs
+from image_search.registration.trash import trash_images
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

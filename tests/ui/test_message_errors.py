@@ -8,7 +8,7 @@ import pytest
 
 from image_search.errors import UnreadableImage
 from image_search.images import decode_image
-from image_search.ui.messages.errors import explain_error
+from image_search.ui.messages import explain_error
 
 ENGLISH = re.compile(r"[a-z]{2,} [a-z]{2,}")
 CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40

@@ -14,8 +14,7 @@ from image_search.registration.reader import ImageReader
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.components import build_picture_box
-from image_search.ui.page import build_page
+from image_search.ui.page import build_page, build_picture_box
 from image_search.web import app
 from image_search.web.app import build_app
 from image_search.web.background import Warmup

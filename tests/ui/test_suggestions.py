@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from image_search.records import ImageText
-from image_search.search.conditions import parse_conditions, resolve_values
+from image_search.search.query import parse_conditions, resolve_values
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

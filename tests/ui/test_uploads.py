@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from image_search.library.duplicates import make_duplicate_search
 from image_search.registration.jobs import Job, JobControl
 from image_search.registration.uploads import clean_name
 from image_search.search.duplicates import keep_all, load_groups
@@ -15,6 +14,7 @@ from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.library_texts import describe_duplicates
+from image_search.web.background import make_duplicate_search
 from tests.fakes import FakeEncoder
 from tests.search.test_duplicates import make_scene, register, save_image
 

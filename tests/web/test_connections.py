@@ -21,9 +21,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from image_search.settings import ROOT
-from image_search.web import connections
-from image_search.web.connections import BoundedProtocol, raise_file_limit
-from image_search.web.server import Server
+from image_search.web import server as server_module
+from image_search.web.server import BoundedProtocol, Server, raise_file_limit
 from tests.fakes import make_picture_bytes
 from tests.fakes.browsing import find_free_port
 
@@ -38,9 +37,9 @@ async def answer(request: Request) -> Response:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server with room for 20 connections that waits a second for a request."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(connections, "BODY_SECONDS", 1.0)
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(server_module, "BODY_SECONDS", 1.0)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
     started = threading.Event()
     monkeypatch.setattr(BoundedProtocol, "max_connections", 20)
     server = Server(Starlette(routes=[Route("/", answer, methods=["GET", "POST"])]), started.set)

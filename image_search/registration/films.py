@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,16 +19,15 @@ import numpy as np
 from PIL import Image
 
 from image_search.encoders.base import Embeddings
-from image_search.errors import ImageNotFound
+from image_search.errors import ImageNotFound, OriginalMissing, StoreError, UnreadableFilm
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
 from image_search.films.reading import require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
 from image_search.metadata.dates import parse_name
 from image_search.records import DeletedImage, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate
-from image_search.registration.encoding import EncodedBatch
 from image_search.registration.files import FoundFile, is_missing
-from image_search.registration.pipeline import Patience
+from image_search.registration.pipeline import EncodedBatch, Patience
 from image_search.registration.reader import ImageReader, ReadFile
 from image_search.stores.base import ImageStore
 from image_search.stores.text import hash_frame, make_file_name
@@ -261,3 +261,40 @@ def _place(record: ImageRecord, preview: bytes, file: FoundFile) -> NewImage:
         dominant_color=record.dominant_color,
         recipe=record.recipe,
     )
+
+
+_MAX_KEPT = 256
+
+_hashes: OrderedDict[tuple[str, int, int, int], str] = OrderedDict()  # by path, inode, size and time
+_lock = threading.Lock()
+
+
+def find_film_file(image: ImageRecord) -> str:
+    """The path of the film that an image is a frame of. A player asks for many ranges; the file is hashed once.
+
+    Raises StoreError for an image that is no frame, and OriginalMissing, without a path, when no file is the film.
+    """
+    if image.frame is None:
+        raise StoreError(f"Image {image.image_id} is not a frame of a film.")
+    for path in image.paths:
+        with suppress(OSError, ValueError, UnreadableFilm):
+            if _hash(path) == image.frame.film_sha256:
+                return path
+    raise OriginalMissing(
+        f"{make_printable(image.file_name)} was moved or changed since it was registered. Register its folder again."
+    )
+
+
+def _hash(path: str) -> str:
+    status = os.stat(path)
+    key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+    with _lock:
+        if key in _hashes:
+            _hashes.move_to_end(key)
+            return _hashes[key]
+    film_sha256 = hash_film(path)
+    with _lock:
+        _hashes[key] = film_sha256
+        while len(_hashes) > _MAX_KEPT:
+            _hashes.popitem(last=False)
+    return film_sha256
