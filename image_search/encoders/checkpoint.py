@@ -19,7 +19,7 @@ from image_search.settings import BUNDLED, Settings
 class Family:
     """How one kind of model is driven.
 
-    loader: "module:function" of this package that loads its network.
+    loader: function of two_tower.py that loads its network.
     recipe: number of the preprocessing recipe; raise it when embeddings of the family change.
     """
 
@@ -29,10 +29,10 @@ class Family:
 
 
 FAMILIES = {
-    "clip": Family("two_tower:load_clip", 1, supports_text=True),
-    "japanese_stable_clip": Family("two_tower:load_japanese_stable_clip", 1, supports_text=True),
-    "vision": Family("vision:load_vision", 1, supports_text=False),
-    "vgg": Family("vision:load_vgg", 1, supports_text=False),
+    "clip": Family("load_clip", 1, supports_text=True),
+    "japanese_stable_clip": Family("load_japanese_stable_clip", 1, supports_text=True),
+    "vision": Family("load_vision", 1, supports_text=False),
+    "vgg": Family("load_vgg", 1, supports_text=False),
 }
 
 

@@ -201,9 +201,9 @@ def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting:
 
 def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
     name, folder = checkpoint.name, checkpoint.folder
-    module, load = FAMILIES[checkpoint.family].loader.split(":")
     try:
-        return Runner(name, getattr(import_module(f"image_search.encoders.{module}"), load)(checkpoint), device)
+        load = getattr(import_module("image_search.encoders.two_tower"), FAMILIES[checkpoint.family].loader)
+        return Runner(name, load(checkpoint), device)
     except ImageSearchError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

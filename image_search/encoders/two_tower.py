@@ -1,5 +1,7 @@
-"""Models of transformers: with a tower for images and one for texts (CLIP, SigLIP, Chinese-CLIP, ALIGN...), or for
-images alone (DINOv2 and 3, ViT, ResNet, ConvNeXt and whatever AutoModel feeds with pixels).
+"""Models of transformers, with a tower for images and one for texts, or for images alone.
+
+Two towers: CLIP, SigLIP, Chinese-CLIP, ALIGN and others. Images alone: DINOv2 and 3, ViT, ResNet, ConvNeXt and whatever
+AutoModel feeds with pixels.
 """
 
 from __future__ import annotations
