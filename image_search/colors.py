@@ -114,3 +114,14 @@ def _encode_srgb(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
     )
     return encoded
+
+
+def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Numbers of any size as bytes: the smallest usual white point that holds them all is white."""
+    is_float = values.dtype.kind == "f"
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, top = min(0.0, numbers.min()), numbers.max()
+    whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+    high = next((white for white in whites if top <= white), top)
+    scaled: npt.NDArray[np.uint8] = ((numbers - low) * (255 / (high - low))).astype(np.uint8)
+    return scaled

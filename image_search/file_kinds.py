@@ -1,9 +1,19 @@
-"""The kind of a file by its first bytes and its suffix. Standard library only."""
+"""The kind of a file by its first bytes and its suffix, and the decoders that are packages of their own."""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Collection
+import struct
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from ctypes import CDLL
+from ctypes.util import find_library
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 # Suffixes of files that optional packages decode.
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
@@ -136,3 +146,210 @@ def name_format(data: bytes) -> str:
         if data[position : position + len(signature)] == signature:
             return name
     return ""
+
+
+# Formats whose decoders are packages of their own: RAW files of cameras (rawpy), HEIC and JPEG XL (Pillow's plugins).
+#
+# Of a RAW file the preview is taken that the camera put in, which is what the photographer saw; only where it is
+# missing or small the sensor's values are developed, at half their size.
+#
+
+_MIN_PREVIEW = 480  # pixels of the shorter side; a smaller preview is a thumbnail
+_RAW_SIGNATURES = (
+    (0, b"FUJIFILMCCD-RAW", "image/x-fuji-raf"), (4, b"ftypcrx ", "image/x-canon-cr3"),
+    (0, b"IIRO", "image/x-olympus-orf"), (0, b"IIRS", "image/x-olympus-orf"), (0, b"MMOR", "image/x-olympus-orf"),
+    (0, b"IIU\0", "image/x-panasonic-rw2"), (0, b"FOVb", "image/x-sigma-x3f"), (0, b"\0MRM", "image/x-minolta-mrw"),
+    (6, b"HEAPCCDR", "image/x-canon-crw"), (8, b"CR\2", "image/x-canon-cr2"), (8, b"IIII", "image/x-raw"),
+)  # fmt: skip
+_TIFF = (b"II*\0", b"MM\0*")
+_SUB_IFDS, _PHOTOMETRIC, _DNG_VERSION, _MAKE = 330, 262, 50706, 271
+_SENSOR = {32803, 34892}  # values of PhotometricInterpretation: a filter array, and the same made linear
+_MAKERS = {
+    b"NIK": "image/x-nikon-nef", b"SON": "image/x-sony-arw", b"PEN": "image/x-pentax-pef", b"RIC": "image/x-pentax-pef",
+    b"SAM": "image/x-samsung-srw", b"HAS": "image/x-hasselblad-3fr", b"KOD": "image/x-kodak-dcr",
+}  # fmt: skip
+_MAX_DIRECTORIES = 20
+_MAX_ENTRIES = 1024
+# How to turn the picture, as LibRaw says it, in the numbers of EXIF.
+_ORIENTATIONS = {3: 3, 5: 8, 6: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class RawPicture:
+    """image: as it lies in the file; orientation: how EXIF would say to turn it; size: of the sensor's picture."""
+
+    image: Image.Image
+    orientation: int
+    size: tuple[int, int]
+    file_type: str
+
+
+def register_decoders() -> None:
+    """Make Pillow know the formats whose packages are installed."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    with suppress(ImportError):
+        import pillow_jxl  # noqa: F401  registers itself
+
+
+def silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr, with no file's name; Pillow raises what it found, too.
+
+    The handlers belong to the library, so that this holds for every thread.
+    """
+    folder = Path(Image.__file__).parent
+    bundled = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
+    for library in bundled or filter(None, [find_library("tiff")]):
+        with suppress(OSError, AttributeError):
+            tiff = CDLL(str(library))
+            tiff.TIFFSetErrorHandler(None)
+            tiff.TIFFSetWarningHandler(None)
+
+
+def is_raw(data: bytes) -> bool:
+    """Whether a file is a RAW file of a camera, by its content."""
+    return bool(name_raw_type(data))
+
+
+def name_raw_type(data: bytes) -> str:
+    """The MIME type of a RAW file, "" for what is none."""
+    for position, signature, kind in _RAW_SIGNATURES:
+        if data[position : position + len(signature)] == signature:
+            is_bare = position != 8 or data[:4] in _TIFF
+            if is_bare:
+                return kind
+    if data[:4] not in _TIFF:
+        return ""
+    maker, is_sensor = b"", False
+    with suppress(struct.error):
+        for tag, value in _walk_tiff(data):
+            if tag == _DNG_VERSION:
+                return "image/x-adobe-dng"
+            is_sensor = is_sensor or (tag == _PHOTOMETRIC and int.from_bytes(value[:2], _order(data)) in _SENSOR)
+            if tag == _MAKE and not maker:
+                maker = value[:3]
+    return _MAKERS.get(maker.upper(), "image/x-raw") if is_sensor else ""
+
+
+def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> RawPicture:
+    """The camera's preview of a RAW file, or the developed picture. check_size: refuses a size, by raising.
+
+    Raises ModuleNotFoundError without rawpy, and rawpy's errors or OSError for a damaged file.
+    """
+    import rawpy
+
+    with rawpy.imread(io.BytesIO(data)) as raw:
+        size = (raw.sizes.width, raw.sizes.height)
+        orientation = _ORIENTATIONS.get(raw.sizes.flip, 1)
+        kind = name_raw_type(data)
+        preview = _read_preview(raw)
+        if preview is not None:
+            check_size(preview.size)
+            preview.load()
+            return RawPicture(preview, _choose_orientation(preview, orientation, size), size, kind)
+        check_size(size)
+        pixels = raw.postprocess(use_camera_wb=True, half_size=True, user_flip=0)
+        return RawPicture(Image.fromarray(pixels), orientation, size, kind)
+
+
+def _read_preview(raw: Any) -> Image.Image | None:
+    """The preview, not decoded yet; None where there is none that is large enough."""
+    import rawpy
+
+    try:
+        found = raw.extract_thumb()
+    except rawpy.LibRawError:
+        return None
+    if found.format == rawpy.ThumbFormat.JPEG:
+        try:
+            preview: Image.Image = Image.open(io.BytesIO(found.data), formats=["JPEG"])
+        except OSError:
+            return None
+    elif found.format == rawpy.ThumbFormat.BITMAP:
+        preview = Image.fromarray(found.data)
+    else:
+        return None
+    wanted = min(_MIN_PREVIEW, raw.sizes.width, raw.sizes.height)
+    return preview if min(preview.size) >= wanted else None
+
+
+def _choose_orientation(preview: Image.Image, orientation: int, size: tuple[int, int]) -> int:
+    """How to turn a preview: not if it was turned already, as it says itself, or else as the sensor's picture."""
+    if orientation > 4 and (preview.width > preview.height) != (size[0] > size[1]):
+        return 1
+    with suppress(Exception):  # damaged camera data do not make the picture unreadable
+        return int(preview.getexif().get(0x0112, orientation))
+    return orientation
+
+
+def _order(data: bytes) -> Any:
+    return "little" if data[:2] == b"II" else "big"
+
+
+def _walk_tiff(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(tag, first bytes of the value) of the entries of all directories, and of those inside them."""
+    order = "<" if data[:2] == b"II" else ">"
+    waiting = list(struct.unpack_from(order + "I", data, 4))
+    seen: set[int] = set()
+    while waiting and len(seen) < _MAX_DIRECTORIES:
+        start = waiting.pop(0)
+        if start in seen or not 8 <= start <= len(data) - 2:
+            continue
+        seen.add(start)
+        (count,) = struct.unpack_from(order + "H", data, start)
+        count = min(count, _MAX_ENTRIES)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
+            value = data[entry + 8 : entry + 12]
+            width = {3: 2, 4: 4, 13: 4}.get(kind, 1)
+            if width * length > 4:
+                (offset,) = struct.unpack_from(order + "I", value)
+                value = data[offset : offset + min(width * length, 4 * _MAX_DIRECTORIES)]
+            if tag == _SUB_IFDS and width == 4:
+                waiting += struct.unpack(f"{order}{len(value) // 4}I", value[: len(value) // 4 * 4])
+            yield tag, value
+        waiting += struct.unpack_from(order + "I", data, start + 2 + 12 * count)
+
+
+def read_box_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that an AVIF or HEIC file announces first; None for other files and where there is none."""
+    start = data.find(b"ispe", 0, 1 << 16) if data[4:8] == b"ftyp" else -1
+    if start < 0 or len(data) < start + 16:
+        return None
+    width, height = struct.unpack_from(">II", data, start + 8)
+    return width, height
+
+
+# JPEG XL: its size, which the plugin tells only after decoding (ISO/IEC 18181-1, SizeHeader).
+
+_JXL_BARE, _JXL_BOXED = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
+_RATIOS = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def read_jxl_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG XL file announces; None for other files and where it cannot be found."""
+    if data.startswith(_JXL_BOXED):
+        start = data.find(_JXL_BARE, len(_JXL_BOXED), 1 << 20)
+        while start >= 0 and data[start - 4 : start] != b"jxlc" and data[start - 8 : start - 4] != b"jxlp":
+            start = data.find(_JXL_BARE, start + 1, 1 << 20)
+    else:
+        start = 0 if data.startswith(_JXL_BARE) else -1
+    if start < 0:
+        return None
+    bits, position = int.from_bytes(data[start + 2 : start + 18], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal position
+        position += count
+        return bits >> position - count & (1 << count) - 1
+
+    def take_side(is_small: int) -> int:
+        return 8 * (take(5) + 1) if is_small else 1 + take((9, 13, 18, 30)[take(2)])
+
+    is_small = take(1)
+    height = take_side(is_small)
+    ratio = take(3)
+    width = height * _RATIOS[ratio][0] // _RATIOS[ratio][1] if ratio else take_side(is_small)
+    return width, height

@@ -24,15 +24,17 @@ from typing import Any
 from unicodedata import category, normalize
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from image_search.colors import convert_to_srgb
+from image_search.colors import convert_to_srgb, scale_to_bytes
 from image_search.errors import UnreadableImage
-from image_search.file_kinds import HEIF_SUFFIXES, RAW_SUFFIXES, describe_content, name_format
-from image_search.optional_formats import (
+from image_search.file_kinds import (
+    HEIF_SUFFIXES,
+    RAW_SUFFIXES,
     decode_raw,
+    describe_content,
     is_raw,
+    name_format,
     read_box_size,
     read_jxl_size,
     register_decoders,
@@ -339,7 +341,7 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
         return None
     if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype.kind not in "uf":
         return None
-    return Image.fromarray(_scale_to_bytes(pixels[:, :, :3]))
+    return Image.fromarray(scale_to_bytes(pixels[:, :, :3]))
 
 
 def _join_webp(data: bytes, page: Any) -> Image.Image:
@@ -471,7 +473,7 @@ def _convert_16_bit(image: Image.Image) -> Image.Image:
     """Grey of 16 bits to 8, on white where it is transparent (convert alone clips to white)."""
     values = np.asarray(image)
     # A PNG says how many bits count; cameras and scanners keep 10, 12 or 14 bits in a TIFF and say nothing.
-    pixels = (values // 257).astype(np.uint8) if image.format == "PNG" else _scale_to_bytes(values)
+    pixels = (values // 257).astype(np.uint8) if image.format == "PNG" else scale_to_bytes(values)
     if isinstance(image.info.get("transparency"), int):
         pixels = np.where(values == image.info["transparency"], 255, pixels).astype(np.uint8)
     return Image.fromarray(pixels)
@@ -480,21 +482,10 @@ def _convert_16_bit(image: Image.Image) -> Image.Image:
 def _convert_to_rgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
     """sRGB from any mode: transparency composed on white, whole and floating point numbers scaled, not clipped."""
     if image.mode in ("I", "F"):
-        image = Image.fromarray(_scale_to_bytes(np.asarray(image)))
+        image = Image.fromarray(scale_to_bytes(np.asarray(image)))
     elif image.mode in ("LA", "La", "RGBA", "RGBa"):
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
     elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
     return convert_to_srgb(image, info).convert("RGB")
-
-
-def _scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Numbers of any size as bytes: the smallest usual white point that holds them all is white."""
-    is_float = values.dtype.kind == "f"
-    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, top = min(0.0, numbers.min()), numbers.max()
-    whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-    high = next((white for white in whites if top <= white), top)
-    scaled: npt.NDArray[np.uint8] = ((numbers - low) * (255 / (high - low))).astype(np.uint8)
-    return scaled

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from image_search.metadata.containers import find_texts
-from image_search.metadata.containers.extracted import Extracted
+from image_search.metadata.containers import Extracted
+from image_search.metadata.containers.formats import find_texts
 from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
 from image_search.metadata.generators.generation import Generation

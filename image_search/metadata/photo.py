@@ -1,13 +1,15 @@
-"""Metadata of photographs: caption, keywords, date, camera, lens, and the place if READ_GPS is set."""
+"""Metadata of photographs: caption, keywords, camera, lens, the place if READ_GPS is set, and the date."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
 
-from image_search.metadata.containers.extracted import Extracted
-from image_search.metadata.dates import read_date
+from image_search.metadata.containers import Extracted
 from image_search.metadata.text import load_object
 
 _MAX_KEYWORDS = 2000
@@ -50,8 +52,8 @@ def read_photograph(
         "aperture": _get_number(found, "FNumber"),
         "iso": int(_get_number(found, "ISO") or 0),
         "focal_length": _get_number(found, "FocalLength"),
-        "camera": _name_camera(_get(found, "Make"), _get(found, "Model")),
-        "lens": _get(found, "LensModel") or _first(found.xmp.get("Lens")),
+        "camera": _name_camera(_get_text(found, "Make"), _get_text(found, "Model")),
+        "lens": _get_text(found, "LensModel") or _first_text(found.xmp.get("Lens")),
         "latitude": _read_degrees(found, "GPSLatitude", "S", 90),
         "longitude": _read_degrees(found, "GPSLongitude", "W", 180),
     }
@@ -68,7 +70,7 @@ def read_photograph(
 
 def _read_rating(found: Extracted) -> int | None:
     """Stars of xmp:Rating or EXIF's, 1 to 5; 0 and -1 ("rejected") are none."""
-    text = _first(found.xmp.get("Rating"))
+    text = _first_text(found.xmp.get("Rating"))
     number = float(text) if text and re.fullmatch(r"-?\d{1,2}(\.\d+)?", text) else _get_number(found, "Rating")
     return int(number) if number is not None and 1 <= number <= 5 else None
 
@@ -86,12 +88,12 @@ def _get_number(found: Extracted, name: str) -> float | None:
 
 
 def _read_caption(found: Extracted) -> str | None:
-    title = _first(
+    title = _first_text(
         found.iptc.get("headline"), found.iptc.get("title"), found.xmp.get("title"), found.xmp.get("Headline")
     )
-    exif = (_get(found, name) for name in ("ImageDescription", "XPTitle", "XPSubject", "XPComment", "UserComment"))
+    exif = (_get_text(found, name) for name in ("ImageDescription", "XPTitle", "XPSubject", "XPComment", "UserComment"))
     texts = (text for name, text in found.texts.items() if name in ("JPEG:Comment", "GIF:Comment"))
-    caption = _first(
+    caption = _first_text(
         found.iptc.get("caption"),
         found.xmp.get("description"),
         *([text] for text in (*exif, *texts, *_read_sidecars(found, "caption", "description")) if text),
@@ -124,7 +126,7 @@ def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:
                 people.add(levels[-1])
             words += levels[-1:]
     words += people if read_people else ()
-    words += (_get(found, "XPKeywords") or "").split(";")
+    words += (_get_text(found, "XPKeywords") or "").split(";")
     for tags in _read_sidecars(found, "tags", "keywords"):
         words += tags if isinstance(tags, list) else tags.split(",") if isinstance(tags, str) else []
     cleaned = (word.strip()[:_MAX_KEYWORD] for word in words if isinstance(word, str))
@@ -157,13 +159,181 @@ def _read_degrees(found: Extracted, name: str, negative: str, limit: int) -> flo
     return round(degrees, 7) if abs(degrees) <= limit else None
 
 
-def _get(found: Extracted, name: str) -> str | None:
+def _get_text(found: Extracted, name: str) -> str | None:
     value = found.exif.get(name)
     if isinstance(value, str):
         return value.strip() or None
-    return _first(found.xmp.get(name))
+    return _first_text(found.xmp.get(name))
 
 
-def _first(*lists: Iterable[Any] | None) -> str | None:
+def _first_text(*lists: Iterable[Any] | None) -> str | None:
     texts = ("\n".join(value for value in values if isinstance(value, str)).strip() for values in lists if values)
     return next((text for text in texts if text and not NO_CAPTION.fullmatch(text)), None)
+
+
+# When an image was taken: the first plausible date of the sources below, in the order of their trust.
+#
+# docs/metadata.md lists the order. A date is local time of the place, without zone, as cameras write it; where only UTC
+# is known (Google Takeout, GPS), it is UTC. Zones that are written beside a time are not applied.
+#
+
+Precision = Literal["second", "day", "month", "year"]
+
+_FIRST_PHOTOGRAPH = 1826
+
+# Half of the day, before the time or behind it, in the languages that phones write it in.
+_HALF = r"(?:[AaPp]\.?[Mm]\.?|午前|午後|上午|下午|오전|오후)"
+_DATE = re.compile(
+    r"\s*(?P<year>\d{4})(?:[:\-/.年](?P<month>\d{1,2})(?:[:\-/.月](?P<day>\d{1,2})日?"
+    rf"(?:[T _-]?\s*(?P<half>{_HALF}\s*)?(?P<hour>\d{{1,2}})[:.時-](?P<minute>\d{{1,2}})"
+    rf"(?:[:.分-](?P<second>\d{{1,2}})秒?(?:[.,]\d+)?)?(?P<half_after>\s*{_HALF})?)?)?)?(?!\d)"
+)
+_COMPACT = re.compile(
+    r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
+    r"(?:[T _-]?(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
+)
+# Names that cameras, phones and messengers give: a dashed date anywhere, digits alone only where a prefix or a time
+# says that they are a date and not a seed or a serial number.
+_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<dash>[-_.])(?P<month>\d{2})(?P=dash)(?P<day>\d{2})"
+    r"(?:(?:[ _T-]|\s+at\s+)(?P<hour>\d{2}|\d(?=\D))(?P<colon>[-_.: ]?)(?P<minute>\d{2})(?P=colon)(?P<second>\d{2})"
+    rf"(?P<half_after>\s*{_HALF})?)?(?!\d)"
+)
+_JAPANESE_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})年(?P<month>\d{1,2})月(?:(?P<day>\d{1,2})日"
+    r"(?:\s*(?P<hour>\d{1,2})時(?P<minute>\d{1,2})分(?:(?P<second>\d{1,2})秒)?)?)?"
+)
+_PREFIXED_NAME = re.compile(
+    r"(?:^|.*[_\W])(?:IMG|VID|PXL|MVIMG|PANO|BURST|DSC|SAVE|signal|Screenshot|Screen|WhatsApp|Photo|Video|Scan|Snapchat)"
+    r"\w{0,12}?[-_ ](?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})"
+    r"(?:[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})\d{0,3})?(?!\d)",
+    re.IGNORECASE,
+)
+_TIMED_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})[-_T ]?"
+    r"(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})(?:\d{3})?(?!\d)"
+)
+_MILLISECONDS_NAME = re.compile(r"(?:FB_IMG_|mmexport|wx_camera_)(\d{13})(?!\d)", re.IGNORECASE)
+# Dates of cameras whose clock was never set, beside midnight of the first of January.
+_RESET = {datetime(2002, 12, 8, 12, 0)}
+# Beginnings of clocks, which no photograph has.
+_EPOCHS = {datetime(1904, 1, 1), datetime(1970, 1, 1), datetime(1899, 12, 30), datetime(1601, 1, 1)}
+
+
+@dataclass(frozen=True)
+class TakenAt:
+    """A date with how much of it is known, where it was read, and whether a reset clock may have written it."""
+
+    moment: datetime
+    precision: Precision
+    source: str
+    is_doubtful: bool = False
+
+
+def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
+    """The most trusted date that is plausible; None when nothing says one."""
+    for source, text in _list_texts(found):
+        if text and (taken := _read_text(text, source)):
+            return taken
+    iptc = "".join([*found.iptc.get("date", [])[:1], *(time[:6] for time in found.iptc.get("time", [])[:1])])
+    if taken := _parse(_COMPACT.match(iptc), "iptc"):
+        return taken
+    if taken := _read_text(_get(found, "DateTime"), "exif"):
+        return taken
+    if taken := _read_takeout(found):
+        return taken
+    if taken := _read_png_text(found):
+        return taken
+    if taken := _parse(_DATE.match(_get(found, "GPSDateStamp")), "gps"):
+        return TakenAt(taken.moment.replace(hour=0, minute=0, second=0), "day", "gps")  # of UTC: the day at most
+    if taken := parse_name(file_name):
+        return taken
+    return _parse(_DATE.match(found.texts.get("PNG:tIME", "")), "png")
+
+
+def parse_name(file_name: str) -> TakenAt | None:
+    """The date in a file name as phones, cameras and messengers give it: IMG-20240203-WA0001, 2024-02-03 10.11.12."""
+    for pattern in (_NAME, _JAPANESE_NAME, _PREFIXED_NAME, _TIMED_NAME):
+        if taken := _parse(pattern.search(file_name[:255]), "name"):
+            return taken
+    if match := _MILLISECONDS_NAME.search(file_name[:255]):  # since 1970, UTC
+        return _judge(datetime(1970, 1, 1) + timedelta(milliseconds=int(match[1])), "second", "name")
+    return None
+
+
+def _list_texts(found: Extracted) -> Iterator[tuple[str, str]]:
+    for name in ("DateTimeOriginal", "DateTimeDigitized"):
+        yield "exif", _get(found, name)
+    for name in ("DateTimeOriginal", "DateCreated", "CreateDate"):
+        yield "xmp", _first(found.xmp.get(name))
+
+
+def _read_takeout(found: Extracted) -> TakenAt | None:
+    """photoTakenTime of Google Takeout's JSON beside an image, seconds since 1970, UTC."""
+    for name, text in found.texts.items():
+        taken = (load_object(text) or {}).get("photoTakenTime") if name.startswith("sidecar:") else None
+        seconds = taken.get("timestamp") if isinstance(taken, dict) else None
+        if isinstance(seconds, str | int) and re.fullmatch(r"-?\d{1,11}", str(seconds)):
+            moment = datetime(1970, 1, 1) + timedelta(seconds=int(seconds))
+            return _judge(moment, "second", "takeout")
+    return None
+
+
+def _read_png_text(found: Extracted) -> TakenAt | None:
+    text = found.texts.get("Creation Time") or found.texts.get("Create-Date") or ""
+    if taken := _read_text(text, "png"):
+        return taken
+    try:
+        return _judge(parsedate_to_datetime(text).replace(tzinfo=None), "second", "png")  # RFC 1123, as PNG suggests
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _read_text(text: str, source: str) -> TakenAt | None:
+    """A date as programs write it: with separators, as digits alone, or as C prints it."""
+    if taken := _parse(_DATE.match(text) or _COMPACT.fullmatch(text.strip()), source):
+        return taken
+    try:
+        return _judge(datetime.strptime(text.strip(), "%a %b %d %H:%M:%S %Y"), "second", source)
+    except ValueError:
+        return None
+
+
+def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
+    if match is None:
+        return None
+    parts = match.groupdict()
+    month, day, hour = (int(parts[name]) if parts.get(name) else None for name in ("month", "day", "hour"))
+    precision: Precision = "year" if month is None else "month" if day is None else "day" if hour is None else "second"
+    hour = hour or 0
+    half = (parts.get("half") or parts.get("half_after") or "").strip().lower()
+    if half and hour <= 12:
+        hour = hour % 12 + (12 if half.startswith(("p", "午後", "下", "오후")) else 0)
+    second = int(parts.get("second") or 0)
+    minute = int(parts.get("minute") or 0)
+    if hour > 24 or minute > 59 or second > 60:
+        return None
+    try:
+        moment = datetime(int(parts["year"]), 1 if month is None else month, 1 if day is None else day)
+        # 24:05 is 00:05 of the next day, and a leap second the next second.
+        moment += timedelta(hours=hour, minutes=minute, seconds=second)
+    except (ValueError, OverflowError):  # zeros of a clock that was never set, a thirteenth month
+        return None
+    return _judge(moment, precision, source)
+
+
+def _judge(moment: datetime, precision: Precision, source: str) -> TakenAt | None:
+    if not _FIRST_PHOTOGRAPH <= moment.year <= datetime.now(UTC).year + 1 or moment in _EPOCHS:
+        return None
+    is_new_year = precision == "second" and (moment.month, moment.day, moment.hour, moment.minute) == (1, 1, 0, 0)
+    is_doubtful = source in ("exif", "xmp") and (is_new_year or moment.replace(second=0, microsecond=0) in _RESET)
+    return TakenAt(moment, precision, source, is_doubtful)
+
+
+def _get(found: Extracted, name: str) -> str:
+    value = found.exif.get(name)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _first(values: Iterable[Any] | None) -> str:
+    return next((value for value in values or () if isinstance(value, str)), "")

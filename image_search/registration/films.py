@@ -23,7 +23,7 @@ from image_search.errors import ImageNotFound, OriginalMissing, StoreError, Unre
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
 from image_search.films.reading import require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
-from image_search.metadata.dates import parse_name
+from image_search.metadata.photo import parse_name
 from image_search.records import DeletedImage, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate
 from image_search.registration.files import FoundFile, is_missing

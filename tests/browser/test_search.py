@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from image_search.optional_formats import register_decoders
+from image_search.file_kinds import register_decoders
 from tests.fakes.browsing import (
     OpenPage,
     choose_picture,

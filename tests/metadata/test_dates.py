@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_search.metadata import find_sidecars, read_image_text
-from image_search.metadata.dates import parse_name
+from image_search.metadata.photo import parse_name
 from image_search.records import ImageText
 from tests.fakes.images_with_text import make_exif, make_jpeg, make_png, make_xmp, text_chunk
 

@@ -20,7 +20,7 @@ OPTIONAL = {
     "image_search/api/mcp.py": "requirements-mcp.txt",
     "image_search/recognition": "requirements-ocr.txt",
     "image_search/films": "requirements-video.txt",
-    "image_search/optional_formats.py": "requirements-raw.txt",
+    "image_search/file_kinds.py": "requirements-raw.txt",
 }
 # Installed with a package that is pinned, of the same makers, and versioned with it.
 PARTS_OF = {"elastic-transport": "elasticsearch", "botocore": "s3fs", "grpcio": "pymilvus", "protobuf": "pymilvus"}

@@ -1,13 +1,17 @@
-"""PNG: text chunks before and after the pixels, EXIF, XMP, Content Credentials. Checksums are not looked at."""
+"""Kinds of files: where each has its texts and its EXIF, XMP and IPTC blocks. Checksums are not looked at."""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from image_search.metadata.containers.extracted import Extracted
-from image_search.metadata.text import MAX_BLOCK_BYTES, MAX_TEXT_BYTES, decode_text, decompress
+import brotli
+
+from image_search.metadata.containers import Extracted
+from image_search.metadata.text import MAX_BLOCK_BYTES, MAX_TEXT_BYTES, decode_text, decompress, is_binary
+
+# PNG: text chunks before and after the pixels, EXIF, XMP, Content Credentials.
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_CHUNKS = 100_000  # a large picture has one for every 8 KiB
@@ -223,3 +227,162 @@ def read_tiff(data: bytes, found: Extracted) -> None:
             found.add_iptc(value[:length])
         elif tag == _IPTC_TAG:  # often declared as 32-bit numbers
             found.add_iptc(value)
+
+
+# Files of boxes. AVIF and HEIF: EXIF and XMP are items of the "meta" box, Content Credentials a box of their own.
+
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_CR3_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_MAX_BOXES = 2000
+_MAX_ITEMS = 2000
+
+
+def read_heif(data: bytes, found: Extracted) -> None:
+    """Add what the boxes of an AVIF or HEIF file say; a truncated file gives what it has."""
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        if kind == b"uuid" and data[start : start + 16] == _C2PA:
+            found.add_c2pa(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
+        elif kind == b"meta":
+            _read_meta(data, start + 4, end, found)
+
+
+def read_jxl(data: bytes, found: Extracted) -> None:
+    """Add what the boxes of a JPEG XL file say; the encoder compresses them by default."""
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        value = data[start : min(end, start + MAX_BLOCK_BYTES)]
+        if kind == b"brob":
+            kind, value = value[:4], _decompress(value[4:])
+        if kind == b"Exif" and len(value) > 4:
+            (skipped,) = struct.unpack_from(">I", value)
+            found.add_exif(value if value[:2] in (b"II", b"MM") else value[4 + skipped :])  # some leave the offset out
+        elif kind == b"xml ":
+            found.add_xmp(value)
+
+
+def _decompress(data: bytes) -> bytes:
+    """The first bytes of a Brotli stream, b"" of one that is damaged."""
+    try:
+        text: bytes = brotli.Decompressor().process(data, output_buffer_limit=MAX_BLOCK_BYTES)
+    except brotli.error:
+        return b""
+    return text[:MAX_BLOCK_BYTES]
+
+
+def read_cr3(data: bytes, found: Extracted) -> None:
+    """Add what a RAW file of Canon says: EXIF directories, each in a box of its own inside "moov"."""
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        if kind == b"uuid" and data[start : start + 16] == _CR3_XMP:
+            found.add_xmp(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
+        for inner, begin, stop in _walk_boxes(data, start, end) if kind == b"moov" else ():
+            for name, first, last in _walk_boxes(data, begin + 16, stop) if inner == b"uuid" else ():
+                if name in (b"CMT1", b"CMT2"):
+                    found.add_exif(data[first:last])
+
+
+def _read_meta(data: bytes, start: int, end: int, found: Extracted) -> None:
+    kinds: dict[int, bytes] = {}
+    places: dict[int, tuple[int, int]] = {}
+    try:
+        for kind, begin, stop in _walk_boxes(data, start, end):
+            if kind == b"iinf":
+                kinds = dict(_walk_items(data, begin, stop))
+            elif kind == b"iloc":
+                places = dict(_walk_places(data[begin:stop]))
+    except (struct.error, IndexError):
+        return
+    for item, kind in kinds.items():
+        offset, size = places.get(item, (0, 0))
+        value = data[offset : offset + min(size, MAX_BLOCK_BYTES)] if offset else b""
+        if kind == b"Exif" and len(value) > 4:
+            (skipped,) = struct.unpack_from(">I", value)
+            found.add_exif(value[4 + skipped :])
+        elif kind == b"mime" and (b"<x:xmpmeta" in value or b"<rdf:RDF" in value):
+            found.add_xmp(value)
+
+
+def _walk_boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of the content, end) of every box."""
+    end = min(end, len(data))
+    for _ in range(_MAX_BOXES):
+        if position + 8 > end:
+            return
+        size, kind = struct.unpack_from(">I4s", data, position)
+        start = position + 8
+        if size == 1 and position + 16 <= end:
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        stop = end if size == 0 else position + size
+        if stop < start:
+            return
+        yield kind, start, min(stop, end)
+        position = stop
+
+
+def _walk_items(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(item, its type) of every entry of the item information."""
+    first = start + (6 if data[start] == 0 else 8)
+    for kind, begin, _ in _walk_boxes(data, first, end):
+        if kind == b"infe" and data[begin] >= 2:
+            wide = data[begin] >= 3
+            (item,) = struct.unpack_from(">I" if wide else ">H", data, begin + 4)
+            name = begin + (10 if wide else 8)
+            yield item, data[name : name + 4]
+
+
+def _walk_places(box: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+    """(item, (offset in the file, size)) of every item that is in one piece."""
+    version = box[0]
+    offset_size, length_size = box[4] >> 4, box[4] & 15
+    base_size, index_size = box[5] >> 4, box[5] & 15 if version else 0
+    wide = version >= 2
+    position = 10 if wide else 8
+    count = int.from_bytes(box[6:position])
+
+    def take(size: int) -> int:
+        nonlocal position
+        position += size
+        return int.from_bytes(box[position - size : position])
+
+    for _ in range(min(count, _MAX_ITEMS)):
+        item = take(4 if wide else 2)
+        if version:
+            take(2)  # the construction method
+        take(2)
+        base = take(base_size)
+        extents = [(take(index_size), take(offset_size), take(length_size)) for _ in range(min(take(2), _MAX_ITEMS))]
+        if position > len(box):
+            return
+        if len(extents) == 1:
+            yield item, (base + extents[0][1], extents[0][2])
+
+
+# (where the signature is, the signature, who reads the rest)
+_READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", read_png),
+    (0, b"\xff\xd8\xff", read_jpeg),
+    (8, b"WEBP", read_webp),
+    (0, b"GIF8", read_gif),
+    (0, b"II*\x00", read_tiff),
+    (0, b"MM\x00*", read_tiff),
+    (4, b"ftypcrx ", read_cr3),
+    (4, b"ftyp", read_heif),
+    (4, b"JXL ", read_jxl),
+    (0, b"FUJIFILMCCD-RAW", read_raf),
+    # RAW files that are TIFF under a signature of their own.
+    *((0, signature, read_tiff) for signature in (b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")),
+)
+
+
+def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = False) -> Extracted:
+    """Texts of a file and of the files beside it (name to content). Does not decode pixels; skips damaged parts."""
+    found = Extracted(read_gps=read_gps)
+    for position, signature, read in _READERS:
+        if data[position : position + len(signature)] == signature:
+            read(data, found)
+            break
+    for name, content in sidecars.items():
+        if name.lower().endswith(".xmp"):
+            found.add_xmp(content)
+        elif not is_binary(content):
+            found.add_text(f"sidecar:{name}", decode_text(content))
+    return found

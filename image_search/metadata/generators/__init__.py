@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from image_search.metadata.containers.extracted import Extracted
+from image_search.metadata.containers import Extracted
 from image_search.metadata.generators.automatic1111 import read_automatic1111
-from image_search.metadata.generators.c2pa import read_content_credentials
 from image_search.metadata.generators.comfyui import read_comfyui
 from image_search.metadata.generators.generation import Generation
-from image_search.metadata.generators.invokeai import read_invokeai
 from image_search.metadata.generators.others import (
     read_civitai,
+    read_content_credentials,
     read_draw_things,
     read_easy_diffusion,
     read_fooocus,
     read_hugging_face,
+    read_invokeai,
     read_midjourney,
     read_novelai,
     read_stability,

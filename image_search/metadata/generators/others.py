@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from image_search.metadata.containers import Extracted
 from image_search.metadata.generators.automatic1111 import read_automatic1111, read_infotext, split_infotext
 from image_search.metadata.generators.comfyui import find_graph, read_graph
 from image_search.metadata.generators.generation import Generation, as_name, as_text, fill_gaps, read_settings
@@ -257,3 +258,154 @@ def read_midjourney(fields: Fields) -> Generation | None:
         else None,
         written=command,
     )
+
+
+# InvokeAI in its forms: Dream (a command line), sd-metadata, invokeai (nodes), invokeai_metadata, invokeai_graph.
+
+_INVOKEAI = "InvokeAI"
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")  # until version 2 the negative prompt stood in brackets inside the prompt
+_DREAM = re.compile(r'\s*"((?:\\.|[^"\\])*)"(.*)', re.DOTALL)
+_DREAM_SWITCH = re.compile(r"-(\w)\s*(\S+)")
+_DREAM_KEYS = {"s": "steps", "S": "seed", "W": "width", "H": "height", "C": "cfg_scale", "A": "sampler"}
+
+
+def read_invokeai(fields: Fields) -> Generation | None:
+    """The newest form that is there."""
+    if settings := load_object(fields.get("invokeai_metadata")):
+        return fill_gaps(_read_invokeai(settings), _read_invokeai_graph(load_object(fields.get("invokeai_graph"))))
+    if settings := load_object(fields.get("sd-metadata")):
+        return _read_sd_metadata(settings)
+    if settings := load_object(fields.get("invokeai")):
+        return _read_invokeai_nodes(settings)
+    if graph := load_object(fields.get("invokeai_graph")):
+        return _read_invokeai_graph(graph)
+    dream = fields.get("Dream") or fields.get("dream")
+    return _read_dream(dream) if isinstance(dream, str) else None
+
+
+def _read_invokeai(settings: dict[str, Any]) -> Generation:
+    style = as_text(settings.get("positive_style_prompt"))
+    extra = [("Style prompt", style)] if style and style != settings.get("positive_prompt") else []
+    loras = settings.get("loras")
+    for lora in loras[:50] if isinstance(loras, list) else []:
+        if isinstance(lora, dict) and (name := as_name(lora.get("model") or lora.get("lora"))):
+            extra.append(("Lora", name))
+    return read_settings(_INVOKEAI, settings, extra=tuple(extra))
+
+
+def _read_sd_metadata(settings: dict[str, Any]) -> Generation:
+    image = settings.get("image")
+    image = image if isinstance(image, dict) else {}
+    prompt, negative = _split_prompt(as_text(image.get("prompt")) or "")
+    model = as_name(settings.get("model_weights")) or as_name(settings.get("model"))
+    return read_settings(_INVOKEAI, image, prompt=prompt, negative_prompt=negative, model=model)
+
+
+def _read_invokeai_nodes(settings: dict[str, Any]) -> Generation:
+    node = settings.get("node")
+    values = {**settings, **node} if isinstance(node, dict) else settings
+    return read_settings(
+        _INVOKEAI,
+        values,
+        prompt=as_text(values.get("positive_conditioning")),
+        negative_prompt=as_text(values.get("negative_conditioning")),
+    )
+
+
+def _read_invokeai_graph(graph: dict[str, Any] | None) -> Generation | None:
+    """The node that collects the metadata, where its values were typed in and not linked from other nodes."""
+    nodes = graph.get("nodes") if graph else None
+    for node in list(nodes.values())[:2000] if isinstance(nodes, dict) else []:
+        if isinstance(node, dict) and "core_metadata" in str(node.get("type")):
+            return _read_invokeai(node)
+    return Generation(_INVOKEAI) if nodes else None
+
+
+def _read_dream(command: str) -> Generation:
+    match = _DREAM.match(command)
+    words, switches = (match[1], match[2]) if match else (command, "")
+    prompt, negative = _split_prompt(words)
+    values = {_DREAM_KEYS[key]: value for key, value in _DREAM_SWITCH.findall(switches[:4096]) if key in _DREAM_KEYS}
+    return read_settings(_INVOKEAI, values, prompt=prompt, negative_prompt=negative)
+
+
+def _split_prompt(words: str) -> tuple[str, str | None]:
+    negative = ", ".join(part.strip(" ,") for part in _BRACKETS.findall(words) if part.strip(" ,"))
+    return _BRACKETS.sub("", words).strip(" ,"), negative or None
+
+
+# Services that sign their pictures with Content Credentials (C2PA) and write no settings: only who made it is known.
+#
+# A manifest store is nested boxes of CBOR, of which two text values are wanted: they lie uncompressed behind their
+# keys, and are read from there, without a CBOR decoder and without verifying the signature. A camera's manifest names
+# no generator.
+#
+
+_MADE_BY_MODEL = re.compile(
+    rb"digitalsourcetype/(?:compositeWithTrainedAlgorithmicMedia|trainedAlgorithmicMedia|compositeSynthetic)"
+)
+_KEYS = re.compile(rb"claim_generator_info|claim_generator|softwareAgent")
+_NAME_KEY = b"dname"  # CBOR for the key "name": text of four bytes
+_WINDOW = 256  # bytes between a key and its object's name
+_MAX_KEYS = 200
+
+# The first of these that a claim names; a service before the company whose library signs for it.
+_SERVICES = (
+    ("dall", "DALL-E"),
+    ("chatgpt", "ChatGPT"),
+    ("gpt-", "ChatGPT"),
+    ("openai", "ChatGPT"),
+    ("firefly", "Firefly"),
+    ("adobe", "Firefly"),
+    ("designer", "Microsoft Designer"),
+    ("bing", "Microsoft Designer"),
+    ("microsoft", "Microsoft Designer"),
+    ("google", "Gemini"),
+    ("gemini", "Gemini"),
+    ("imagen", "Gemini"),
+    ("midjourney", "Midjourney"),
+    ("stability", "Stability"),
+    ("black forest", "Flux"),
+)
+
+
+def read_content_credentials(found: Extracted) -> Generation | None:
+    """The service by its claim, or by what its XMP says of the source; None unless a model made the picture."""
+    credit = " ".join(found.xmp.get("Credit", [])).lower()
+    source = " ".join(found.xmp.get("DigitalSourceType", []))
+    if "google ai" in credit:
+        return Generation("Gemini")
+    if found.c2pa and _MADE_BY_MODEL.search(found.c2pa):
+        names = _read_claims(found.c2pa)
+    elif "rainedAlgorithmicMedia" in source:
+        names = " ".join((*found.xmp.get("CreatorTool", []), credit)).lower()
+    else:
+        return None
+    service = next((name for sign, name in _SERVICES if sign in names), None)
+    return Generation(service or "Content Credentials")
+
+
+def _read_claims(manifest: bytes) -> str:
+    """The values of the wanted keys, in lower case."""
+    names = []
+    for number, key in enumerate(_KEYS.finditer(manifest)):
+        if number >= _MAX_KEYS:
+            break
+        value = _read_cbor(manifest, key.end())
+        if value is None:  # an object: its name
+            place = manifest.find(_NAME_KEY, key.end(), key.end() + _WINDOW)
+            value = _read_cbor(manifest, place + len(_NAME_KEY)) if place >= 0 else None
+        if value:
+            names.append(value)
+    return " ".join(names).lower()
+
+
+def _read_cbor(manifest: bytes, position: int) -> str | None:
+    """A CBOR text of up to 64 KiB at this position, or None."""
+    first = manifest[position] if position < len(manifest) else 0
+    if not 0x60 <= first <= 0x79:
+        return None
+    width = {0x78: 1, 0x79: 2}.get(first, 0)
+    size = int.from_bytes(manifest[position + 1 : position + 1 + width]) if width else first - 0x60
+    start = position + 1 + width
+    return manifest[start : start + size].decode("utf-8", "replace")

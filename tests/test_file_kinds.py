@@ -16,10 +16,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from image_search.errors import UnreadableImage
-from image_search.file_kinds import describe_content
+from image_search.file_kinds import (
+    describe_content,
+    is_raw,
+    name_raw_type,
+    read_box_size,
+    read_jxl_size,
+    register_decoders,
+)
 from image_search.images import decode_image, hash_bytes, list_picture_suffixes
 from image_search.metadata import read_image_text
-from image_search.optional_formats import is_raw, name_raw_type, read_box_size, read_jxl_size, register_decoders
 from image_search.registration.files import find_files
 from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
