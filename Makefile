@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Without browsers, database servers and trained models.
-FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite -n 2 --dist loadscope
 
 .PHONY: run test test-fast lint bench samples screenshots clean
 

@@ -17,6 +17,8 @@ from tests.fakes.absent import leave_out
 from tests.fakes.api_library import open_colours, serve_in_thread
 from tests.fakes.browsing import fill_library, serve_page
 
+pytestmark = pytest.mark.slow
+
 SHOWN_ADDRESS = "http://127.0.0.1:8899"
 PLAIN, WITH_PASSWORD = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").split("## With a password")
 

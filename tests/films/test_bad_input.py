@@ -20,6 +20,8 @@ from image_search.films import Film, hash_film, read_film
 from image_search.films.source import Source
 from tests.fakes.film_files import RATE, SIZE, make_scene, make_scenes, write_film
 
+pytestmark = pytest.mark.slow
+
 CONTAINERS = {
     "index first": (".mp4", {"movflags": "faststart"}),
     "index last": (".mp4", {}),

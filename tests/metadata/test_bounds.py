@@ -286,6 +286,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_texts_made_to_be_slow_are_not(name: str) -> None:
     text = SLOW[name]

@@ -26,6 +26,8 @@ from image_search.web.server import BoundedProtocol, Server, raise_file_limit
 from tests.fakes import make_picture_bytes
 from tests.fakes.browsing import find_free_port
 
+pytestmark = pytest.mark.slow
+
 
 async def answer(request: Request) -> Response:
     try:
@@ -135,7 +137,6 @@ def test_the_limit_of_open_files_is_raised_and_bounds_the_connections(monkeypatc
     assert raise_file_limit() == 8
 
 
-@pytest.mark.slow
 def test_a_server_with_few_file_descriptors_neither_spins_nor_floods_its_log(tmp_path: Path) -> None:
     resource_limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96)); "
     program = tmp_path / "limited.py"
