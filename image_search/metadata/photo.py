@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+from unicodedata import normalize
 
 from image_search.metadata.containers import Extracted
 from image_search.metadata.text import load_object
@@ -184,40 +185,49 @@ _FIRST_PHOTOGRAPH = 1826
 # Half of the day, before the time or behind it, in the languages that phones write it in.
 _HALF = r"(?:[AaPp]\.?[Mm]\.?|午前|午後|上午|下午|오전|오후)"
 _DATE = re.compile(
-    r"\s*(?P<year>\d{4})(?:[:\-/.年](?P<month>\d{1,2})(?:[:\-/.月](?P<day>\d{1,2})日?"
-    rf"(?:[T _-]?\s*(?P<half>{_HALF}\s*)?(?P<hour>\d{{1,2}})[:.時-](?P<minute>\d{{1,2}})"
-    rf"(?:[:.分-](?P<second>\d{{1,2}})秒?(?:[.,]\d+)?)?(?P<half_after>\s*{_HALF})?)?)?)?(?!\d)"
+    r"\s*(?P<year>\d{4})(?:[:\-/.年] ?(?P<month>\d{1,2})(?:[:\-/.月] ?(?P<day>\d{1,2})日?"
+    rf"(?:[T _-]?\s*(?P<half>{_HALF}\s*)?(?P<hour>\d{{1,2}})[:.時-] ?(?P<minute>\d{{1,2}})"
+    rf"(?:[:.分-] ?(?P<second>\d{{1,2}})秒?(?:[.,]\d+)?)?(?P<half_after>\s*{_HALF})?)?)?)?(?!\d)"
 )
 _COMPACT = re.compile(
     r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
     r"(?:[T _-]?(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
 )
-# Names that cameras, phones and messengers give: a dashed date anywhere, digits alone only where a prefix or a time
-# says that they are a date and not a seed or a serial number.
-_NAME = re.compile(
-    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<dash>[-_.])(?P<month>\d{2})(?P=dash)(?P<day>\d{2})"
-    r"(?:(?:[ _T-]|\s+at\s+)(?P<hour>\d{2}|\d(?=\D))(?P<colon>[-_.: ]?)(?P<minute>\d{2})(?P=colon)(?P<second>\d{2})"
-    rf"(?P<half_after>\s*{_HALF})?)?(?!\d)"
+# Names that cameras, phones, messengers and people give. Digits alone are a date where they stand alone, or behind the
+# word of a camera; no number of a thing (seeds, prices, telephones), and no part of a code.
+_SPOKEN = r"(?:at|um|om|à|às|alle|kl\.?|a las?|a la\(s\))"  # between day and time, by macOS
+_TIME = (
+    rf"(?:[\s_T,-]{{0,3}}(?:{_SPOKEN}\s+)?(?P<half>{_HALF}\s*)?"
+    r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:h時\s]))[-_.:h時\s]?(?P<minute>[0-5]\d)"
+    r"(?:[-_.:m分\s]?(?P<second>[0-5]\d)秒?(?:\d{2,3}(?!\d))?|分|(?<=\d{12}))"
+    rf"(?P<half_after>\s*{_HALF}\b)?(?!\d))?"
 )
-_JAPANESE_NAME = re.compile(
-    r"(?<!\d)(?P<year>(?:19|20)\d{2})年(?P<month>\d{1,2})月(?:(?P<day>\d{1,2})日"
-    r"(?:\s*(?P<hour>\d{1,2})時(?P<minute>\d{1,2})分(?:(?P<second>\d{1,2})秒)?)?)?"
+_YEAR = r"(?<!\d)(?P<year>(?=19[1-9]|20)\d\d(?P<short>\d\d))"
+_AGAIN = r"(?=_(?P=short)(?P=month)(?P=day)(?!\d))"  # LINE_ALBUM_20240203_240203: no time
+_NAMES = (
+    re.compile(rf"{_YEAR}(?P<dash>[-_]|\.(?=\d\d\.\d\d))(?P<month>\d{{1,2}})(?P=dash)(?P<day>\d{{1,2}}){_TIME}(?!\d)"),
+    re.compile(rf"{_YEAR}[年년]\s?(?P<month>\d{{1,2}})[月월](?:\s?(?P<day>\d{{1,2}})[日일](?:\s?\(\w\))?{_TIME})?"),
+    re.compile(rf"@(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>20\d\d){_TIME}(?!\d)"),  # Telegram's export
+    re.compile(rf"{_YEAR}(?P<month>\d\d)(?P<day>\d\d)(?:{_AGAIN}|{_TIME})(?!\d)"),
 )
-_PREFIXED_NAME = re.compile(
-    r"(?:^|.*[_\W])(?:IMG|VID|PXL|MVIMG|PANO|BURST|DSC|SAVE|signal|Screenshot|Screen|WhatsApp|Photo|Video|Scan|Snapchat)"
-    r"\w{0,12}?[-_ ](?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})"
-    r"(?:[-_](?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})\d{0,3})?(?!\d)",
+_CAMERA_WORD = re.compile(
+    r"(?:IMG|VID|MOV|PXL|MVIMG|PANO|BURST|DSC|SAVE|signal|Screen\w*|WhatsApp|Photo|Picture|Video|Scan|Snapchat)?", re.I
+)
+_THING = re.compile(
+    r"(?:[¥$€£#№]|\d\.|(?:^|[^A-Za-z])(?:seed|id|no|nr|tel|phone|fax|order|invoice|price|sku|isbn|item|code|serial|sn"
+    r"|番号|電話|価格|注文|品番)[-_. :#]*)$",
     re.IGNORECASE,
 )
-_TIMED_NAME = re.compile(
-    r"(?<!\d)(?P<year>(?:199|20\d)\d)(?P<month>\d{2})(?P<day>\d{2})[-_T ]?"
-    r"(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})(?:\d{3})?(?!\d)"
+_UNIT = re.compile(r"[A-Za-z円元원]|ドル|[-_ ]\d{7}")
+# UUIDs, numbers of LINE and Pixiv, AUTOMATIC1111's counter and seed.
+_CODE = re.compile(
+    r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\bS__\d+|^\d+_p\d+|^\d{5}-\d+(?=\.\w+$|$)", re.IGNORECASE
 )
-_MILLISECONDS_NAME = re.compile(r"(?:FB_IMG_|mmexport|wx_camera_)(\d{13})(?!\d)", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"(?:^|FB_IMG_|mmexport|wx_camera_|line_)(1\d{12})(?!\d)", re.IGNORECASE)
 # Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}
-# Beginnings of clocks, which no photograph has.
-_EPOCHS = {datetime(1904, 1, 1), datetime(1970, 1, 1), datetime(1899, 12, 30), datetime(1601, 1, 1)}
+# Days on which clocks begin, in any zone, which no photograph has.
+_EPOCHS = {date(1904, 1, 1), date(1969, 12, 31), date(1970, 1, 1), date(1899, 12, 30), date(1899, 12, 31)}
 
 
 @dataclass(frozen=True)
@@ -235,9 +245,12 @@ def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
     for source, text in _list_texts(found):
         if text and (taken := _read_text(text, source)):
             return taken
-    iptc = "".join([*found.iptc.get("date", [])[:1], *(time[:6] for time in found.iptc.get("time", [])[:1])])
-    if taken := _parse(_COMPACT.match(iptc), "iptc"):
-        return taken
+    for part in ("", "digitized "):
+        iptc = "".join(
+            [*found.iptc.get(f"{part}date", [])[:1], *(t[:6] for t in found.iptc.get(f"{part}time", [])[:1])]
+        )
+        if taken := _parse(_COMPACT.match(iptc), "iptc"):
+            return taken
     if taken := _read_text(_get(found, "DateTime"), "exif"):
         return taken
     if taken := _read_takeout(found):
@@ -253,19 +266,34 @@ def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
 
 def parse_name(file_name: str) -> TakenAt | None:
     """The date in a file name as phones, cameras and messengers give it: IMG-20240203-WA0001, 2024-02-03 10.11.12."""
-    for pattern in (_NAME, _JAPANESE_NAME, _PREFIXED_NAME, _TIMED_NAME):
-        if taken := _parse(pattern.search(file_name[:255]), "name"):
-            return taken
-    if match := _MILLISECONDS_NAME.search(file_name[:255]):  # since 1970, UTC
-        return _judge(datetime(1970, 1, 1) + timedelta(milliseconds=int(match[1])), "second", "name")
+    name = _CODE.sub("?", normalize("NFKC", file_name[:255]))
+    for pattern in _NAMES:
+        for match in pattern.finditer(name):
+            if (pattern is not _NAMES[-1] or _is_date(match)) and (taken := _parse(match, "name")):
+                return taken
+    if found := _MILLISECONDS.search(name):  # since 1970, UTC
+        return _judge(datetime(1970, 1, 1) + timedelta(milliseconds=int(found[1])), "second", "name")
     return None
+
+
+def _is_date(match: re.Match[str]) -> bool:
+    """Whether eight digits of a name are a date, by what stands around them."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    letters = re.search(r"[A-Za-z]*$", before)
+    word = letters[0] if letters else ""
+    if before.removesuffix(word)[-1:].isdecimal() and word:
+        return False  # of a hash
+    if match["hour"]:
+        return not re.match(r"[A-Ya-y]", after)
+    return bool(_CAMERA_WORD.fullmatch(word)) and not _THING.search(before) and not _UNIT.match(after)
 
 
 def _list_texts(found: Extracted) -> Iterator[tuple[str, str]]:
     for name in ("DateTimeOriginal", "DateTimeDigitized"):
         yield "exif", _get(found, name)
-    for name in ("DateTimeOriginal", "DateCreated", "CreateDate"):
+    for name in ("DateTimeOriginal", "DateCreated", "CreateDate", "DateTimeDigitized", "date"):
         yield "xmp", _first(found.xmp.get(name))
+    yield "exif", found.texts.get("exif:DateTimeOriginal", "")  # ImageMagick's PNG
 
 
 def _read_takeout(found: Extracted) -> TakenAt | None:
@@ -280,7 +308,8 @@ def _read_takeout(found: Extracted) -> TakenAt | None:
 
 
 def _read_png_text(found: Extracted) -> TakenAt | None:
-    text = found.texts.get("Creation Time") or found.texts.get("Create-Date") or ""
+    names = ("creation time", "create-date", "creationtime", "creation_time", "date")
+    text = next((text for name, text in found.texts.items() if name.lower() in names), "")
     if taken := _read_text(text, "png"):
         return taken
     try:
@@ -304,6 +333,8 @@ def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
         return None
     parts = match.groupdict()
     month, day, hour = (int(parts[name]) if parts.get(name) else None for name in ("month", "day", "hour"))
+    if source != "name":  # where zeros say that it is not known
+        month, day = month or None, day or None
     precision: Precision = "year" if month is None else "month" if day is None else "day" if hour is None else "second"
     hour = hour or 0
     half = (parts.get("half") or parts.get("half_after") or "").strip().lower()
@@ -323,7 +354,7 @@ def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
 
 
 def _judge(moment: datetime, precision: Precision, source: str) -> TakenAt | None:
-    if not _FIRST_PHOTOGRAPH <= moment.year <= datetime.now(UTC).year + 1 or moment in _EPOCHS:
+    if not _FIRST_PHOTOGRAPH <= moment.year <= datetime.now(UTC).year + 1 or moment.date() in _EPOCHS:
         return None
     is_new_year = precision == "second" and (moment.month, moment.day, moment.hour, moment.minute) == (1, 1, 0, 0)
     is_doubtful = source in ("exif", "xmp") and (is_new_year or moment.replace(second=0, microsecond=0) in _RESET)

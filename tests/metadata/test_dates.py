@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from image_search.metadata import find_sidecars, read_image_text
 from image_search.metadata.photo import parse_name
 from image_search.records import ImageText
-from tests.fakes.images_with_text import make_exif, make_jpeg, make_png, make_xmp, text_chunk
+from tests.fakes.images_with_text import make_exif, make_iptc, make_jpeg, make_png, make_xmp, text_chunk
 
 DAY = datetime(2024, 2, 3)
 TIME = datetime(2024, 2, 3, 10, 11, 12)
@@ -40,6 +40,7 @@ def read_xmp(attributes: str) -> ImageText:
         ("2024:02:03 3:10:20 pm", datetime(2024, 2, 3, 15, 10, 20)),
         ("2024:02:03 AM 12:10:20", datetime(2024, 2, 3, 0, 10, 20)),
         ("2024:2:3 10:11:12", TIME),
+        ("2024: 2: 3 10:11:12", TIME),
         ("20240203T101112", TIME),
         ("20240203 101112", TIME),
         ("2024:02:03-10:11:12", TIME),
@@ -53,7 +54,8 @@ def test_exif_date_is_local_time_in_whatever_spelling(written: str, meant: datet
 
 
 @pytest.mark.parametrize(
-    "written", ["0001:01:01 00:00:00", "1904:01:01 00:00:00", "1970:01:01 00:00:00", "12345:01:01"]
+    "written",
+    ["0001:01:01 00:00:00", "1904:01:01 00:00:00", "1970:01:01 00:00:00", "1970:01:01 09:00:00", "12345:01:01"],
 )
 def test_implausible_date_is_none(written: str) -> None:
     assert read_exif(written).taken_at is None
@@ -72,6 +74,8 @@ def test_precision_is_what_was_written() -> None:
     month = read_xmp('photoshop:DateCreated="1968-05"')
     assert (month.taken_at, month.taken_precision) == (datetime(1968, 5, 1), "month")
     assert read_xmp('photoshop:DateCreated="1968"').taken_precision == "year"
+    for written, precision in (("19680500", "month"), ("19680000", "year")):  # as IPTC writes what is not known
+        assert read_image_text(make_jpeg((0xED, make_iptc([(55, written)])))).taken_precision == precision
 
 
 def test_xmp_create_date_counts_after_the_more_trusted_ones() -> None:
@@ -96,48 +100,85 @@ def test_png_creation_time_is_read_in_both_spellings() -> None:
         assert read_image_text(make_png(text_chunk("Creation Time", written))).taken_at == TIME
 
 
+# Names that phones, cameras, messengers, screenshots, consoles and people give.
+DAYS = [
+    "IMG-20240203-WA0001.jpg", "VID-20240203-WA0001.mp4", "LINE_ALBUM_20240203_240203_1.jpg",
+    "LINE_ALBUM_旅行_20240203_12.jpg", "WP_20240203_001.jpg", "20240203.jpg", "640x480_20240203.jpg",
+    "20240203_640x480.jpg", "20240203 (1).jpg", "旅行20240203.jpg", "20240203旅行.jpg", "IMG_20240203.jpg",
+    "IMG20240203.jpg", "20240203_0001.jpg", "20240203_999999.jpg", "Scan_20240203.jpg", "2024.02.03.jpg",
+    "2024_02_03.jpg", "2024-2-3.jpg", "trip 2024-02-03 01.jpg", "２０２４０２０３.jpg", "2024年2月3日(土).jpg",
+    "IMG_20240203_00012.jpg", "IMG-20240203-00012.jpg",
+]  # fmt: skip
+TIMES = [
+    "WhatsApp Image 2024-02-03 at 10.11.12.jpeg", "WhatsApp Image 2024-02-03 at 10.11.12 AM (1).jpeg",
+    "WhatsApp Image 2024-02-03 at 10.11.12_1a2b3c4d.jpg", "signal-2024-02-03-101112.jpeg",
+    "signal-2024-02-03-10-11-12-123.jpg", "signal-2024-02-03-101112_002.jpeg",
+    "signal-attachment-2024-02-03-101112.jpg", "signal-2024-02-03T10-11-12.jpg", "photo_2024-02-03_10-11-12.jpg",
+    "photo_2024-02-03 10.11.12.jpeg", "photo_5@03-02-2024_10-11-12.jpg", "photo_2024-02-03_10-11-12 (2).jpg",
+    "LINE_P20240203_101112345.jpg", "1706955072000.jpg", "20240203_101112.jpg", "20240203_101112(0).jpg",
+    "20240203_101112_HDR.jpg", "20240203_101112~2.jpg", "Screenshot_20240203-101112_Chrome.jpg",
+    "Screenshot_20240203_101112_Samsung Internet.jpg", "SmartSelect_20240203-101112_Gallery.jpg",
+    "Screen_Recording_20240203-101112.mp4", "PXL_20240203_101112345.jpg", "PXL_20240203_101112345.MP.jpg",
+    "PXL_20240203_101112345.PORTRAIT.ORIGINAL.jpg", "PXL_20240203_101112345~2.jpg", "MVIMG_20240203_101112.jpg",
+    "00000IMG_00000_BURST20240203101112345_COVER.jpg", "00100lPORTRAIT_00100_BURST20240203101112345_COVER.jpg",
+    "IMG_20240203_101112_BURST001_COVER.jpg", "IMG_20240203_101112123_HDR.jpg",
+    "Burst_Cover_Collage_20240203101112.jpg", "IMG20240203101112.jpg", "VID20240203101112.mp4",
+    "DSC_0001_BURST20240203101112345.JPG", "Screenshot_2024-02-03-10-11-12-123_com.android.chrome.jpg",
+    "Screenshot_2024-02-03-10-11-12-12_40deb401b9ffe8e1df2f1cc5ba480b12.jpg",
+    "スクリーンショット 2024-02-03 10.11.12.png",
+    "スクリーンショット 2024-02-03 午前10.11.12.png", "Screenshot 2024-02-03 at 10.11.12\u202fAM.png",
+    "スクリーンショット 2024-02-03 101112.png", "Screenshot 2024-02-03 101112.png", "截屏2024-02-03 上午10.11.12.png",
+    "Bildschirmfoto 2024-02-03 um 10.11.12.png", "Capture d’écran 2024-02-03 à 10.11.12.png",
+    "Captura de pantalla 2024-02-03 a la(s) 10.11.12.png", "画面収録 2024-02-03 10.11.12.mov",
+    "2024-02-03 10.11.12.jpg", "2024-02-03 10.11.12-1.jpg", "2024-02-03 10.11.12 HDR.jpg", "WIN_20240203_10_11_12_Pro.jpg",
+    "WP_20240203_10_11_12_Pro.jpg", "Minecraft 2024_02_03 10_11_12.png", "vlcsnap-2024-02-03-10h11m12s123.png",
+    "Screenshot from 2024-02-03 10-11-12.png", "2024020310111200-4CE9651EE88A979D41F24CE8D6EA1C23.jpg",
+    "20240203101112_1.jpg", "DJI_20240203101112_0001_D.JPG", "img20240203_10111234.jpg",
+    "KakaoTalk_20240203_101112345.jpg", "KakaoTalk_Photo_2024-02-03-10-11-12.jpeg", "微信图片_20240203101112.jpg",
+    "viber_image_2024-02-03_10-11-12-123.jpg", "JPEG_20240203_101112_1234567890123456.jpg",
+    "IMG_20240203_101112_123.jpg", "Game Title_20240203101112.jpg", "20240203T101112Z.jpg",
+    "2024-02-03T10_11_12.123Z.jpg", "20240203-101112.jpg", "20240203101112345.jpg", "20240203_101112_iOS.jpg",
+    "FB_IMG_1706955072000.jpg", "mmexport1706955072000.jpg", "2024年02月03日10時11分12秒.jpg",
+]  # fmt: skip
+# Seeds, hashes, numbers of things and of people, sizes, prices, days that there are not.
+NO_DATES = [
+    "S__20240203.jpg", "S__12345678_0.jpg", "スクリーンショット (12).png", "Screenshot (20).png", "00012-20240203.png",
+    "seed20240203.png", "seed_20240203.png", "19000101_000000.jpg", "received_1234567890.jpeg", "DSC_0042.jpg",
+    "2024-13-45.jpg", "12024-02-03x.jpg", "d41d8cd98f00b204e9800998ecf8427e.jpg", "a3f20240203b9c1d.jpg",
+    "3f2a20240203101112ff00.jpg", "20240203-1234-4abc-8def-123456789abc.jpg", "20240203_p0.jpg", "1920x1080.jpg",
+    "1920-1080.jpg", "2048x1536.jpg", "20240203x1080.jpg", "090-1234-5678.jpg", "0312345678.jpg",
+    "+81-3-1234-5678.jpg", "tel 20240203.jpg", "¥20240203.jpg", "20240203円.jpg", "$20240203.png",
+    "price_20240203.png", "no.20240203.jpg", "id-20240203.jpg", "ID20240203.jpg", "408123456_1234567890_n.jpg",
+    "20240203_10158012345678901_123456_n.jpg", "Snapchat-1234567890.jpg", "4901234567894.jpg", "03022024.jpg",
+    "19022024.jpg", "20102011.jpg", "IMG_2024.JPG", "IMG_202402.JPG", "20240230.jpg", "99999999.jpg",
+    "1234567890.jpg", "IMG_20240203a7f3.jpg", "0.20240203.png", "v2024.2.3.png", "2024.png", "P1010042.JPG",
+    "20991231.jpg", "1234567890123456789.jpg", "1280-720-2024.jpg",
+]  # fmt: skip
+OTHER_TIMES = [
+    ("WhatsApp Image 2024-02-03 at 10.11.12 PM.jpeg", datetime(2024, 2, 3, 22, 11, 12)),
+    ("スクリーンショット 2024-02-03 午後10.11.12.png", datetime(2024, 2, 3, 22, 11, 12)),
+    ("Screen Shot 2024-02-03 at 9.05.12 PM.png", datetime(2024, 2, 3, 21, 5, 12)),
+    ("스크린샷 2024-02-03 오후 10.11.12.png", datetime(2024, 2, 3, 22, 11, 12)),
+    ("202402031011.jpg", datetime(2024, 2, 3, 10, 11, 0)),
+    ("2024年2月.jpg", datetime(2024, 2, 1)),
+    ("2024年2月3日 10時11分.jpg", datetime(2024, 2, 3, 10, 11, 0)),
+    ("1965-07-12 wedding.jpg", datetime(1965, 7, 12)),
+    ("19850712.jpg", datetime(1985, 7, 12)),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("IMG-20240203-WA0001.jpg", DAY),
-        ("IMG_20240203_101112.jpg", TIME),
-        ("PXL_20240203_101112345.jpg", TIME),
-        ("VID_20240203_101112.mp4", TIME),
-        ("Screenshot_20240203-101112.png", TIME),
-        ("Screenshot 2024-02-03 at 10.11.12.png", TIME),
-        ("2024-02-03 10.11.12.jpg", TIME),
-        ("2024-02-03.jpg", DAY),
-        ("20240203_101112.jpg", TIME),
-        ("20240203101112.jpg", TIME),
-        ("Screenshot 2024-02-03 at 10.11.12\u202fAM.png", TIME),
-        ("Screen Shot 2024-02-03 at 10.11.12 PM.png", datetime(2024, 2, 3, 22, 11, 12)),
-        ("写真 2024-02-03 10 11 12.jpg", TIME),
-        ("2024年2月3日.jpg", DAY),
-        ("2024年2月3日 10時11分12秒.jpg", TIME),
-        ("FB_IMG_1706955072000.jpg", TIME),
-        ("mmexport1706955072000.jpg", TIME),
-    ],
+    ("name", "meant"), [*((name, DAY) for name in DAYS), *((name, TIME) for name in TIMES), *OTHER_TIMES]
 )
 def test_name_gives_the_date_when_nothing_inside_says_one(name: str, meant: datetime) -> None:
     text = read_image_text(make_jpeg(), file_name=name)
     assert (text.taken_at, text.taken_source) == (meant, "name")
-    assert read_image_text(
-        make_jpeg((0xE1, make_exif({}, {0x9003: "2020:01:02 03:04:05"}))), file_name=name
-    ).taken_at == (datetime(2020, 1, 2, 3, 4, 5))
+    assert name not in DAYS or text.taken_precision == "day"
+    dated = make_jpeg((0xE1, make_exif({}, {0x9003: "2020:01:02 03:04:05"})))
+    assert read_image_text(dated, file_name=name).taken_at == datetime(2020, 1, 2, 3, 4, 5)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "00012-20240203.png",
-        "seed20240203.png",
-        "19000101_000000.jpg",
-        "received_1234567890.jpeg",
-        "DSC_0042.jpg",
-        "2024-13-45.jpg",
-        "12024-02-03x",
-    ],
-)
+@pytest.mark.parametrize("name", NO_DATES)
 def test_name_with_other_numbers_gives_no_date(name: str) -> None:
     assert parse_name(name) is None
 

@@ -184,6 +184,8 @@ _WANTED = {
     f"{{{_DC}}}subject": "subject",
     f"{{{_EXIF}}}UserComment": "UserComment",
     f"{{{_EXIF}}}DateTimeOriginal": "DateTimeOriginal",
+    f"{{{_EXIF}}}DateTimeDigitized": "DateTimeDigitized",
+    f"{{{_DC}}}date": "date",
     f"{{{_XMP}}}CreateDate": "CreateDate",
     f"{{{_XMP}}}CreatorTool": "CreatorTool",
     f"{{{_XMP}}}Rating": "Rating",
@@ -268,7 +270,16 @@ def _read_values(element: ElementTree.Element) -> list[str]:
 # IPTC: caption, keywords, title and date, out of Photoshop's resource blocks or bare records.
 
 _IPTC_RESOURCE = 0x0404
-_DATASETS = {5: "title", 25: "keywords", 55: "date", 60: "time", 105: "headline", 120: "caption"}
+_DATASETS = {
+    5: "title",
+    25: "keywords",
+    55: "date",
+    60: "time",
+    62: "digitized date",
+    63: "digitized time",
+    105: "headline",
+    120: "caption",
+}
 _MAX_DATASETS = 2000
 
 
