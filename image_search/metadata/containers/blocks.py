@@ -245,8 +245,8 @@ def _list_faces(element: ElementTree.Element) -> Iterator[str]:
 def _parse(packet: bytes) -> ElementTree.Element | None:
     if len(packet) > MAX_PACKET:
         return None
-    encoding = "utf-16" if packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    text = packet.decode(encoding, "replace").strip("\x00 \r\n\t")
+    marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
+    text = packet.decode(marks.get(packet[:2], "utf-8-sig"), "replace").strip("\x00 \r\n\t")
     # XMP has no document type. Without one an XML bomb has no entities to expand.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None

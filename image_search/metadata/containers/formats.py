@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import brotli
 
 from image_search.metadata.containers import Extracted
-from image_search.metadata.text import MAX_BLOCK_BYTES, MAX_TEXT_BYTES, decode_text, decompress, is_binary
+from image_search.metadata.text import MAX_BLOCK_BYTES, MAX_TEXT_BYTES, decode_text, decode_text_file, decompress
 
 # PNG: text chunks before and after the pixels, EXIF, XMP, Content Credentials.
 
@@ -383,6 +383,6 @@ def find_texts(data: bytes, sidecars: Mapping[str, bytes], read_gps: bool = Fals
     for name, content in sidecars.items():
         if name.lower().endswith(".xmp"):
             found.add_xmp(content)
-        elif not is_binary(content):
-            found.add_text(f"sidecar:{name}", decode_text(content))
+        else:
+            found.add_text(f"sidecar:{name}", decode_text_file(content))
     return found
