@@ -147,7 +147,6 @@ def test_recognizer_survives_noise(recognizer: TextRecognizer) -> None:
 def test_recognizer_bounds_the_number_of_lines(
     recognizer: TextRecognizer, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("image_search.recognition.detection.MOST_BOXES", 20)
     monkeypatch.setattr(detection, "MOST_BOXES", 20)
     image = draw(*["   ".join(["国会", "予算", "可決", "天気", "株価"])] * 12, size=20)
     assert 10 <= len(recognizer.recognize(image)) <= 20
@@ -189,9 +188,13 @@ def make_line(text: str, score: float, width: float, height: float) -> TextLine:
         (make_line("立入禁止", 0.7, 0.5, 0.5), True),
         (make_line("立入禁止", 0.4, 0.1, 0.1), False),
         (make_line("日", 0.9, 0.5, 0.5), False),
-        (make_line("日", 0.9, 0.1, 0.1), True),
-        (make_line("止", 0.99, 0.5, 0.5), True),
+        (make_line("日", 0.9, 0.1, 0.1), False),
+        (make_line("日", 0.97, 0.1, 0.1), True),
+        (make_line("止", 0.99, 0.5, 0.5), False),
+        (make_line("止まれ", 0.9, 0.5, 0.5), False),
+        (make_line("止まれ", 0.97, 0.5, 0.5), True),
+        (make_line("580", 0.7, 0.1, 0.1), True),
     ],
 )
-def test_line_of_few_letters_over_much_of_an_image_must_be_surer(line: TextLine, sure: bool) -> None:
+def test_line_of_few_letters_must_be_surer_and_one_over_much_of_an_image_even_more(line: TextLine, sure: bool) -> None:
     assert is_sure(line) is sure
