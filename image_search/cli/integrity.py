@@ -105,10 +105,7 @@ def _list_records(store: ImageStore) -> Iterator[ImageRecord]:
     """Live images and those in the trash."""
     for batch in _list_batches(store):
         yield from batch
-    offset = 0
-    while hits := store.list_trash(_BATCH, offset).hits:
-        yield from (hit.image for hit in hits)
-        offset += len(hits)
+    yield from store.iterate_trash()
 
 
 def _is_whole(store: ImageStore, record: ImageRecord) -> bool:

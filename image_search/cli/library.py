@@ -23,8 +23,6 @@ from image_search.registration.text_reading import forget_texts, read_missing_te
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 
-_PAGE = 1000
-
 
 def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
     """List the images whose file below these folders is missing; move them to the trash with `remove`."""
@@ -43,13 +41,10 @@ def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
 
 def list_trash(store: ImageStore) -> Exit:
     """image_id, when it was deleted (UTC), why and the file, a line for each image in the trash."""
-    offset = 0
-    while page := store.list_trash(_PAGE, offset):
-        for image in (hit.image for hit in page):
-            moment = f"{image.deleted_at:%Y-%m-%d %H:%M:%S}"
-            name = make_printable(image.file_path or image.file_name)
-            write_line(image.image_id, moment, image.trash_reason, name, sep="\t")
-        offset += len(page)
+    for image in store.iterate_trash():
+        moment = f"{image.deleted_at:%Y-%m-%d %H:%M:%S}"
+        name = make_printable(image.file_path or image.file_name)
+        write_line(image.image_id, moment, image.trash_reason, name, sep="\t")
     return Exit.OK
 
 

@@ -55,7 +55,9 @@ class ChangeDetector:
         if not self._include_deleted and self._is_deleted(candidate, content_sha256):
             return "deleted"
         former = candidate.former
-        if former is None or former.content_sha256 == content_sha256 or self._is_elsewhere(former, candidate.file.path):
+        if former is None or former.film_sha256 or former.content_sha256 == content_sha256:
+            return NewContent()
+        if self._is_elsewhere(former, candidate.file.path):
             return NewContent()
         return NewContent(former)
 

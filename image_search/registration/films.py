@@ -32,15 +32,10 @@ from image_search.registration.reader import ImageReader, ReadFile
 from image_search.stores.base import ImageStore
 from image_search.stores.text import hash_frame, make_file_name
 
-_PAGE = 1000
-
 
 def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
     """The live frames of a film, in the order of time. Raises StoreError."""
-    filter = SearchFilter(film_sha256=film_sha256)
-    frames: list[ImageRecord] = []
-    while page := store.list_images((), _PAGE, len(frames), filter):
-        frames += [hit.image for hit in page]
+    frames = store.iterate_images((), SearchFilter(film_sha256=film_sha256))
     return sorted(frames, key=lambda image: image.frame.frame_ms if image.frame else 0)
 
 

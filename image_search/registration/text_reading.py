@@ -268,12 +268,12 @@ def run_quietly(work: Callable[[], None]) -> None:
 def forget_texts(store: ImageStore, stop: threading.Event) -> Iterator[tuple[int, int]]:
     """Forget the recognised text of every image, until it is asked for again; yields (images looked at, all).
 
-    An image in the trash keeps its text, which nothing finds, until it is removed for good. Raises StoreError.
+    Images in the trash are among them. Raises StoreError.
     """
     set_forgotten(store, True)
-    image_ids = list(_list_all(store))
+    image_ids = [*_list_all(store), *(image.image_id for image in store.iterate_trash())]
     for start in range(0, len(image_ids), _PAGE):
-        for record in store.get_images(image_ids[start : start + _PAGE]):
+        for record in store.find_images(image_ids[start : start + _PAGE]).values():
             if stop.is_set():
                 return
             if record.recognizer is not None:

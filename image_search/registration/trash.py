@@ -48,7 +48,7 @@ def empty_trash(store: ImageStore, image_ids: Sequence[int] | None = None, befor
     frames; any other file stays.
     """
     if image_ids is None:
-        trashed = [hit.image for hit in _iterate_trash(store) if hit.image.frame]
+        trashed = [image for image in store.iterate_trash() if image.frame]
         frames = [part for part in trashed if before is None or (part.deleted_at and part.deleted_at < before)]
     else:
         records = _find(store, image_ids)
@@ -72,21 +72,21 @@ def list_trash(store: ImageStore, limit: int, offset: int) -> tuple[list[tuple[S
 
     An image counts 0 frames. The latest deleted come first.
     """
-    first: dict[object, SearchHit] = {}
+    first: dict[object, ImageRecord] = {}
     counts: dict[object, int] = {}
-    for hit in _iterate_trash(store):
-        key = hit.image.frame.film_sha256 if hit.image.frame else hit.image_id
-        first[key] = _choose_earlier(first.get(key), hit)
-        counts[key] = counts.get(key, 0) + (hit.image.frame is not None)
-    entries = [(hit, counts[key]) for key, hit in first.items()]
+    for image in store.iterate_trash():
+        key = image.frame.film_sha256 if image.frame else image.image_id
+        first[key] = _choose_earlier(first.get(key), image)
+        counts[key] = counts.get(key, 0) + (image.frame is not None)
+    entries = [(SearchHit(image), counts[key]) for key, image in first.items()]
     return entries[offset : offset + limit], len(entries)
 
 
-def _choose_earlier(before: SearchHit | None, hit: SearchHit) -> SearchHit:
+def _choose_earlier(before: ImageRecord | None, image: ImageRecord) -> ImageRecord:
     """Of two frames the earlier one stands for the film."""
-    if before is None or before.image.frame is None or hit.image.frame is None:
-        return hit
-    return min(before, hit, key=lambda either: either.image.frame.frame_ms if either.image.frame else 0)
+    if before is None:
+        return image
+    return min(before, image, key=lambda either: either.frame.frame_ms if either.frame else 0)
 
 
 def _find(store: ImageStore, image_ids: Sequence[int]) -> list[ImageRecord]:
@@ -100,17 +100,10 @@ def _group_by_film(records: Iterator[ImageRecord] | Sequence[ImageRecord]) -> li
 
 def _list_trashed(store: ImageStore, films: Sequence[str]) -> dict[str, list[ImageRecord]]:
     trashed: dict[str, list[ImageRecord]] = {}
-    for hit in _iterate_trash(store) if films else ():
-        if hit.image.frame and hit.image.frame.film_sha256 in films:
-            trashed.setdefault(hit.image.frame.film_sha256, []).append(hit.image)
+    for image in store.iterate_trash() if films else ():
+        if image.frame and image.frame.film_sha256 in films:
+            trashed.setdefault(image.frame.film_sha256, []).append(image)
     return trashed
-
-
-def _iterate_trash(store: ImageStore) -> Iterator[SearchHit]:
-    offset = 0
-    while page := store.list_trash(_PAGE, offset):
-        yield from page
-        offset += len(page)
 
 
 def empty_old_trash(store: ImageStore, days: int) -> int:

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -79,6 +79,7 @@ CountedField = (
 EVERYTHING = SearchFilter()
 
 _HELD_IMAGES = "held_images"
+_PAGE = 1000
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
 
 
@@ -202,6 +203,8 @@ class ImageStore(ABC):
         An image whose hash is live keeps its record; it gains the path, and the embedding if it lacked one of this
         model. One in the trash is restored. A remembered hash is forgotten. A hash twice in a batch is one image.
         The original is safe on disk before the record is visible. The recipe of an embedding is that of its image.
+        A live image whose upload_date is still to come, because a clock was ahead, is dated now: what is added after
+        it is newer.
         embeddings: float32 (n, dimension), rows of length 1. Raises EmbeddingRefused before anything is written.
         """
         self._check_embeddings(model_id, embeddings, len(images))
@@ -222,10 +225,12 @@ class ImageStore(ABC):
 
         Keeps image_id, upload_date, file_name, paths (set_path tells of the new file) and the user's layer.
         Embeddings of other models and the recognised text are removed, for they belong to the old content. A remembered
-        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, and ContentKnown when another image,
-        live or in the trash, has this hash already.
+        hash is forgotten. One transaction. Raises ImageNotFound, EmbeddingRefused, ContentKnown when another image,
+        live or in the trash, has this hash already, and StoreError for a frame of a film, whose content is the film's.
         """
         self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
+        if image.frame is not None or self.get_image(image_id).frame is not None:
+            raise StoreError(f"Image {image_id} is given or has a frame of a film. Register the film again instead.")
         storable = self._make_storable(image)
         self._replace_image(image_id, model_id, storable, np.ascontiguousarray(embedding, np.float32))
         self.additions += 1
@@ -282,7 +287,10 @@ class ImageStore(ABC):
     def _set_edits(self, image_id: int, edits: Edits) -> bool: ...
 
     def set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        """Replace the recognised text; None forgets it, as if it had never been looked for. Raises ImageNotFound."""
+        """Replace the recognised text; None forgets it, as if it had never been looked for, in the trash as well.
+
+        Raises ImageNotFound.
+        """
         self._set_recognized(image_id, recognized and make_recognized_storable(recognized))
 
     @abstractmethod
@@ -298,15 +306,24 @@ class ImageStore(ABC):
 
     # --- trash ---
 
-    def trash_images(self, image_ids: Sequence[int], reason: TrashReason = "deleted") -> int:
-        """Move live images to the trash, in one transaction; unknown ids are no error. Returns how many there were."""
-        return self._trash_images(list(dict.fromkeys(image_ids)), reason) if image_ids else 0
+    def trash_images(
+        self, image_ids: Sequence[int], reason: TrashReason = "deleted", deleted_at: datetime | None = None
+    ) -> int:
+        """Move live images to the trash, in one transaction; unknown ids are no error. Returns how many there were.
+
+        deleted_at: UTC, without zone; None: now. Set when a library is copied.
+        """
+        moment = deleted_at or datetime.now(UTC).replace(tzinfo=None)
+        return self._trash_images(list(dict.fromkeys(image_ids)), reason, moment) if image_ids else 0
 
     @abstractmethod
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int: ...
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int: ...
 
     def restore_images(self, image_ids: Sequence[int]) -> int:
-        """Bring images back from the trash with everything they had. Returns how many were in it."""
+        """Bring images back from the trash with everything they had. Returns how many were in it.
+
+        What add_deleted remembered of them is forgotten.
+        """
         return self._restore_images(list(dict.fromkeys(image_ids))) if image_ids else 0
 
     @abstractmethod
@@ -319,6 +336,13 @@ class ImageStore(ABC):
 
     @abstractmethod
     def _list_trash(self, limit: int, offset: int) -> Hits: ...
+
+    def iterate_trash(self) -> Iterator[ImageRecord]:
+        """All images in the trash, the latest deleted first."""
+        offset = 0
+        while page := self.list_trash(_PAGE, offset):
+            yield from (hit.image for hit in page)
+            offset += len(page)
 
     def empty_trash(self, image_ids: Sequence[int] | None = None, before: datetime | None = None) -> int:
         """Remove images in the trash for good: these ids, or those deleted before a time (UTC), or all.
@@ -339,10 +363,14 @@ class ImageStore(ABC):
 
     @abstractmethod
     def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
-        """Records of images deleted for good, ordered by hash, from behind `after` on."""
+        """What is remembered of deleted images, ordered by hash, from behind `after` on."""
 
     def add_deleted(self, deleted: Sequence[DeletedImage]) -> None:
-        """Remember these as deleted. A hash that is live or in the trash is left alone; a known one gains paths."""
+        """Remember these as deleted; a remembered hash gains paths.
+
+        A hash in the trash gains them beside it, so that a file that was renamed meanwhile stays deleted when it is
+        changed. One that is live, or in the trash because its file disappeared, is left alone.
+        """
         if deleted:
             self._add_deleted([replace(d, paths=tuple(map(encode_path, d.paths))) for d in deleted])
 
@@ -390,6 +418,7 @@ class ImageStore(ABC):
         offset: int = 0,
         filter: SearchFilter = EVERYTHING,
         order: Order = "registered",
+        after: ImageRecord | None = None,
     ) -> Hits:
         """Images in which every one of these terms occurs; all images without any term.
 
@@ -400,16 +429,29 @@ class ImageStore(ABC):
         education. The tokens of stores/text.py decide, on every engine.
         order: "registered": upload_date, newest first, then image_id, highest first. "taken": taken_at, newest first,
         images without one last, then as registered. "name": make_sort_name(file_name), then image_id, lowest first.
+        after: an image of such a list; the page begins behind its place, wherever that is by now. So pages neither
+        overlap nor leave out an image that is there all the time, whatever is added and removed between them.
         total: all images that qualify, of the same moment. Distance is None.
         """
         check_page(limit, offset)
         wanted = [stripped for term in terms if (stripped := sanitize(term).strip())]
         if terms and not wanted:
             return Hits()
-        return self._list_images(wanted, limit, offset, filter, order)
+        return self._list_images(wanted, limit, offset, filter, order, after)
 
     @abstractmethod
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits: ...
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits: ...
+
+    def iterate_images(
+        self, terms: Sequence[str] = (), filter: SearchFilter = EVERYTHING, order: Order = "registered"
+    ) -> Iterator[ImageRecord]:
+        """All images of such a list, page by page; the library may change meanwhile."""
+        after: ImageRecord | None = None
+        while page := self.list_images(terms, _PAGE, 0, filter, order, after):
+            yield from (hit.image for hit in page)
+            after = page[-1].image
 
     @abstractmethod
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:

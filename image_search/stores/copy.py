@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 
 from image_search.errors import StoreError, StoreUnavailable
-from image_search.records import EmbeddingModel, ImageRecord, NewImage
+from image_search.records import EmbeddingModel, ImageRecord, NewImage, TrashReason
 from image_search.stores.base import Embeddings, ImageStore
 
 _COPY_BATCH = 64
@@ -45,12 +46,12 @@ def copy_library(
     """Copy everything the target lacks; what it has of its own stays. image_ids are new, their order is kept.
 
     An image that is in both keeps the target's record and texts, live or in its trash. One of the source's trash
-    arrives in the trash for the same reason, deleted now. Hashes remembered as deleted are remembered, and settings
-    taken over where the target has none of that name. An empty target also takes over which model is current. Raises
-    StoreError when what comes back from the target is not what was given, and what the stores raise.
+    arrives in the trash, deleted at the same time for the same reason. Hashes remembered as deleted are remembered, and
+    settings taken over where the target has none of that name. An empty target also takes over which model is current.
+    Raises StoreError when what comes back from the target is not what was given, and what the stores raise.
     """
-    trash = {record.image_id for record in _list_trash(source)}
-    own_trash = {record.content_sha256 for record in _list_trash(target)}
+    trash = {record.image_id for record in source.iterate_trash()}
+    own_trash = {record.content_sha256 for record in target.iterate_trash()}
     report = CopyReport(images=source.count_images() + len(trash))
     was_empty = target.find_current_model() is None
     models = [
@@ -78,13 +79,6 @@ def _list_live(store: ImageStore) -> Iterator[int]:
     while image_ids := store.list_image_ids(last, _PAGE):
         yield from image_ids
         last = image_ids[-1]
-
-
-def _list_trash(store: ImageStore) -> Iterator[ImageRecord]:
-    offset = 0
-    while page := store.list_trash(_PAGE, offset):
-        yield from (hit.image for hit in page)
-        offset += len(page)
 
 
 def _copy_remembered(source: ImageStore, target: ImageStore) -> None:
@@ -207,9 +201,13 @@ class _Batch:
         return bound
 
     def _trash(self, bound: Sequence[str], there: Mapping[str, int]) -> None:
-        for reason in ("deleted", "gone"):
-            chosen = [sha256 for sha256 in bound if self.records[sha256].trash_reason == reason]
-            self.target.trash_images([there[sha256] for sha256 in chosen if sha256 in there], reason)
+        chosen: dict[tuple[TrashReason, datetime], list[int]] = {}
+        for sha256 in bound:
+            record = self.records[sha256]
+            if sha256 in there and record.trash_reason is not None and record.deleted_at is not None:
+                chosen.setdefault((record.trash_reason, record.deleted_at), []).append(there[sha256])
+        for (reason, deleted_at), image_ids in chosen.items():
+            self.target.trash_images(image_ids, reason, deleted_at)
         if bound:
             self.target.set_setting(_BOUND_FOR_TRASH, None)
 

@@ -133,7 +133,6 @@ def replace_content(document: Document, image: NewImage) -> Document:
         width=image.width,
         height=image.height,
         text=image.text,
-        frame=image.frame,
         is_incomplete=image.is_incomplete,
         dominant_color=image.dominant_color,
         recipe=image.recipe,
@@ -175,6 +174,13 @@ def list_wanted(images: Iterable[NewImage]) -> list[tuple[str, str | None]]:
             if image.file_path is not None
         )
     )
+
+
+def date_back(documents: dict[int, Document], moment: datetime) -> None:
+    """Give live images of a later time than this one (UTC), whose clock was ahead, this one."""
+    for image_id, document in documents.items():
+        if document.is_live and document.record.upload_date > moment:
+            documents[image_id] = change_record(document, upload_date=moment)
 
 
 def merge_image(documents: dict[int, Document], image_id: int, image: NewImage, upload_date: datetime) -> None:

@@ -6,10 +6,10 @@ Exact values are searched as digests: any length, any characters, nothing for a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from image_search.records import Frame, ImageRecord, SearchFilter
+from image_search.records import Frame, ImageRecord, Order, SearchFilter
 from image_search.stores.base import CountedField
 from image_search.stores.documents import Document
 from image_search.stores.text import (
@@ -192,6 +192,23 @@ def list_filter_ranges(filter: SearchFilter) -> Iterator[tuple[str, int | None, 
         yield "pixels", filter.min_pixels, None
     if filter.min_rating is not None:
         yield "rating", filter.min_rating, None
+
+
+# The fields that an order compares, the newest first, before image_id; the order by name has its own way.
+NEWEST: dict[Order, tuple[str, ...]] = {"registered": ("upload_date",), "taken": ("taken_order", "upload_date")}
+
+
+def list_ranges_up_to(after: ImageRecord, fields: Sequence[str]) -> Iterator[list[tuple[str, int, int]]]:
+    """Ranges (field, lowest, too high) of images up to this one, itself included, the newest by these fields first.
+
+    An image is in all ranges of exactly one of these lists, or comes behind.
+    """
+    numbers = list_numbers(after)
+    same: list[tuple[str, int, int]] = []
+    for field in (*fields, "image_id"):
+        number = int(numbers[field] or 0)
+        yield [*same, (field, number + (field != "image_id"), -NEVER)]
+        same.append((field, number, number + 1))
 
 
 def list_counted(document: Document) -> dict[CountedField, list[str]]:

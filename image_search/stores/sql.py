@@ -129,6 +129,27 @@ ORDERS: dict[Order, str] = {
     "name": "k.sort_name, k.image_id",
 }
 
+
+def list_after(order: Order, after: ImageRecord | None) -> Condition:
+    """The condition that a row of the table k of ORDERS comes behind an image; it has none (None) of the first page."""
+    if after is None:
+        return "", []
+    older, moment = "(k.upload_date < %s OR k.upload_date = %s AND k.image_id < %s)", after.upload_date
+    values: list[object] = [moment, moment, after.image_id]
+    if order == "name":
+        name = make_sort_name(after.file_name)
+        return "k.sort_name >= %s AND (k.sort_name > %s OR k.image_id > %s)", [name, name, after.image_id]
+    if order == "registered":
+        return f"k.upload_date <= %s AND {older}", [moment, *values]
+    taken_at = after.text.taken_at
+    if taken_at is None:
+        return f"k.taken_at IS NULL AND {older}", values
+    return (
+        f"(k.taken_at < %s OR k.taken_at IS NULL OR k.taken_at = %s AND {older})",
+        [taken_at, taken_at, *values],
+    )
+
+
 # In the order make_record expects.
 RECORD_COLUMNS = (
     "i.image_id, i.content_sha256, i.file_name, i.file_type, i.byte_size, i.width, i.height, i.upload_date, "
@@ -192,6 +213,5 @@ def replace_content(record: ImageRecord, image: NewImage) -> ImageRecord:
         edits=record.edits,
         deleted_at=record.deleted_at,
         trash_reason=record.trash_reason,
-        frame=record.frame,
         **describe_recognized(None),
     )

@@ -43,6 +43,15 @@ class FrameContract(StoreFixtures):
         with pytest.raises(StoreError, match="frame of a film"):
             store.read_original(frame_ids[1])
 
+    def test_a_frame_gets_no_content_of_its_own(self, store, model, frame_ids):
+        before = store.get_images(frame_ids)
+        [image_id] = store.add_images(model.model_id, [make_image("c.png")], make_embeddings(1))
+        for chosen, image in ((frame_ids[0], make_image("new.png")), (image_id, make_frame(7000))):
+            with pytest.raises(StoreError, match="frame of a film"):
+                store.replace_image(chosen, model.model_id, image, make_embeddings(1)[0])
+        assert store.get_images(frame_ids) == before
+        assert store.get_image(image_id).frame is None
+
     def test_a_frame_is_registered_once(self, store, model, frame_ids):
         again = store.add_images(model.model_id, [make_frame(500), make_frame(1500)], make_embeddings(2, seed=1))
         assert again[0] == frame_ids[1]

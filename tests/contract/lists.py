@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from image_search.records import Hits, ImageText, SearchFilter
 from tests.contract.fixtures import DIMENSION, StoreFixtures, list_ids, list_names
@@ -90,6 +92,57 @@ class ListContract(StoreFixtures):
         images = [replace(make_image(f"{n}"), upload_date=datetime(2024, 1, day)) for n, day in enumerate(days)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(4))
         assert list_ids(store.list_images(order="registered")) == [image_ids[n] for n in (3, 0, 2, 1)]
+
+    @pytest.mark.parametrize("order", ["registered", "taken", "name"])
+    def test_pages_go_on_behind_an_image_whatever_was_added_and_removed(self, store, model, order):
+        moments = [None, datetime(2020, 1, 2), datetime(2020, 1, 2), datetime(2021, 1, 1), None]
+        images = [
+            replace(
+                make_image(f"{number % 7}.png", ImageText(taken_at=moments[number % 5]), data=b"%d" % number),
+                upload_date=datetime(2024, 1, 1 + number % 3),
+            )
+            for number in range(40)
+        ]
+        store.add_images(model.model_id, images[:30], make_embeddings(30))
+        wanted = list_ids(store.list_images(limit=30, order=order))
+        for place in (0, 11, 28, 29):
+            after = store.get_image(wanted[place])
+            page = store.list_images(limit=4, offset=1, order=order, after=after)
+            assert (list_ids(page), page.total) == (wanted[place + 2 : place + 6], 30), place
+        after = store.get_image(wanted[11])
+        store.add_images(model.model_id, images[30:], make_embeddings(40)[30:])
+        removed = {*wanted[3:5], *wanted[11:14]}
+        store.trash_images(wanted[3:12])
+        store.restore_images(wanted[5:11])
+        store.delete_images(wanted[12:14])
+        behind = list_ids(store.list_images(limit=40, order=order, after=after))
+        assert [image_id for image_id in behind if image_id in wanted] == wanted[14:]
+        everything = [image.image_id for image in store.iterate_images(order=order)]
+        assert everything == list_ids(store.list_images(limit=100, order=order))
+        assert set(everything) >= set(wanted) - removed
+
+    def test_pages_behind_an_image_know_terms_and_filters(self, store, model):
+        texts = [ImageText(description="猫" if n % 2 else "犬") for n in range(20)]
+        images = [make_image(f"{n}", text) for n, text in enumerate(texts)]
+        cats = store.add_images(model.model_id, images, make_embeddings(20))[1::2][::-1]
+        after = store.get_image(cats[2])
+        for terms, filter in ((["猫"], SearchFilter()), ([], SearchFilter(words=("猫",)))):
+            page = store.list_images(terms, 4, 0, filter, after=after)
+            assert (list_ids(page), page.total) == (cats[3:7], 10)
+        assert store.list_images(["猫"], after=store.get_image(cats[-1])) == Hits((), 10)
+
+    def test_an_image_that_was_registered_by_a_clock_that_was_ahead_does_not_stay_the_newest(self, store, model):
+        now = datetime.now(UTC).replace(tzinfo=None)
+        ahead = [replace(make_image(f"{n}.png"), upload_date=now + timedelta(days=400 + n)) for n in range(2)]
+        image_ids = store.add_images(model.model_id, ahead, make_embeddings(2))
+        [later] = store.add_images(model.model_id, [make_image("later.png")], make_embeddings(1))
+        assert list_ids(store.list_images()) == [later, *image_ids[::-1]]
+        dates = [image.upload_date for image in store.get_images([*image_ids, later])]
+        assert max(dates) < now + timedelta(days=1)
+        old = store.get_image(later)
+        store.add_images(model.model_id, [make_image("last.png")], make_embeddings(1))
+        assert store.get_image(later) == old
+        assert store.count_images(SearchFilter(registered_from=now + timedelta(days=1))) == 0
 
     def test_images_are_listed_by_name(self, store, model):
         images = [make_image(name) for name in NAMES]

@@ -122,6 +122,19 @@ class PathContract(StoreFixtures):
             with pytest.raises(ImageNotFound):
                 store.set_path(unknown, "/a.png", 1, None)
 
+    def test_paths_of_images_in_the_trash_are_not_forgotten(self, store, image_ids):
+        store.trash_images(image_ids[:1])
+        assert store.remove_paths(["/photos/a.png", "/photos/b.png"]) == 1
+        assert [record.paths for record in store.get_images(image_ids[:2])] == [("/photos/a.png",), ()]
+        assert set(store.find_deleted_paths(["/photos/a.png"])) == {"/photos/a.png"}
+
+    def test_a_path_that_is_taken_from_the_trash_does_not_come_back(self, store, model, image_ids):
+        store.trash_images(image_ids[:1])
+        store.set_path(image_ids[1], "/photos/a.png", 5, 5)
+        assert store.get_image(image_ids[0]).paths == ()
+        store.restore_images(image_ids[:1])
+        assert [record.paths for record in store.get_images(image_ids[:2])] == [(), ("/photos/a.png", "/photos/b.png")]
+
     def test_a_path_belongs_to_one_image(self, store, model, image_ids):
         store.set_path(image_ids[1], "/photos/a.png", 5, 5)
         assert [record.paths for record in store.get_images(image_ids)] == [(), ("/photos/a.png", "/photos/b.png"), ()]

@@ -117,7 +117,7 @@ class TrashContract(StoreFixtures):
         for change in (
             lambda image_id: store.set_text(image_id, ImageText()),
             lambda image_id: store.set_edits(image_id, Edits()),
-            lambda image_id: store.set_recognized(image_id, None),
+            lambda image_id: store.set_recognized(image_id, RecognizedText(READER, "入口")),
             lambda image_id: store.set_preview(image_id, b"new", None, 2),
             lambda image_id: store.set_path(image_id, "/new.png", 1, 1),
             lambda image_id: store.replace_image(image_id, model.model_id, make_image("x"), make_embeddings(1)[0]),
@@ -126,6 +126,18 @@ class TrashContract(StoreFixtures):
                 change(rich_ids[0])
         store.add_embeddings(model.model_id, rich_ids[:2], make_embeddings(2, seed=8))
         assert read_everything(store, rich_ids[0]) == before
+
+    def test_recognised_text_is_forgotten_in_the_trash_as_well(self, store, model, rich_ids):
+        store.trash_images(rich_ids[:1])
+        before = read_everything(store, rich_ids[0])
+        store.set_recognized(rich_ids[0], None)
+        after = read_everything(store, rich_ids[0])
+        assert after[0] == replace(before[0], recognizer=None, recognized_text=None, searched_text=None)
+        assert (after[1], after[2:]) == (None, before[2:])
+        store.restore_images(rich_ids[:1])
+        assert rich_ids[0] not in list_ids(store.list_images(["出口"], COUNT))
+        assert rich_ids[0] in list_ids(store.search_embedding(model.model_id, make_embeddings(1)[0], COUNT))
+        assert store.find_images_without_recognition(READER) == rich_ids[:1]
 
     def test_restoring_brings_everything_back(self, store, model, other, rich_ids):
         chosen = rich_ids[3:9]
@@ -156,6 +168,16 @@ class TrashContract(StoreFixtures):
         assert store.trash_images(rich_ids[:2]) == 1
         assert [record.trash_reason for record in store.get_images(rich_ids[:3])] == ["gone", "deleted", None]
         assert store.trash_images([]) == 0
+
+    def test_an_image_may_have_been_deleted_earlier(self, store, rich_ids):
+        moments = [datetime(2020, 5, 6, 7, 8, 9, 123_456), datetime(2021, 1, 1)]
+        for image_id, moment in zip(rich_ids, moments, strict=False):
+            store.trash_images([image_id], "gone", moment)
+        store.trash_images(rich_ids[2:3])
+        assert [record.deleted_at for record in store.get_images(rich_ids[:2])] == moments
+        assert list_ids(store.list_trash()) == [rich_ids[2], rich_ids[1], rich_ids[0]]
+        assert [image.image_id for image in store.iterate_trash()] == [rich_ids[2], rich_ids[1], rich_ids[0]]
+        assert store.empty_trash(before=moments[1]) == 1
 
     def test_the_trash_is_listed_latest_first_in_pages(self, store, rich_ids):
         store.trash_images([rich_ids[5], rich_ids[3]])
@@ -237,6 +259,36 @@ class TrashContract(StoreFixtures):
         store.remove_paths(["/photos/0.png"])
         assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": first}
 
+    def test_an_image_in_the_trash_is_remembered_at_another_path(self, store, model, rich_ids):
+        store.trash_images(rich_ids[:1])
+        sha256 = store.get_image(rich_ids[0]).content_sha256
+        paths = ["/photos/0.png", "/renamed/0.png"]
+        store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), (paths[1],))])
+        assert store.find_deleted_paths(paths) == dict.fromkeys(paths, sha256)
+        assert store.find_deleted_hashes([sha256]) == {sha256}
+        assert store.get_image(rich_ids[0]).paths == (paths[0],)
+        store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), (paths[0],))])
+        assert store.forget_deleted([sha256]) == 1
+        assert store.find_deleted_paths(paths) == {paths[0]: sha256}  # it is in the trash all the same
+        store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), (paths[1],))])
+        assert store.empty_trash() == 1
+        [remembered] = store.list_deleted()
+        assert (remembered.content_sha256, set(remembered.paths)) == (sha256, set(paths))
+        assert store.find_deleted_paths(paths) == dict.fromkeys(paths, sha256)
+
+    def test_an_image_that_is_back_from_the_trash_is_not_remembered(self, store, model, rich_ids):
+        hashes = [record.content_sha256 for record in store.get_images(rich_ids[:3])]
+        store.trash_images(rich_ids[:2])
+        store.trash_images(rich_ids[2:3], "gone")
+        store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), ("/renamed.png",)) for sha256 in hashes])
+        assert {one.content_sha256 for one in store.list_deleted()} == set(hashes[:2])
+        assert store.find_deleted_hashes(hashes) == set(hashes[:2])
+        store.restore_images(rich_ids[:1])
+        store.add_images(model.model_id, [make_image("1.png")], make_embeddings(1))
+        assert store.list_deleted() == []
+        assert store.find_deleted_paths(["/renamed.png", "/photos/0.png", "/photos/1.png"]) == {}
+        assert store.find_deleted_hashes(hashes) == set()
+
     # --- coming back ---
 
     def test_an_image_that_is_added_again_is_restored(self, store, model, other, rich_ids):
@@ -315,7 +367,7 @@ class TrashContract(StoreFixtures):
     def test_remembering_leaves_what_is_there_alone(self, store, model, rich_ids):
         moment = datetime(2024, 1, 2)
         live, trashed = (record.content_sha256 for record in store.get_images(rich_ids[:2]))
-        store.trash_images(rich_ids[1:2])
+        store.trash_images(rich_ids[1:2], "gone")
         known = "ab" * 32
         store.add_deleted([DeletedImage(known, moment, ("/a",))])
         store.add_deleted([DeletedImage(sha256, datetime(2025, 1, 1), ("/b",)) for sha256 in (live, trashed, known)])

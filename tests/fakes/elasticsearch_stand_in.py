@@ -207,12 +207,18 @@ class ElasticsearchStandIn(ThreadingHTTPServer):
         for place, clause in reversed(list(enumerate(body.get("sort", [])))):
             hits.sort(key=lambda item: item[0]["sort"][place], reverse=list(clause.values()) == ["desc"])
         if "search_after" in body:
-            [clause], [last] = body["sort"], body["search_after"]
-            is_descending = list(clause.values()) == ["desc"]
-            hits = [hit for hit in hits if (hit[0]["sort"][0] < last if is_descending else hit[0]["sort"][0] > last)]
+            assert not start  # which Elasticsearch refuses
+            hits = [hit for hit in hits if _is_behind(hit[0]["sort"], body["search_after"], body["sort"])]
         columns = body.get("_source", True)
         page = hits[start : start + number]
         return 200, _wrap([{**hit, **_pick(source, columns)} for hit, source in page], len(found), {})
+
+
+def _is_behind(values: list[Any], last: list[Any], sort: list[Json]) -> bool:
+    for value, other, clause in zip(values, last, sort, strict=True):
+        if value != other:
+            return bool(value < other if list(clause.values()) == ["desc"] else value > other)
+    return False
 
 
 def _wrap(hits: list[Json], total: int, more: Json) -> Json:

@@ -167,6 +167,8 @@ class MemoryStore(ImageStore):
             for image in images:
                 self._check_image(image)
             now = datetime.now(UTC).replace(tzinfo=None)
+            for entry in self._list_live():
+                entry.facts = replace(entry.facts, upload_date=min(entry.facts.upload_date, now))
             return [
                 self._add_image(model_id, image, embedding, now)
                 for image, embedding in zip(images, embeddings, strict=True)
@@ -252,7 +254,10 @@ class MemoryStore(ImageStore):
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self.library.lock:
-            self._get_live(image_id).recognized = recognized
+            if recognized is None and image_id in self.library.entries:
+                self.library.entries[image_id].recognized = None
+            else:
+                self._get_live(image_id).recognized = recognized
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
         if image_id not in self.library.entries:
@@ -261,12 +266,11 @@ class MemoryStore(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         with self.library.lock:
             chosen = [entry for entry in self._list_live() if entry.facts.image_id in image_ids]
-            now = datetime.now(UTC).replace(tzinfo=None)
             for entry in chosen:
-                entry.facts = replace(entry.facts, deleted_at=now, trash_reason=reason)
+                entry.facts = replace(entry.facts, deleted_at=deleted_at, trash_reason=reason)
             return len(chosen)
 
     def _restore_images(self, image_ids: list[int]) -> int:
@@ -274,6 +278,7 @@ class MemoryStore(ImageStore):
             chosen = [entry for entry in self._list_trashed() if entry.facts.image_id in image_ids]
             for entry in chosen:
                 entry.facts = replace(entry.facts, deleted_at=None, trash_reason=None)
+                self.library.deleted.pop(entry.facts.content_sha256, None)
             return len(chosen)
 
     def _list_trash(self, limit: int, offset: int) -> Hits:
@@ -308,7 +313,8 @@ class MemoryStore(ImageStore):
     def _add_deleted(self, deleted: list[DeletedImage]) -> None:
         with self.library.lock:
             for one in deleted:
-                if self._find_hash(one.content_sha256) is None:
+                entry = self._find_hash(one.content_sha256)
+                if entry is None or entry.facts.trash_reason == "deleted":
                     self._remember(one)
 
     def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
@@ -335,7 +341,9 @@ class MemoryStore(ImageStore):
         hits = [SearchHit(record, distance) for distance, _, record in ranked[offset : offset + limit]]
         return Hits(tuple(hits), len(ranked))
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
         entries = self._list_qualified(filter)
         records = [entry.record for entry in entries if all(occurs(term, list_fields(entry)) for term in terms)]
         if order == "name":
@@ -344,7 +352,10 @@ class MemoryStore(ImageStore):
             records.sort(key=lambda record: (record.upload_date, record.image_id), reverse=True)
         if order == "taken":
             records.sort(key=lambda record: record.text.taken_at or datetime.min, reverse=True)
-        return _cut(records, limit, offset)
+        if order == "taken":
+            records.sort(key=lambda record: record.text.taken_at or datetime.min, reverse=True)
+        behind = records if after is None else [record for record in records if _is_behind(record, after, order)]
+        return replace(_cut(behind, limit, offset), total=len(records))
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return len(self._list_qualified(filter))
@@ -416,6 +427,16 @@ def _make_facts(image_id: int, image: NewImage, upload_date: datetime) -> ImageR
         dominant_color=image.dominant_color,
         recipe=image.recipe,
     )
+
+
+def _is_behind(record: ImageRecord, after: ImageRecord, order: Order) -> bool:
+    if order == "name":
+        return (make_sort_name(record.file_name), record.image_id) > (make_sort_name(after.file_name), after.image_id)
+    keys = [(one.upload_date, one.image_id) for one in (record, after)]
+    if order == "taken":
+        taken = [one.text.taken_at or datetime.min for one in (record, after)]
+        return (taken[0], *keys[0]) < (taken[1], *keys[1])
+    return keys[0] < keys[1]
 
 
 def _make_deleted(entry: Entry) -> DeletedImage:

@@ -14,7 +14,7 @@ from image_search.settings import ROOT
 
 PACKAGE = ROOT / "image_search"
 MAX_LINES = 500
-READ_AS_ONE = {Path("image_search/stores/base.py"): 570}  # the contract: half of it is docstrings
+READ_AS_ONE = {Path("image_search/stores/base.py"): 620}  # the contract: half of it is docstrings
 
 # Modules and folders of the package, and what each may import from it besides itself. Longest name first decides.
 BASE = {"errors", "records", "settings"}

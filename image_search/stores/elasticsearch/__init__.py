@@ -41,6 +41,7 @@ from image_search.stores.documents import (
     Place,
     add_model,
     change_record,
+    date_back,
     drop_model,
     drop_paths,
     dump_models,
@@ -80,6 +81,9 @@ from image_search.stores.errors import content_is_known, find_model, image_not_f
 from image_search.stores.search_fields import (
     LIVE,
     TRASHED,
+    count_microseconds,
+    get_sort_name,
+    list_numbers,
     make_folder_key,
     make_path_key,
     make_recognizer_key,
@@ -237,9 +241,11 @@ class ElasticsearchStore(ElasticsearchTrash):
             there = set(known.values())
             self._check_frames(images, known)
             owners = self._find_owners(list_wanted(images))
+            ahead = self._list_after(0, _CHUNK, [{"range": {"upload_date": {"gt": count_microseconds(upload_date)}}}])
             known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
 
             def add(changes: Changes) -> None:
+                date_back(changes.documents, upload_date)
                 for image in images:
                     merge_image(changes.documents, known[image.content_sha256], image, upload_date)
                 for sha256, number in first.items():
@@ -249,7 +255,7 @@ class ElasticsearchStore(ElasticsearchTrash):
                     if image_id not in there or model_id not in changes.recipes.get(image_id, {}):
                         changes.put_embedding(image_id, model_id, embeddings[number], image.recipe)
 
-            change_images(self._cluster, [*known.values(), *owners], add, ensure_locked)
+            change_images(self._cluster, [*known.values(), *owners, *ahead], add, ensure_locked)
             self._forget(list(self._find_remembered(hashes)))
         return [known[image.content_sha256] for image in images]
 
@@ -280,7 +286,6 @@ class ElasticsearchStore(ElasticsearchTrash):
             owner = self._find_documents_of([image.content_sha256]).get(image.content_sha256)
             if owner is not None and owner.image_id != image_id:
                 raise content_is_known(owner.image_id)
-            self._check_frames([image], {image.content_sha256: image_id})
             self._cluster.change_state(lambda state: state["removed_originals"].append(before[image_id].sha256))
             change_images(self._cluster, [image_id], put, ensure_locked)
             self._forget(list(self._find_remembered([image.content_sha256])))
@@ -333,7 +338,7 @@ class ElasticsearchStore(ElasticsearchTrash):
         return change_document(self._cluster, image_id, partial(change_record, edits=edits))
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        change_document(self._cluster, image_id, lambda document: recognize(document, recognized))
+        change_document(self._cluster, image_id, partial(recognize, recognized=recognized), recognized is None)
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
         found = read_documents(self._cluster, [image_id])
@@ -390,8 +395,16 @@ class ElasticsearchStore(ElasticsearchTrash):
         hits_found = tuple(_make_hit(source, distance) for source, distance in found if source is not None)
         return Hits(hits_found, self._count(query))
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
-        return self._list_hits(build_query(filter, terms), _ORDERS[order], limit, offset)
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
+        query = build_query(filter, terms)
+        if after is None:
+            return self._list_hits(query, _ORDERS[order], limit, offset)
+        values = {**list_numbers(after), "sort_name": get_sort_name(after)}
+        keys = [values[field] for key in _ORDERS[order] for field in key]
+        page = self._list_hits(query, _ORDERS[order], offset + limit, 0, keys)
+        return Hits(page[offset:], page.total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return self._count(build_query(filter))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from image_search.errors import StoreError
@@ -134,14 +134,13 @@ class ElasticsearchTrash(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
-        moment = datetime.now(UTC).replace(tzinfo=None)
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         trashed: set[int] = set()
 
         def put(changes: Changes) -> None:
             for image_id in changes.list_live():
                 trashed.add(image_id)
-                changes.documents[image_id] = trash(changes.documents[image_id], reason, moment)
+                changes.documents[image_id] = trash(changes.documents[image_id], reason, deleted_at)
 
         with self._writing() as ensure_locked:
             change_images(self._cluster, image_ids, put, ensure_locked)
@@ -158,14 +157,20 @@ class ElasticsearchTrash(ImageStore):
 
         with self._writing() as ensure_locked:
             change_images(self._cluster, image_ids, put, ensure_locked)
+            documents = read_documents(self._cluster, restored).values()
+            self._forget(list(self._find_remembered([document.sha256 for document in documents])))
         return len(restored)
 
     def _list_trash(self, limit: int, offset: int) -> Hits:
         order = [{"deleted_at": "desc"}, {"image_id": "desc"}]
         return self._list_hits(match_keys([TRASHED]), order, limit, offset)
 
-    def _list_hits(self, query: Query, order: list[dict[str, str]], limit: int, offset: int) -> Hits:
-        hits, total = self._cluster.search(query=query, sort=order, from_=offset, size=limit, source=["record"])
+    def _list_hits(
+        self, query: Query, order: list[dict[str, str]], limit: int, offset: int, after: Sequence[object] = ()
+    ) -> Hits:
+        """after: the keys of the image behind which the list begins."""
+        behind = {"search_after": list(after)} if after else {"from_": offset}
+        hits, total = self._cluster.search(query=query, sort=order, size=limit, source=["record"], **behind)
         return Hits(tuple(SearchHit(load_record(hit["_source"]["record"])) for hit in hits), total)
 
     def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
@@ -232,7 +237,8 @@ class ElasticsearchTrash(ImageStore):
 
     def _add_deleted(self, deleted: list[DeletedImage]) -> None:
         with self._writing() as ensure_locked:
-            held = self._find_documents_of([one.content_sha256 for one in deleted])
+            found = self._find_documents_of([one.content_sha256 for one in deleted])
+            held = {sha256 for sha256, document in found.items() if document.record.trash_reason != "deleted"}
             ensure_locked()
             self._remember([one for one in deleted if one.content_sha256 not in held])
 

@@ -152,13 +152,18 @@ def change_images(
             return
 
 
-def change_document(connection: Connection, image_id: int, change: Callable[[Document], Document]) -> bool:
-    """Replace the document of a live image. Returns whether anything changed. Raises ImageNotFound."""
+def change_document(
+    connection: Connection, image_id: int, change: Callable[[Document], Document], or_trashed: bool = False
+) -> bool:
+    """Replace the document of a live image. Returns whether anything changed.
+
+    Raises ImageNotFound, without or_trashed also for one in the trash.
+    """
     has_changed = False
 
     def put(changes: Changes) -> None:
         nonlocal has_changed
-        if image_id not in changes.list_live():
+        if image_id not in (changes.documents if or_trashed else changes.list_live()):
             raise image_not_found(image_id)
         before = changes.documents[image_id]
         changes.documents[image_id] = change(before)

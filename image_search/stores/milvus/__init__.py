@@ -48,6 +48,7 @@ from image_search.stores.documents import (
     Place,
     add_model,
     change_record,
+    date_back,
     drop_model,
     drop_paths,
     list_wanted,
@@ -74,7 +75,9 @@ from image_search.stores.milvus.session import Snapshot
 from image_search.stores.milvus.trash import MilvusTrash, make_hits
 from image_search.stores.milvus.writer import Writer
 from image_search.stores.search_fields import (
+    NEWEST,
     TRASHED,
+    count_microseconds,
     exact_key,
     list_counted,
     make_film_key,
@@ -247,6 +250,10 @@ class MilvusStore(MilvusTrash):
             self._check_frames(writer, images, known)
             documents = self._find_owners(writer, list_wanted(images))
             documents |= {document.image_id: document for document in found.values()}
+            ahead = writer.iterate(IMAGES, writer.write_live([f"upload_date > {count_microseconds(moment)}"]), [])
+            for image_id, stored in writer.get_stored([int(row["image_id"]) for row in ahead]).items():
+                documents.setdefault(image_id, stored.document)
+            date_back(documents, moment)
             there = set(documents)
             for image in images:
                 image_id = known.setdefault(
@@ -272,7 +279,6 @@ class MilvusStore(MilvusTrash):
             owner = writer.find_hashes([image.content_sha256]).get(image.content_sha256)
             if owner is not None and owner.image_id != image_id:
                 raise content_is_known(owner.image_id)
-            self._check_frames(writer, [image], {image.content_sha256: image_id})
             preview = name_new_preview(image.content_sha256, image.preview)
             document = replace_content(stored.document, image)
             contents = {preview: image.preview} | ({} if image.data is None else {image.content_sha256: image.data})
@@ -323,13 +329,13 @@ class MilvusStore(MilvusTrash):
 
     # --- texts ------------------------------------------------------------------------------------------------------
 
-    def _change_record(self, image_id: int, change: Callable[[Document], Document]) -> bool:
+    def _change_record(self, image_id: int, change: Callable[[Document], Document], or_trashed: bool = False) -> bool:
         with self._reading() as view:  # queried first without blocking other writers
-            before = view.get_live(image_id).document
+            before = view.get_live(image_id, or_trashed).document
         if change(before) == before:
             return False
         with self._writing() as writer:
-            stored = writer.get_live(image_id)
+            stored = writer.get_live(image_id, or_trashed)
             writer.change_images([stored.change(change(stored.document))])
         return True
 
@@ -340,7 +346,7 @@ class MilvusStore(MilvusTrash):
         return self._change_record(image_id, partial(change_record, edits=edits))
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        self._change_record(image_id, lambda document: recognize(document, recognized))
+        self._change_record(image_id, partial(recognize, recognized=recognized), recognized is None)
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
         with self._reading() as view:
@@ -374,14 +380,15 @@ class MilvusStore(MilvusTrash):
             page = find_nearest(search, lambda ids: view.read_embeddings(model_id, ids), embedding, offset, limit)
             return make_hits(view, page, view.count(name_embeddings(model_id), condition))
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
         with self._reading() as view:
             condition = view.write_filter(filter, terms)
             if order == "name":
-                page, total = view.list_by_name(condition, offset, limit)
+                page, total = view.list_by_name(condition, offset, limit, after)
             else:
-                fields = ("taken_order", "upload_date") if order == "taken" else ("upload_date",)
-                page, total = view.list_newest(condition, offset, limit, fields)
+                page, total = view.list_newest(condition, offset, limit, NEWEST[order], after)
             return make_hits(view, ((image_id, None) for image_id in page), total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from image_search.originals import Originals
-from image_search.records import EmbeddingModel, SearchFilter
+from image_search.records import EmbeddingModel, ImageRecord, SearchFilter
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import Document
 from image_search.stores.errors import image_not_found, model_not_found
@@ -29,7 +30,7 @@ from image_search.stores.milvus.schema import (
     LibraryState,
     name_embeddings,
 )
-from image_search.stores.search_fields import LIVE, NEVER
+from image_search.stores.search_fields import LIVE, NEVER, get_sort_name, list_ranges_up_to
 
 _PAGE = 10_000  # rows of numbers; a server gives 16,384 at most
 _DOCUMENTS = 200
@@ -126,10 +127,10 @@ class Snapshot:
         rows = self.get_rows(IMAGES, image_ids, ["document"])
         return {image_id: read_row(row, self._originals) for image_id, row in rows.items()}
 
-    def get_live(self, image_id: int) -> Stored:
-        """One live image. Raises ImageNotFound."""
+    def get_live(self, image_id: int, or_trashed: bool = False) -> Stored:
+        """One live image. Raises ImageNotFound, without or_trashed also for one in the trash."""
         stored = self.get_stored([image_id]).get(image_id)
-        if stored is None or not stored.document.is_live:
+        if stored is None or not (stored.document.is_live or or_trashed):
             raise image_not_found(image_id)
         return stored
 
@@ -145,16 +146,33 @@ class Snapshot:
         rows = self.get_rows(name_embeddings(model_id), image_ids, ["recipe"])
         return {image_id: int(row["recipe"]) for image_id, row in rows.items()}
 
-    def list_by_name(self, condition: str, offset: int, limit: int) -> tuple[list[int], int]:
-        """image_ids by sort_name, byte by byte, then by image_id, lowest first; and how many there are in all."""
+    def list_by_name(
+        self, condition: str, offset: int, limit: int, after: ImageRecord | None = None
+    ) -> tuple[list[int], int]:
+        """image_ids by sort_name, byte by byte, then by image_id, lowest first; and how many there are in all.
+
+        after: begin behind this image.
+        """
         rows = self.iterate(IMAGES, condition, ["sort_name"])
         named = sorted((row["sort_name"].encode(), int(row["image_id"])) for row in rows)
-        return [image_id for _, image_id in named[offset : offset + limit]], len(named)
+        start = offset + (bisect_right(named, (get_sort_name(after).encode(), after.image_id)) if after else 0)
+        return [image_id for _, image_id in named[start : start + limit]], len(named)
 
     def list_newest(
-        self, condition: str, offset: int, limit: int, fields: tuple[str, ...] = ("upload_date",)
+        self,
+        condition: str,
+        offset: int,
+        limit: int,
+        fields: tuple[str, ...],
+        after: ImageRecord | None = None,
     ) -> tuple[list[int], int]:
-        """image_ids by these times, newest first, then by image_id, highest first; and how many there are in all."""
+        """image_ids by these times, newest first, then by image_id, highest first; and how many there are in all.
+
+        after: begin behind this image.
+        """
+        for ranges in list_ranges_up_to(after, fields) if after else ():
+            within = " and ".join(f"{field} >= {low} and {field} < {high}" for field, low, high in ranges)
+            offset += self.count(IMAGES, f"{condition} and {within}")
         since = ""
         if (count := self.count(IMAGES, condition)) > _WINDOW:
             since = self._find_window(condition, fields[0], min(offset + limit, count))

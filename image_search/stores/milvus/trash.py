@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from image_search.originals import Originals
@@ -52,13 +52,12 @@ class MilvusTrash(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
-        moment = datetime.now(UTC).replace(tzinfo=None)
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         count = 0
         for chunk in _cut(image_ids):
             with self._writing() as writer:
                 live = [one for one in writer.get_stored(chunk).values() if one.document.is_live]
-                parked = [one.change(trash(one.document, reason, moment)) for one in writer.park(live)]
+                parked = [one.change(trash(one.document, reason, deleted_at)) for one in writer.park(live)]
                 writer.change_images(parked, is_hidden=True)
                 count += len(live)
         return count
@@ -69,6 +68,7 @@ class MilvusTrash(ImageStore):
             with self._writing() as writer:
                 trashed = [one for one in writer.get_stored(chunk).values() if not one.document.is_live]
                 writer.change_images([one.change(restore(one.document)) for one in trashed], is_hidden=True)
+                self._forget(writer, [one.document.sha256 for one in trashed])
                 count += len(trashed)
         return count
 
@@ -159,7 +159,8 @@ class MilvusTrash(ImageStore):
 
     def _add_deleted(self, deleted: list[DeletedImage]) -> None:
         with self._writing() as writer:
-            held = writer.find_hashes([one.content_sha256 for one in deleted])
+            found = writer.find_hashes([one.content_sha256 for one in deleted])
+            held = {sha256 for sha256, document in found.items() if document.record.trash_reason != "deleted"}
             self._remember(writer, [one for one in deleted if one.content_sha256 not in held])
 
     def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:

@@ -51,6 +51,7 @@ from image_search.stores.oracle.images import (
 )
 from image_search.stores.oracle.rows import (
     bind_embedding,
+    bind_values,
     build_conditions,
     is_storable,
     make_record,
@@ -59,7 +60,7 @@ from image_search.stores.oracle.rows import (
 )
 from image_search.stores.oracle.schema import SearchIndexes, check_version, upgrade_schema
 from image_search.stores.oracle.sql import APPROXIMATE_ROWS
-from image_search.stores.sql import list_folder_bounds, read_counts, replace_content
+from image_search.stores.sql import list_after, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 # Rows of one transaction, so that none lasts longer than a call may (connection.py) or fills the undo tablespace.
@@ -176,9 +177,8 @@ class OracleStore(ImageStore):
 
     def _remove_paths(self, paths: list[str]) -> int:
         def remove(session: Session) -> int:
-            known = {
-                row[0] for row in session.query_chunks(sql.find_paths, [path for path in paths if is_storable(path)])
-            }
+            rows = session.query_chunks(sql.find_paths, [path for path in paths if is_storable(path)])
+            known = {path for path, _, deleted_at, _ in rows if deleted_at is None}
             session.execute_chunks(sql.delete_paths, sorted(known))
             return len(known)
 
@@ -204,6 +204,7 @@ class OracleStore(ImageStore):
         def add(session: Session) -> dict[str, int]:
             self._write_originals([image for image, _ in different.values()])
             known = find_hashes(session, list(different))
+            session.execute(sql.DATE_BACK)
             trash.restore(session, [image_id for image_id, deleted_at in known.values() if deleted_at is not None])
             image_ids = {sha256: image_id for sha256, (image_id, _) in known.items()}
             rows = session.query_chunks(sql.find_embedded, list(image_ids.values()))
@@ -283,7 +284,12 @@ class OracleStore(ImageStore):
         lines = dump_lines(recognized) if recognized else None
 
         def change(session: Session) -> None:
-            change_record(session, image_id, lambda record: replace(record, **describe_recognized(recognized)))
+            change_record(
+                session,
+                image_id,
+                lambda record: replace(record, **describe_recognized(recognized)),
+                or_trashed=recognized is None,
+            )
             session.execute(sql.SET_LINES, {"recognized_lines": lines, "image_id": image_id})
 
         self._write(change)
@@ -298,8 +304,8 @@ class OracleStore(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
-        return self._write(lambda session: trash.move_to_trash(session, image_ids, reason))
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
+        return self._write(lambda session: trash.move_to_trash(session, image_ids, reason, deleted_at))
 
     def _restore_images(self, image_ids: list[int]) -> int:
         return self._write(lambda session: trash.restore(session, image_ids))
@@ -359,9 +365,13 @@ class OracleStore(ImageStore):
                 raise
             return []  # the index has just been dropped, and a model of another dimension came
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
-        page = {"skip_rows": offset, "max_rows": limit}
-        return _read_hits(self._query_filtered(lambda found: sql.list_images(found, order), filter, terms, page))
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
+        behind, keys = bind_values(list_after(order, after), "after")
+        page = {**keys, "skip_rows": offset, "max_rows": limit}
+        rows = self._query_filtered(lambda found: sql.list_images(found, order, behind), filter, terms, page)
+        return _read_hits(rows)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return int(self._query_filtered(sql.count_images, filter)[0][0])

@@ -31,17 +31,19 @@ def find_hashes(session: Session, hashes: Sequence[str]) -> dict[str, tuple[int,
     return {sha256.hex(): (image_id, deleted_at) for sha256, image_id, deleted_at in rows}
 
 
-def get_live_record(session: Session, image_id: int) -> ImageRecord:
-    """The record of a live image. Raises ImageNotFound."""
+def get_live_record(session: Session, image_id: int, or_trashed: bool = False) -> ImageRecord:
+    """The record of a live image. Raises ImageNotFound, without or_trashed also for one in the trash."""
     for record in map(make_record, session.query_chunks(sql.get_records, [image_id])):
-        if record.deleted_at is None:
+        if record.deleted_at is None or or_trashed:
             return record
     raise image_not_found(image_id)
 
 
-def change_record(session: Session, image_id: int, change: Callable[[ImageRecord], ImageRecord]) -> bool:
+def change_record(
+    session: Session, image_id: int, change: Callable[[ImageRecord], ImageRecord], or_trashed: bool = False
+) -> bool:
     """Write what a change makes of a record. Returns whether that is anything else. Raises ImageNotFound."""
-    record = get_live_record(session, image_id)
+    record = get_live_record(session, image_id, or_trashed)
     changed = change(record)
     if changed == record:
         return False

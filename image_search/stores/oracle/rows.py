@@ -125,12 +125,20 @@ def build_conditions(filter: SearchFilter, words: Sequence[str], has_text_index:
     conditions.insert(0, LIVE)
     stored: dict[str, Any] = {name: cut(name, getattr(filter, name)) for name in _LENGTHS if hasattr(filter, name)}
     for condition, values in list_conditions(replace(filter, **stored)):
-        for value in values:
-            name = f"filter_{len(binds)}"
-            condition = condition.replace("%s", f":{name}", 1)
-            binds[name] = _cut_bytes(value) if isinstance(value, str) else value
-        conditions.append(condition)
+        bound, named = bind_values((condition, values), f"filter_{len(conditions)}")
+        conditions.append(bound)
+        binds |= named
     return conditions, binds
+
+
+def bind_values(condition: tuple[str, list[object]], name: str) -> tuple[str, dict[str, object]]:
+    """A condition of stores/sql.py with named binds, name_0 and so on, and their values."""
+    bound, values = condition
+    binds: dict[str, object] = {}
+    for number, value in enumerate(values):
+        bound = bound.replace("%s", f":{name}_{number}", 1)
+        binds[f"{name}_{number}"] = _cut_bytes(value) if isinstance(value, str) else value
+    return bound, binds
 
 
 def cut(name: str, value: str | None) -> str | None:

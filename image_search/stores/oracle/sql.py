@@ -106,6 +106,12 @@ VALUES (:sha256, :file_name, :sort_name, :file_type, :byte_size, :width, :height
         :generation_prompt, :recognized_text, :recognized_lines, :details, :search_text, :preview, :image_data)
 RETURNING image_id INTO :image_id"""
 
+# Of live images whose clock was ahead; else what is added after them would not be newer.
+DATE_BACK = """
+UPDATE images
+SET upload_date = SYS_EXTRACT_UTC(SYSTIMESTAMP)
+WHERE upload_date > SYS_EXTRACT_UTC(SYSTIMESTAMP) AND deleted_at IS NULL"""
+
 INSERT_EMBEDDING = """
 INSERT INTO image_embeddings (image_id, model_id, embedding, recipe)
 VALUES (:image_id, :model_id, :embedding, :recipe)"""
@@ -245,10 +251,11 @@ WHERE p.file_path IN ({values})"""
 
 
 def delete_paths(values: str) -> str:
-    """The images stay."""
+    """Of live images, which stay."""
     return f"""
-DELETE FROM image_paths
-WHERE file_path IN ({values})"""
+DELETE FROM image_paths p
+WHERE p.file_path IN ({values})
+  AND EXISTS (SELECT 1 FROM images i WHERE i.image_id = p.image_id AND i.deleted_at IS NULL)"""
 
 
 def list_paths(conditions: Sequence[str]) -> str:
@@ -275,6 +282,8 @@ TARGET_ACCURACY = 95
 # So many rows are asked of a vector index, and pages are cut out of them: then they do not overlap. Further down the
 # list, where few people look, the search is exact.
 APPROXIMATE_ROWS = 200
+
+_NEW_LINE = "\n"  # which an f-string may not write before Python 3.12
 
 _CURRENT, _ALL = ("current_image_embeddings", "e.ie"), ("image_embeddings", "e")
 
@@ -314,10 +323,13 @@ LEFT JOIN image_descriptions d ON d.image_id = k.image_id
 ORDER BY k.distance, k.image_id"""
 
 
-def list_images(conditions: Sequence[str], order: Order) -> str:
-    """A page of images in this order, and how many there are. The first condition is that they are live."""
+def list_images(conditions: Sequence[str], order: Order, behind: str = "") -> str:
+    """A page of images in this order, and how many there are. The first condition is that they are live.
+
+    behind: the condition that a row k is behind the former page.
+    """
     # Without another condition the count walks an index; with one, rows are looked for once and kept.
-    return _list_page(conditions, ORDERS[order], "INLINE" if len(conditions) == 1 else "MATERIALIZE")
+    return _list_page(conditions, ORDERS[order], "INLINE" if len(conditions) == 1 else "MATERIALIZE", behind)
 
 
 def list_trash() -> str:
@@ -325,15 +337,15 @@ def list_trash() -> str:
     return _list_page(["i.deleted_at IS NOT NULL"], "k.deleted_at DESC, k.image_id DESC", "INLINE")
 
 
-def _list_page(conditions: Sequence[str], order: str, hint: str) -> str:
+def _list_page(conditions: Sequence[str], order: str, hint: str, behind: str = "") -> str:
     found = f"""SELECT /*+ {hint} */ i.image_id, i.upload_date, i.taken_at, i.sort_name, i.deleted_at
             FROM images i
             WHERE {_all_of(conditions)}"""
     columns = "k.image_id, k.upload_date, k.taken_at, k.sort_name, k.deleted_at, NULL AS distance"
-    return _write_page(found, columns, order)
+    return _write_page(found, columns, order, behind)
 
 
-def _write_page(found: str, columns: str, order: str) -> str:
+def _write_page(found: str, columns: str, order: str, behind: str = "") -> str:
     # From the total, so that it is there also where the page is empty.
     return f"""
 WITH found AS (
@@ -341,7 +353,7 @@ WITH found AS (
 SELECT t.total, k.distance, {_RECORD}
 FROM (SELECT COUNT(*) AS total FROM found) t
 LEFT JOIN (SELECT {columns}
-           FROM found k
+           FROM found k{behind and f"{_NEW_LINE}           WHERE {behind}"}
            ORDER BY {order}
            OFFSET :skip_rows ROWS FETCH NEXT :max_rows ROWS ONLY) k ON 1 = 1
 LEFT JOIN images i ON i.image_id = k.image_id

@@ -19,7 +19,7 @@ def trash_images(values: str) -> str:
     """Of live images."""
     return f"""
 UPDATE images
-SET deleted_at = SYS_EXTRACT_UTC(SYSTIMESTAMP),
+SET deleted_at = :deleted_at,
     trash_reason = :trash_reason
 WHERE image_id IN ({values}) AND deleted_at IS NULL"""
 
@@ -157,15 +157,16 @@ WHERE content_sha256 IN ({values})"""
 _LIVE, _PARKED = "image_embeddings", "trashed_embeddings"
 
 
-def move_to_trash(session: Session, image_ids: list[int], reason: TrashReason) -> int:
+def move_to_trash(session: Session, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
     """Move live images to the trash, and their embeddings out of reach of searches."""
-    count = session.execute_chunks(trash_images, image_ids, {"trash_reason": reason})
+    count = session.execute_chunks(trash_images, image_ids, {"trash_reason": reason, "deleted_at": deleted_at})
     _move_embeddings(session, _LIVE, _PARKED, image_ids)
     return count
 
 
 def restore(session: Session, image_ids: list[int]) -> int:
     """Bring those of these images back that are in the trash."""
+    forget(session, [row[1].hex() for row in session.query_chunks(find_trashed, image_ids)])
     count = session.execute_chunks(restore_images, image_ids)
     if count:
         _move_embeddings(session, _PARKED, _LIVE, image_ids)
@@ -223,9 +224,10 @@ def list_deleted(session: Session, after: str, limit: int) -> list[DeletedImage]
 
 
 def add_deleted(session: Session, deleted: list[DeletedImage]) -> None:
-    """Remember these, with stored paths, unless an image has the hash."""
+    """Remember these, with stored paths, unless the image is live or its file is only gone."""
     hashes = [bytes.fromhex(item.content_sha256) for item in deleted]
     taken = {row[0] for row in session.query_chunks(find_hashes, hashes)}
+    taken -= {row[0] for row in session.query_chunks(find_deleted_hashes, list(taken))}
     items = {sha256: item for sha256, item in zip(hashes, deleted, strict=True) if sha256 not in taken}
     known = {row[0] for row in session.query_chunks(find_remembered, list(items))}
     paths = {(path, sha256) for sha256, item in items.items() for path in item.paths if is_storable(path)}

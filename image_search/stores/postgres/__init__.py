@@ -39,6 +39,7 @@ from image_search.stores.errors import content_is_known, image_not_found, model_
 from image_search.stores.postgres import trash
 from image_search.stores.postgres.database import Connections
 from image_search.stores.postgres.rows import (
+    date_back,
     find_hashes,
     find_records,
     get_live_record,
@@ -153,7 +154,9 @@ class PostgresStore(ImageStore):
     def _remove_paths(self, paths: list[str]) -> int:
         with self._database.writing() as connection:
             rows = connection.execute(
-                "DELETE FROM image_paths WHERE file_path = ANY(%s::text[]) RETURNING file_path", [paths]
+                "DELETE FROM image_paths p USING images i WHERE p.file_path = ANY(%s::text[]) "
+                "AND i.image_id = p.image_id AND i.deleted_at IS NULL RETURNING p.file_path",
+                [paths],
             )
             return len({row[0] for row in rows})
 
@@ -174,10 +177,11 @@ class PostgresStore(ImageStore):
             with self._database.writing() as connection:
                 self._write_originals(connection, images)  # meanwhile no other program writes or deletes any
                 known = find_hashes(connection, hashes)
+                now = datetime.now(UTC).replace(tzinfo=None)
+                date_back(connection, now)
                 trash.restore_images(connection, list(known.values()))
                 new = {image.content_sha256: image for image in reversed(images) if image.content_sha256 not in known}
                 added = list(new.values())[::-1]  # the first of equal images, in the order given
-                now = datetime.now(UTC).replace(tzinfo=None)
                 ids = insert_images(connection, added, now, with_originals=self.originals is None)
                 known |= {image.content_sha256: image_id for image, image_id in zip(added, ids, strict=True)}
                 image_ids = [known[sha256] for sha256 in hashes]
@@ -260,7 +264,7 @@ class PostgresStore(ImageStore):
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:
-            record = get_live_record(connection, image_id)
+            record = get_live_record(connection, image_id, or_trashed=recognized is None)
             update_records(connection, [replace(record, **describe_recognized(recognized))])
             connection.execute(
                 "UPDATE images SET recognized_lines = %s WHERE image_id = %s",
@@ -276,9 +280,9 @@ class PostgresStore(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         with self._database.writing() as connection:
-            return trash.trash_images(connection, image_ids, reason, datetime.now(UTC).replace(tzinfo=None))
+            return trash.trash_images(connection, image_ids, reason, deleted_at)
 
     def _restore_images(self, image_ids: list[int]) -> int:
         with self._database.writing() as connection:
@@ -315,9 +319,11 @@ class PostgresStore(ImageStore):
         with self._database.reading() as connection:
             return search_embedding(connection, model_id, embedding, limit, offset, filter)
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
         with self._database.reading() as connection:
-            return list_images(connection, terms, limit, offset, filter, order)
+            return list_images(connection, terms, limit, offset, filter, order, after)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         where, values = write_where(list_live_conditions(filter))

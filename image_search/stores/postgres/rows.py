@@ -79,18 +79,19 @@ def find_records(connection: Connection, image_ids: Sequence[int]) -> dict[int, 
     return {row[0]: read_record(row) for row in rows}
 
 
-def get_live_record(connection: Connection, image_id: int) -> ImageRecord:
-    """The record of a live image. Raises ImageNotFound."""
+def get_live_record(connection: Connection, image_id: int, or_trashed: bool = False) -> ImageRecord:
+    """The record of a live image. Raises ImageNotFound, without or_trashed also for one in the trash."""
     record = find_records(connection, [image_id]).get(image_id)
-    if record is None or record.deleted_at is not None:
+    if record is None or (record.deleted_at is not None and not or_trashed):
         raise image_not_found(image_id)
     return record
 
 
-def find_hashes(connection: Connection, hashes: Iterable[str]) -> dict[str, int]:
+def find_hashes(connection: Connection, hashes: Iterable[str], condition: str = "true") -> dict[str, int]:
     """Those of these SHA-256 hashes that images have, live or in the trash, with image_id."""
     rows = connection.execute(
-        "SELECT content_sha256, image_id FROM images WHERE content_sha256 = ANY(%s::bytea[])", [pack_hashes(hashes)]
+        f"SELECT content_sha256, image_id FROM images WHERE content_sha256 = ANY(%s::bytea[]) AND {condition}",
+        [pack_hashes(hashes)],
     )
     return {sha256.hex(): image_id for sha256, image_id in rows}
 
@@ -135,6 +136,13 @@ def insert_images(
     )
     _insert_texts(connection, records)
     return image_ids
+
+
+def date_back(connection: Connection, moment: datetime) -> None:
+    """Give live images of a later time than this one (UTC), whose clock was ahead, this one."""
+    connection.execute(
+        "UPDATE images SET upload_date = %s WHERE upload_date > %s AND deleted_at IS NULL", [moment, moment]
+    )
 
 
 def update_records(connection: Connection, records: Sequence[ImageRecord]) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from pgvector import Vector
 
-from image_search.records import EmbeddingModel, Finding, Hits, Order, SearchFilter, SearchHit
+from image_search.records import EmbeddingModel, Finding, Hits, ImageRecord, Order, SearchFilter, SearchHit
 from image_search.stores.base import Embeddings
 from image_search.stores.postgres.rows import COLUMNS, match_word, read_record
 from image_search.stores.postgres.schema import Connection
-from image_search.stores.sql import LIVE, ORDERS, Condition, list_conditions
+from image_search.stores.sql import LIVE, ORDERS, Condition, list_after, list_conditions
 from image_search.stores.text import sanitize
 
 TRASH: list[Condition] = [("i.deleted_at IS NOT NULL", [])]
@@ -30,25 +30,41 @@ def write_where(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
 
 
 def list_page(
-    connection: Connection, conditions: Sequence[Condition], order: str, limit: int, offset: int, repeats: bool
+    connection: Connection,
+    conditions: Sequence[Condition],
+    order: str,
+    limit: int,
+    offset: int,
+    repeats: bool,
+    after: Condition = ("", []),
 ) -> Hits:
-    """Images in this order. repeats: looking for them twice, to list and to count, is quicker than keeping them."""
+    """Images in this order. repeats: looking for them twice, to list and to count, is quicker than keeping them.
+
+    after: the condition that a row k is behind the former page.
+    """
     where, values = write_where(conditions)
+    behind, keys = f"WHERE {after[0]}" if after[0] else "", after[1]
     statement = (
         f"WITH found AS {'NOT ' if repeats else ''}MATERIALIZED "
         f"(SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name, i.deleted_at FROM images i {where}), "
-        f"page AS (SELECT k.*, NULL::float8 AS distance FROM found k ORDER BY {order} LIMIT %s OFFSET %s) "
+        f"page AS (SELECT k.*, NULL::float8 AS distance FROM found k {behind} ORDER BY {order} LIMIT %s OFFSET %s) "
         f"{_write_result(order)}"
     )
-    return _fetch(connection, statement, [*values, limit, offset])
+    return _fetch(connection, statement, [*values, *keys, limit, offset])
 
 
 def list_images(
-    connection: Connection, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order
+    connection: Connection,
+    terms: list[str],
+    limit: int,
+    offset: int,
+    filter: SearchFilter,
+    order: Order,
+    after: ImageRecord | None,
 ) -> Hits:
     """Live images in which all terms occur."""
-    conditions = list_live_conditions(filter, terms)
-    return list_page(connection, conditions, ORDERS[order], limit, offset, repeats=len(conditions) == 1)
+    conditions, behind = list_live_conditions(filter, terms), list_after(order, after)
+    return list_page(connection, conditions, ORDERS[order], limit, offset, len(conditions) == 1, behind)
 
 
 def search_embedding(

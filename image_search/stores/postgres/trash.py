@@ -31,6 +31,11 @@ def restore_images(connection: Connection, image_ids: list[int]) -> int:
         [image_ids],
     )
     restored = [row[0] for row in rows]
+    connection.execute(
+        "DELETE FROM deleted_images WHERE content_sha256 IN "
+        "(SELECT content_sha256 FROM images WHERE image_id = ANY(%s::bigint[]))",
+        [restored],
+    )
     _move_embeddings(connection, "trashed_embeddings", "image_embeddings", restored)
     return len(restored)
 
@@ -57,7 +62,8 @@ def empty_trash(connection: Connection, image_ids: list[int] | None, before: dat
         "INSERT INTO deleted_images SELECT content_sha256, deleted_at FROM images "
         "WHERE image_id = ANY(%s::bigint[]) AND trash_reason = 'deleted' ON CONFLICT DO NOTHING",
         "INSERT INTO deleted_paths SELECT i.content_sha256, p.file_path FROM images i JOIN image_paths p "
-        "USING (image_id) WHERE i.image_id = ANY(%s::bigint[]) AND i.trash_reason = 'deleted'",
+        "USING (image_id) WHERE i.image_id = ANY(%s::bigint[]) AND i.trash_reason = 'deleted' AND NOT EXISTS "
+        "(SELECT 1 FROM deleted_paths d WHERE d.content_sha256 = i.content_sha256 AND d.file_path = p.file_path)",
         "DELETE FROM images WHERE image_id = ANY(%s::bigint[])",
     ):
         connection.execute(statement, [removed])
@@ -101,8 +107,9 @@ def list_deleted(connection: Connection, after: str, limit: int) -> list[Deleted
 
 
 def add_deleted(connection: Connection, deleted: list[DeletedImage]) -> None:
-    """Remember these, with stored paths, unless an image has the hash."""
-    known = find_hashes(connection, [item.content_sha256 for item in deleted])
+    """Remember these, with stored paths, unless the image is live or its file is only gone."""
+    hashes = [item.content_sha256 for item in deleted]
+    known = find_hashes(connection, hashes, "trash_reason IS DISTINCT FROM 'deleted'")
     for item in deleted:
         if item.content_sha256 in known:
             continue

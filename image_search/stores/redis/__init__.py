@@ -25,6 +25,7 @@ from image_search.records import (
     Edits,
     EmbeddingModel,
     Hits,
+    ImageRecord,
     ImageText,
     KnownFile,
     NewImage,
@@ -40,6 +41,7 @@ from image_search.stores.documents import (
     Place,
     add_model,
     change_record,
+    date_back,
     drop_model,
     drop_paths,
     list_wanted,
@@ -64,6 +66,7 @@ from image_search.stores.redis.query import (
     list_tokens,
     match_keys,
     match_model,
+    match_ranges,
 )
 from image_search.stores.redis.trash import RedisTrash
 from image_search.stores.redis.writes import (
@@ -78,7 +81,15 @@ from image_search.stores.redis.writes import (
     read_images,
     read_member,
 )
-from image_search.stores.search_fields import make_recognizer_key, name_frame, sort_counts
+from image_search.stores.search_fields import (
+    NEWEST,
+    count_microseconds,
+    get_sort_name,
+    list_ranges_up_to,
+    make_recognizer_key,
+    name_frame,
+    sort_counts,
+)
 
 _ORDERS: dict[Order, tuple[str, ...]] = {
     "registered": ("@upload_date", "DESC", "@image_id", "DESC"),
@@ -218,9 +229,11 @@ class RedisStore(RedisTrash):
             self._check_frames(images, known)
             remembered = self._list_remembered(hashes)
             owners = find_owners(client, self._server, list_wanted(images))
+            ahead = list_ids(self._server, f"@upload_date:[({count_microseconds(upload_date)} +inf]", _CHUNK)
             known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
 
             def add(changes: Changes) -> None:
+                date_back(changes.documents, upload_date)
                 for image in images:
                     merge_image(changes.documents, known[image.content_sha256], image, upload_date)
                 for sha256, number in first.items():
@@ -234,7 +247,7 @@ class RedisStore(RedisTrash):
                 for deleted in remembered.values():
                     forget_deleted(pipeline, self._server, deleted)
 
-            change_images(self._server, [*there, *owners], add, forget, ensure_locked)
+            change_images(self._server, [*there, *owners, *ahead], add, forget, ensure_locked)
         return [known[image.content_sha256] for image in images]
 
     def _check_frames(self, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
@@ -277,7 +290,6 @@ class RedisStore(RedisTrash):
             owner = self._find_all_hashes([image.content_sha256]).get(image.content_sha256, image_id)
             if owner != image_id:
                 raise content_is_known(owner)
-            self._check_frames([image], {image.content_sha256: image_id})
             remembered = self._list_remembered([image.content_sha256])
             change_images(self._server, [image_id], put, remove_old, ensure_locked)
             self._delete_orphaned_originals()
@@ -324,7 +336,7 @@ class RedisStore(RedisTrash):
         return change_document(self._server, image_id, partial(change_record, edits=edits))
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        change_document(self._server, image_id, lambda document: recognize(document, recognized))
+        change_document(self._server, image_id, partial(recognize, recognized=recognized), recognized is None)
 
     def get_recognized(self, image_id: int) -> RecognizedText | None:
         found = read_images(self._server, [image_id])
@@ -344,10 +356,30 @@ class RedisStore(RedisTrash):
         found, total = list_nearest(self._server, expression, model_id, embedding, offset + limit)
         return self._read_hits(found[offset:], total)
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
         expression = self._build_expression(filter, terms)
+        if after is not None:
+            offset += self._count_up_to(expression, order, after)
         image_ids, total = list_page(self._server, expression, _ORDERS[order], limit, offset)
         return self._read_hits([(None, image_id) for image_id in image_ids], total)
+
+    def _count_up_to(self, expression: str, order: Order, after: ImageRecord) -> int:
+        """How many images of a list are in front of one, itself included."""
+        if order != "name":
+            before = "" if expression == "*" else f"{expression} "
+            ranges = list_ranges_up_to(after, NEWEST[order])
+            return sum(count(self._server, before + match_ranges(several)) for several in ranges)
+        low, high, key = 0, count(self._server, expression), (get_sort_name(after), after.image_id)
+        while low < high:  # the engine has no ranges of texts
+            middle = (low + high) // 2
+            page = self._find_images(list_page(self._server, expression, _ORDERS[order], 1, middle)[0])
+            if any((get_sort_name(record), image_id) <= key for image_id, record in page.items()):
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return count(self._server, self._build_expression(filter))

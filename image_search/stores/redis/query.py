@@ -109,6 +109,11 @@ def match_keys(keys: Sequence[str]) -> str:
     return f"@tags:{{{'|'.join(keys)}}}"
 
 
+def match_ranges(ranges: Iterable[tuple[str, int, int]]) -> str:
+    """The condition that numbers lie in ranges (field, lowest, too high)."""
+    return " ".join(f"@{field}:[{low} ({high}]" for field, low, high in ranges)
+
+
 def match_model(model_id: int, min_recipe: int = 0) -> str:
     """The condition that an image has an embedding of a model, of at least this recipe."""
     return f"@models:{{{make_model_key(model_id, min_recipe)}}}"

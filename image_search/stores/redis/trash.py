@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from image_search.errors import StoreError
@@ -25,6 +25,7 @@ from image_search.stores.redis.writes import (
     Changes,
     change_images,
     forget_deleted,
+    keep_deleted_paths,
     read_images,
     remember_deleted,
     remove_image,
@@ -117,8 +118,7 @@ class RedisTrash(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
-        moment = datetime.now(UTC).replace(tzinfo=None)
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         trashed = 0
 
         def put(changes: Changes) -> None:
@@ -126,7 +126,7 @@ class RedisTrash(ImageStore):
             live = changes.list_live()
             trashed = len(live)
             for image_id in live:
-                changes.documents[image_id] = trash(changes.documents[image_id], reason, moment)
+                changes.documents[image_id] = trash(changes.documents[image_id], reason, deleted_at)
 
         with self._writing() as (_, ensure_locked):
             change_images(self._server, image_ids, put, ensure_locked=ensure_locked)
@@ -143,7 +143,14 @@ class RedisTrash(ImageStore):
                 changes.documents[image_id] = restore(changes.documents[image_id])
 
         with self._writing() as (_, ensure_locked):
-            change_images(self._server, image_ids, put, ensure_locked=ensure_locked)
+            found = read_images(self._server, image_ids).values()
+            remembered = self._list_remembered([one.document.sha256 for one in found if not one.document.is_live])
+
+            def forget(pipeline: Any) -> None:
+                for deleted in remembered.values():
+                    forget_deleted(pipeline, self._server, deleted)
+
+            change_images(self._server, image_ids, put, forget, ensure_locked)
         return restored
 
     def _list_trash(self, limit: int, offset: int) -> Hits:
@@ -186,7 +193,8 @@ class RedisTrash(ImageStore):
     def _add_deleted(self, deleted: list[DeletedImage]) -> None:
         hashes = [one.content_sha256 for one in deleted]
         with self._writing() as (client, ensure_locked):
-            held = self._find_all_hashes(hashes)
+            gone = {sha256 for sha256, (_, reason) in self._find_trashed(hashes).items() if reason != "deleted"}
+            held = self._find_known_hashes(hashes).keys() | gone
             remembered = self._list_remembered(hashes)
             with client.pipeline() as pipeline:
                 ensure_locked(pipeline)
@@ -203,11 +211,14 @@ class RedisTrash(ImageStore):
             if hashes is None:
                 hashes = [sha256.decode() for sha256 in client.hkeys(self._server.make_key("deleted"))]
             remembered = self._list_remembered(list(dict.fromkeys(hashes)))
+            trashed = [image_id for image_id, _ in self._find_trashed(list(remembered)).values()]
             with client.pipeline() as pipeline:
                 ensure_locked(pipeline)
                 pipeline.multi()
                 for deleted in remembered.values():
                     forget_deleted(pipeline, self._server, deleted)
+                for values in read_images(self._server, trashed).values():
+                    keep_deleted_paths(pipeline, self._server, values.document)
                 pipeline.execute()
         return len(remembered)
 

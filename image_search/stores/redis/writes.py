@@ -246,13 +246,18 @@ def change_images(
         client.transaction(transact, *keys)
 
 
-def change_document(connection: Connection, image_id: int, change: Callable[[Document], Document]) -> bool:
-    """Replace the document of a live image. Returns whether anything changed. Raises ImageNotFound."""
+def change_document(
+    connection: Connection, image_id: int, change: Callable[[Document], Document], or_trashed: bool = False
+) -> bool:
+    """Replace the document of a live image. Returns whether anything changed.
+
+    Raises ImageNotFound, without or_trashed also for one in the trash.
+    """
     has_changed = False
 
     def put(changes: Changes) -> None:
         nonlocal has_changed
-        if image_id not in changes.list_live():
+        if image_id not in (changes.documents if or_trashed else changes.list_live()):
             raise image_not_found(image_id)
         before = changes.documents[image_id]
         changes.documents[image_id] = change(before)
@@ -300,6 +305,12 @@ def forget_deleted(pipeline: Any, connection: Connection, deleted: DeletedImage)
     if deleted.paths:
         pipeline.zrem(connection.make_key("deleted_paths"), *_list_deleted_paths(sha256, deleted.paths))
     pipeline.incr(connection.make_key("revision"))
+
+
+def keep_deleted_paths(pipeline: Any, connection: Connection, document: Document) -> None:
+    """Say again which paths an image in the trash has, some of which were remembered as well."""
+    if members := _list_entries(document)["deleted_paths"]:
+        pipeline.zadd(connection.make_key("deleted_paths"), members)
 
 
 # Members of paths and deleted_paths.

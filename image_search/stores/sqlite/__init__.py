@@ -47,6 +47,7 @@ from image_search.stores.sqlite.rows import (
     find_known_files,
     find_records,
     get_live_record,
+    get_record,
     list_paths,
     read_counters,
 )
@@ -63,6 +64,7 @@ from image_search.stores.sqlite.trash import (
     unpark,
 )
 from image_search.stores.sqlite.writes import (
+    date_back,
     insert_embedding,
     insert_image,
     insert_path,
@@ -201,9 +203,10 @@ class SqliteStore(ImageStore):
                 self._delete_orphaned_originals(connection)
                 self.originals.write(contents)
                 known = find_hashes(connection, hashes)
+                upload_date = datetime.now(UTC).replace(tzinfo=None)
+                date_back(connection, upload_date)
                 unpark(connection, list(known.values()))
                 forget(connection, hashes)
-                upload_date = datetime.now(UTC).replace(tzinfo=None)
                 for image, embedding in zip(images, embeddings, strict=True):
                     image_id = known.get(image.content_sha256)
                     if image_id is None:
@@ -308,7 +311,7 @@ class SqliteStore(ImageStore):
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:
-            record = get_live_record(connection, image_id)
+            record = (get_live_record if recognized else get_record)(connection, image_id)
             write_lines(connection, image_id, dump_lines(recognized) if recognized else None)
             update_record(connection, record, replace(record, **describe_recognized(recognized)))
 
@@ -324,9 +327,9 @@ class SqliteStore(ImageStore):
 
     # --- trash ------------------------------------------------------------------------------------------------------
 
-    def _trash_images(self, image_ids: list[int], reason: TrashReason) -> int:
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
         with self._database.writing() as connection:
-            return park(connection, image_ids, datetime.now(UTC).replace(tzinfo=None), reason)
+            return park(connection, image_ids, deleted_at, reason)
 
     def _restore_images(self, image_ids: list[int]) -> int:
         with self._database.writing() as connection:
@@ -376,13 +379,15 @@ class SqliteStore(ImageStore):
             found, distances = nearest.image_ids[offset:].tolist(), nearest.distances[offset:].tolist()
             return gather(connection, found, total, distances)
 
-    def _list_images(self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order) -> Hits:
+    def _list_images(
+        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
+    ) -> Hits:
         where, values = build_where(filter, terms)
         with self._database.reading() as connection:
-            page = list_page(connection, where, values, order, limit, offset)
+            page = list_page(connection, where, values, order, limit, offset, after)
             if filter.is_empty and not terms:
                 total = self._count(connection, None, read_counters(connection))
-            elif len(page) < limit and (page or not offset):
+            elif after is None and len(page) < limit and (page or not offset):
                 total = offset + len(page)
             else:
                 total = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]

@@ -32,7 +32,12 @@ def build_where(filter: SearchFilter, terms: Sequence[str] = ()) -> Condition:
     conditions = [(LIVE, []), *list_conditions(filter), *(_match_word(word) for word in occurring)]
     clause = "WHERE " + " AND ".join(sql.replace("%s", "?") for sql, _ in conditions)
     values = [value for _, given in conditions for value in given]
-    return clause, [format_time(value) if isinstance(value, datetime) else value for value in values]
+    return clause, list(map(adapt, values))
+
+
+def adapt(value: object) -> object:
+    """A value as its column holds it."""
+    return format_time(value) if isinstance(value, datetime) else value
 
 
 def format_time(moment: datetime) -> str:

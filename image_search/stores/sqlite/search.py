@@ -8,21 +8,28 @@ from itertools import repeat
 
 import numpy as np
 
-from image_search.records import Hits, Order, SearchFilter, SearchHit
+from image_search.records import Hits, ImageRecord, Order, SearchFilter, SearchHit
 from image_search.stores.base import CountedField
-from image_search.stores.sql import COUNTED, ORDERS, read_counts
+from image_search.stores.sql import COUNTED, ORDERS, list_after, read_counts
 from image_search.stores.sqlite.faiss_index import Ids
-from image_search.stores.sqlite.rows import build_where, find_records
+from image_search.stores.sqlite.rows import adapt, build_where, find_records
 
 
 def list_page(
-    connection: sqlite3.Connection, where: str, values: Sequence[object], order: Order, limit: int, offset: int
+    connection: sqlite3.Connection,
+    where: str,
+    values: Sequence[object],
+    order: Order,
+    limit: int,
+    offset: int,
+    after: ImageRecord | None = None,
 ) -> list[int]:
-    """image_ids of images i that qualify, in this order."""
+    """image_ids of images i that qualify, in this order, behind an image."""
+    behind, keys = list_after(order, after)
     rows = connection.execute(
         "SELECT k.image_id FROM (SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name FROM images i "
-        f"{where}) k ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
-        [*values, limit, offset],
+        f"{where}) k {behind and 'WHERE ' + behind.replace('%s', '?')} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
+        [*values, *map(adapt, keys), limit, offset],
     )
     return [row[0] for row in rows]
 

@@ -47,6 +47,11 @@ def unpark(connection: sqlite3.Connection, image_ids: Sequence[int]) -> int:
     """Bring those of these images back that are in the trash. Returns how many there were."""
     ids = dump_values(image_ids)
     connection.execute(
+        "DELETE FROM deleted_images WHERE content_sha256 IN "
+        f"(SELECT content_sha256 FROM images WHERE image_id IN {EACH} AND deleted_at IS NOT NULL)",
+        [ids],
+    )
+    connection.execute(
         f"INSERT INTO image_embeddings ({_PARKED}) SELECT {_PARKED} FROM trashed_embeddings WHERE image_id IN {EACH}",
         [ids],
     )
@@ -136,8 +141,9 @@ def list_deleted(connection: sqlite3.Connection, after: str, limit: int) -> list
 
 
 def remember(connection: sqlite3.Connection, deleted: Sequence[DeletedImage]) -> None:
-    """Remember images (paths as stored) that are neither live nor in the trash."""
-    known = find_hashes(connection, [image.content_sha256 for image in deleted])
+    """Remember images (paths as stored) unless they are live or their file is only gone."""
+    hashes = [image.content_sha256 for image in deleted]
+    known = find_hashes(connection, hashes, "i.trash_reason IS NOT 'deleted'")
     for image in deleted:
         if image.content_sha256 in known:
             continue

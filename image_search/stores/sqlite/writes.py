@@ -11,7 +11,7 @@ import numpy as np
 from image_search.records import ImageRecord, NewImage
 from image_search.stores.base import Embeddings
 from image_search.stores.sql import list_columns, replace_content
-from image_search.stores.sqlite.rows import format_time
+from image_search.stores.sqlite.rows import adapt, format_time
 from image_search.stores.text import dump_lines, get_folder, list_searchable, make_index_tokens, make_new_record
 
 
@@ -26,6 +26,13 @@ def insert_image(connection: sqlite3.Connection, image: NewImage, upload_date: d
     _insert_texts(connection, record)
     insert_words(connection, record)
     return image_id
+
+
+def date_back(connection: sqlite3.Connection, moment: datetime) -> None:
+    """Give live images of a later time than this one (UTC), whose clock was ahead, this one."""
+    connection.execute(
+        "UPDATE images SET upload_date = ?1 WHERE deleted_at IS NULL AND upload_date > ?1", (format_time(moment),)
+    )
 
 
 def insert_record(connection: sqlite3.Connection, record: ImageRecord, is_new: bool = False) -> int:
@@ -44,7 +51,7 @@ def insert_record(connection: sqlite3.Connection, record: ImageRecord, is_new: b
     }
     row = connection.execute(
         f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        [_adapt(value) for value in columns.values()],
+        [adapt(value) for value in columns.values()],
     )
     assert row.lastrowid is not None
     return row.lastrowid
@@ -57,7 +64,7 @@ def update_record(connection: sqlite3.Connection, old: ImageRecord, new: ImageRe
     if changed:
         connection.execute(
             f"UPDATE images SET {', '.join(f'{name} = ?' for name in changed)} WHERE image_id = ?",
-            [*map(_adapt, changed.values()), new.image_id],
+            [*map(adapt, changed.values()), new.image_id],
         )
     if _list_texts(old) != _list_texts(new):
         for table in ("image_descriptions", "image_keywords", "image_loras"):
@@ -163,7 +170,3 @@ def _insert_texts(connection: sqlite3.Connection, record: ImageRecord) -> None:
         connection.executemany(
             f"INSERT OR IGNORE INTO {table} ({column}, image_id) VALUES (?, ?)", [(value, image_id) for value in values]
         )
-
-
-def _adapt(value: object) -> object:
-    return format_time(value) if isinstance(value, datetime) else value
