@@ -322,7 +322,7 @@ class ImageStore(ABC):
     def restore_images(self, image_ids: Sequence[int]) -> int:
         """Bring images back from the trash with everything they had. Returns how many were in it.
 
-        What add_deleted remembered of them is forgotten.
+        Hashes and paths that add_deleted remembered of them are forgotten.
         """
         return self._restore_images(list(dict.fromkeys(image_ids))) if image_ids else 0
 
@@ -363,7 +363,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
-        """What is remembered of deleted images, ordered by hash, from behind `after` on."""
+        """Remembered images, ordered by hash, from behind `after` on; add_deleted may name some of the trash."""
 
     def add_deleted(self, deleted: Sequence[DeletedImage]) -> None:
         """Remember these as deleted; a remembered hash gains paths.

@@ -217,7 +217,7 @@ class TestElasticsearchStore(ImageStoreContract):
         self, library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         make_schema_1(library)
-        monkeypatch.setattr("image_search.stores.elasticsearch.migration._CHUNK", 2)
+        monkeypatch.setattr("image_search.stores.elasticsearch.writes._MIGRATED", 2)
         if is_interrupted:
             with monkeypatch.context() as broken:
                 broken.setattr(elasticsearch_lock.Held, "keep", property(lambda _: interrupt))

@@ -231,7 +231,7 @@ def test_a_library_of_schema_1_is_carried_over(
     library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_schema_1(library)
-    monkeypatch.setattr("image_search.stores.milvus.migration._CHUNK", 2)
+    monkeypatch.setattr("image_search.stores.milvus.rows._MIGRATED", 2)
     if is_interrupted:
         with monkeypatch.context() as broken:
             broken.setattr("image_search.stores.milvus.schema.write_state", interrupt)

@@ -185,7 +185,7 @@ class TestRedisStore(ImageStoreContract):
     ) -> None:
         make_schema_1(library)
         if is_interrupted:
-            monkeypatch.setattr("image_search.stores.redis.migration._CHUNK", 1)
+            monkeypatch.setattr("image_search.stores.redis.writes._MIGRATED", 1)
             with monkeypatch.context() as broken:
                 broken.setattr(Connection, "_make_index", interrupt)
                 with pytest.raises(KeyboardInterrupt):

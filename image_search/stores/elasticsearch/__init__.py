@@ -39,7 +39,6 @@ from image_search.settings import Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Place,
-    add_model,
     change_record,
     date_back,
     drop_model,
@@ -61,23 +60,25 @@ from image_search.stores.elasticsearch.documents import (
     build_nearest,
     build_neighbours,
     build_query,
-    choose_vector_field,
     match_keys,
     match_model,
     read_neighbour_score,
     unpack,
     unpack_embedding,
 )
-from image_search.stores.elasticsearch.migration import migrate
 from image_search.stores.elasticsearch.trash import ElasticsearchTrash
 from image_search.stores.elasticsearch.writes import (
     Changes,
     change_document,
     change_images,
+    choose_field,
+    count_up,
+    migrate,
+    put_model,
     read_documents,
     read_sources,
 )
-from image_search.stores.errors import content_is_known, find_model, image_not_found, model_not_found
+from image_search.stores.errors import content_is_known, image_not_found, model_not_found
 from image_search.stores.search_fields import (
     LIVE,
     TRASHED,
@@ -121,9 +122,9 @@ class ElasticsearchStore(ElasticsearchTrash):
 
     def _add_model(self, name: str, version: str, dimension: int) -> None:
         while True:
-            field = _choose_field(self._cluster.read_state(), dimension)
+            field = choose_field(self._cluster.read_state(), dimension)
             self._cluster.add_vector_field(field, dimension)  # first, so that no model is without its field
-            if self._cluster.change_state(partial(_put_model, field, name, version, dimension)):
+            if self._cluster.change_state(partial(put_model, field, name, version, dimension)):
                 return
 
     def list_models(self) -> list[EmbeddingModel]:
@@ -262,7 +263,7 @@ class ElasticsearchStore(ElasticsearchTrash):
     def _reserve_ids(self, hashes: Sequence[str]) -> dict[str, int]:
         if not hashes:
             return {}
-        last = self._cluster.change_state(lambda state: _count_up(state, "last_image_id", len(hashes)))
+        last = self._cluster.change_state(lambda state: count_up(state, "last_image_id", len(hashes)))
         return dict(zip(hashes, range(last - len(hashes) + 1, last + 1), strict=True))
 
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
@@ -472,29 +473,6 @@ class ElasticsearchStore(ElasticsearchTrash):
 
     def close(self) -> None:
         self._cluster.close()
-
-
-def _count_up(state: State, counter: str, number: int) -> int:
-    state[counter] += number
-    return int(state[counter])
-
-
-def _choose_field(state: State, dimension: int) -> str:
-    """A vector field for one more model: none that a model which is there uses."""
-    models = load_models(state["models"])
-    return choose_vector_field(dimension, [state["fields"][str(model.model_id)] for model in models])
-
-
-def _put_model(field: str, name: str, version: str, dimension: int, state: State) -> bool:
-    """Add a model with this field; False when another program took the field meanwhile."""
-    models = load_models(state["models"])
-    if find_model(models, name, version) is None:
-        if _choose_field(state, dimension) != field:
-            return False
-        model_id = _count_up(state, "last_model_id", 1)
-        state["models"] = dump_models(add_model(models, model_id, name, version, dimension))
-        state["fields"][str(model_id)] = field
-    return True
 
 
 def _make_hit(hit: Any, distance: float) -> SearchHit:

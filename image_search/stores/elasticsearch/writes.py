@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from elasticsearch import NotFoundError
+
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import Document, load_document
-from image_search.stores.elasticsearch.client import Connection, explain_refusal
-from image_search.stores.elasticsearch.documents import make_embedding_fields, make_fields, pack, unpack_embedding
-from image_search.stores.errors import image_not_found
+from image_search.stores.documents import Document, add_model, drop_paths, dump_models, load_document, load_models
+from image_search.stores.elasticsearch.client import Connection, State, explain_refusal
+from image_search.stores.elasticsearch.documents import (
+    choose_vector_field,
+    describe_vector_field,
+    make_embedding_fields,
+    make_fields,
+    pack,
+    unpack_embedding,
+)
+from image_search.stores.errors import find_model, image_not_found
 
 _CHUNK = 500
 _MAX_ID = 2**63 - 1
@@ -190,3 +199,84 @@ def _read_values(source: Fields) -> Values:
 def _gains_path(changes: Changes, image_id: int) -> bool:
     before = changes.found.get(image_id)
     return before is None or bool(set(changes.documents[image_id].paths) - set(before.document.paths))
+
+
+# Models.
+
+
+def count_up(state: State, counter: str, number: int) -> int:
+    """Raise a counter of the library. Returns the new value."""
+    state[counter] += number
+    return int(state[counter])
+
+
+def choose_field(state: State, dimension: int) -> str:
+    """A vector field for one more model: none that a model which is there uses."""
+    models = load_models(state["models"])
+    return choose_vector_field(dimension, [state["fields"][str(model.model_id)] for model in models])
+
+
+def put_model(field: str, name: str, version: str, dimension: int, state: State) -> bool:
+    """Add a model with this field; False when another program took the field meanwhile."""
+    models = load_models(state["models"])
+    if find_model(models, name, version) is None:
+        if choose_field(state, dimension) != field:
+            return False
+        model_id = count_up(state, "last_model_id", 1)
+        state["models"] = dump_models(add_model(models, model_id, name, version, dimension))
+        state["fields"][str(model_id)] = field
+    return True
+
+
+# Carries a library of schema 1 over into indexes of its own, image by image.
+#
+# Every step can be done again. The version is written last and the old index removed after it (Connection).
+
+
+_MIGRATED = 100
+
+
+def migrate(connection: Connection, client: Any, state: State, keep_lock: Callable[[], None]) -> None:
+    """Write every image of schema 1 as schema 2 has it, and the vector fields into the state."""
+    fields: dict[int, str] = {}
+    for model in load_models(state["models"]):
+        fields[model.model_id] = choose_vector_field(model.dimension, list(fields.values()))
+        properties = {fields[model.model_id]: describe_vector_field(model.dimension)}
+        client.indices.put_mapping(index=connection.index, properties=properties)
+    state["fields"] = {str(model_id): field for model_id, field in fields.items()}
+    taken: set[str] = set()
+    after: dict[str, Any] = {}
+    while True:
+        # From the latest image on: a path that several images had is that of the latest one.
+        sort = [{"image_id": "desc"}]
+        try:
+            answer = client.search(index=connection.name, query={"match_all": {}}, sort=sort, size=_MIGRATED, **after)
+        except NotFoundError:  # nothing was ever kept in it
+            return
+        hits = answer["hits"]["hits"]
+        if not hits:
+            return
+        operations: list[dict[str, Any]] = []
+        for hit in hits:
+            source = hit["_source"]
+            document = load_document(source["record"])
+            document = drop_paths(document, [path for path in document.paths if path in taken])
+            taken.update(document.paths)
+            embeddings = {
+                int(model_id): unpack_embedding(embedding)
+                for model_id, embedding in (source.get("vectors") or {}).items()
+                if embedding is not None and int(model_id) in fields
+            }
+            recipes = dict.fromkeys(embeddings, 1)
+            values = make_fields(document) | make_embedding_fields(recipes, embeddings, fields, is_live=True)
+            operations += [
+                {"index": {"_id": str(document.image_id)}},
+                {**values, "preview": source["preview"]},
+            ]
+        answer = client.bulk(index=connection.index, operations=operations, refresh=True)
+        for item in answer["items"]:
+            for result in item.values():
+                if "error" in result:
+                    raise explain_refusal(result["status"], str(result["error"].get("reason")), connection.location)
+        keep_lock()
+        after = {"search_after": hits[-1]["sort"]}

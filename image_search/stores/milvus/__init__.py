@@ -61,9 +61,16 @@ from image_search.stores.documents import (
 )
 from image_search.stores.errors import content_is_known, find_model, frame_is_known, image_not_found
 from image_search.stores.milvus.client import Connections, describe_engine, is_written
-from image_search.stores.milvus.migration import migrate
-from image_search.stores.milvus.nearest import find_nearest
-from image_search.stores.milvus.rows import Stored, check_image, match_ids, match_marks, name_new_preview, name_preview
+from image_search.stores.milvus.rows import (
+    Stored,
+    check_image,
+    find_nearest,
+    match_ids,
+    match_marks,
+    migrate,
+    name_new_preview,
+    name_preview,
+)
 from image_search.stores.milvus.schema import (
     IMAGES,
     make_embeddings_collection,
@@ -71,9 +78,8 @@ from image_search.stores.milvus.schema import (
     prepare_library,
     read_state,
 )
-from image_search.stores.milvus.session import Snapshot
+from image_search.stores.milvus.session import Snapshot, Writer, cut_in_pages
 from image_search.stores.milvus.trash import MilvusTrash, make_hits
-from image_search.stores.milvus.writer import Writer
 from image_search.stores.search_fields import (
     NEWEST,
     TRASHED,
@@ -298,7 +304,7 @@ class MilvusStore(MilvusTrash):
         lacking: list[int] = []
         with self._reading() as view:
             rows = view.iterate(IMAGES, view.write_live([f"image_id > {int(after_id)}"]), [])
-            for page in _cut_in_pages(rows):
+            for page in cut_in_pages(rows):
                 lacking += sorted(self._list_lacking(view, model_id, page, min_recipe))
                 if len(lacking) >= limit:
                     break
@@ -483,14 +489,3 @@ def _list_values(document: Document, field: CountedField) -> Iterator[tuple[str,
     """The marks an image has for a field, with their values."""
     for value in list_counted(document)[field]:
         yield (value if field == "kind" else exact_key(_MARKS[field], value)), value
-
-
-def _cut_in_pages(rows: Iterator[dict[str, int]], size: int = 1000) -> Iterator[list[int]]:
-    page: list[int] = []
-    for row in rows:
-        page.append(int(row["image_id"]))
-        if len(page) == size:
-            yield page
-            page = []
-    if page:
-        yield page

@@ -10,8 +10,9 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,17 @@ from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import ImageRecord, NewImage, SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import Document, dump_document, load_document
-from image_search.stores.milvus.schema import FILTER_FIELDS, MAX_BYTES, MAX_MARKS
+from image_search.stores.documents import Document, drop_paths, dump_document, load_document
+from image_search.stores.milvus.schema import (
+    FILTER_FIELDS,
+    IMAGES,
+    MAX_BYTES,
+    MAX_MARKS,
+    OLD_IMAGES,
+    name_embeddings,
+    name_old_embeddings,
+    read_state,
+)
 from image_search.stores.search_fields import (
     NEVER,
     count_microseconds,
@@ -241,3 +251,118 @@ def _fit_words(words: str) -> tuple[str, bool]:
         return words, False
     end = encoded.rindex(b" ", 0, MAX_BYTES) if b" " in encoded[1:MAX_BYTES] else 0
     return encoded[: end + 1].decode(), True
+
+
+# Copies the images of schema 1 into the collections of schema 2, which are new and empty (schema.py).
+
+
+_MIGRATED = 200
+
+
+def migrate(client: Any, originals: Originals) -> None:
+    """Copy every image and its embeddings; rows of images that do not count are left behind."""
+    state = read_state(client)
+    for name in (OLD_IMAGES, *(name_old_embeddings(model.model_id) for model in state.models)):
+        client.load_collection(name)
+    taken: set[str] = set()
+    # From the latest image on: a path that several images had is that of the latest one.
+    for end in range(state.last_image_id, 0, -_MIGRATED):
+        condition = f"image_id > {end - _MIGRATED} and image_id <= {end}"
+        if state.removed:
+            condition += f" and {match_ids(state.removed, 'not in')}"
+        found = client.query(OLD_IMAGES, filter=condition, output_fields=["image_id", "document"])
+        rows: dict[int, Row] = {}
+        for old in sorted(found, key=lambda row: -int(row["image_id"])):
+            stored = read_row(old, originals)
+            paths = [path for path in stored.document.paths if path in taken]
+            taken.update(stored.document.paths)
+            row, files = make_row(stored.change(drop_paths(stored.document, paths)))
+            originals.write(files)
+            rows[int(row["image_id"])] = row
+        if rows:
+            client.upsert(IMAGES, list(rows.values()))
+        for model in state.models:
+            _copy_embeddings(client, model.model_id, rows)
+
+
+def _copy_embeddings(client: Any, model_id: int, rows: dict[int, Row]) -> None:
+    if not rows:
+        return
+    fields = ["image_id", "embedding"]
+    found = client.query(name_old_embeddings(model_id), filter=match_ids(rows), output_fields=fields)
+    copies = [
+        copy_filter_fields(rows[int(old["image_id"])])
+        | {"embedding": np.array(old["embedding"], np.float32), "recipe": 1}
+        for old in found
+    ]
+    if copies:
+        client.upsert(name_embeddings(model_id), copies)
+
+
+# The nearest embeddings in one total order, to any depth, from limited searches that break ties arbitrarily.
+
+
+MAX_RESULTS = 16_384  # of one search; the limit of a Milvus server
+_TIE = 5e-7  # inner products this near may have changed places by rounding
+_MARGIN = 8
+
+# how many at most, with an inner product up to this (None: any), without these images -> inner products by image_id
+Search = Callable[[int, float | None, list[int]], dict[int, float]]
+
+
+def find_nearest(
+    search: Search, read: Callable[[list[int]], Mapping[int, Embeddings]], query: Embeddings, offset: int, limit: int
+) -> list[tuple[int, float]]:
+    """image_ids and distances of one page, nearest first, ties by image_id.
+
+    read: gives the stored embeddings of some images. The page is ordered and measured by them, for how a search rounds
+    depends on where a row lies.
+    """
+    ranking = _rank(_gather(search, offset + limit))
+    groups = _list_groups(ranking, offset, limit)
+    embeddings = read([image_id for group in groups for image_id, _ in group])
+    exact = {
+        image_id: -float(np.sum(embedding.astype(np.float64) * query)) for image_id, embedding in embeddings.items()
+    }
+    ordered = [
+        (image_id, exact[image_id])
+        for group in groups
+        for image_id in sorted((n for n, _ in group if n in exact), key=lambda n: (exact[n], n))
+    ]
+    return ordered[_count_skipped(ranking, offset) :][:limit]
+
+
+def _gather(search: Search, count: int) -> dict[int, float]:
+    """The first count, and everything that ties with the last of them."""
+    found: dict[int, float] = {}
+    wanted = count + _MARGIN
+    upto, known = None, list[int]()
+    while True:
+        asked = min(wanted, MAX_RESULTS)
+        more = search(asked, upto, known)
+        found |= more
+        products = sorted(found.values(), reverse=True)
+        if len(more) < asked or (len(found) > count and products[count - 1] - products[-1] > _TIE):
+            return found
+        upto = products[-1] + _TIE
+        known = [image_id for image_id, product in found.items() if product <= upto + _TIE]
+        wanted = max(count - len(found), len(found)) + _MARGIN
+
+
+def _rank(found: Mapping[int, float]) -> list[tuple[int, float]]:
+    return sorted(((image_id, -product) for image_id, product in found.items()), key=lambda hit: (hit[1], hit[0]))
+
+
+def _list_starts(ranking: list[tuple[int, float]]) -> list[int]:
+    """Where a group of hits begins that may all tie with one another."""
+    return [n for n in range(len(ranking)) if n == 0 or ranking[n][1] - ranking[n - 1][1] > _TIE]
+
+
+def _count_skipped(ranking: list[tuple[int, float]], offset: int) -> int:
+    """The number of hits before the page within the group of ties that it begins in."""
+    return offset - max((start for start in _list_starts(ranking) if start <= offset), default=0)
+
+
+def _list_groups(ranking: list[tuple[int, float]], offset: int, limit: int) -> list[list[tuple[int, float]]]:
+    starts = [*_list_starts(ranking), len(ranking)]
+    return [ranking[start:end] for start, end in pairwise(starts) if end > offset and start < offset + limit]

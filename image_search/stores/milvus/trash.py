@@ -23,8 +23,7 @@ from image_search.stores.documents import (
 )
 from image_search.stores.milvus.rows import fit_text, list_text_files, match_any, match_marks, read_text
 from image_search.stores.milvus.schema import ENTRIES, IMAGES, MAX_MARKS
-from image_search.stores.milvus.session import Snapshot
-from image_search.stores.milvus.writer import Writer
+from image_search.stores.milvus.session import Snapshot, Writer
 from image_search.stores.search_fields import (
     TRASHED,
     count_microseconds,

@@ -29,7 +29,6 @@ from image_search.records import (
     Order,
     RecognizedText,
     SearchFilter,
-    SearchHit,
     StoreStatus,
     TrashReason,
 )
@@ -40,23 +39,23 @@ from image_search.stores.oracle import sql, trash
 from image_search.stores.oracle.connection import Connections, Row, Session, T
 from image_search.stores.oracle.errors import OracleError, get_code, is_text_failure
 from image_search.stores.oracle.health import check_oracle
-from image_search.stores.oracle.images import (
+from image_search.stores.oracle.rows import (
+    bind_embedding,
+    bind_values,
+    build_conditions,
     change_record,
     find_hashes,
     get_live_record,
     insert_image,
     insert_path,
-    update_content,
-    update_record,
-)
-from image_search.stores.oracle.rows import (
-    bind_embedding,
-    bind_values,
-    build_conditions,
     is_storable,
+    list_models,
     make_record,
+    read_hits,
     to_embedding,
     to_vector,
+    update_content,
+    update_record,
 )
 from image_search.stores.oracle.schema import SearchIndexes, check_version, upgrade_schema
 from image_search.stores.oracle.sql import APPROXIMATE_ROWS
@@ -103,7 +102,7 @@ class OracleStore(ImageStore):
 
     def _add_model(self, name: str, version: str, dimension: int) -> None:
         def insert_once(session: Session) -> None:
-            models = _list_models(session)
+            models = list_models(session)
             if find_model(models, name, version) is None:
                 is_current = not any(model.is_current for model in models)
                 binds = {
@@ -117,7 +116,7 @@ class OracleStore(ImageStore):
         self._write(insert_once)
 
     def list_models(self) -> list[EmbeddingModel]:
-        return self._read(_list_models)
+        return self._read(list_models)
 
     def set_current_model(self, model_id: int) -> None:
         def switch(session: Session) -> None:
@@ -311,7 +310,7 @@ class OracleStore(ImageStore):
         return self._write(lambda session: trash.restore(session, image_ids))
 
     def _list_trash(self, limit: int, offset: int) -> Hits:
-        return _read_hits(self._query(sql.list_trash(), {"skip_rows": offset, "max_rows": limit}))
+        return read_hits(self._query(sql.list_trash(), {"skip_rows": offset, "max_rows": limit}))
 
     def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
         trashed = self._read(lambda session: trash.list_trashed(session, image_ids, before))
@@ -343,14 +342,14 @@ class OracleStore(ImageStore):
         if filter.is_empty and offset + limit <= APPROXIMATE_ROWS:
             rows = self._read(lambda session: self._search_approximately(session, binds))
             if rows and not rows[0][1] and len(rows) == min(limit, rows[0][0] - offset):
-                return _read_hits([(row[0], *row[2:]) for row in rows])
+                return read_hits([(row[0], *row[2:]) for row in rows])
         has_filter = not filter.is_empty
         for is_current in (True, False):
 
             def write_sql(conditions: Sequence[str], is_current: bool = is_current) -> str:
                 return sql.search_exactly(conditions[1:] if has_filter else [], is_current)
 
-            hits = _read_hits(self._query_filtered(write_sql, filter, binds=binds))
+            hits = read_hits(self._query_filtered(write_sql, filter, binds=binds))
             if hits.total:
                 break
         return hits
@@ -371,7 +370,7 @@ class OracleStore(ImageStore):
         behind, keys = bind_values(list_after(order, after), "after")
         page = {**keys, "skip_rows": offset, "max_rows": limit}
         rows = self._query_filtered(lambda found: sql.list_images(found, order, behind), filter, terms, page)
-        return _read_hits(rows)
+        return read_hits(rows)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return int(self._query_filtered(sql.count_images, filter)[0][0])
@@ -461,7 +460,7 @@ class OracleStore(ImageStore):
                 engine=f"Oracle Database {session.connection.version}",
                 location=self.location,
                 image_count=int(session.query(sql.count_images(conditions))[0][0]),
-                models=tuple((model, counts.get(model.model_id, 0)) for model in _list_models(session)),
+                models=tuple((model, counts.get(model.model_id, 0)) for model in list_models(session)),
                 trash_count=int(session.query(sql.COUNT_TRASH)[0][0]),
             )
 
@@ -493,16 +492,3 @@ class OracleStore(ImageStore):
         if not rows:
             raise image_not_found(image_id)
         return rows[0]
-
-
-def _read_hits(rows: Sequence[Row]) -> Hits:
-    """Hits of rows: total, distance, record. A page without any is one row without a record."""
-    hits = tuple(
-        SearchHit(make_record(row[2:]), None if row[1] is None else float(row[1])) for row in rows if row[2] is not None
-    )
-    return Hits(hits, int(rows[0][0]))
-
-
-def _list_models(session: Session) -> list[EmbeddingModel]:
-    rows = session.query(sql.LIST_MODELS)
-    return [EmbeddingModel(i, name, version, n, is_current == "Y") for i, name, version, n, is_current in rows]

@@ -39,6 +39,9 @@ from image_search.stores.errors import content_is_known, image_not_found, model_
 from image_search.stores.postgres import trash
 from image_search.stores.postgres.database import Connections
 from image_search.stores.postgres.rows import (
+    TRASH,
+    TRASH_ORDER,
+    check_vector_index,
     date_back,
     find_hashes,
     find_records,
@@ -46,22 +49,17 @@ from image_search.stores.postgres.rows import (
     insert_embeddings,
     insert_images,
     insert_paths,
-    pack_hashes,
-    rewrite_texts,
-    update_content,
-    update_records,
-)
-from image_search.stores.postgres.schema import Connection
-from image_search.stores.postgres.search import (
-    TRASH,
-    TRASH_ORDER,
-    check_vector_index,
     list_images,
     list_live_conditions,
     list_page,
+    pack_hashes,
+    rewrite_texts,
     search_embedding,
+    update_content,
+    update_records,
     write_where,
 )
+from image_search.stores.postgres.schema import Connection
 from image_search.stores.sql import COUNTED, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 

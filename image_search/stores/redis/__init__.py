@@ -55,7 +55,6 @@ from image_search.stores.documents import (
 )
 from image_search.stores.errors import content_is_known, frame_is_known, image_not_found
 from image_search.stores.redis.client import Connection, make_vector_field
-from image_search.stores.redis.migration import migrate
 from image_search.stores.redis.query import (
     build_expression,
     count,
@@ -78,6 +77,7 @@ from image_search.stores.redis.writes import (
     find_owners,
     forget_deleted,
     make_counted_field,
+    migrate,
     read_images,
     read_member,
 )
