@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from mcp import Client as ToolClient
+from mcp.types import TextContent
 
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from tests.fakes import make_picture
-from tests.fakes.api_library import build_small, open_client, open_colours
+from tests.fakes.api_library import build_small, open_client, open_colours, serve_in_thread
 from tests.fakes.film_files import write_film
 
 
@@ -98,6 +102,22 @@ def test_a_film_is_one_hit_with_the_time_of_its_best_moment(client: TestClient, 
     assert every["hits"][0]["image"]["image_id"] == hit["image"]["image_id"]
     assert client.post("/api/search", json={"film_sha256": "no hash"}).status_code == 422
     assert client.post("/api/search", json={"text": "blue"}).json()["total"] == 4
+
+
+def test_a_tool_tells_the_time_of_the_moment_in_a_film(searcher: Searcher, client: TestClient, film_file: Path) -> None:
+    send(client, film_file)
+
+    async def search(address: str) -> str:
+        async with ToolClient(f"{address}/mcp") as tools:
+            result = await tools.call_tool("search_images", {"text": "blue", "previews": False})
+        assert isinstance(result.content[0], TextContent)
+        return result.content[0].text
+
+    with serve_in_thread(searcher, Settings(app_mcp=True)) as address:
+        hits = json.loads(asyncio.run(search(address)))["hits"]
+    [hit] = [hit for hit in hits if "time" in hit]
+    assert (hit["file_name"], hit["other_moments"]) == ("虹.webm", 2)
+    assert hit["time"] in ("00:00:06", "00:00:07")
 
 
 # --- played -----------------------------------------------------------------------------------------------------------
