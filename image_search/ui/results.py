@@ -60,7 +60,7 @@ class PageSearch:
             "count": translate(language, "library", total=result.total),
             "timing": "",
             "note": translate(language, "text_cut") if plan.is_text_cut else "",
-            "message": None if result.hits or offset else self._explain_nothing(plan, result, language),
+            "message": None if result.hits or offset else self._explain_nothing(plan, asked, result, language),
         }
         if not plan.is_newest:
             encode, search = round(result.encode_ms), round(result.search_ms)
@@ -143,17 +143,27 @@ class PageSearch:
             filter=asked.filter,
         )
 
-    def _explain_nothing(self, plan: Plan, result: SearchResult, language: Language) -> dict[str, str]:
-        if not plan.is_newest and plan.filter.is_empty and self.searcher.store.count_images():
-            keys = ("not_embedded", "not_embedded_hint")
+    def _explain_nothing(
+        self, plan: Plan, asked: SearchForm, result: SearchResult, language: Language
+    ) -> dict[str, str]:
+        name = self.searcher.encoder.name
+        if not plan.is_newest and self._lacks_embeddings(name):
+            keys = ("not_embedded", "library_in_preparation" if self.preparation.fills_library else "not_embedded_hint")
+        elif asked.store_order and result.has_match is False:  # there are hits, all below the line
+            keys = ("no_match", "no_match_in_order")
         elif not plan.filter.is_empty:
             keys = ("no_hit", "no_hit_hint")
         elif self.preparation.fills_library:
             keys = ("library_in_preparation", "")
         else:
             keys = ("empty_library", "empty_library_hint")
-        title, hint = (translate(language, key) if key else "" for key in keys)
+        title, hint = (translate(language, key, model=name) if key else "" for key in keys)
         return {"kind": "empty", "title": title, "hint": hint}
+
+    def _lacks_embeddings(self, name: str) -> bool:
+        """Whether there are images, of which the model has embedded none."""
+        status = self.searcher.store.get_status()
+        return status.image_count > 0 and not any(count for model, count in status.models if model.name == name)
 
 
 def describe_error(error: ImageSearchError, language: Language) -> dict[str, Any]:

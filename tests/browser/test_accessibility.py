@@ -24,7 +24,9 @@ JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠々]")
 SHARED = r"ZIP|KB|MB|MP|px|PNG|Esc|Del|Shift|CFG|LoRA|ISO|mm|AND|Ctrl|Seed|image|png|clip|MiB|GB|ms"
 ENGLISH = re.compile(rf"\b(?!(?:{SHARED}|picture\d\d)\b)[A-Za-z]{{2,}}\b")
 # Text that people or files wrote, in whatever language.
-OWN_TEXT = ".file-name, .tile, .pswp__img, [data-text], .keywords a, textarea, kbd, #folder-list, #model-list li"
+OWN_TEXT = (
+    ".file-name, .tile, .pswp__img, [data-text], .keywords a, textarea, kbd, #folder-list, #model-list li, #findings p"
+)
 
 
 def open_start(page: Page) -> None:
@@ -99,6 +101,11 @@ def open_library(page: Page) -> None:
     page.locator("#add").wait_for()
 
 
+def open_check(page: Page) -> None:
+    page.locator("#run-check").click()
+    page.locator("#findings li").first.wait_for()
+
+
 STATES: list[Callable[[Page], None]] = [
     open_start,
     open_search,
@@ -111,6 +118,7 @@ STATES: list[Callable[[Page], None]] = [
     open_toast,
     open_nothing,
     open_library,
+    open_check,
 ]
 
 

@@ -23,7 +23,7 @@ new PerformanceObserver((list) => {
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("path", ["", "?q=red", "?like=3&shape=landscape", "?order=taken"])
+@pytest.mark.parametrize("path", ["", "?q=red", "?like=3&shape=landscape", "?order=taken", "?tab=library"])
 def test_nothing_jumps_while_the_page_comes_up(
     browser: Browser, address: str, open_page: OpenPage, path: str, size: str
 ) -> None:

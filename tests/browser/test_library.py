@@ -134,3 +134,6 @@ def test_the_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None
     page.locator("#run-check").click()
     expect(page.locator("#findings li").first).to_contain_text("プログラム")
     expect(page.locator("#findings li", has_text="ライブラリー").first).to_contain_text("問題ありません")
+    texts = page.locator("#findings .text:visible").all_inner_texts()
+    assert len(texts) >= 10
+    assert not [text for text in texts if re.search(r"\b(?:of|is|are|the|and|images?)\b", re.sub(r"/\S+", "", text))]

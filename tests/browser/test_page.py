@@ -150,6 +150,56 @@ def test_a_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPa
     assert (box["x"], box["width"]) == (0, 390)
 
 
+@pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
+@pytest.mark.parametrize("query", ["", "?q=red", "?like=3&shape=landscape", "?order=registered"])
+def test_a_phone_cuts_no_word_above_the_pictures(open_page: OpenPage, query: str, locale: str) -> None:
+    page = open_page(query, locale=locale, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    for selector in ("#heading", "#count", "#search", "#clear"):
+        expect(page.locator(selector)).not_to_be_empty()
+        assert page.locator(selector).evaluate("node => node.scrollWidth <= node.clientWidth + 1 || node.tagName")
+    assert page.locator("#order").evaluate(IS_WIDE_ENOUGH)
+    for box in (page.locator(selector).bounding_box() for selector in ("#heading", "#count", "#order")):
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+
+
+# A closed list cuts its text without overflowing.
+IS_WIDE_ENOUGH = """(list) => {
+  const copy = list.cloneNode(true);
+  Object.assign(copy.style, { position: 'absolute', width: 'max-content' });
+  list.parentElement.append(copy);
+  const wanted = copy.offsetWidth;
+  copy.remove();
+  return list.offsetWidth >= wanted - 1;
+}"""
+
+
+def test_a_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_dropped(
+    open_page: OpenPage, folder: Path
+) -> None:
+    page = open_page()
+    overlay = page.locator("#drop-overlay")
+    session = page.context.new_cdp_session(page)
+    path = str(folder / "pictures" / "picture07.png")
+
+    def drag(kind: str) -> None:
+        data = {"items": [], "files": [path], "dragOperationsMask": 1}
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 500, "data": data})
+
+    drag("dragEnter")
+    expect(overlay).to_be_visible()
+    expect(overlay).to_have_text("ここに画像をドロップすると検索します")
+    drag("dragCancel")
+    expect(overlay).to_be_hidden()
+    expect(page.locator("#heading")).to_have_text("新着画像")
+    drag("dragEnter")
+    drag("dragOver")
+    drag("drop")
+    expect(overlay).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"\?picture=[0-9a-f]{32}$"))
+    expect(page.locator(".tile .name").first).to_have_text("picture07.png")
+
+
 def test_an_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Path) -> None:
     # Without a model the sample pictures cannot be registered either.
     with serve_page(f"sqlite:///{tmp_path}/empty.db", EMBEDDING_MODEL="/nowhere/model") as empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 import threading
@@ -15,9 +16,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from image_search.cli.health import check_served
 from image_search.library.inbox import UploadInbox, make_upload_work
+from image_search.originals import check_folder
 from image_search.recognition import NAME, VERSION
-from image_search.records import SearchFilter, TextLine
+from image_search.records import Finding, SearchFilter, TextLine
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
@@ -29,7 +32,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.ui.library_routes import LibraryPage, build_library_routes
-from image_search.ui.library_texts import describe_failure
+from image_search.ui.library_texts import describe_failure, describe_finding
 from image_search.web.app import find_roots
 from tests.fakes import FakeEncoder, make_picture_bytes
 from tests.fakes.film_files import make_scenes, write_film
@@ -418,3 +421,48 @@ def test_without_its_package_reading_says_how_to_get_it(client: TestClient, monk
     assert answer.status_code == 400
     assert "pip install -r requirements-ocr.txt" in answer.json()["title"]
     assert client.get("/ui/library/jobs").json() == {"jobs": []}
+
+
+def test_the_check_of_a_library_is_said_in_japanese(store: ImageStore, root: Path) -> None:
+    Registrar(store, FakeEncoder(), reader=ImageReader(max_pixels=10**6)).register(find_files([root]))
+    found = [describe_finding(finding, "ja") for finding in check_served(store)]
+    assert len(found) >= 10
+    for line in found:
+        assert line["ok"], line
+        if line["name"] != "パッケージ":  # a list of names and versions
+            assert re.search("[ぁ-んァ-ヶ一-龠]|空き", line["what"]), line
+            assert not line["details"], line
+
+
+@pytest.mark.parametrize(
+    ("finding", "what", "remedy"),
+    [
+        (
+            Finding("files", False, "missing: 2 (a.png, b.png)", "Run ImageSearch.py --check --deep --repair, which x"),
+            "元の画像が2枚ありません：a.png, b.png",
+            "ImageSearch.py --check --deep --repair を実行すると",
+        ),
+        (
+            Finding(
+                "model 1", False, "a/b (v1), 256 dimensions: 3 of 9 images, the current one; x", "Run: python r.py"
+            ),
+            "a/b：9枚のうち3枚を検索できます",
+            "次を実行してください：python r.py",
+        ),
+        (
+            check_folder("originals", Path("/proc/version/x"), "ORIGINALS_URL"),
+            "/proc/version が見つかりません",
+            "フォルダーを作るか、ORIGINALS_URL を直してください。",
+        ),
+    ],
+)
+def test_a_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, remedy: str) -> None:
+    line = describe_finding(finding, "ja")
+    assert line["what"] == what
+    assert line["remedy"].startswith(remedy)
+    assert (line["state"], line["details"]) == ("確認が必要です", [])
+
+
+def test_a_finding_without_a_translation_is_kept_as_it_is() -> None:
+    line = describe_finding(Finding("tablespace", False, "no quota on USERS", "Grant one."), "ja")
+    assert (line["what"], line["remedy"], line["details"]) == ("", "", ["no quota on USERS", "Grant one."])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 import pytest
@@ -11,7 +12,7 @@ from image_search.ui.messages import MESSAGES, error_key, negotiate_language, tr
 
 
 def list_names(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    return {name.partition("|")[0] for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 def test_both_languages_have_the_same_keys() -> None:
@@ -44,6 +45,20 @@ def test_the_browser_chooses_the_language(header: str, language: str) -> None:
 
 def test_numbers_get_thousands_separators() -> None:
     assert translate("ja", "library", total=17204) == "17,204枚"
+
+
+def test_one_picture_is_one_picture_in_english() -> None:
+    assert translate("en", "library", total=1) == "1 picture"
+    assert translate("en", "library", total=2) == translate("en", "library", total="2") == "2 pictures"
+    assert translate("en", "library", total=0) == "0 pictures"
+    assert translate("en", "duplicate_groups", count=1) == "1 group"
+    assert translate("en", "deleted_forever", count=1) == "1 picture was deleted for good"
+
+
+def test_no_english_text_says_a_number_of_things_that_cannot_be_one() -> None:
+    """A noun behind a number is written {count|picture|pictures}."""
+    plural = re.compile(r"\{(?:count|total|days|frames)\} [a-z]{2,}s\b")
+    assert not {key: text for key, text in MESSAGES["en"].items() if plural.search(text)}
 
 
 def test_an_error_is_named_by_its_nearest_kind() -> None:

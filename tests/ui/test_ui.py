@@ -122,12 +122,17 @@ def test_a_name_order_is_the_stores(client: TestClient, searcher: Searcher) -> N
     assert list_names(client.get("/ui/results?order=name").json()) == sorted(f"{colour}.png" for colour in COLOURS)
 
 
-def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
+def register_shades(searcher: Searcher) -> None:
+    """40 images of which 4 are red, and the list of tags embedded, so that relevance can be told."""
     images = [make_image(f"{number:02}.png") for number in range(40)]
     shades = [(250, 5, 5) if number < 4 else (number * 5, 100, 255 - number * 5) for number in range(40)]
     embeddings = searcher.encoder.encode_images([make_picture(shade) for shade in shades])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
     searcher.tagger.prepare()
+
+
+def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
+    register_shades(searcher)
     answer = open_page(searcher).get("/ui/results?q=red&order=name&limit=100").json()
     names = list_names(answer)
     assert names == sorted(names)
@@ -186,8 +191,30 @@ def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher:
 def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
     register_colours(searcher)
     other = open_page(Searcher(searcher.store, FakeEncoder(name="another")))
-    hint = other.get("/ui/results?q=orange-like").json()["message"]["hint"]
-    assert hint == "「ライブラリー」タブで、このモデルをもう一度選んでください。"
+    for address in ("/ui/results?q=orange-like", "/ui/results?q=orange-like&shape=landscape"):
+        message = other.get(address).json()["message"]
+        assert message["title"] == "このモデルで検索できる画像がまだありません"
+        assert "python register_images.py --model another" in message["hint"]
+
+
+def test_a_condition_that_nothing_meets_in_a_library_with_embeddings_is_not_laid_on_the_model(
+    client: TestClient, searcher: Searcher
+) -> None:
+    register_colours(searcher)
+    message = client.get("/ui/results?q=red&shape=portrait&rating=5").json()["message"]
+    assert message["title"] == "条件に合う画像はありません"
+
+
+def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searcher) -> None:
+    register_shades(searcher)
+    page = open_page(searcher)
+    answer = next(
+        answer
+        for words in ("zebra", "violin", "tractor", "umbrella")
+        if not (answer := page.get(f"/ui/results?q={words}&order=name").json())["tiles"]
+    )
+    assert answer["message"]["title"] == "良い一致は見つかりませんでした"
+    assert "一致度順" in answer["message"]["hint"]
 
 
 def test_a_database_that_is_away_is_503_in_words() -> None:

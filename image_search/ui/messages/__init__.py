@@ -41,9 +41,13 @@ _ERROR_KEYS: tuple[tuple[type[ImageSearchError], str], ...] = (
 )
 
 
+# {count|picture|pictures}: the first word for 1, the second for any other number.
+_PLURAL = re.compile(r"\{(\w+)\|([^|{}]*)\|([^|{}]*)\}")
+
+
 def translate(language: Language, key: str, **values: object) -> str:
     """The text of a key, with values filled in; numbers get thousands separators."""
-    text = MESSAGES[language][key]
+    text = _PLURAL.sub(lambda found: found[2] if str(values[found[1]]) == "1" else found[3], MESSAGES[language][key])
     return text.format(**{name: f"{value:,}" if isinstance(value, int) else value for name, value in values.items()})
 
 

@@ -162,17 +162,20 @@ function onPaste(event) {
 function startDropping() {
   const overlay = document.getElementById('drop-overlay');
   const hasFiles = (event) => event.dataTransfer?.types.includes('Files');
-  let depth = 0;
-  const show = (isShown) => (overlay.hidden = !isShown);
-  document.addEventListener('dragenter', (event) => {
-    if (hasFiles(event)) show((depth += 1) > 0);
-  });
-  document.addEventListener('dragleave', (event) => {
-    if (hasFiles(event)) show((depth = Math.max(0, depth - 1)) > 0);
-  });
-  // Without this, a browser leaves the page for a picture that misses its box.
-  document.addEventListener('dragover', (event) => event.preventDefault());
-  document.addEventListener('drop', (event) => show(((depth = 0), false)), true);
+  let timer = 0;
+  const show = (isShown) => {
+    overlay.hidden = !isShown;
+    clearTimeout(timer);
+    // A drag that ends elsewhere is not always reported; one that goes on is, several times a second.
+    if (isShown) timer = setTimeout(show, 1500, false);
+  };
+  for (const kind of ['dragenter', 'dragover'])
+    document.addEventListener(kind, (event) => {
+      event.preventDefault(); // or a browser leaves the page for a picture that misses its box
+      if (hasFiles(event)) show(true);
+    });
+  document.addEventListener('dragleave', (event) => event.relatedTarget || show(false));
+  document.addEventListener('drop', () => show(false), true);
   document.addEventListener('drop', (event) => {
     if (event.defaultPrevented) return;
     event.preventDefault();

@@ -5,7 +5,9 @@ export const language = data.language;
 
 export function say(key, values = {}) {
   const text = data.messages[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+  // {count|picture|pictures}: the first word for 1, the second for any other number.
+  const agreed = text.replace(/\{(\w+)\|([^|{}]*)\|([^|{}]*)\}/g, (_, name, one, many) => (Number(values[name]) === 1 ? one : many));
+  return agreed.replace(/\{(\w+)\}/g, (whole, name) => {
     const value = values[name];
     if (value === undefined) return whole;
     return typeof value === 'number' ? value.toLocaleString(language) : value;

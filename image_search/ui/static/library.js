@@ -52,6 +52,11 @@ function clone(template) {
 }
 
 async function load() {
+  await loadParts();
+  page.classList.add('loaded'); // all at once, so that nothing moves under the visitor's hand
+}
+
+async function loadParts() {
   const found = await attempt(() => getJson('ui/library'));
   if (!found) return;
   get('library-begin').hidden = !found.is_new;
@@ -62,7 +67,8 @@ async function load() {
   showModels(found);
   get('trash-note').textContent = found.trash_note;
   showJobs(found.jobs);
-  await attempt(() => Promise.all([loadTrash(0), loadDuplicates(), loadDisk()]));
+  attempt(loadDisk); // takes long where there are many files
+  await attempt(() => Promise.all([loadTrash(0), loadDuplicates()]));
 }
 
 // --- folders ----------------------------------------------------------------------------------------------------------
@@ -420,6 +426,8 @@ function showFinding(finding) {
   find('.state').textContent = finding.state;
   find('.text').textContent = finding.what;
   find('.remedy').textContent = finding.remedy;
+  find('details').hidden = !finding.details.length;
+  find('details p').textContent = finding.details.join('\n');
   return node;
 }
 

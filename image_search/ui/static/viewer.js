@@ -169,8 +169,11 @@ function dress(viewer) {
   forgetRoles(element);
   element.append(panel.element, status);
   moveToasts(element);
+  // PhotoSwipe zooms on a double tap itself, after which browsers report a double click, too.
+  let pointer = '';
+  element.addEventListener('pointerdown', (event) => (pointer = event.pointerType), true);
   element.addEventListener('dblclick', (event) => {
-    if (event.target.closest('.pswp__img')) viewer.currSlide?.toggleZoom?.(undefined, { x: event.clientX, y: event.clientY });
+    if (pointer === 'mouse' && event.target.closest('.pswp__img')) viewer.currSlide?.toggleZoom?.(undefined, { x: event.clientX, y: event.clientY });
   });
   setPanel(isPanelOpen(), false);
   name(tileAt(viewer.currIndex));
