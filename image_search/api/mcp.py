@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 
 from image_search.api.errors import describe_faults
-from image_search.api.schemas import ImageOut, SearchAnswer, SearchRequest
+from image_search.api.schemas import ImageId, ImageOut, SearchAnswer, SearchRequest
 from image_search.api.service import LibraryService, Upload
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.registration.uploads import clean_name
@@ -41,7 +41,7 @@ _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent
 
 Limit = Annotated[int, Field(ge=1, le=_MAX_HITS, description="How many images at most")]
 Previews = Annotated[bool, Field(description="Whether small previews come with the result")]
-ImageId = Annotated[int, Field(ge=1, description="image_id of a result")]
+ResultId = Annotated[ImageId, Field(description="image_id of a result")]
 Base64 = Annotated[str, Field(description="The picture file (JPEG, PNG, WebP ...) as Base64")]
 
 
@@ -68,16 +68,16 @@ def build_tools(library: LibraryService) -> Starlette:
         asked = {"text": text, "exclude": exclude, "min_relevance": min_relevance, "page": page, "page_size": limit}
         return await _search(library, asked, sent, previews)
 
-    async def find_similar_images(image_id: ImageId, limit: Limit = 8, previews: Previews = True) -> list[Any]:
+    async def find_similar_images(image_id: ResultId, limit: Limit = 8, previews: Previews = True) -> list[Any]:
         """Find images of the library that look like one of them. The image itself is left out."""
         return await _search(library, {"like": image_id, "page_size": limit}, None, previews)
 
-    async def get_image(image_id: ImageId, previews: Previews = True) -> list[Any]:
+    async def get_image(image_id: ResultId, previews: Previews = True) -> list[Any]:
         """Tell everything known of one image (size, prompt, caption, camera, keywords), with a small preview."""
         facts = await library.describe(image_id)
         return [facts.model_dump(mode="json"), *(await _fetch_previews(library, [facts]) if previews else [])]
 
-    async def tag_image(image_id: ImageId) -> dict[str, Any]:
+    async def tag_image(image_id: ResultId) -> dict[str, Any]:
         """Name what one image shows: the likeliest words in Japanese and English, each with its probability."""
         return {"tags": [tag.model_dump() for tag in await library.find_tags(image_id)]}
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
 from typing import Annotated, Any, get_origin
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
@@ -19,12 +19,12 @@ from image_search.api.errors import error_response, error_responses, install_err
 from image_search.api.schemas import (
     LARGEST_PAGE,
     LARGEST_PAGE_SIZE,
-    MAX_ID,
     Count,
     DeletedOut,
     EditsIn,
     Extracted,
     ExtractRequest,
+    ImageId,
     ImageOut,
     Registered,
     SearchAnswer,
@@ -40,7 +40,6 @@ from image_search.search.searcher import PAGE_SIZE
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")
 
-ImageId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Page = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 PageSize = Annotated[int, Query(ge=1, le=LARGEST_PAGE_SIZE)]
 Hash = Annotated[str, Query(pattern="^[0-9a-f]{64}$")]

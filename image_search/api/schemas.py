@@ -13,7 +13,6 @@ from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
-MAX_ID = 2**63 - 1  # what every engine can hold
 LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100
 _MAX_TEXT = 2000
 _NO_TEXT = ImageText()
@@ -39,7 +38,7 @@ def _read_date(value: object) -> object:
 LongText = Annotated[str, Field(max_length=100_000), AfterValidator(_make_encodable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
 Moment = Annotated[datetime, BeforeValidator(_read_date), AfterValidator(_drop_zone)]
-ImageId = Annotated[int, Field(ge=1, le=MAX_ID)]
+ImageId = Annotated[int, Field(ge=1, le=2**63 - 1)]  # the largest that every engine can hold
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=50)
 ]

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from image_search.api.schemas import ImageId
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
 from image_search.library.disk import measure_disk
@@ -88,7 +89,7 @@ class TrashIn(BaseModel):
     """Images to remove for good; None: everything in the trash."""
 
     model_config = ConfigDict(extra="forbid")
-    ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None = Field(None, min_length=1, max_length=10_000)
+    ids: list[ImageId] | None = Field(None, min_length=1, max_length=10_000)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from image_search.api.schemas import ImageId
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable, UnreadableImage
 from image_search.registration.films import list_frames
 from image_search.registration.trash import restore_images, trash_images
@@ -31,8 +32,7 @@ T = TypeVar("T")
 MAX_TILES = 500  # of one request
 CONCURRENCY = 16  # threads that wait for encoder and database; more would only keep other work waiting
 
-ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-ImageIds = Annotated[list[Annotated[int, Field(ge=1, le=2**63 - 1)]], Field(min_length=1, max_length=10_000)]
+ImageIds = Annotated[list[ImageId], Field(min_length=1, max_length=10_000)]
 
 
 class EditsIn(BaseModel):

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from image_search.api.schemas import ImageId
 from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
@@ -42,7 +43,6 @@ _log = logging.getLogger(__name__)
 
 IfNoneMatch = Annotated[str | None, Header()]
 Kind = Literal["small", "preview", "original"]
-ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]  # the largest that every engine can store
 
 
 def build_routes(store: ImageStore) -> APIRouter:

@@ -211,6 +211,35 @@ def test_a_deleted_image_that_is_tagged_later_stays_deleted(store: ImageStore, f
 
 
 @pytest.mark.parametrize("for_good", [False, True])
+def test_a_deleted_image_that_is_renamed_and_then_tagged_stays_deleted(
+    store: ImageStore, folder: Path, for_good: bool
+) -> None:
+    register(store, folder)
+    (store.delete_images if for_good else store.trash_images)(find_ids(store, "a.png"))
+    (folder / "a.png").rename(folder / "renamed.png")
+    assert count(register(store, folder)) == {"known": 2, "deleted": 1}
+    write(folder / "renamed.png", "a tagged")
+    assert count(register(store, folder)) == {"known": 2, "deleted": 1}
+    store.empty_trash()
+    write(folder / "renamed.png", "a tagged again")
+    assert count(register(store, folder)) == {"known": 2, "deleted": 1}
+
+
+def test_an_image_that_was_renamed_in_the_trash_and_restored_has_its_new_path(store: ImageStore, folder: Path) -> None:
+    register(store, folder)
+    [image_id] = find_ids(store, "a.png")
+    store.trash_images([image_id])
+    (folder / "a.png").rename(folder / "renamed.png")
+    register(store, folder)
+    store.restore_images([image_id])
+    assert count(register(store, folder)) == {"known": 2, "moved": 1}
+    assert store.get_image(image_id).paths == (str(folder / "renamed.png"),)
+    write(folder / "renamed.png", "a tagged")
+    assert count(register(store, folder)) == {"known": 2, "updated": 1}
+    assert store.list_deleted() == []
+
+
+@pytest.mark.parametrize("for_good", [False, True])
 def test_what_was_deleted_is_taken_in_when_asked(store: ImageStore, folder: Path, for_good: bool) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")

@@ -63,9 +63,6 @@ class History:
     def take(self, step: str, name: str, other: str) -> None:
         path = self.folder / name
         there = path.exists()
-        if there and name in self.deleted and step in ("copy", "rename"):
-            # An image in the trash learns no new place, so that only its content is known there until it is emptied.
-            self.empty()
         match step:
             case "write":
                 self.put(name, self.make_content())  # a file that was deleted stays so when it is changed
