@@ -1,13 +1,15 @@
-"""What 50 impatient clients get, and what they cost: answers a second, how long they take, errors by kind, memory.
+"""What 50 impatient clients get, and what they cost: answers a second, how long they take, errors by kind, CPU, memory.
 
 Each client sends the next request as soon as the last one is answered: half of them words (never the same twice, so
 that each is embedded), a fifth the newest images, a fifth previews, a tenth pictures. The program is started in a
 process of its own with the demo model and the samples; --address takes one that runs, and then tells no memory.
+Memory is told after each of several runs: it must not grow with the number of answers. CPU per answer can be compared
+while other programs use the cores, the times cannot.
 
 newest and previews need no model: they show what is left for the others while the model is busy. Compare p50 of words
 with clients / (words a second the model embeds): the queue in front of the model costs nothing more.
 
-    python benchmarks/load.py [--clients 50] [--seconds 60] [--address http://127.0.0.1:8899]
+    python benchmarks/load.py [--clients 50] [--seconds 60] [--runs 4] [--address http://127.0.0.1:8899]
 """
 
 from __future__ import annotations
@@ -61,12 +63,16 @@ def main() -> None:
         return
     with serve() as (address, process):
         asyncio.run(press(address, options.clients, 5))  # the model is loaded, every connection and buffer made
-        before = read_memory(process)
-        tally = asyncio.run(press(address, options.clients, options.seconds))
-        after = read_memory(process)
         print(f"{options.clients} clients, {options.seconds} s, {os.cpu_count()} cores shared with the clients")
-        tally.print_table(options.seconds)
-        print(f"memory before {before:.0f} MiB, after {after:.0f} MiB")
+        print(f"memory at first {read_memory(process):.0f} MiB")
+        for run in range(1, options.runs + 1):
+            served, asked = read_cpu_seconds(process), time.process_time()
+            tally = asyncio.run(press(address, options.clients, options.seconds))
+            served, asked = read_cpu_seconds(process) - served, time.process_time() - asked
+            tally.print_table(options.seconds)
+            count = max(1, sum(map(len, tally.seconds.values())))
+            print(f"CPU of an answer: server {1000 * served / count:.2f} ms, client {1000 * asked / count:.2f} ms")
+            print(f"memory after run {run}: {read_memory(process):.0f} MiB", flush=True)
         asyncio.run(check_is_alive(address))
 
 
@@ -153,10 +159,17 @@ def read_memory(process: subprocess.Popen[bytes]) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def read_cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """What the process has used of the processors so far (Linux)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--address", help="of a program that runs already")
     return parser.parse_args()
 
