@@ -62,7 +62,8 @@ def main() -> None:
         asyncio.run(press(options.address, options.clients, options.seconds)).print_table(options.seconds)
         return
     with serve() as (address, process):
-        asyncio.run(press(address, options.clients, 5))  # the model is loaded, every connection and buffer made
+        wait_until_idle(process)  # the words in the samples are read, the tags embedded
+        asyncio.run(press(address, options.clients, 5))  # every connection and buffer is made
         print(f"{options.clients} clients, {options.seconds} s, {os.cpu_count()} cores shared with the clients")
         print(f"memory at first {read_memory(process):.0f} MiB")
         for run in range(1, options.runs + 1):
@@ -151,6 +152,14 @@ def wait_for_samples(address: str) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
+
+
+def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
+    """Return when the process has hardly used a processor for three seconds (Linux)."""
+    before = float("-inf")
+    while (now := read_cpu_seconds(process)) - before > 0.3:
+        before = now
+        time.sleep(3)
 
 
 def read_memory(process: subprocess.Popen[bytes]) -> float:

@@ -15,7 +15,7 @@ from image_search.stores.text import sanitize
 
 LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100
 _MAX_TEXT = 2000
-_NO_TEXT = ImageText()
+_NO_TEXT, _NO_EDITS = ImageText(), Edits()
 
 
 def _make_encodable(text: str) -> str:
@@ -144,8 +144,6 @@ class ImageOut(BaseModel):
     @classmethod
     def of(cls, image: ImageRecord) -> ImageOut:
         """From a record."""
-        known = replace(image.text, raw={})
-        text = {name: value for name, value in asdict(known).items() if value != getattr(_NO_TEXT, name)}
         return cls(
             image_id=image.image_id,
             file_name=image.file_name,
@@ -158,8 +156,8 @@ class ImageOut(BaseModel):
             preview=f"api/images/{image.image_id}/preview",
             original=f"api/images/{image.image_id}/original",
             paths=[sanitize(path) for path in image.paths],
-            text=text,
-            edits={name: value for name, value in asdict(image.edits).items() if value is not None},
+            text=_list_known(image.text, _NO_TEXT),
+            edits=_list_known(image.edits, _NO_EDITS),
             description=image.description,
             keywords=list(image.keywords),
             rating=image.rating,
@@ -172,6 +170,12 @@ class ImageOut(BaseModel):
             deleted_at=image.deleted_at and image.deleted_at.replace(tzinfo=UTC),
             trash_reason=image.trash_reason,
         )
+
+
+def _list_known(record: ImageText | Edits, nothing: ImageText | Edits) -> dict[str, Any]:
+    # dataclasses.asdict copies everything deeply, which is a tenth of a search.
+    values = ((name, getattr(record, name)) for name in record.__slots__ if name != "raw")
+    return {name: value for name, value in values if value != getattr(nothing, name)}
 
 
 class Hit(BaseModel):

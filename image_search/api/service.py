@@ -173,7 +173,8 @@ class Upload:
 class LibraryService:
     """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
 
-    More concurrency than processors does not speed up the model; the store's limit fits every engine's connections.
+    More concurrency than processors does not speed up the model, but texts that wait together are embedded as one
+    batch; the store's limit fits every engine's connections.
     roots: folders whose files a program may have read again, without links.
     """
 
@@ -182,6 +183,9 @@ class LibraryService:
     roots: tuple[Path, ...] = ()
     encoder_gate: ConcurrencyLimiter = field(
         default_factory=lambda: ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
+    )
+    text_gate: ConcurrencyLimiter = field(
+        default_factory=lambda: ConcurrencyLimiter("model", at_once=16, waiting=64, max_wait=20)
     )
     store_gate: ConcurrencyLimiter = field(
         default_factory=lambda: ConcurrencyLimiter("database", at_once=8, waiting=128, max_wait=20)
@@ -196,7 +200,8 @@ class LibraryService:
     async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
         """One page of the nearest images. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
         if picture or asked.text.strip() or asked.exclude.strip():
-            plan = await self.encoder_gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
+            gate = self.encoder_gate if picture else self.text_gate
+            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
         elif asked.filter.folder is None:

@@ -134,7 +134,24 @@ def make_upload_work(
     reader: ImageReader,
 ) -> Work:
     """The work of a job that registers a batch. find_model: the encoder of searches, and its model_id in the store."""
+    register = _make_registration(inbox, store, find_model, reader)
 
+    def register_or_drop(batch: str, control: JobControl) -> None:
+        try:
+            register(batch, control)
+        finally:
+            if control.is_cancelled:
+                inbox.end(batch)
+
+    return register_or_drop
+
+
+def _make_registration(
+    inbox: UploadInbox,
+    store: ImageStore,
+    find_model: Callable[[], tuple[Encoder, Callable[[], int]]],
+    reader: ImageReader,
+) -> Work:
     def register(batch: str, control: JobControl) -> None:
         place = inbox.get_place(batch)
         names = read_names(place)

@@ -70,10 +70,14 @@ class Job:
 
 
 class JobControl:
-    """The arguments of a job's work. stop: set when the job is to end early, between two batches."""
+    """The arguments of a job's work. stop: set when the job is to end early, between two batches.
+
+    is_cancelled: whether stop is for good; otherwise the program ends, and its next start takes the job up.
+    """
 
     def __init__(self, job: Job) -> None:
         self.stop = threading.Event()
+        self.is_cancelled = False
         self.job = replace(job, state="running")
         self._looks: deque[tuple[float, int]] = deque()
 
@@ -187,6 +191,7 @@ class JobQueue:
         with self._lock:
             for lane in self._lanes:
                 if lane.running and lane.running.job.job_id == job_id:
+                    lane.running.is_cancelled = True
                     lane.running.stop.set()
                     return True
         with self._open() as connection:

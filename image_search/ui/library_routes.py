@@ -155,6 +155,15 @@ class LibraryPage:
         batch = self.inbox.begin(names, running)
         return {"batch": batch, "job": self.jobs.add("upload", batch).job_id}
 
+    def cancel(self, job_id: int) -> bool:
+        """End a job early. Whether it was waiting or running. Raises StoreError."""
+        was_open = self.jobs.cancel(job_id)
+        for job in self.jobs.list_jobs():
+            # A running one removes its files itself, when it is through with the one in hand.
+            if job.job_id == job_id and (job.kind, job.state) == ("upload", "cancelled"):
+                self.inbox.end(job.target)
+        return was_open
+
     def change_model(self, name: str) -> int:
         """Download, embed and use a model. Returns the job's id. Raises ModelUnavailable for one that may not be."""
         check_choice(name, list_choices(self.store, self.settings, self.find_model()), self.settings)
@@ -233,7 +242,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
 
     @router.post("/jobs/{job_id}/cancel")
     async def cancel_job(request: Request, job_id: int) -> Response:
-        return await answer(request, lambda _: {"cancelled": library.jobs.cancel(job_id)})
+        return await answer(request, lambda _: {"cancelled": library.cancel(job_id)})
 
     @router.get("/browse")
     async def browse(request: Request, path: Annotated[str, Query(max_length=_MAX_PATH)] = "") -> Response:

@@ -369,13 +369,18 @@ def _is_counted(scope: Scope) -> bool:
 
 
 class UploadFolderMiddleware:
-    """Prepares the folder for uploads before each request that may upload a file."""
+    """Prepares the folder for uploads before each request that may upload a file; a search in JSON does not."""
 
     def __init__(self, app: ASGIApp, prepare: Callable[[], None]) -> None:
         self._app = app
         self._prepare = prepare
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in UNSAFE_METHODS:
+        if scope["type"] == "http" and scope["method"] in UNSAFE_METHODS and _may_bring_file(scope):
             self._prepare()
         await self._app(scope, receive, send)
+
+
+def _may_bring_file(scope: Scope) -> bool:
+    is_api = scope["path"].removeprefix(scope.get("root_path", "")).startswith("/api/")
+    return not is_api or read_headers(scope).get("content-type") != "application/json"

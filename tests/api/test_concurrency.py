@@ -113,7 +113,7 @@ def test_a_gate_stays_open_when_work_fails_or_is_given_up() -> None:
 def test_a_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searcher: Searcher) -> None:
     encoder = Stoppable(searcher.encoder, "encode_texts")
     searcher.use(encoder)
-    app = build_small(searcher, encoder_gate=ConcurrencyLimiter("model", at_once=2, waiting=4, max_wait=60))
+    app = build_small(searcher, text_gate=ConcurrencyLimiter("model", at_once=2, waiting=4, max_wait=60))
 
     async def run() -> None:
         async with open_async(app) as client:

@@ -225,6 +225,33 @@ def test_a_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
         assert client.post(f"/ui/library/uploads/{address}/0", content=b"x").status_code in (404, 405)
 
 
+def test_the_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_waits(
+    client: TestClient, tmp_path: Path
+) -> None:
+    running, waiting = (send(client, {"a.png": make_picture_bytes("red"), "b.png": b""}, arriving=1) for _ in range(2))
+    end = time.monotonic() + 20
+    while [job["state"] for job in client.get("/ui/library/jobs").json()["jobs"]] != ["waiting", "running"]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    folder = tmp_path / "data" / "uploads"
+    assert {place.name for place in folder.iterdir()} == {running, waiting}
+    for job in client.get("/ui/library/jobs").json()["jobs"]:
+        assert client.post(f"/ui/library/jobs/{job['id']}/cancel").json() == {"cancelled": True}
+    assert {job["state"] for job in wait_for_jobs(client)} == {"cancelled"}
+    assert list(folder.iterdir()) == []
+    assert client.post(f"/ui/library/uploads/{running}/1", content=b"x").status_code == 404
+
+
+def test_an_upload_keeps_its_files_when_the_program_ends(tmp_path: Path, store: ImageStore) -> None:
+    inbox = UploadInbox(tmp_path / "uploads")
+    work = make_upload_work(inbox, store, lambda: find_model(store), ImageReader())
+    jobs = JobQueue(tmp_path / "jobs.db", "a", {"upload": work})
+    batch = inbox.begin(["a.png"])
+    jobs.add("upload", batch)
+    jobs.stop()
+    assert inbox.get_place(batch).is_dir()
+
+
 def test_an_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -> None:
     may_end = threading.Event()
     inbox = UploadInbox(tmp_path / "uploads")
