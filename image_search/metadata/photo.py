@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,12 +29,27 @@ NO_CAPTION = re.compile(
     r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|jpegmini.*",
     re.IGNORECASE | re.DOTALL,
 )
-# Documents beside images that do not describe one of them.
-_DOCUMENT = re.compile(
+# A text file beside an image is its caption unless it is a document, a table, or a list of records.
+_MAX_CAPTION = 8000  # characters; longer ones are documents
+_DOCUMENT_NAME = re.compile(
     r"(?:read[ _-]?me|licen[cs]e|copying|changelog|credits|notes?|index|links?|urls?)\b.*", re.IGNORECASE
 )
-_MAX_CAPTION = 8000  # characters of a text file beside an image; longer ones are documents
-_NUMBERS = re.compile(r"[\d.,;:eE+-]+")  # of coordinates, which annotations of objects are full of
+_DOCUMENT = re.compile(
+    r"\A(?:read[ _-]?me\b|#{1,6} |[^\n]+\n[=-]{3,}\n)|permission is hereby granted|redistribution and use in source"
+    r"|without warrant|terms (?:of use|and conditions)|to view a copy of this licen[cs]e|general public license"
+    r"|apache license|bound by the terms|thank you for (?:downloading|purchasing|buying)|利用規約|再配布|商用利用",
+    re.IGNORECASE,
+)
+_CODE_START = re.compile(
+    r"[{\[<]|WEBVTT|-----BEGIN|#!|#include|@echo|(?:import [\w.]+|from [\w.]+ import .*|def \w+\(.*)\n", re.IGNORECASE
+)
+_NUMBER = re.compile(r"(?:\w+=)?[\d.:eE+%-]+")  # of coordinates, which annotations of objects are full of
+_RECORD = re.compile(
+    r"(?:https?://|/|\./|[A-Za-z]:\\)\S+|\S+\.(?:jpe?g|png|gif|webp|bmp|tiff?|heic|txt|json|csv|xml|mp4|mov)"
+    r"|[\w .-]{1,30}(?:[:=]\s*[\d.,x]+| = .*|:)|\[\w+\]|[\d:.,]+ --> .*|\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*"
+    r"|[0-9a-f]{32,}\b.*|[A-Za-z0-9+/=]{60,}",
+    re.IGNORECASE,
+)
 
 
 def read_photograph(
@@ -106,15 +122,33 @@ def _read_caption(found: Extracted) -> str | None:
 
 
 def _is_caption_file(name: str, text: str) -> bool:
-    """Whether a file beside an image is a caption: a text of words, not coordinates, JSON or a document."""
-    file_name = name.removeprefix("sidecar:")
-    if not name.startswith("sidecar:") or not file_name.lower().endswith(".txt") or _DOCUMENT.match(file_name):
+    """Whether a file beside an image is its caption: words, not a document, a table, coordinates, code or a list."""
+    file_name, text = name.removeprefix("sidecar:"), text.strip("\ufeff \n\t")
+    if not name.startswith("sidecar:") or not file_name.lower().endswith(".txt") or len(text) > _MAX_CAPTION:
         return False
-    words = text.split(None, 200)[:200]
-    numbers = sum(bool(_NUMBERS.fullmatch(word)) for word in words)
-    is_language = len(text) <= _MAX_CAPTION and (numbers < 6 or 2 * numbers < len(words)) and numbers < len(words)
-    start = text.lstrip("\ufeff \n\t")[:200].lower()
-    return is_language and not start.startswith(("{", "[", "<html", "<!doctype", "<?xml", "<svg"))
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines or _CODE_START.match(text):
+        return False
+    is_named = bool(_DOCUMENT_NAME.match(file_name))
+    if (len(text) > 200 or len(lines) > 2 - is_named) and (is_named or _DOCUMENT.search(text)):
+        return False
+    return not _is_table(lines) and 2 * sum(map(_is_record, lines)) < len(lines)
+
+
+def _is_table(lines: list[str]) -> bool:
+    """Whether all lines have the same columns; with blanks behind the signs between them it takes three."""
+    for sign in "\t;|,":
+        widths = {len(row) for row in csv.reader(lines, delimiter=sign)}
+        has_blanks = any(f"{sign} " in line for line in lines)
+        if len(widths) == 1 and min(widths) > 1 + has_blanks and len(lines) > 1 + has_blanks:
+            return True
+    return False
+
+
+def _is_record(line: str) -> bool:
+    words = re.split(r"[\s,;]+", line)
+    numbers = sum(bool(_NUMBER.fullmatch(word)) for word in words)
+    return numbers == len(words) or (numbers > 3 and 2 * numbers > len(words)) or bool(_RECORD.fullmatch(line))
 
 
 def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:

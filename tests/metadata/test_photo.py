@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -156,32 +158,125 @@ def test_a_json_file_beside_a_photograph_may_hold_its_caption() -> None:
     assert read_image_text(make_image(format="JPEG"), sidecars=sidecars).description == "夕焼けの海"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "cp932", "euc_jp", "iso2022_jp"])
-def test_a_caption_beside_an_image_is_read_in_any_japanese_encoding(encoding: str) -> None:
-    caption = "夕焼けの海と猫の写真です"
-    mark = "\ufeff" if encoding == "utf-16-be" else ""
-    text = read_image_text(make_jpeg(), sidecars={"a.txt": f"{mark}{caption}".encode(encoding)})
-    assert text.description == caption
+# Annotations, tables, licences, read-me files, subtitles, logs, lists, code.
+NO_CAPTIONS = [
+    "0 0.5 0.5 0.1 0.1",
+    "dog 0.5 0.5 0.1 0.2",
+    "dog 0.5 0.5 0.1 0.2\ncat 0.1 0.2 0.3 0.4",
+    "person 120 30 200 400 0.98",
+    "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8",
+    "7",
+    "1,2,3,4",
+    "name,age,city\nTom,3,Paris\nAnn,5,Rome",
+    "name, age, city\nTom, 3, Paris\nAnn, 5, Rome",
+    "x;y;w;h;label\n1;2;3;4;cat",
+    "frame\tx\ty\n1\t2\t3\n2\t3\t4",
+    "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,640,480,cat,1,2,3,4",
+    "MIT License\n\nCopyright (c) 2024 Jane\n\nPermission is hereby granted, free of charge, to any pers"
+    "on obtaining a copy of this software and associated documentation files, to deal in the Software wi"
+    'thout restriction.\n\nTHE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.',
+    "Apache License\nVersion 2.0, January 2004\nhttp://www.apache.org/licenses/",
+    "Creative Commons Attribution 4.0 International Public License\n\nBy exercising the Licensed Rights "
+    "(defined below), You accept and agree to be bound by the terms and conditions of this Creative Comm"
+    "ons Attribution 4.0 International Public License",
+    "This work is licensed under the Creative Commons Attribution 4.0 License. To view a copy of this li"
+    "cense, visit http://creativecommons.org/licenses/by/4.0/ or send a letter to Creative Commons, PO Box 1866.",
+    "# My wallpapers\n\n## Installation\n\nUnzip the files.\n",
+    "README\n======\n\nUnzip the files and enjoy.",
+    "README\n\nThese are the files of the course. Please read this first.\n1. Unzip\n2. Open",
+    "readme\n\nこの素材について\n・商用利用可能です。\n・再配布は禁止です。\n利用規約をお読みください。",
+    "<html><body>x</body></html>",
+    '{"a":1}',
+    "[1,2]",
+    "[section]\nkey=value\nother=3",
+    "key = value\nwidth = 640\nheight = 480",
+    "width: 640\nheight: 480\nfps: 30\n",
+    "1\n00:00:01,000 --> 00:00:04,000\nHello",
+    "WEBVTT\n\n00:01.000 --> 00:04.000\nHello",
+    "d41d8cd98f00b204e9800998ecf8427e  a.jpg\n",
+    "https://example.com/a.jpg\nhttps://example.com/b.jpg",
+    "2024-02-03 10:11:12 INFO start\n2024-02-03 10:11:13 INFO end",
+    "import os\nprint('x')\n",
+    "def f():\n    return 1\n",
+    "#!/bin/sh\necho hi",
+    "C:\\a\\b.jpg\nC:\\a\\c.jpg",
+    "/home/a/b.jpg\n/home/a/c.jpg",
+    "imagesource:GoogleEarth\ngsd:0.146\n2753 2408 2861 2385 2888 2468 2805 2502 plane 0",
+    "Car 0.00 0 -1.58 587.01 173.33 614.12 200.12 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59",
+    "377,117,463,117,465,130,378,130,Genaxis Theatre\n493,115,519,115,519,131,493,131,[06]",
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+    "a.jpg\nb.jpg\nc.jpg",
+    "-----BEGIN PGP SIGNATURE-----\nabc\n-----END PGP SIGNATURE-----",
+    "yaml: 1\nlist:\n  - a\n  - b\n",
+    "Image Width: 640\nImage Height: 480\nBit Depth: 8\nColor Type: RGB",
+    "left=10 top=20 right=30 bottom=40",
+    "id\tlabel\n1\tcat",
+]
+CAPTIONS = [
+    "a cat on a sofa",
+    "7 cats",
+    "3 of 12 photographs of 2024",
+    "1girl, solo, long_hair, blue_eyes",
+    "1girl,solo,long_hair",
+    "1girl\nsolo\nlong_hair",
+    "夕焼けの海",
+    "A cat, sleeping.\nA dog, running.",
+    "Photo by Jane Doe, licensed under CC BY 4.0",
+    "© 2024 Jane Doe. All rights reserved.",
+    "masterpiece, best quality, (cat:1.2), <lora:x:0.8>",
+    "score_9, score_8_up, 1boy",
+    "Me & Tom at 10:30",
+    "Kyoto; temple; autumn",
+    "2024年5月 京都",
+    "https://example.com/photo my cat",
+    "Title: Sunset\nThe sea at Kamakura.",
+    "- a cat\n- a dog",
+    "My notes: nice weather.",
+    "#sunset #beach #cat",
+    "F/2.8 1/250 ISO 100 Tokyo",
+    "a photo of a man, 35mm, f/1.8\na bench, trees",
+    "Room 101, 3rd floor, 2nd door",
+    "I love this! See more at www.example.com",
+    "a cat | a dog | a bird",
+    "Version 2 of the poster",
+]
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.3 0.3\n",
-        b"Car 0.00 0 -1.58 587.01 173.33 614.12 200.12 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n",
-        b"imagesource:GoogleEarth\ngsd:0.146\n2753 2408 2861 2385 2888 2468 2805 2502 plane 0\n",
-        b"7",
+        *(text.encode() for text in NO_CAPTIONS),
+        b"word " * 2000,
         b"<!DOCTYPE html><html><body>page</body></html>",
         bytes(range(1, 256)),
         bytes(100),
     ],
 )
-def test_annotations_pages_and_bytes_beside_an_image_are_no_caption(content: bytes) -> None:
+def test_text_beside_an_image_that_is_data_or_a_document_is_no_caption(content: bytes) -> None:
     assert read_image_text(make_jpeg(), sidecars={"a.txt": content}).description is None
 
 
+@pytest.mark.parametrize("caption", [*CAPTIONS, "café au lait à Paris", "This is a long caption. " * 60])
+def test_caption_of_any_style_is_kept_as_it_is(caption: str) -> None:
+    assert read_image_text(make_jpeg(), sidecars={"a.txt": caption.encode()}).description == caption.strip()
+
+
+def test_read_me_beside_an_image_of_its_name_is_its_caption_only_when_it_is_one_sentence() -> None:
+    for text, expected in (("my cat Readme", "my cat Readme"), ("About these files\n\nUnzip them.", None)):
+        assert read_image_text(make_jpeg(), sidecars={"readme.txt": text.encode()}).description == expected
+
+
 @pytest.mark.parametrize(
-    "caption", ["7 cats", "3 of 12 photographs of 2024", "1girl, solo, 2boys", "café au lait à Paris"]
+    "annotation",
+    [
+        {"version": "5.2", "flags": {}, "shapes": [{"label": "cat", "points": [[1, 2]], "description": "x"}]},
+        {"images": [{"id": 1}], "annotations": [{"id": 1, "bbox": [1, 2, 3, 4]}], "categories": [{"name": "cat"}]},
+        {"info": {"description": "COCO 2017 Dataset"}, "licenses": [], "annotations": []},
+        {"a.jpg123": {"filename": "a.jpg", "regions": [{"shape_attributes": {"x": 1}}]}},
+        {"description": "", "tags": [{"name": "cat", "value": None}], "size": {"height": 1}, "objects": []},
+        {"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {"x": 1}}]},
+    ],
 )
-def test_captions_with_numbers_are_captions(caption: str) -> None:
-    assert read_image_text(make_jpeg(), sidecars={"a.txt": caption.encode("latin-1")}).description == caption
+def test_annotation_of_objects_gives_neither_caption_nor_keywords(annotation: dict[str, Any]) -> None:
+    text = read_image_text(make_jpeg(), sidecars={"a.json": json.dumps(annotation).encode()})
+    assert (text.description, text.keywords, text.generator) == (None, (), None)
