@@ -1,4 +1,4 @@
-"""Pixels of any colour space to sRGB, once, while an image is decoded: for preview, contact sheet and model alike."""
+"""Pixels of any colour space and depth to sRGB of 8 bits, once, while an image is decoded."""
 
 from __future__ import annotations
 
@@ -9,38 +9,64 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 _MAX_PROFILE = 8 << 20  # bytes; profiles of printing presses have 2 MiB
 _MAX_TRANSFORMS = 16  # kept by a thread; a folder has few profiles
-_SPACES = {"RGB ": ("RGB",), "CMYK": ("CMYK",), "GRAY": ("L",)}  # of a profile, and the modes it fits
+_SPACES = {"RGB ": ("RGB",), "CMYK": ("CMYK",), "GRAY": ("L",), "Lab ": ("LAB",)}  # of a profile, and modes it fits
 _SRGB_GAMMA = 0.45455
-_PQ, _HLG = 16, 18  # transfer functions of cICP (ITU-T H.273)
 _REFERENCE_WHITE = 203.0  # nits, ITU-R BT.2408
-_BT2020_TO_BT709 = np.array(
-    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
-)
+_GAMMA_22, _GAMMA_28, _LINEAR, _PQ, _HLG = 4, 5, 8, 16, 18  # transfer functions of cICP (ITU-T H.273)
+_SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green, blue
+_PRIMARIES = {  # of cICP; those of television before HDTV differ little from sRGB's
+    4: (0.31, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+}
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+# The usual white points of numbers of any size: 8, 10, 12, 14, 16, 24 and 32 bits; 1 of floating point.
+_WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0)
 
 _SRGB = ImageCms.createProfile("sRGB")
 _local = threading.local()  # LittleCMS transforms keep a cache of the last pixel, so that threads must not share one
 
 
 def convert_to_srgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
-    """The same picture in sRGB. image: mode RGB, L or CMYK. info: as Pillow gives it for the file.
+    """The same picture as RGB in sRGB, from any mode; transparency is composed on white, deep numbers are scaled.
 
-    In this order: cICP of a PNG, an ICC profile that fits the mode, gAMA of a PNG. A profile that does not fit or is
-    broken is ignored; CMYK without one is converted by Pillow's plain formula.
+    info: as Pillow gives it for the file. In this order: cICP of a PNG (or the like of AVIF), an ICC profile that fits
+    the mode, gAMA and cHRM of a PNG. A profile that does not fit or is broken is ignored; CMYK without one is converted
+    by Pillow's plain formula.
     """
-    transfer = (info.get("cicp") or b"\0\0\0\0")[1]
-    if transfer in (_PQ, _HLG) and image.mode == "RGB":
-        return _convert_hdr(image, transfer, is_bt2020=info["cicp"][0] == 9)
+    return _convert_colors(_flatten(image), info).convert("RGB")
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Mode L, RGB, CMYK or LAB."""
+    if image.mode in ("I", "F"):
+        return Image.fromarray(scale_to_bytes(np.asarray(image)))
+    if image.mode in ("LA", "La"):
+        grey, alpha = image.convert("LA").split()
+        return Image.composite(grey, Image.new("L", image.size, 255), alpha)
+    if image.mode in ("RGBA", "RGBa"):
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
+
+
+def _convert_colors(image: Image.Image, info: dict[str, Any]) -> Image.Image:
+    if (cicp := info.get("cicp")) and image.mode in ("L", "RGB"):
+        return _convert_light(image, _decode_transfer(cicp[1]), _PRIMARIES.get(cicp[0], _SRGB_PRIMARIES))
     profile = info.get("icc_profile")
     if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE:
         transform = _get_transform(profile, image.mode)
-        if transform is not None:
-            return transform.apply(image)
-    elif "gamma" in info and "srgb" not in info and image.mode in ("RGB", "L"):
-        return _apply_gamma(image, float(info["gamma"]))
+        return image if transform is None else transform.apply(image)
+    if ("gamma" in info or "chromaticity" in info) and "srgb" not in info and image.mode in ("L", "RGB"):
+        gamma, primaries = float(info.get("gamma") or _SRGB_GAMMA), info.get("chromaticity") or _SRGB_PRIMARIES
+        # Beside sRGB's own colours a gamma of 1/2.2 is short for its curve.
+        is_srgb = abs(gamma - _SRGB_GAMMA) < 0.01 and _find_matrix(primaries) is None
+        is_curve = not is_srgb and 0.05 <= gamma <= 20
+        return _convert_light(image, _SAMPLES ** (1 / gamma) if is_curve else _decode_srgb(_SAMPLES), primaries)
     return image
 
 
@@ -62,35 +88,75 @@ def _get_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | No
 def _build_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if mode not in _SPACES.get(source.profile.xcolor_space, ()) or _is_srgb(source):
+        if mode not in _SPACES.get(source.profile.xcolor_space, ()):
             return None
-        return ImageCms.buildTransform(source, _SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        transform = ImageCms.buildTransform(source, _SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        if mode == "RGB" and _changes_little(transform):
+            return None
     except Exception:  # LittleCMS answers broken profiles with whatever goes wrong inside
         return None
+    return transform
 
 
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    description = (profile.profile.profile_description or "").lower()
-    return description.startswith(("srgb", "c2", "built-in srgb")) and "linear" not in description
+def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether a profile is one of the many that are sRGB, whatever its name says."""
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    colors = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(6, 36, 3))
+    return max(high for _, high in ImageChops.difference(colors, transform.apply(colors)).getextrema()) <= 1  # type: ignore[misc]
 
 
-def _apply_gamma(image: Image.Image, gamma: float) -> Image.Image:
-    """gAMA of a PNG: the exponent from light to sample."""
-    if not 0.05 <= gamma <= 20 or abs(gamma - _SRGB_GAMMA) < 0.01:
-        return image
-    table = _encode_srgb((np.arange(256) / 255) ** (1 / gamma))
-    values = np.rint(table * 255).astype(int).tolist()
-    return image.point(values * len(image.getbands()))
+# Colours that are described by a curve from samples to light, and by the colours of the three lights.
+
+_SAMPLES = np.arange(256) / 255
 
 
-def _convert_hdr(image: Image.Image, transfer: int, is_bt2020: bool) -> Image.Image:
-    """PQ or HLG to sRGB: what is brighter than the reference white is white."""
-    samples = np.arange(256) / 255
-    table = _decode_pq(samples) / _REFERENCE_WHITE if transfer == _PQ else _decode_hlg(samples)
-    light = table[np.asarray(image)]
-    if is_bt2020:
-        light = light @ _BT2020_TO_BT709.T
+def _convert_light(
+    image: Image.Image, table: npt.NDArray[np.float64], primaries: tuple[float, ...] | list[float]
+) -> Image.Image:
+    """table: light of each sample, 1 for white; what is brighter becomes white."""
+    matrix = _find_matrix(primaries) if image.mode == "RGB" else None
+    if matrix is None:
+        encoded = np.rint(_encode_srgb(np.clip(table, 0, 1)) * 255).astype(int)
+        return image if np.abs(encoded - np.arange(256)).max() <= 1 else image.point(encoded.tolist() * len(image.mode))
+    light = table.astype(np.float32)[np.asarray(image)] @ matrix.T.astype(np.float32)
     return Image.fromarray(np.rint(_encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
+
+
+def _find_matrix(primaries: tuple[float, ...] | list[float]) -> npt.NDArray[np.float64] | None:
+    """Light of these primaries to light of sRGB's; None where they are sRGB's or none at all."""
+    if (
+        len(primaries) != 8
+        or min(primaries[1::2]) <= 0
+        or np.abs(np.subtract(primaries, _SRGB_PRIMARIES)).max() < 0.005
+    ):
+        return None
+    try:
+        matrix = np.linalg.inv(_to_xyz(_SRGB_PRIMARIES)) @ _to_xyz(primaries)
+    except np.linalg.LinAlgError:
+        return None
+    return matrix if np.isfinite(matrix).all() and np.abs(matrix).max() < 10 else None
+
+
+def _to_xyz(primaries: tuple[float, ...] | list[float]) -> npt.NDArray[np.float64]:
+    """Light of these primaries to CIE XYZ under sRGB's white."""
+    x, y = np.array(primaries[::2]), np.array(primaries[1::2])
+    xyz = np.stack([x / y, np.ones(4), (1 - x - y) / y])  # columns: white, red, green, blue
+    white, lights = xyz[:, 0], xyz[:, 1:]
+    scaled = lights * np.linalg.solve(lights, white)
+    wanted = np.array([0.3127 / 0.329, 1, (1 - 0.3127 - 0.329) / 0.329])
+    cones = np.diag((_BRADFORD @ wanted) / (_BRADFORD @ white))
+    adapted: npt.NDArray[np.float64] = np.linalg.inv(_BRADFORD) @ cones @ _BRADFORD @ scaled
+    return adapted
+
+
+def _decode_transfer(transfer: int) -> npt.NDArray[np.float64]:
+    """Light of 256 samples by the number of cICP; a curve for screens that is not listed is sRGB's."""
+    if transfer == _PQ:
+        return _decode_pq(_SAMPLES) / _REFERENCE_WHITE
+    if transfer == _HLG:
+        return _decode_hlg(_SAMPLES)
+    power = {_GAMMA_22: 2.2, _GAMMA_28: 2.8, _LINEAR: 1.0}.get(transfer)
+    return _SAMPLES**power if power else _decode_srgb(_SAMPLES)
 
 
 def _decode_pq(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -109,8 +175,13 @@ def _decode_hlg(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return light / 0.2645
 
 
-def _encode_srgb(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    encoded: npt.NDArray[np.float64] = np.where(
+def _decode_srgb(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    light: npt.NDArray[np.float64] = np.where(samples <= 0.04045, samples / 12.92, ((samples + 0.055) / 1.055) ** 2.4)
+    return light
+
+
+def _encode_srgb(light: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    encoded: npt.NDArray[Any] = np.where(
         light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
     )
     return encoded
@@ -118,10 +189,16 @@ def _encode_srgb(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Numbers of any size as bytes: the smallest usual white point that holds them all is white."""
+    if values.dtype == np.uint8:
+        return values
     is_float = values.dtype.kind == "f"
-    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, top = min(0.0, numbers.min()), numbers.max()
-    whites = (1.0, 255.0, 65535.0) if is_float else (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-    high = next((white for white in whites if top <= white), top)
-    scaled: npt.NDArray[np.uint8] = ((numbers - low) * (255 / (high - low))).astype(np.uint8)
+    # A sum of all rows would hold eight bytes for each number, so that rows are looked at one by one.
+    numbers = (np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0) for row in values)
+    ends = np.array([(row.min(), row.max()) for row in numbers])
+    low, top = min(0.0, ends[:, 0].min()), ends[:, 1].max()
+    white = next((white for white in ((1.0,) if is_float else ()) + _WHITES if top <= white), top)
+    scaled = np.empty(values.shape, np.uint8)
+    for target, row in zip(scaled, values, strict=True):
+        numbers_of_row = np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0)
+        target[...] = np.rint((numbers_of_row - low) * (255 / (white - low)))
     return scaled

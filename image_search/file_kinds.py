@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from ctypes import CDLL
@@ -111,9 +112,39 @@ def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
     start = data[:1024].find(b"\xff\xd8\xff")
     if start > 0 and not name_format(data):
         return f"a JPEG behind {start} bytes that do not belong to it. Copy it again, or save it as PNG"
+    if name_format(data) == "PNG":
+        return f"a PNG file, but damaged: {_explain_png(data)}. Copy it again, or save it as PNG"
+    if data[1:4] == b"PNG" or data[12:16] == b"IHDR":
+        return "a PNG file, but its first bytes are not as they were. Copy it again, and not as a text"
     if kind := name_format(data):
-        return f"a {kind} file, but damaged or of a kind that cannot be decoded. Copy it again, or save it as PNG"
+        named = add_article(kind)
+        return f"{named} file, but damaged or of a kind that cannot be decoded. Copy it again, or save it as PNG"
     return "not a picture, or of a format that is not known here. Save it as PNG or JPEG"
+
+
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # of a PNG, by its type of colour
+
+
+def _explain_png(data: bytes) -> str:
+    """Why a PNG is not one that can be decoded."""
+    if data[12:16] != b"IHDR" or len(data) < 33:
+        return "it has no header"
+    if zlib.crc32(data[12:29]) != int.from_bytes(data[29:33]):
+        return "its header has a wrong checksum"
+    if data[24] not in _DEPTHS.get(data[25], ()):
+        return f"its header says {data[24]} bits of colours of type {data[25]}"
+    position = 8
+    while position + 8 <= len(data):
+        size, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        position += 12 + size
+        if position > len(data):
+            return f"its part {kind.decode('latin-1')!a} ends behind the end of the file"
+    return "it has no pixels that can be decoded"
+
+
+def add_article(kind: str) -> str:
+    """The name of a format with a or an."""
+    return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon')) else 'a'} {kind}"
 
 
 def may_hold_picture(suffix: str) -> bool:

@@ -12,9 +12,10 @@ import io
 import logging
 import os
 import stat
+import struct
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ from image_search.errors import UnreadableImage
 from image_search.file_kinds import (
     HEIF_SUFFIXES,
     RAW_SUFFIXES,
+    add_article,
     decode_raw,
     describe_content,
     is_raw,
@@ -40,7 +42,18 @@ from image_search.file_kinds import (
     register_decoders,
     silence_libtiff,
 )
-from image_search.repairs import complete_png, drop_gif_comments, drop_png_extras, find_png_chunk
+from image_search.repairs import (
+    ENOUGH,
+    CutShort,
+    complete_file,
+    decode_deep_tiff,
+    decode_odd_bmp,
+    drop_gif_comments,
+    drop_png_extras,
+    find_bmp_payload,
+    find_cicp,
+    scale_png_transparency,
+)
 from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
@@ -58,8 +71,6 @@ _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extrem
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
-_TIFF_WEBP = 50001  # value of the tag Compression
-_ENOUGH = 0.9  # share of the rows of a JPEG that must be there
 _SMALL_CHUNK = b"SMAL"
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
@@ -141,8 +152,9 @@ def decode_image(
         ) from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{name} is {describe_content(data, _list_formats())}.") from error
-    except _CutShort as error:
-        raise UnreadableImage(f"{name} is cut short: {error} of it is there. Copy it again.") from error
+    except CutShort as error:
+        share = "" if error.share is None else f": {min(99, int(100 * error.share))}% of it is there"
+        raise UnreadableImage(f"{name} is cut short{share}. Copy it again.") from error
     except ModuleNotFoundError as error:
         raise UnreadableImage(
             f"{name} is a RAW file of a camera, which is read with {error.name}. "
@@ -154,7 +166,9 @@ def decode_image(
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         kind = "RAW" if is_raw(data) else name_format(data)
-        state = f"a {kind} file that cannot be decoded" if kind else "damaged or of an unusual kind"
+        if kind == "JPEG XL":  # whose decoder asks for another build of itself
+            reason = "damaged or cut short"
+        state = f"{add_article(kind)} file that cannot be decoded" if kind else "damaged or of an unusual kind"
         raise UnreadableImage(f"{name} is {state} ({reason}). Copy it again, or save it as PNG.") from error
 
 
@@ -239,10 +253,6 @@ def _list_formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
 
 
-class _CutShort(Exception):
-    """A file of which less than _ENOUGH is there; the message is the share."""
-
-
 def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     if is_raw(data):
         return _decode_raw(data, max_pixels, target_pixels)
@@ -250,25 +260,35 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
     if kind == "GIF":
         data = drop_gif_comments(data)
     try:
+        if kind == "TIFF" and (deep := decode_deep_tiff(data, lambda size: _check_size(size, max_pixels))):
+            return _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
+        if kind == "BMP" and (inner := find_bmp_payload(data)):
+            return replace(_open(inner, max_pixels, target_pixels), file_type="image/bmp")
         return _open(data, max_pixels, target_pixels)
     except Image.DecompressionBombError:
         raise
     except Exception as error:
-        if kind == "PNG" and "truncated" in str(error):
-            completed, share = complete_png(data, max_pixels)
-            if share < _ENOUGH:
-                raise _CutShort(f"{share:.0%}") from error
-            return replace(_open(completed, max_pixels, target_pixels), is_incomplete=True)
-        if kind in ("BMP", "PGM", "PPM") and "truncated" in str(error):  # what is missing is added
-            padded = data + bytes(int(len(data) * (1 / _ENOUGH - 1)))
-            return replace(_open(padded, max_pixels, target_pixels), is_incomplete=True)
-        if kind == "PNG" and (plain := drop_png_extras(data)) != data:
+        return _rescue(data, kind, error, max_pixels, target_pixels)
+
+
+def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+    """A file that does not decode as it is, mended. Raises CutShort, or the error where nothing helps."""
+    if kind == "PNG" and (plain := drop_png_extras(data)) != data:
+        with suppress(Exception):
             return _open(plain, max_pixels, target_pixels)
-        if kind == "JPEG" and "truncated" in str(error):
-            return _decode_cut_jpeg(data, max_pixels, target_pixels)
-        if kind == "TIFF" and (image := _decode_tiff(data, max_pixels)) is not None:
-            return _finish(image, image.size, "image/tiff", {}, 1, target_pixels)
-        raise
+    if kind == "BMP" and (image := decode_odd_bmp(data, lambda size: _check_size(size, max_pixels))) is not None:
+        return _finish(image, image.size, "image/bmp", {}, 1, target_pixels)
+    try:
+        for completed, share in complete_file(data, kind, str(error), max_pixels):
+            if share is not None and share < ENOUGH:
+                raise CutShort(share) from error
+            with suppress(Exception):
+                return replace(_open(completed, max_pixels, target_pixels), is_incomplete=True)
+            if share is None:
+                raise CutShort(None) from error
+    except (struct.error, IndexError, OSError, SyntaxError):
+        raise error from None
+    raise error
 
 
 def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
@@ -292,70 +312,13 @@ def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPic
         _check_size(size, max_pixels)
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
-        if image.format == "PNG" and (cicp := find_png_chunk(data, b"cICP")) and len(cicp) == 4:
+        if cicp := find_cicp(data, image):
             image.info["cicp"] = cicp
+        if image.format == "PNG" and "transparency" in image.info:
+            scale_png_transparency(image, data)
         if image.format == "BMP" and data[30:31] == b"\2" and data[14:15] != b"\x0c":
             raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
         return _decode(image, target_pixels)
-
-
-def _decode_cut_jpeg(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
-    """A JPEG without its end, as viewers show it, if at least _ENOUGH of its rows (or one whole scan) is there."""
-    share = _measure_jpeg(data)
-    if share < _ENOUGH:
-        raise _CutShort(f"{share:.0%}")
-    return replace(_open(data + b"\xff\xd9", max_pixels, target_pixels), is_incomplete=True)
-
-
-def _measure_jpeg(data: bytes) -> float:
-    """The share of the rows of a cut JPEG that can be decoded; of a progressive one 1 when a scan is whole."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        if image.info.get("progressive"):
-            return 1.0 if data.count(b"\xff\xda") > 1 else 0.0
-        [(name, box, offset, arguments), *_] = image.tile
-        pixels = Image.new(image.mode, image.size)
-        # The decoder without what ImageFile does around it, which gives nothing of a file that is cut short.
-        decoder = Image._getdecoder(image.mode, name, arguments, image.decoderconfig)
-        decoder.setimage(pixels.im, box)
-        decoder.decode(data[offset:])
-    decoded = pixels.getbbox()  # rows that were not decoded are still zero
-    return decoded[3] / pixels.height if decoded else 0.0
-
-
-def _decode_tiff(data: bytes, max_pixels: int) -> Image.Image | None:
-    """A TIFF of more than 8 bits a colour or with its colours apart, which Pillow does not know; None for others."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page: Any = file.pages.first
-            _check_size((page.imagewidth, page.imagelength), max_pixels)
-            if page.compression == _TIFF_WEBP:
-                return _join_webp(data, page)
-            pixels = page.asarray()
-            if page.planarconfig == 2 and pixels.ndim == 3:
-                pixels = np.moveaxis(pixels, 0, -1)
-    except Image.DecompressionBombError:
-        raise
-    except Exception:  # the first decoder's words say more
-        return None
-    if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype.kind not in "uf":
-        return None
-    return Image.fromarray(scale_to_bytes(pixels[:, :, :3]))
-
-
-def _join_webp(data: bytes, page: Any) -> Image.Image:
-    """A TIFF whose strips or tiles are WebP files each, which Pillow's libtiff is built without."""
-    image = Image.new("RGB", (page.imagewidth, page.imagelength), "white")
-    width = page.tilewidth or page.imagewidth
-    height = page.tilelength or page.rowsperstrip
-    columns = -(-page.imagewidth // width)
-    for number, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        row, column = divmod(number, columns)
-        with Image.open(io.BytesIO(data[start : start + size]), formats=["WEBP"]) as part:
-            _check_size(part.size, width * height)
-            image.paste(part.convert("RGB"), (column * width, row * height))
-    return image
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -396,7 +359,7 @@ def _finish(
     """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
     width, height = size if orientation <= 4 else size[::-1]
     image = _turn_upright(image, orientation)
-    reduced = _convert_to_rgb(_reduce(image, target_pixels), info)
+    reduced = convert_to_srgb(_reduce(image, target_pixels), info)
     if not target_pixels and min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
     return DecodedPicture(reduced, width, height, file_type)
@@ -457,12 +420,12 @@ def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _reduce(image: Image.Image, target_pixels: int | None) -> Image.Image:
     """Shrink by a whole number, before colours are converted: that is less work and less memory."""
-    if image.mode == "1":
+    if image.mode == "1" and "transparency" not in image.info:
         image = image.convert("L")
     elif image.mode.startswith("I;16"):
         image = _convert_16_bit(image)
     elif "transparency" in image.info or image.mode == "PA":
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")
     factor = _choose_reduction(image.size, target_pixels)
@@ -477,15 +440,3 @@ def _convert_16_bit(image: Image.Image) -> Image.Image:
     if isinstance(image.info.get("transparency"), int):
         pixels = np.where(values == image.info["transparency"], 255, pixels).astype(np.uint8)
     return Image.fromarray(pixels)
-
-
-def _convert_to_rgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
-    """sRGB from any mode: transparency composed on white, whole and floating point numbers scaled, not clipped."""
-    if image.mode in ("I", "F"):
-        image = Image.fromarray(scale_to_bytes(np.asarray(image)))
-    elif image.mode in ("LA", "La", "RGBA", "RGBa"):
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
-    elif image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("RGB")
-    return convert_to_srgb(image, info).convert("RGB")

@@ -77,7 +77,7 @@ def decode_text(data: bytes) -> str:
     """Bytes of unstated encoding: by a byte order mark, UTF-16 or UTF-8 where they can be it, else by the language.
 
     Japanese, Chinese and Korean share their bytes; the reading wins that has most of the characters which its language
-    uses. What reads as none of them is Western European.
+    uses. Bytes that read as none of them are Western European.
     """
     return clean_text(_read_text(data[:MAX_TEXT_BYTES]))
 

@@ -25,7 +25,7 @@ ALLOWED = {
     "signals": set(),
     "file_kinds": set(),
     "colors": set(),
-    "repairs": set(),
+    "repairs": {"colors"},
     "images": BASE | {"colors", "file_kinds", "repairs"},
     "ignoring": {"errors", "images"},
     "films": BASE | {"images"},
