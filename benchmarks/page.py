@@ -1,6 +1,10 @@
-"""How long from a click to sixteen painted pictures, in a real browser, for one person and for several at once?
+"""The first page and every click, in a real browser: requests, bytes, and how long until the pictures are painted.
 
     python benchmarks/page.py --sizes 10k,1m --people 1,8
+    python benchmarks/page.py --sizes "" --people ""            the first table only
+
+The first table counts what goes over the line, on the sample pictures with the demo model, and says how long from the
+click to painted pictures. The second: for one person and for several at once.
 
 Each person clicks on "more like this" of a random picture, ten times, and looks at every answer for a second:
 a search with a stored embedding, so that no model has a part in it. Beside it the way that a simple page goes: Gradio's
@@ -22,9 +26,10 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
+import httpx
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -32,6 +37,7 @@ from benchmarks._search_engines import Ours
 from benchmarks._vectors import DIMENSION, make_vectors
 from benchmarks.search import parse_sizes
 from image_search.images import decode_image, make_preview, read_small_preview
+from image_search.settings import SAMPLES
 from tests.fakes import checkpoints
 from tests.fakes.browsing import find_free_port, open_browser, serve_page
 
@@ -39,6 +45,7 @@ PICTURES = 200  # different ones; a library of any size shows them again and aga
 GENERATED, PHOTOGRAPH = (1024, 768), (4000, 3000)  # pixels of an original
 PHOTOGRAPHS = 32
 CLICKS = 10
+DESK = {"width": 1280, "height": 800}
 VIEW = {"width": 1600, "height": 2400}  # all sixteen are in sight, or they would be loaded later
 COLUMNS = ("page", "images", "people", "p50 ms", "p95 ms")
 
@@ -62,6 +69,16 @@ CLICK = """async ([buttons, pictures, clicks]) => {
 }"""
 
 
+# Which pictures the grid shows, as one text.
+SHOWN = "[...document.querySelectorAll('.tile img')].map((image) => image.src).join()"
+# Whether the grid shows others than before, and those in sight are there.
+PAINTED = """(former) => {
+  const images = [...document.querySelectorAll('.tile img')];
+  if (!images.length || images.map((image) => image.src).join() === former) return false;
+  return images.every((image) => image.complete || image.getBoundingClientRect().top > innerHeight);
+}"""
+
+
 def main() -> None:
     """Measure what the arguments name and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -69,8 +86,12 @@ def main() -> None:
     parser.add_argument("--people", default="1,8", help="how many click at once")
     parser.add_argument("--folder", help="where libraries are made (default: a temporary folder)")
     arguments = parser.parse_args()
-    people = parse_sizes(arguments.people)
-    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    people = parse_sizes(arguments.people) if arguments.people else []
+    with open_browser() as browser:
+        print_costs(browser)
+    if not people:
+        return
+    print("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name, open_browser() as browser:
         folder = Path(name)
         pictures = write_pictures(folder / "pictures.db", PICTURES, GENERATED)
@@ -85,10 +106,91 @@ def main() -> None:
         with serve(run_gallery, photographs) as address:  # one person's clicks say enough
             times = click(browser, address, "button.ask", ".grid-wrap img", 1, clicks=3)
             print_times("Gallery, 4000 x 3000", None, 1, times)
-        for size in parse_sizes(arguments.sizes):
+        for size in parse_sizes(arguments.sizes) if arguments.sizes else []:
             with serve_library(folder, size, Path(arguments.folder or folder), pictures) as address:
                 for count in people:
                     print_times("this page", size, count, click(browser, address, ".similar", ".tile img", count))
+
+
+class Line:
+    """Counts requests and bytes of a page as they go over the line; what comes from the browser's cache is neither."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._sizes: list[int] = []
+        line = page.context.new_cdp_session(page)
+        line.send("Network.enable")
+        line.on("Network.loadingFinished", lambda event: self._sizes.append(int(event["encodedDataLength"])))
+
+    def measure(self, name: str, act: Callable[[], None]) -> None:
+        """Do something, wait until nothing is fetched any more, and print a row."""
+        self._sizes.clear()
+        started = time.perf_counter()
+        act()
+        painted = time.perf_counter() - started
+        self._page.wait_for_timeout(2000)  # what is fetched behind the paint counts, too
+        fetched = [size for size in self._sizes if size]
+        print(f"| {name} | {len(fetched)} | {sum(fetched) / 1000:,.0f} | {painted * 1000:,.0f} |", flush=True)
+
+
+def print_costs(browser: Browser) -> None:
+    """What a visit and each kind of click cost, on the samples."""
+    print("| this page | requests | KB | painted ms |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"sqlite:///{folder}/library.db"
+        with serve_page(address, EMBEDDING_MODEL="") as place, browser.new_context(viewport=DESK) as context:
+            wait_for_samples(place)
+            page = context.new_page()
+            line = Line(page)
+
+            def visit() -> None:
+                page.goto(place, wait_until="commit")
+                wait_for_paint(page, "")
+
+            def change(act: Callable[[], None]) -> Callable[[], None]:
+                def act_and_wait() -> None:
+                    former = page.evaluate(SHOWN)
+                    act()
+                    wait_for_paint(page, former)
+
+                return act_and_wait
+
+            def search(words: str) -> Callable[[], None]:
+                def type_and_send() -> None:
+                    page.locator("#text input, #text textarea").first.fill(words)
+                    page.keyboard.press("Enter")
+
+                return change(type_and_send)
+
+            line.measure("first visit", visit)
+            line.measure("second visit", visit)
+            page.locator("#search").wait_for()
+            line.measure("search for words", search("red sunset"))
+            line.measure("search for other words", search("青い海"))
+            line.measure("the same words again", search("red sunset"))
+            line.measure("more like this", change(lambda: page.locator(".similar").nth(3).dispatch_event("click")))
+            page.mouse.move(640, 500)
+            line.measure("the next tiles, scrolled to", change(lambda: page.mouse.wheel(0, 4000)))
+            line.measure("one picture, large", lambda: open_viewer(page))
+
+
+def wait_for_samples(address: str) -> None:
+    """Return when all samples are registered and the model answers."""
+    expected = sum(1 for path in SAMPLES.rglob("*.*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp"))
+    while httpx.get(f"{address}api/status", timeout=60).json()["image_count"] < expected:
+        time.sleep(0.5)
+    httpx.post(f"{address}api/search", json={"text": "warm"}, timeout=60).raise_for_status()
+
+
+def open_viewer(page: Page) -> None:
+    """Click on a tile and wait until its picture is painted."""
+    page.locator("a.tile").nth(2).dispatch_event("click")
+    page.wait_for_function("[...document.querySelectorAll('.pswp__img')].some((image) => image.naturalWidth > 0)")
+
+
+def wait_for_paint(page: Page, former: str) -> None:
+    """Return when other tiles than these are shown, and every picture in sight is painted."""
+    page.wait_for_function(PAINTED, arg=former, polling="raf", timeout=120_000)
 
 
 def write_pictures(path: Path, count: int, side: tuple[int, int]) -> Path:

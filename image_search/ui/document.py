@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from typing import Any
 
@@ -11,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.search.query import IMAGE_WEIGHT
 from image_search.ui.messages import MESSAGES, Language, negotiate_language
-from image_search.ui.rendering import render, render_head
+from image_search.ui.rendering import choose_encoding, encode, render, render_head
 
 _OWN_TAGS = re.compile(
     r'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*|<title>.*?</title>\s*', re.DOTALL
@@ -20,8 +19,12 @@ _BODY = re.compile(r"<body[^>]*>")
 _LANGUAGE = re.compile(r'<html\s+lang="[^"]*"')
 
 
+# Files of Gradio whose address names their content; it sends them without a word about caching.
+_LASTING = re.compile(r"/assets/[^/]+-[\w-]{8,}\.(js|css)|/theme\.css\?v=\w+")
+
+
 class PageDocumentMiddleware:
-    """Puts this program's parts into the document at the root; every other answer passes unchanged.
+    """Puts this program's parts into the document at the root, and lets browsers keep Gradio's scripts and styles.
 
     Gradio would add a head only after its own script has run, and in one language for all clients.
     """
@@ -32,13 +35,16 @@ class PageDocumentMiddleware:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].removeprefix(self._root_path) != "/":
-            await self._app(scope, receive, send)
+        path = scope["path"].removeprefix(self._root_path) if scope["type"] == "http" else ""
+        if path != "/" or scope["method"] != "GET":
+            query = scope.get("query_string", b"").decode("latin-1")
+            is_lasting = _LASTING.fullmatch(f"{path}?{query}" if query else path)
+            await self._app(scope, receive, _keep(send) if is_lasting else send)
             return
         headers = Headers(scope=scope)
         base = f"{scope['scheme']}://{headers.get('host', '')}{self._root_path}/"
         language = negotiate_language(headers.get("accept-language", ""))
-        takes_gzip = "gzip" in headers.get("accept-encoding", "")
+        encoding = choose_encoding(headers.get("accept-encoding", ""))
         plain = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]}
         start: Message = {}
         parts: list[bytes] = []
@@ -59,14 +65,23 @@ class PageDocumentMiddleware:
                 body = complete_document(body.decode(), language, self._root_path, base).encode()
                 answer["Cache-Control"] = "no-store"
                 answer["Vary"] = "Accept-Language, Accept-Encoding"
-                if takes_gzip:
-                    body = gzip.compress(body, 5)
-                    answer["Content-Encoding"] = "gzip"
+                if encoding:
+                    body = encode(body, encoding, 5)
+                    answer["Content-Encoding"] = encoding
             answer["Content-Length"] = str(len(body))
             await send(start)
             await send({"type": "http.response.body", "body": body})
 
         await self._app(plain, receive, collect)
+
+
+def _keep(send: Send) -> Send:
+    async def send_lasting(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            MutableHeaders(scope=message)["Cache-Control"] = "private, max-age=31536000, immutable"
+        await send(message)
+
+    return send_lasting
 
 
 def complete_document(html: str, language: Language, root_path: str, base: str) -> str:

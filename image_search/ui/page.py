@@ -94,7 +94,8 @@ def _refuse_address_at_once(*_: Any, **__: Any) -> NoReturn:
     raise gr.Error(_REFUSAL, print_exception=False)
 
 
-TRANSLATIONS = gr.I18n(**MESSAGES)
+_TEXTS = ("image_label", "search", "clear", "text_label", "text_placeholder")  # the page holds them in every language
+TRANSLATIONS = gr.I18n(**{language: {key: texts[key] for key in _TEXTS} for language, texts in MESSAGES.items()})
 # Called with the picture box's height; the bar shows it as a thumbnail.
 _PICTURE_HEIGHT = 48
 
@@ -108,21 +109,25 @@ def build_page() -> gr.Blocks:
             search = gr.Button(TRANSLATIONS("search"), variant="primary", elem_id="search")
             clear = gr.Button(TRANSLATIONS("clear"), elem_id="clear")
         # The modules fill the fields through it: its event takes what window.pageFields holds.
-        bridge = gr.HTML(elem_id="bridge", apply_default_css=False, js_on_load=_BRIDGE)
+        bridge = gr.Button(elem_id="bridge")
 
         gr.on([text.submit, search.click], None, [text], None, js=_tell("search", "text"), **_QUIET)
         clear.click(None, None, [text, picture], js=_tell("clear", returned=["", None]), **_QUIET)
         picture.upload(None, [picture], None, js=_tell("picture", "file"), **_QUIET)
         picture.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
-        bridge.fill(None, None, [text, picture], js="() => window.pageFields", **_QUIET)
+        bridge.click(None, None, [text, picture], js="() => window.pageFields", **_QUIET)
+        blocks.load(None, None, None, js=_BRIDGE, **_QUIET)
     return blocks
 
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-_BRIDGE = """
-window.fillFields = (text, picture) => { window.pageFields = [text, picture]; trigger('fill', {}); };
-document.dispatchEvent(new CustomEvent('page:ready'));
-"""
+_BRIDGE = """() => {
+  window.fillFields = (text, picture) => {
+    window.pageFields = [text, picture];
+    document.getElementById('bridge').click();
+  };
+  document.dispatchEvent(new CustomEvent('page:ready'));
+}"""
 
 
 def _tell(event: str, argument: str = "", returned: object = None) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
+import re
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
+import brotli
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from image_search.ui.messages import Language, translate
 
 STATIC = Path(__file__).parent / "static"
+Encoding = Literal["br", "gzip", ""]
+_REFUSED = re.compile(r";\s*q=0(\.0*)?\s*$")
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png"}
 
 _ENVIRONMENT = Environment(
@@ -48,19 +54,45 @@ def get_static_root() -> str:
     return f"ui/static/{hash_static()}"
 
 
-def find_static(path: str) -> tuple[Path, str] | None:
-    """A static file with its media type; None when there is none of this name."""
-    file = (STATIC / path).resolve()
-    media_type = _TYPES.get(file.suffix)
-    if media_type is None or not file.is_relative_to(STATIC) or not file.is_file():
+_STYLES = "styles.css"  # all of them in one answer
+
+
+@functools.lru_cache(maxsize=256)
+def read_static(path: str, encoding: Encoding = "") -> tuple[bytes, str] | None:
+    """A static file, encoded, with its media type; None when there is none of this name. Kept in memory."""
+    media_type = _TYPES.get(Path(path).suffix)
+    try:
+        files = list_styles() if path == _STYLES else [(STATIC / path).resolve()]
+        if media_type is None or not all(file.is_relative_to(STATIC) and file.is_file() for file in files):
+            return None
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
         return None
-    return file, media_type
+    return encode(b"".join(file.read_bytes() for file in files), encoding), media_type
+
+
+def list_styles() -> list[Path]:
+    """The style sheets of the page, in the order they are read."""
+    return [STATIC / "vendor" / "photoswipe" / "photoswipe.css", *sorted(STATIC.glob("*.css"))]
+
+
+def choose_encoding(accepted: str) -> Encoding:
+    """The best encoding of an Accept-Encoding header."""
+    names = {name.partition(";")[0].strip() for name in accepted.lower().split(",") if not _REFUSED.search(name)}
+    return "br" if "br" in names else "gzip" if "gzip" in names else ""
+
+
+def encode(content: bytes, encoding: Encoding, effort: int = 9) -> bytes:
+    """The content in an encoding of HTTP. effort: 1 to 9."""
+    if encoding == "br":
+        compressed: bytes = brotli.compress(content, quality=effort)
+        return compressed
+    return gzip.compress(content, effort) if encoding == "gzip" else content
 
 
 def render_head(root_path: str) -> str:
     """Styles, modules and icon for the head of the page. root_path: path the page is served below, "" for none."""
     root = f"{root_path}/{get_static_root()}" if root_path else get_static_root()
-    names = {kind: [path.name for path in sorted(STATIC.glob(f"*.{kind}"))] for kind in ("js", "css")}
+    modules = [path.name for path in sorted(STATIC.glob("*.js"))]
     icon = quote((STATIC / "icon.svg").read_text(encoding="utf-8").strip())
     head = _ENVIRONMENT.get_template("head.html")
-    return head.render(root=root, modules=names["js"], styles=names["css"], icon=icon)
+    return head.render(root=root, modules=modules, styles=_STYLES, icon=icon)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_search.api.schemas import ImageId
@@ -22,7 +22,7 @@ from image_search.stores.base import ImageStore
 from image_search.ui.facets import Suggestions, count_facets, find_choices
 from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.page import read_upload
-from image_search.ui.rendering import find_static, hash_static
+from image_search.ui.rendering import choose_encoding, hash_static, read_static
 from image_search.ui.results import PageSearch, describe_error
 from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
 from image_search.ui.tiles import describe_edits, describe_image, get_version, save_edits
@@ -78,13 +78,19 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901, PLR0915  
         return _say(found)
 
     @router.get("/static/{version}/{path:path}")
-    def read_static(version: str, path: str) -> Response:
-        found = find_static(path)
+    def get_static(request: Request, version: str, path: str) -> Response:
+        encoding = choose_encoding(request.headers.get("accept-encoding", ""))
+        found = read_static(path, "" if path.endswith(".png") else encoding)
         if found is None:
             return _say({"code": "not_found", "title": "There is no such file."}, 404)
         is_current = version == hash_static()
-        caching = "private, max-age=31536000, immutable" if is_current else "no-cache"
-        return FileResponse(found[0], media_type=found[1], headers={"Cache-Control": caching})
+        headers = {
+            "Cache-Control": "private, max-age=31536000, immutable" if is_current else "no-cache",
+            "Vary": "Accept-Encoding",
+        }
+        if encoding and not path.endswith(".png"):
+            headers["Content-Encoding"] = encoding
+        return Response(found[0], media_type=found[1], headers=headers)
 
     @router.get("/results")
     async def read_results(

@@ -24,7 +24,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.ui.query_images import QueryImages
-from image_search.ui.rendering import STATIC, get_static_root
+from image_search.ui.rendering import STATIC, get_static_root, list_styles
 from image_search.ui.results import PageSearch
 from image_search.ui.tiles import get_version
 from image_search.web.app import build_app, build_application
@@ -386,8 +386,39 @@ def test_static_files_are_kept_by_browsers_for_good(client: TestClient) -> None:
     assert not offenders
 
 
+@pytest.mark.parametrize("accepted", ["gzip, br", "gzip", "br;q=0, gzip", "identity", ""])
+def test_scripts_and_styles_are_compressed_for_those_who_take_it(client: TestClient, accepted: str) -> None:
+    for path in ("grid.js", "styles.css"):
+        answer = client.get(f"/{get_static_root()}/{path}", headers={"Accept-Encoding": accepted})
+        expected = "br" if accepted == "gzip, br" else "gzip" if "gzip" in accepted else None
+        assert (answer.headers.get("content-encoding"), answer.headers["vary"]) == (expected, "Accept-Encoding")
+        whole = b"".join(map(Path.read_bytes, list_styles())) if path == "styles.css" else (STATIC / path).read_bytes()
+        assert answer.content == whole
+        assert expected is None or int(answer.headers["content-length"]) < len(whole) / 2
+
+
+def test_scripts_of_gradio_are_kept_by_browsers_and_its_pages_are_not(client: TestClient) -> None:
+    html = client.get("/").text
+    scripts = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', html)
+    assert scripts
+    for path in scripts:
+        assert "immutable" in client.get(f"/{path}").headers["cache-control"], path
+    theme = re.search(r"theme\.css\?v=\w+", html)
+    for path in ("/config", "/theme.css", "/assets/absent-12345678.js", *([f"/x{theme[0]}"] if theme else [])):
+        assert "immutable" not in client.get(path).headers.get("cache-control", ""), path
+
+
+def test_the_document_holds_its_texts_in_one_language(client: TestClient) -> None:
+    texts = {"ja": "ドロップや貼り付けもできます", "en": "Dropping and pasting work, too"}
+    for language, other in (("ja", "en"), ("en", "ja")):
+        html = client.get("/", headers={"Accept-Language": language}).text
+        assert texts[language] in html
+        assert texts[other] not in html
+
+
 def test_nothing_else_is_served_as_a_static_file(client: TestClient) -> None:
-    for path in ("../routes.py", "..%2froutes.py", "vendor", "absent.js", "vendor/photoswipe/LICENSE"):
+    odd = ("a%00.js", "a" * 5000 + ".js")
+    for path in ("../routes.py", "..%2froutes.py", "vendor", "absent.js", "vendor/photoswipe/LICENSE", *odd):
         assert client.get(f"/{get_static_root()}/{path}").status_code == 404, path
 
 
