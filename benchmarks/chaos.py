@@ -132,10 +132,13 @@ def act(place: Path, environment: dict[str, str], clients: list[Client], seconds
 
 
 def wait_until_it_answers(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Raises RuntimeError when the program ends instead."""
+    """Return when the model answers: before that there is no work to be killed in the midst of.
+
+    Raises RuntimeError when the program ends instead.
+    """
     while True:
         try:
-            httpx.get(f"{address}/api/status", timeout=30).raise_for_status()
+            httpx.post(f"{address}/api/search", json={"text": "red"}, timeout=60).raise_for_status()
             return
         except httpx.HTTPError:
             if server.poll() is not None:
