@@ -127,17 +127,13 @@ class Connections:
                 connection = self._acquire(is_checked=True)
                 result = self._do(work, connection)
             except OracleError as error:
-                _roll_back(connection)
                 if not is_clash(error) or attempt == _ATTEMPTS - 1:
                     raise _describe_write(error, connection) from error
-            except BaseException:
-                _roll_back(connection)
-                raise
             else:
                 _commit(connection)
                 return result
             finally:
-                _release(connection)
+                _release(connection)  # which rolls back what failed
             time.sleep(random.uniform(0.02, 0.1) * (attempt + 1))  # so that two writers do not meet again
         raise AssertionError("unreachable")
 
@@ -261,7 +257,6 @@ def _commit(connection: Any) -> None:
     try:
         connection.commit()
     except OracleError as error:
-        _roll_back(connection)
         if not is_lost(error):
             raise describe(error) from error
         raise StoreUnavailable(
@@ -275,12 +270,6 @@ def _describe_write(error: Exception, connection: Any) -> Exception:
     if connection is not None and is_lost(error):
         return StoreUnavailable(f"{described} Nothing of the last change was kept.")
     return described
-
-
-def _roll_back(connection: Any) -> None:
-    if connection is not None:
-        with suppress(*OracleError):
-            connection.rollback()
 
 
 def _release(connection: Any) -> None:
