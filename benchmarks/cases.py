@@ -63,8 +63,9 @@ def check_dates(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.iterdir()):
         if path.suffix == ".json":
             continue
-        wanted = next(value for start, value in DATES.items() if path.name.startswith(start))
         text = read(path)
+        # Of a file that is not listed above only what is got is shown.
+        wanted = next((value for start, value in DATES.items() if path.name.startswith(start)), describe_date(text))
         yield path.name, wanted, describe_date(text)
         if path.name.startswith(("30", "31")):
             yield f"{path.name} place", "None", str(text.latitude)

@@ -163,8 +163,9 @@ def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
         names = [(path.name, "")]
         if edited := _EDITED.fullmatch(path.name):  # the copy that Google Photos made has none of its own
             names.append((edited[1] + edited[3], edited[2] or ""))
-        if number := re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", path.name):
-            names.append((number[1] + number[3], number[2]))
+        for name, count in names[-1:]:
+            if not count and (number := re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", name)):
+                names.append((number[1] + number[3], number[2]))
         for name, count in names:
             whole = f"{name}.supplemental-metadata"
             for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):

@@ -153,19 +153,23 @@ def _is_record(line: str) -> bool:
 
 def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:
     words = [*found.iptc.get("keywords", []), *found.xmp.get("subject", [])]
-    people = set(found.xmp.get("faces", []))
-    for name in ("TagsList", "hierarchicalSubject", "LastKeyword"):
+    people = {name.strip() for key in ("faces", "People", "PersonInImage") for name in found.xmp.get(key, [])}
+    automatic: set[str] = set()
+    for name in ("TagsList", "hierarchicalSubject", "LastKeyword", "CatalogSets"):
         for entry in found.xmp.get(name, []):
             levels = [level.strip() for level in re.split(r"[|/]", entry) if level.strip()]
+            if len(levels) > 1 and levels[0] == "darktable":  # what it did: darktable|format|jpg
+                automatic.update(levels)
+                continue
             if len(levels) > 1 and levels[0].lower() in _PEOPLE:
                 people.add(levels[-1])
             words += levels[-1:]
-    words += people if read_people else ()
+    words += sorted(people) if read_people else ()
     words += (_get_text(found, "XPKeywords") or "").split(";")
     for tags in _read_sidecars(found, "tags", "keywords"):
         words += tags if isinstance(tags, list) else tags.split(",") if isinstance(tags, str) else []
     cleaned = (word.strip()[:_MAX_KEYWORD] for word in words if isinstance(word, str))
-    left_out = set() if read_people else people
+    left_out = automatic | (set() if read_people else people)
     return tuple(dict.fromkeys(word for word in cleaned if word and word not in left_out))[:_MAX_KEYWORDS]
 
 

@@ -95,6 +95,24 @@ def test_takeout_file_gives_date_and_caption() -> None:
     assert (text.taken_at, text.taken_source, text.description) == (TIME, "takeout", "pandas")
 
 
+@pytest.mark.parametrize(
+    ("name", "sidecar"),
+    [
+        ("a.jpg", "a.jpg.json"),
+        ("a.jpg", "a.json"),
+        ("a.jpg", "a.jpg.supplemental-me.json"),
+        ("a(1).jpg", "a.jpg.supplemental-metadata(1).json"),
+        ("a(1).jpg", "a.jpg(1).json"),
+        ("PXL_20240203_101112345.PORTRAIT.ORIGINAL.jpg", "PXL_20240203_101112345.PORTRAIT.ORIGINAL.jpg.s.json"),
+        (f"{'a' * 60}.jpg", f"{'a' * 46}.json"),
+        ("写真.jpg", "写真.jpg.supplemental-metadata.json"),
+    ],
+)
+def test_takeout_file_is_found_under_its_cut_name(tmp_path: Path, name: str, sidecar: str) -> None:
+    (tmp_path / sidecar).write_text('{"photoTakenTime": {"timestamp": "1706955072"}}')
+    assert list(find_sidecars(tmp_path / name)) == [sidecar]
+
+
 def test_png_creation_time_is_read_in_both_spellings() -> None:
     for written in ("Sat, 03 Feb 2024 10:11:12 +0900", "2024:02:03 10:11:12"):
         assert read_image_text(make_png(text_chunk("Creation Time", written))).taken_at == TIME
@@ -210,6 +228,8 @@ def test_date_is_read_in_the_language_of_the_phone(written: str, meant: datetime
         ("a-edited.jpg", "a.jpg.supplemental-metadata.json"),
         ("a-編集済み.jpg", "a.jpg.supplemental-meta.json"),
         ("a-bearbeitet(1).jpg", "a.jpg(1).json"),
+        ("a(1)-edited.jpg", "a.jpg.supplemental-metadata(1).json"),
+        ("a-編集済み(2).jpg", "a.jpg.supplemental-metadata(2).json"),
     ],
 )
 def test_edited_copy_of_a_takeout_has_the_facts_of_the_original(tmp_path: Path, name: str, sidecar: str) -> None:

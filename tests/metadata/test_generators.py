@@ -334,3 +334,28 @@ def test_midjourney_is_read_from_its_command() -> None:
 def test_what_nobody_knows_goes_to_the_description_line_by_line() -> None:
     text = read_image_text(make_png_of(Mood="calm", Place="sea", Software="X 1"))
     assert (text.description, text.generation_prompt, text.generator) == ("Mood: calm\nPlace: sea", None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"prompt": "x", "base_model": "m", "loras": [["sdxl.safetensors", 0.1, "hash"], ["b", 1]]}, ("sdxl", "b")),
+        ({"Prompt": "x", "Base Model": "m", "LoRA 1": "a.safetensors : 0.1", "LoRA 2": "b : 1"}, ("a", "b")),
+        ({"sui_image_params": {"prompt": "x", "loras": ["a", "b"], "loraweights": ["1", "1"]}}, ("a", "b")),
+        ({"c": "x", "uc": "y", "lora": [{"model": "a.ckpt", "weight": 0.5}]}, ("a",)),
+        ({"prompt": "x", "use_stable_diffusion_model": "m", "use_lora_model": ["a", "None"]}, ("a",)),
+    ],
+)
+def test_loras_are_named_however_a_generator_lists_them(settings: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert read_image_text(make_png_of(parameters=settings)).loras == expected
+
+
+def test_loras_of_a_stack_in_comfyui_count_where_they_are_switched_on() -> None:
+    graph = {
+        "1": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "positive": ["2", 0]}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "cat"}},
+        "3": {"class_type": "CR LoRA Stack", "inputs": {"switch_1": "On", "lora_name_1": "a.safetensors",
+              "switch_2": "Off", "lora_name_2": "b", "lora_name_3": "None"}},
+        "4": {"class_type": "Lora Loader Stack (rgthree)", "inputs": {"lora_01": "c", "strength_01": 1}},
+    }  # fmt: skip
+    assert read_image_text(make_png_of(prompt=graph)).loras == ("a", "c")

@@ -84,6 +84,51 @@ def test_keywords_of_all_places_are_gathered_each_once() -> None:
     assert read_image_text(data).keywords == ("海", "猫", "空")
 
 
+def list_items(tag: str, *words: str) -> str:
+    return f"<{tag}><rdf:Bag>{''.join(f'<rdf:li>{word}</rdf:li>' for word in words)}</rdf:Bag></{tag}>"
+
+
+LR, MEDIAPRO = (
+    f'xmlns:{prefix}="{space}"'
+    for prefix, space in (
+        ("lr", "http://ns.adobe.com/lightroom/1.0/"),
+        ("mediapro", "http://ns.iview-multimedia.com/mediapro/1.0/"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("properties", "space", "keywords", "people"),
+    [
+        (list_items("lr:hierarchicalSubject", "Places|Japan|Kyoto", "People|Tom"), LR, ("Kyoto",), ("Tom",)),
+        (
+            list_items("dc:subject", "darktable", "format", "nef", "Kyoto")
+            + list_items("lr:hierarchicalSubject", "darktable|format|nef", "Places|Kyoto"),
+            LR,
+            ("Kyoto",),
+            (),
+        ),
+        (list_items("mediapro:CatalogSets", "Places|Kyoto", "Dogs"), MEDIAPRO, ("Kyoto", "Dogs"), ()),
+        (list_items("mediapro:People", "Tom"), MEDIAPRO, (), ("Tom",)),
+        (
+            list_items("Iptc4xmpExt:PersonInImage", "Tom") + list_items("dc:subject", "sea", "Tom"),
+            "",
+            ("sea",),
+            ("Tom",),
+        ),
+    ],
+)
+def test_keywords_of_cataloguing_programs_are_read_and_names_of_people_only_when_asked_for(
+    properties: str, space: str, keywords: tuple[str, ...], people: tuple[str, ...]
+) -> None:
+    packet = make_xmp(properties, space)
+    assert read_image_text(make_jpeg(), sidecars={"a.xmp": packet}).keywords == keywords
+    assert set(read_image_text(make_jpeg(), sidecars={"a.xmp": packet}, read_people=True).keywords) == {
+        *keywords,
+        *people,
+    }
+
+
 def test_the_default_language_of_a_caption_is_taken() -> None:
     item = '<rdf:li xml:lang="{}">{}</rdf:li>'
     items = item.format("fr", "mer") + item.format("x-default", "海") + item.format("en", "sea")

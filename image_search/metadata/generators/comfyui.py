@@ -318,12 +318,19 @@ def _list_extra(graph: Graph, sampler: Node, sigmas: Node | None) -> Iterator[tu
         yield "Lora", lora
 
 
+_LORA_INPUT = re.compile(r"lora(?:_name)?(?:_(\d{1,2}))?", re.IGNORECASE)
+
+
 def _list_loras(node: Node) -> Iterator[str | None]:
-    yield as_name(node.inputs.get("lora_name"))
+    """One name, or those of a stack: lora_name_1 with its switch_1, or rgthree's {"on": true, "lora": ...}."""
     for name, value in node.inputs.items():
-        # rgthree's Power Lora Loader: lora_1 is {"on": true, "lora": "name.safetensors", "strength": 1}
-        if name.lower().startswith("lora_") and isinstance(value, dict) and value.get("on", True):
-            yield as_name(value.get("lora"))
+        if not (match := _LORA_INPUT.fullmatch(name)):
+            continue
+        if isinstance(value, dict):
+            if value.get("on", True):
+                yield as_name(value.get("lora"))
+        elif isinstance(value, str) and node.inputs.get(f"switch_{match[1]}") != "Off":
+            yield as_name(value)
 
 
 def _read_loose_words(graph: Graph) -> tuple[str | None, str | None]:

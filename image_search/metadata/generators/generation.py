@@ -83,7 +83,7 @@ def read_settings(generator: str, settings: Mapping[str, Any], **known: Any) -> 
         return next((plain[key] for key in _ALIASES[field] if plain.get(key) not in (None, "", [])), None)
 
     size = as_size(plain.get("width"), plain.get("height")) or as_size(pick("size"))
-    found = {
+    found: dict[str, Any] = {
         "prompt": as_text(pick("prompt")),
         "negative_prompt": as_text(pick("negative_prompt")),
         "model": as_name(pick("model")),
@@ -93,7 +93,29 @@ def read_settings(generator: str, settings: Mapping[str, Any], **known: Any) -> 
         "cfg": as_number(pick("cfg")),
         "size": size,
     }
-    return Generation(generator, **{**found, **{key: value for key, value in known.items() if value is not None}})
+    found |= {key: value for key, value in known.items() if value is not None}
+    extra = found.pop("extra", ())
+    if not any(label == "Lora" for label, _ in extra):
+        extra = (*extra, *(("Lora", name) for name in _list_loras(plain)))
+    return Generation(generator, extra=extra, **found)
+
+
+_LORA_KEY = re.compile(r"loras?|lora\d{1,2}|useloramodel")
+
+
+def _list_loras(plain: Mapping[str, Any]) -> list[str]:
+    """Names of LoRAs: a name, "name : weight", an object, or a list of these or of [name, weight]."""
+    values = [value for key, value in plain.items() if _LORA_KEY.fullmatch(key)]
+    entries = [entry for value in values for entry in (value[:50] if isinstance(value, list) else [value])]
+    names = []
+    for entry in entries:
+        if isinstance(entry, list) and entry:
+            entry = entry[0]
+        if isinstance(entry, dict):
+            entry = entry.get("model") or entry.get("lora") or entry.get("file") or entry
+        if (name := as_name(entry)) and name != "None":
+            names.append(name.split(" : ")[0])
+    return list(dict.fromkeys(names))[:50]
 
 
 def fill_gaps(first: Generation, second: Generation | None) -> Generation:

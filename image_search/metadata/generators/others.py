@@ -286,10 +286,6 @@ def read_invokeai(fields: Fields) -> Generation | None:
 def _read_invokeai(settings: dict[str, Any]) -> Generation:
     style = as_text(settings.get("positive_style_prompt"))
     extra = [("Style prompt", style)] if style and style != settings.get("positive_prompt") else []
-    loras = settings.get("loras")
-    for lora in loras[:50] if isinstance(loras, list) else []:
-        if isinstance(lora, dict) and (name := as_name(lora.get("model") or lora.get("lora"))):
-            extra.append(("Lora", name))
     return read_settings(_INVOKEAI, settings, extra=tuple(extra))
 
 
