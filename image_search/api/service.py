@@ -33,6 +33,7 @@ from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files, is_film
+from image_search.registration.films import set_edits
 from image_search.registration.metadata_refresh import update_texts
 from image_search.registration.reader import ImageReader
 from image_search.registration.trash import delete_images, empty_trash, restore_images, trash_images
@@ -245,11 +246,12 @@ class LibraryService:
         return await self.write_gate.run(write)  # a write may wait for a lock: nothing else waits with it
 
     async def edit(self, image_id: int, asked: EditsIn) -> ImageOut:
-        """Store the user's edits of an image. Raises ImageNotFound."""
+        """Store the user's edits of an image or of a film. Raises ImageNotFound."""
         store = self.searcher.store
 
         def edit() -> ImageOut:
-            store.set_edits(image_id, asked.apply(store.get_image(image_id).edits))
+            image = store.get_image(image_id)
+            set_edits(store, image, asked.apply(image.edits))
             return ImageOut.of(store.get_image(image_id))
 
         return await self.write_gate.run(edit)

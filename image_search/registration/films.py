@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,7 +24,7 @@ from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
 from image_search.films.reading import require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
 from image_search.metadata.photo import parse_name
-from image_search.records import DeletedImage, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
+from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, Patience
@@ -37,6 +37,22 @@ def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
     """The live frames of a film, in the order of time. Raises StoreError."""
     frames = store.iterate_images((), SearchFilter(film_sha256=film_sha256))
     return sorted(frames, key=lambda image: image.frame.frame_ms if image.frame else 0)
+
+
+def set_edits(store: ImageStore, image: ImageRecord, edits: Edits) -> None:
+    """Replace the user's layer of a live image; of a frame, whatever changed in it, with all frames of its film.
+
+    image: as it was read. Raises ImageNotFound, StoreError.
+    """
+    store.set_edits(image.image_id, edits)
+    if image.frame is None:
+        return
+    pairs = {field.name: (getattr(image.edits, field.name), getattr(edits, field.name)) for field in fields(Edits)}
+    changed = {name: after for name, (before, after) in pairs.items() if before != after}
+    for frame in list_frames(store, image.frame.film_sha256) if changed else ():
+        if (said := replace(frame.edits, **changed)) != frame.edits:
+            with suppress(ImageNotFound):  # deleted a moment ago
+                store.set_edits(frame.image_id, said)
 
 
 @dataclass(eq=False)
@@ -150,7 +166,8 @@ class FilmRegistrar:
         ]
         embeddings = np.array([embedding for _, embedding in film.frames.values()], np.float32)
         # First, because a run that is killed in between reads the film again.
-        self._give_up_former(film.former, film.file.path)
+        if said := self._give_up_former(film.former, film.file.path):
+            images = [replace(image, edits=said) for image in images]
         self._call(self._store.add_images, model_id, images, embeddings)
         self._call(self._store.forget_deleted, [film.film_sha256])
         film.frames = {}
@@ -222,15 +239,21 @@ class FilmRegistrar:
         remember_film(self._store, film_sha256, (candidate.file.path,))
         return True
 
-    def _give_up_former(self, former: KnownFile | None, path: str) -> None:
-        """Move to the trash whatever had this path and lies nowhere else: its content is gone."""
+    def _give_up_former(self, former: KnownFile | None, path: str) -> Edits | None:
+        """Move to the trash whatever had this path and lies nowhere else: its content is gone.
+
+        Returns what a person said of all of it alike.
+        """
         if former is None:
-            return
+            return None
         if former.film_sha256:
             records = self._call(list_frames, self._store, former.film_sha256)
         else:
             records = self._call(self._store.get_images, [former.image_id])
-        self._call(self._store.trash_images, [image.image_id for image in records if image.paths == (path,)], "gone")
+        lost = [image for image in records if image.paths == (path,)]
+        self._call(self._store.trash_images, [image.image_id for image in lost], "gone")
+        said = {image.edits for image in lost}
+        return said.pop() if len(said) == 1 else None
 
 
 def remember_film(store: ImageStore, film_sha256: str, paths: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import Edits, ImageRecord
+from image_search.registration.films import set_edits
 from image_search.search.exporting import ON_SHEET, draw_contact_sheet, stream_zip
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import Language, translate
@@ -199,7 +200,7 @@ def _change_edits(store: ImageStore, image_ids: Sequence[int], change: Callable[
             if image is None:
                 missing.append(image_id)
             elif (edits := change(image)) != image.edits:
-                store.set_edits(image_id, edits)
+                set_edits(store, image, edits)
         except ImageNotFound:
             missing.append(image_id)
     return missing

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from image_search.images import make_printable
 from image_search.records import ImageRecord, ImageText, SearchHit
+from image_search.registration.films import set_edits
 from image_search.search.searcher import FoundHit
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
@@ -143,7 +144,7 @@ def save_edits(
     if rating is not None:
         edits = replace(edits, rating=None if rating == (image.text.rating or 0) else rating)
     if edits != image.edits:
-        store.set_edits(image_id, edits)
+        set_edits(store, image, edits)
     return store.get_image(image_id)
 
 

@@ -276,6 +276,16 @@ class TrashContract(StoreFixtures):
         assert (remembered.content_sha256, set(remembered.paths)) == (sha256, set(paths))
         assert store.find_deleted_paths(paths) == dict.fromkeys(paths, sha256)
 
+    def test_a_path_that_is_remembered_is_not_forgotten_when_the_image_in_the_trash_loses_it(self, store, rich_ids):
+        store.trash_images(rich_ids[:1])
+        sha256 = store.get_image(rich_ids[0]).content_sha256
+        store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), ("/photos/0.png",))])
+        store.set_path(rich_ids[1], "/photos/0.png", 1, 1)
+        assert store.get_image(rich_ids[0]).paths == ()
+        assert store.find_deleted_paths(["/photos/0.png"]) == {}
+        store.remove_paths(["/photos/0.png"])
+        assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": sha256}
+
     def test_an_image_that_is_back_from_the_trash_is_not_remembered(self, store, model, rich_ids):
         hashes = [record.content_sha256 for record in store.get_images(rich_ids[:3])]
         store.trash_images(rich_ids[:2])

@@ -11,15 +11,18 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from image_search.errors import ImageNotFound
 from image_search.records import Edits
 from image_search.registration.files import find_files
+from image_search.registration.films import set_edits
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.uploads import register_upload
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from tests.fakes import FakeEncoder, find_ids, make_picture_bytes
+from tests.contract.frames import make_frame
+from tests.fakes import FakeEncoder, find_ids, make_embeddings, make_image, make_picture_bytes
 
 EDITS = Edits(description="typed", keywords=("Paris, France",), rating=4)
 
@@ -287,3 +290,20 @@ def test_an_upload_of_a_deleted_image_brings_it_back(store: ImageStore, for_good
     again, outcome = send()
     assert outcome == "restored" and (again == first) == (not for_good)
     assert store.count_images() == 1
+
+
+# --- films ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_a_moment_is_said_of_the_film(store: ImageStore) -> None:
+    model = store.get_or_create_model("fake", "1", 16)
+    images = [*(make_frame(time) for time in range(4)), make_image("a.png")]
+    *image_ids, other = store.add_images(model.model_id, images, make_embeddings(5))
+    store.set_edits(image_ids[2], Edits("the beach", rating=2))  # by an earlier version, of this moment alone
+    store.trash_images(image_ids[3:])
+    set_edits(store, store.get_image(image_ids[0]), Edits(keywords=("sea",), rating=5))
+    said = [image.edits for image in store.get_images([*image_ids, other])]
+    alike = Edits(keywords=("sea",), rating=5)
+    assert said == [alike, alike, Edits("the beach", ("sea",), 5), Edits(), Edits()]
+    with pytest.raises(ImageNotFound):
+        set_edits(store, store.get_image(image_ids[3]), Edits("in the trash"))

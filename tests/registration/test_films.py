@@ -17,9 +17,9 @@ import pytest
 
 from image_search.errors import EncoderError, StoreUnavailable, UnreadableFilm
 from image_search.films import hash_film
-from image_search.records import SearchFilter
+from image_search.records import Edits, SearchFilter
 from image_search.registration.files import find_files
-from image_search.registration.films import list_frames
+from image_search.registration.films import list_frames, set_edits
 from image_search.registration.folders import watch_folders
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import ImageReader
@@ -246,12 +246,15 @@ def test_a_touched_film_is_known_and_not_hashed_again(
 
 def test_a_changed_film_has_its_new_frames_and_no_old_one(store: ImageStore, folder: Path) -> None:
     register(store, folder)
-    old = {frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))}
+    before = list_frames(store, hash_film(folder / "holiday.mp4"))
+    set_edits(store, before[0], Edits("summer", ("sea",), 4))
+    old = {frame.image_id for frame in before}
     write_film(folder / "holiday.mp4", make_scenes(2, 3, seed=5))
     report = register(store, folder)
     assert (report.registered, report.updated, report.films, report.frames) == (0, 1, 1, 2)
     frames = list_frames(store, hash_film(folder / "holiday.mp4"))
     assert len(frames) == 2 and count_frames(store) == 2
+    assert {frame.edits for frame in frames} == {Edits("summer", ("sea",), 4)}
     assert {hit.image_id for hit in store.list_trash(limit=100)} == old
     assert {hit.image.trash_reason for hit in store.list_trash(limit=100)} == {"gone"}
 

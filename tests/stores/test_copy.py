@@ -13,7 +13,7 @@ import pytest
 import register_images
 from image_search.cli.register import choose_source
 from image_search.errors import StoreError, StoreUnavailable
-from image_search.records import Edits, ImageText, RecognizedText, SearchFilter, TextLine
+from image_search.records import DeletedImage, Edits, ImageText, RecognizedText, SearchFilter, TextLine
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -75,14 +75,15 @@ def source(new_library: Callable[[str], ImageStore]) -> ImageStore:
     store.delete_images(image_ids[3:5])  # remembered
     store.set_path(image_ids[5], "/gone/5.png", 1, 1)
     store.set_edits(image_ids[6], Edits("in the trash"))
-    store.trash_images(image_ids[6:7])
+    store.trash_images(image_ids[6:7], deleted_at=datetime(2024, 6, 7))
+    store.add_deleted([DeletedImage(images[6].content_sha256, datetime(2024, 6, 8), ("/renamed/6.png",))])
     store.trash_images([image_ids[5], image_ids[9]], "gone")
     store.trash_images(image_ids[-1:])
     return store
 
 
 def describe(store: ImageStore) -> list[tuple[object, ...]]:
-    """Everything a store knows, image by image in their order, but for the ids and the time of deletion."""
+    """Everything a store knows, image by image in their order, but for the ids."""
     models = store.list_models()
     library: list[tuple[object, ...]] = [
         (model.name, model.version, model.dimension, model.is_current) for model in models
@@ -91,14 +92,14 @@ def describe(store: ImageStore) -> list[tuple[object, ...]]:
         model.model_id: store.find_images_without_embedding(model.model_id, limit=10_000, min_recipe=2)
         for model in models
     }
-    trash = [hit.image_id for hit in store.list_trash(10_000)]
+    trash = [image.image_id for image in store.iterate_trash()]
     for image_id in sorted([*store.list_image_ids(limit=10_000), *trash]):
         record = store.get_image(image_id)
         embeddings = [store.get_embeddings([image_id], model.model_id) for model in models]
         files = store.find_known_files(record.paths)
         library.append(
             (
-                replace(record, image_id=0, deleted_at=None),
+                replace(record, image_id=0),
                 None if record.frame else store.read_original(image_id),
                 store.read_preview(image_id),
                 store.get_recognized(image_id),

@@ -184,7 +184,7 @@ class RedisStore(RedisTrash):
             found = read_images(self._server, [image_id])
             film = found[image_id].document.film if image_id in found else None
             owners = find_owners(client, self._server, [(file_path, film)])
-            change_images(self._server, [image_id, *owners], put, ensure_locked=ensure_locked)
+            change_images(self._server, [image_id, *owners], put, self._keep_remembered(owners), ensure_locked)
 
     def _remove_paths(self, paths: list[str]) -> int:
         def drop(changes: Changes) -> None:
@@ -229,6 +229,7 @@ class RedisStore(RedisTrash):
             self._check_frames(images, known)
             remembered = self._list_remembered(hashes)
             owners = find_owners(client, self._server, list_wanted(images))
+            keep = self._keep_remembered(owners)
             ahead = list_ids(self._server, f"@upload_date:[({count_microseconds(upload_date)} +inf]", _CHUNK)
             known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
 
@@ -244,6 +245,7 @@ class RedisStore(RedisTrash):
                         changes.put_embedding(image_id, model_id, embeddings[number], image.recipe)
 
             def forget(pipeline: Any) -> None:
+                keep(pipeline)
                 for deleted in remembered.values():
                     forget_deleted(pipeline, self._server, deleted)
 

@@ -106,6 +106,17 @@ class RedisTrash(ImageStore):
         found = self._read_map("deleted", hashes)
         return {sha256: load_deleted(sha256, document) for sha256, document in found.items()}
 
+    def _keep_remembered(self, image_ids: Sequence[int]) -> Callable[[Any], None]:
+        """Commands for a transaction in which images lose paths: those of the trash stay remembered at theirs."""
+        trashed = [one.document for one in read_images(self._server, image_ids).values() if not one.document.is_live]
+        remembered = self._list_remembered([document.sha256 for document in trashed])
+
+        def keep(pipeline: Any) -> None:
+            for deleted in remembered.values():
+                remember_deleted(pipeline, self._server, deleted)
+
+        return keep
+
     def _find_latest_deleted(self, hashes: list[str]) -> str:
         """Of several deleted images, remembered or in the trash, the one that was deleted last."""
         if len(hashes) == 1:
