@@ -24,13 +24,7 @@ from image_search.registration.folders import watch_folders
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
-from image_search.registration.trash import (
-    delete_images,
-    empty_trash,
-    list_trash,
-    restore_images,
-    trash_images,
-)
+from image_search.registration.trash import delete_images, empty_trash, list_trash, restore_images, trash_images
 from image_search.registration.uploads import register_uploaded_film
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
