@@ -77,7 +77,7 @@ def test_read_missing_texts_reads_nothing_twice_unless_the_version_changes(tmp_p
         read_missing_texts(store, recognizer)
         assert read_missing_texts(store, recognizer).done == 0
         assert recognizer.calls == 2
-        recognizer.version = "2"
+        recognizer.version = "next"
         assert read_missing_texts(store, recognizer).read == 2
 
 
