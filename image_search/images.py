@@ -71,6 +71,7 @@ _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extrem
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
+_MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in an .icns file, icons of a file
 _SMALL_CHUNK = b"SMAL"
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
@@ -310,6 +311,8 @@ def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPic
     # The plugin of JPEG XL decodes when it opens, and AVIF's decoder has a limit of its own.
     if (size := read_jxl_size(data) or read_box_size(data)) is not None:
         _check_size(size, max_pixels)
+    if data.startswith(b"icns"):
+        _check_icons(data)
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
         if cicp := find_cicp(data, image):
@@ -328,6 +331,20 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise Image.DecompressionBombError
     if max(size) > _MAX_SIDE:
         raise ValueError(f"longer than {_MAX_SIDE:,} pixels")
+
+
+def _check_icons(data: bytes) -> None:
+    """Refuse an .icns file with pictures larger than icons are: Pillow notices it when they are decoded."""
+    place, icons = 8, 0
+    while place + 8 < len(data):
+        length, icons = int.from_bytes(data[place + 4 : place + 8], "big"), icons + 1
+        if length < 8 or icons > _MAX_ICONS:
+            raise ValueError("its list of icons is damaged")
+        part = io.BytesIO(data[place + 8 : place + length])
+        with suppress(UnidentifiedImageError), Image.open(part, formats=("PNG", "JPEG2000")) as icon:
+            if max(icon.size) > _MAX_ICON_SIDE:
+                raise ValueError(f"an icon of {icon.width:,} x {icon.height:,} pixels")
+        place += length
 
 
 def _decode(image: Image.Image, target_pixels: int | None) -> DecodedPicture:

@@ -285,6 +285,21 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
         read_file(tmp_path / "pipe.png")
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG2000"])
+def test_an_icon_with_a_picture_larger_than_icons_are_is_refused_before_it_is_decoded(format: str) -> None:
+    part = write(Image.new("RGB", (1500, 1500)), format)
+    block = b"ic10" + struct.pack(">I", 8 + len(part)) + part
+    with pytest.raises(UnreadableImage, match=r"an icon of 1,500 x 1,500 pixels"):
+        decode(b"icns" + struct.pack(">I", 8 + len(block)) + block)
+
+
+def test_an_icon_with_blocks_without_end_is_refused() -> None:
+    for block in (b"ic10\0\0\0\x08", b"ic10\0\0\0\0"):
+        with pytest.raises(UnreadableImage, match="list of icons is damaged"):
+            decode(b"icns" + struct.pack(">I", 8 + 8000) + block * 1000)
+    assert decode(write(Image.new("RGB", (1024, 1024), "red"), "ICNS")).size == (768, 768)
+
+
 def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.images.MAX_FILE_BYTES", 2**20)
     (tmp_path / "huge.png").write_bytes(b"\0" * (2**20 + 1))

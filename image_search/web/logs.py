@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,7 +51,11 @@ class RepeatFilter(logging.Filter):
         self._logged: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now, text = time.monotonic(), str(record.msg)[:80]
+        return self.is_new(str(record.msg)[:80])
+
+    def is_new(self, text: str) -> bool:
+        """Whether a text was not logged in the last minute; it counts as logged from now on."""
+        now = time.monotonic()
         if now - self._logged.get(text, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
         if len(self._logged) > 100:
@@ -64,6 +69,7 @@ class RequestLogMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._traced = RepeatFilter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,11 +89,19 @@ class RequestLogMiddleware:
             await self._app(scope, receive, note)
         except ClientDisconnect:
             _log.debug("%s: the client is gone", _describe(scope))
-        except Exception:
-            _log.exception("%s failed", _describe(scope))
+        except Exception as error:
+            self._log_failure(scope, error)
             if not status:
                 message = "Something unforeseen went wrong. The log of the program says more."
                 await error_response(500, "failed", message)(scope, receive, note)
+
+    def _log_failure(self, scope: Scope, error: Exception) -> None:
+        # A client can cause the same failure a thousand times a second: where it happened is told once a minute.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if self._traced.is_new(f"{type(error).__name__} {place.filename}:{place.lineno}"):
+            _log.exception("%s failed", _describe(scope))
+        else:
+            _log.error("%s failed again (%s)", _describe(scope), type(error).__name__)
 
 
 def _log_answer(scope: Scope, status: int, seconds: float) -> None:

@@ -14,6 +14,7 @@ import pytest
 from image_search.api.service import ConcurrencyLimiter, Overloaded
 from image_search.errors import StoreUnavailable
 from image_search.search.searcher import Searcher
+from image_search.web.logs import RequestLogMiddleware
 from tests.fakes.api_library import build_small, open_client, open_colours
 
 
@@ -175,3 +176,21 @@ def test_a_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
         assert client.get("/api/images/1/preview").status_code == 503
     assert client.post("/api/search", json=asked).json()["hits"][0]["image"]["file_name"] == "red.png"
     assert client.get("/api/images/1/preview").status_code == 200
+
+
+def test_a_request_that_breaks_off_is_no_error_in_the_log(searcher: Searcher, caplog: pytest.LogCaptureFixture) -> None:
+    app = RequestLogMiddleware(build_small(searcher))
+    for kind in (b"application/json", b"multipart/form-data; boundary=b"):
+        headers = [(b"host", b"localhost"), (b"content-type", kind), (b"content-length", b"100")]
+        scope = {"type": "http", "method": "POST", "path": "/api/search", "headers": headers, "query_string": b""}
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        asyncio.run(app(scope, receive, send))
+        assert sent[0]["status"] == 400
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []

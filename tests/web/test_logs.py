@@ -42,6 +42,15 @@ def test_a_failed_request_is_logged_with_its_traceback_and_answered(
     assert "private" not in caplog.text
 
 
+def test_the_traceback_of_one_failure_is_logged_once_a_minute(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        client.get("/error")
+    assert caplog.text.count("Traceback") == 1
+    assert caplog.text.count("GET /error failed again (RuntimeError)") == 2
+
+
 def test_busy_and_slow_requests_are_warnings_and_good_ones_are_not_logged(
     client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
