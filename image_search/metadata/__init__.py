@@ -15,7 +15,7 @@ from image_search.metadata.containers.formats import find_texts
 from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
 from image_search.metadata.generators.generation import Generation
-from image_search.metadata.photo import NO_CAPTION, read_photograph
+from image_search.metadata.photo import is_caption, read_photograph
 from image_search.metadata.sidecars import is_marked
 from image_search.metadata.text import MAX_DESCRIPTION_CHARACTERS, MAX_KEPT_CHARACTERS, clean_text, cut_text
 from image_search.records import ImageText
@@ -103,13 +103,11 @@ def _make_values(generation: Generation | None, written: str | None) -> dict[str
 def _list_unparsed(found: Extracted) -> str | None:
     """The text chunks of unknown meaning, a line for each."""
     chunks = ((name, text.strip()) for name, text in found.texts.items() if ":" not in name)
-    kept = (f"{name}: {text}" for name, text in chunks if _is_language(name, text) and not NO_CAPTION.fullmatch(text))
+    kept = (f"{name}: {text}" for name, text in chunks if _is_language(name, text) and is_caption(text))
     return "\n".join(kept) or None
 
 
 def _is_language(name: str, text: str) -> bool:
-    if text.startswith(("{", "[", "<")):
-        return False
     return bool(_LANGUAGE.fullmatch(name)) or (not _TECHNICAL.fullmatch(name) and bool(_WORDS.search(text[:2000])))
 
 

@@ -19,16 +19,29 @@ _MAX_KEYWORD = 200  # characters
 _PEOPLE = {"people", "person", "persons", "personen", "faces", "人物"}  # roots of hierarchies of names
 
 # Texts that cameras and programs write in the place of a caption.
-NO_CAPTION = re.compile(
-    r"[\w ]{2,30} digital camera|(?:sony|samsung) (?:dsc|csc)|dcim\w*|default|untitled|screenshot|image|ascii"
-    r"|created with (?:the )?gimp.*|creator: gd-jpeg.*|lead technologies.*|file written by adobe photoshop.*"
-    r"|processed with .*|optimized (?:by|with) .*|applemark|intel\(r\) jpeg library.*|lavc[\d.]+"
-    r"|handmade software.*|edited (?:by|with) \w+"
-    r"|(?:created|optimi[sz]ed|compressed|generated|made|saved|encoded|resized) (?:by|with|using|in) .{1,100}"
+_NO_CAPTION = re.compile(
+    r"(?:[\w ]{2,30} )?digital camera|(?:sony|samsung|minolta) (?:dsc|csc)|dcim\w*|default|untitled|no title|screenshot"
+    r"|(?:image )?description|image|my beautiful picture|ascii|charset=\w+|\[?(?:exif[_ ])?jpeg(?:_picture)?\]?"
+    r"|cof|dav|r?ptr|r?hdr|sdr|edf|oznor\w*|bty|mde|_cuva|fbmd[0-9a-f]+|metadata-start|[\w-]+:[\d.]+;.*"
+    r"|creator: gd-jpeg.*|lead technologies.*|file written by adobe photoshop.*|(?:adobe )?photoshop[ \d.]*|adobe"
+    r"|gimp|xnview|acd systems.*|u-lead systems.*|applemark|intel\(r\) jpeg library.*"
+    r"|(?:moz)?jpeg-?(?:archive|recompress|mini| version).*|lavc[\d.]+|handmade software.*|software: .*"
+    r"|(?:created|optimi[sz]ed|compressed|generated|made|saved|encoded|resized|edited|processed|scanned|captured|uploaded"
+    r"|exported) (?:by|with|using|in|from) (?!(?:my|our|the|an?|his|her|me|us)\b).{1,100}"
     r"|cmp3\.\S{1,20} \S{1,20}|(?:novelai |ai )(?:generated|augmented) image"
-    r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|jpegmini.*",
+    r"|copyright \(c\) \d{4} hewlett-packard.*|srgb iec.*|ezgif.*|\S*\.(?:jpe?g|png|gif|webp|heic|tiff?|bmp)",
     re.IGNORECASE | re.DOTALL,
 )
+_DATA_START = re.compile(r"\s*(?:\{|\[\s*[\[{\"\d\]]|<[?!/A-Za-z])")  # JSON and XML, which may be cut
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def is_caption(text: str) -> bool:
+    """Whether a text that stands where captions do was written by a person."""
+    text = text.strip()
+    return bool(_LETTER.search(text)) and not _DATA_START.match(text) and not _NO_CAPTION.fullmatch(text)
+
+
 # A text file beside an image is its caption unless it is a document, a table, or a list of records.
 _MAX_CAPTION = 8000  # characters; longer ones are documents
 _DOCUMENT_NAME = re.compile(
@@ -105,12 +118,12 @@ def _get_number(found: Extracted, name: str) -> float | None:
 
 
 def _read_caption(found: Extracted) -> str | None:
-    title = _first_text(
+    title = _first_caption(
         found.iptc.get("headline"), found.iptc.get("title"), found.xmp.get("title"), found.xmp.get("Headline")
     )
     exif = (_get_text(found, name) for name in ("ImageDescription", "XPTitle", "XPSubject", "XPComment", "UserComment"))
     texts = (text for name, text in found.texts.items() if name in ("JPEG:Comment", "GIF:Comment"))
-    caption = _first_text(
+    caption = _first_caption(
         found.iptc.get("caption"),
         found.xmp.get("description"),
         *([text] for text in (*exif, *texts, *_read_sidecars(found, "caption", "description")) if text),
@@ -206,8 +219,16 @@ def _get_text(found: Extracted, name: str) -> str | None:
 
 
 def _first_text(*lists: Iterable[Any] | None) -> str | None:
-    texts = ("\n".join(value for value in values if isinstance(value, str)).strip() for values in lists if values)
-    return next((text for text in texts if text and not NO_CAPTION.fullmatch(text)), None)
+    return next((text for text in _join_lists(lists) if text), None)
+
+
+def _first_caption(*lists: Iterable[Any] | None) -> str | None:
+    return next((text for text in _join_lists(lists) if is_caption(text)), None)
+
+
+def _join_lists(lists: Iterable[Iterable[Any] | None]) -> Iterator[str]:
+    """Each list as one text."""
+    return ("\n".join(value for value in values if isinstance(value, str)).strip() for values in lists if values)
 
 
 # When an image was taken: the first plausible date of the sources below, in the order of their trust.

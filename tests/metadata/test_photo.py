@@ -151,12 +151,29 @@ def test_a_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
         "cmp3.10.3.2Lq3 0x756ffbf7",
         "AI augmented image",
         "NovelAI generated image",
+        "Exif_JPEG_PICTURE",
+        "Minolta DSC",
+        "cof",
+        "FBMD01000a9b0d0000",
+        "IMG_0001.JPG",
+        "Uploaded with ImageShack",
+        "*",
+        '{"mirror":false}',
+        '{"nodes":[1',
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">',
     ],
 )
 def test_what_cameras_and_programs_write_by_themselves_is_no_caption(words: str) -> None:
     assert read_exif({0x010E: words}).description is None
     assert read_image_text(make_jpeg((0xFE, words.encode()))).description is None
     assert read_image_text(make_png(text_chunk("Comment", words))).description is None
+
+
+@pytest.mark.parametrize(
+    "words", ["海", "[Sunset] at the beach", "<3 my dog", "Created by my daughter in the garden", "Adobe house in Taos"]
+)
+def test_words_of_a_person_that_look_like_those_of_a_program_are_a_caption(words: str) -> None:
+    assert read_exif({0x010E: words.encode()}).description == words
 
 
 def test_a_place_is_read_only_when_asked_for_and_kept_nowhere_else() -> None:
