@@ -144,6 +144,17 @@ class PathContract(StoreFixtures):
         assert store.get_image(image_ids[1]).paths == ("/photos/b.png",)
         assert store.list_paths("/photos") == [("/photos/a.png", newest), ("/photos/b.png", image_ids[1])]
 
+    def test_a_path_that_comes_twice_in_a_batch_is_that_of_the_latest(self, store, model):
+        names = ["a.png", "b.png", "a.png", "b.png", "b.png"]
+        paths = ["/x/1.png", "/x/1.png", "/x/2.png", "/x/2.png", "/x/2.png"]
+        images = [make_image(name, file_path=path) for name, path in zip(names, paths, strict=True)]
+        first, second, *_ = store.add_images(model.model_id, images, make_embeddings(2)[[0, 1, 0, 1, 1]])
+        assert first < second
+        assert [record.paths for record in store.get_images([first, second])] == [(), ("/x/2.png", "/x/1.png")]
+        assert store.list_paths("/x") == [("/x/1.png", second), ("/x/2.png", second)]
+        assert store.remove_paths(["/x/2.png"]) == 1
+        assert store.get_image(second).paths == ("/x/1.png",)
+
     def test_a_known_image_gains_the_path_and_keeps_its_record(self, store, model, image_ids):
         again = [
             make_image("z.png", data=b"original of c.png", file_path=path) for path in ("/x/1.png", "/photos/b.png")

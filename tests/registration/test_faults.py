@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_search.cli.integrity import check_files
 from image_search.errors import StoreFull
 from image_search.registration.files import find_files
 from image_search.registration.registrar import Registrar, RegistrationReport
@@ -136,6 +137,26 @@ def test_killed_inside_a_critical_call_and_run_again_it_ends_as_a_clean_run(
         assert child.exitcode == -signal.SIGKILL
     register(tmp_path, folder)
     assert describe(tmp_path) == clean
+
+
+def test_originals_that_a_kill_left_without_a_record_are_set_aside_by_a_repair(
+    folder: Path, children: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = children.Process(
+        target=register_until, args=("image_search.stores.sqlite.insert_image", 0, tmp_path, folder)
+    )
+    child.start()
+    child.join(600)
+    assert child.exitcode == -signal.SIGKILL
+    left = {path.name for path in (tmp_path / "originals").rglob("*") if path.is_file()}
+    assert left
+    monkeypatch.setattr("image_search.cli.integrity._YOUNG", -1)  # else another program may be writing them
+    with open_library(tmp_path) as store:
+        assert store.count_images() == 0
+        findings = [finding for finding in check_files(store, repair=True) if finding.name == "orphans"]
+    assert [finding.ok for finding in findings] == [True]
+    assert {path.name for path in (tmp_path / "originals.orphans").iterdir()} == left
+    assert not [path for path in (tmp_path / "originals").rglob("*") if path.is_file()]
 
 
 def register_until(call: str, count: int, library: Path, folder: Path) -> None:

@@ -287,7 +287,7 @@ def test_every_history_ends_as_in_memory(engine, tmp_path):
     run_state_machine_as_test(
         lambda: History(engine, tmp_path / f"library{next(numbers)}"),
         settings=settings(
-            max_examples=40 if engine == "sqlite" else 3,
+            max_examples=40 if engine == "sqlite" else 2,
             stateful_step_count=25 if engine == "sqlite" else 10,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -178,8 +178,11 @@ class PostgresStore(ImageStore):
                 now = datetime.now(UTC).replace(tzinfo=None)
                 date_back(connection, now)
                 trash.restore_images(connection, list(known.values()))
-                new = {image.content_sha256: image for image in reversed(images) if image.content_sha256 not in known}
-                added = list(new.values())[::-1]  # the first of equal images, in the order given
+                new: dict[str, NewImage] = {}
+                for image in images:
+                    if image.content_sha256 not in known:
+                        new.setdefault(image.content_sha256, image)
+                added = list(new.values())
                 ids = insert_images(connection, added, now, with_originals=self.originals is None)
                 known |= {image.content_sha256: image_id for image, image_id in zip(added, ids, strict=True)}
                 image_ids = [known[sha256] for sha256 in hashes]

@@ -224,24 +224,24 @@ def insert_embeddings(
     )
 
 
-def insert_paths(connection: Connection, paths: Iterable[tuple[int, str, int, int | None]]) -> None:
+def insert_paths(connection: Connection, paths: Sequence[tuple[int, str, int, int | None]]) -> None:
     """Give images their paths (image_id, stored path, byte_size, modified_ns), the last one as the latest.
 
     Another image loses such a path, except a frame of the same film.
     """
-    paths = list(paths)
-    _execute_many(
-        connection,
-        "DELETE FROM image_paths p USING images own, images other "
-        "WHERE own.image_id = %s AND p.file_path = %s AND other.image_id = p.image_id "
-        "AND (p.image_id = own.image_id OR own.film_sha256 IS NULL "
-        "OR other.film_sha256 IS DISTINCT FROM own.film_sha256)",
-        [path[:2] for path in paths],
-    )
     _execute_many(
         connection,
         "INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) VALUES (%s, %s, %s, %s, %s)",
         [(image_id, path, get_folder(path), *known) for image_id, path, *known in paths],
+    )
+    # A path may come several times: every row gives way to a later one.
+    connection.execute(
+        "DELETE FROM image_paths p USING image_paths l, images own, images other "
+        "WHERE p.file_path = ANY(%s::text[]) AND l.file_path = p.file_path AND l.path_id > p.path_id "
+        "AND own.image_id = l.image_id AND other.image_id = p.image_id "
+        "AND (p.image_id = own.image_id OR own.film_sha256 IS NULL "
+        "OR other.film_sha256 IS DISTINCT FROM own.film_sha256)",
+        [list(dict.fromkeys(path for _, path, *_ in paths))],
     )
 
 
