@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.search.query import IMAGE_WEIGHT
 from image_search.ui.messages import MESSAGES, Language, negotiate_language
-from image_search.ui.rendering import choose_encoding, encode, render, render_head
+from image_search.ui.rendering import choose_encoding, encode, get_static_root, list_modules, render, render_head
 
 _OWN_TAGS = re.compile(
     r'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*|<title>.*?</title>\s*', re.DOTALL
@@ -90,13 +90,13 @@ def complete_document(html: str, language: Language, root_path: str, base: str) 
     root_path: path the page is served below, "" for none; base: address of the page as the browser sees it.
     """
     data: dict[str, Any] = {"language": language, "weight": IMAGE_WEIGHT, "messages": MESSAGES[language]}
-    head, top, bottom = (
-        render(name, language, data=data, base=base) for name in ("title.html", "top.html", "bottom.html")
-    )
+    root = f"{root_path}/{get_static_root()}" if root_path else get_static_root()
+    values = {"data": data, "base": base, "root": root, "modules": list_modules()}
+    head, top, bottom = (render(name, language, **values) for name in ("title.html", "top.html", "bottom.html"))
     html = _OWN_TAGS.sub("", html)
     html = _LANGUAGE.sub(f'<html lang="{language}"', html, count=1)
     html = html.replace("<head>", f"<head>{head}", 1)
-    html = html.replace("</head>", f"{render_head(root_path)}</head>", 1)
+    html = html.replace("</head>", f"{render_head(root)}</head>", 1)
     html = _BODY.sub(lambda match: f"{match[0]}{top}", html, count=1)
     place = html.rindex("</body>")
     return f"{html[:place]}{bottom}{html[place:]}"

@@ -178,6 +178,28 @@ def test_a_caption_that_could_not_be_saved_is_kept_and_sent_again(open_page: Ope
     assert saved.value.json()["description"] == "忘れないで"
 
 
+def test_a_caption_of_a_picture_deleted_in_another_tab_is_saved_once_it_is_restored(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    open_tile(page, 11)
+    image_id = int(page.url.rpartition("=")[2])
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator(".facts-panel .stars").wait_for()
+    with other.expect_response("**/ui/trash"):
+        other.keyboard.press("Delete")
+    other.close()
+    page.locator(".facts-panel textarea").fill("別のタブで消された画像")
+    page.locator(".facts-panel textarea").blur()
+    toast = page.locator("#toasts .toast")
+    expect(toast).to_have_count(1)
+    expect(toast).to_contain_text("この画像は削除されています")
+    with page.expect_response("**/edits") as saved:
+        toast.locator("button").click()
+    assert saved.value.json()["description"] == "別のタブで消された画像"
+    page.goto(page.url.split("?")[0] + f"?image={image_id}")
+    expect(page.locator(".facts-panel textarea")).to_have_value("別のタブで消された画像")
+
+
 def test_keywords_are_chips_and_go_back_to_what_the_file_says(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 5)

@@ -115,6 +115,20 @@ def test_the_next_page_holds_new_tiles_only_and_embeds_nothing_again(client: Tes
     assert len(searcher.encoder.calls) == calls
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_tiles_are_compressed_for_those_who_take_it(client: TestClient, searcher: Searcher, encoding: str) -> None:
+    register_shades(searcher)
+    plain, packed = (
+        client.get("/ui/results?limit=40", headers={"Accept-Encoding": name}) for name in ("identity", encoding)
+    )
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == encoding
+    assert "Accept-Encoding" in packed.headers["vary"]
+    assert packed.headers["content-type"] == plain.headers["content-type"]
+    assert int(packed.headers["content-length"]) < 0.3 * len(plain.content)
+    assert list_names(packed.json()) == list_names(plain.json())
+
+
 def test_a_name_order_is_the_stores(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
     assert list_names(client.get("/ui/results?order=name").json()) == sorted(f"{colour}.png" for colour in COLOURS)

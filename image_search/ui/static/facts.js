@@ -26,7 +26,7 @@ export class FactsPanel {
   async show(tile) {
     this.flush();
     this.request?.abort();
-    if (this.id !== tile.id) this.element.replaceChildren(makeTitle(tile.name));
+    if (this.id !== tile.id) this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'none', say('loading')));
     this.id = tile.id;
     this.tile = tile;
     this.request = new AbortController();
@@ -34,10 +34,8 @@ export class FactsPanel {
       this.fill(await getJson(`ui/images/${tile.id}`, this.request.signal));
     } catch (error) {
       if (isAbort(error)) return;
-      const said = document.createElement('p');
-      said.className = 'message problem';
-      said.textContent = error.title ? `${error.title} ${error.hint}` : say('offline');
-      this.element.append(said);
+      const reason = error.title ? `${error.title} ${error.hint}` : say('offline');
+      this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'message problem', reason));
     }
   }
 
@@ -128,9 +126,11 @@ export class FactsPanel {
       if (id === this.id) this.showSaved(edits, say('saved'));
     } catch (error) {
       if (id === this.id && this.find('.saved')) this.find('.saved').textContent = say('not_saved');
+      const again = () => this.save.call(id === this.id ? this : { id, saved: {}, find: () => null }, {});
+      const isGone = error.code === 'image_gone'; // to the trash, in another tab
       showToast(`${say('not_saved')} ${error.title ?? ''}`, {
-        action: say('try_again'),
-        onAction: () => this.save.call(id === this.id ? this : { id, saved: {}, find: () => null }, {}),
+        action: say(isGone ? 'restore' : 'try_again'),
+        onAction: () => (isGone ? postJson('ui/restore', { ids: [id] }).finally(again) : again()),
         seconds: 12,
       });
     }
@@ -194,6 +194,6 @@ export class FactsPanel {
   }
 }
 
-function makeTitle(name) {
-  return Object.assign(document.createElement('h2'), { className: 'file-name', textContent: name });
+function make(tag, className, textContent) {
+  return Object.assign(document.createElement(tag), { className, textContent });
 }

@@ -11,6 +11,7 @@ export function showToast(text, { action = '', onAction = null, seconds = 6, kin
     button.addEventListener('click', () => (remove(), onAction()));
     toast.append(button);
   }
+  for (const other of place.children) if (other.firstElementChild.textContent === text) other.remove();
   while (place.children.length > 2) place.firstElementChild.remove();
   place.append(toast);
   setTimeout(remove, seconds * 1000);

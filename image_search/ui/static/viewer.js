@@ -181,7 +181,10 @@ function dress(viewer) {
 
 function name(tile) {
   if (!tile) return;
-  status.textContent = `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}: ${tile.name}`;
+  const place = `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}`;
+  status.textContent = `${place}: ${tile.name}`;
+  const counter = swipe.element.querySelector('.pswp__counter');
+  if (counter) counter.textContent = place;
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
