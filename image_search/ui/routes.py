@@ -30,6 +30,7 @@ from image_search.ui.tiles import describe_edits, describe_image, get_version, s
 T = TypeVar("T")
 
 MAX_TILES = 500  # of one request
+_LONG = 2000  # bytes of JSON, from which on encoding pays
 CONCURRENCY = 16  # threads that wait for encoder and database; more would only keep other work waiting
 
 ImageIds = Annotated[list[ImageId], Field(min_length=1, max_length=10_000)]

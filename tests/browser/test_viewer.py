@@ -326,12 +326,15 @@ def test_a_phone_swipes_and_opens_the_facts_from_below(open_page: OpenPage) -> N
     page.locator(".tile").first.tap()
     expect(page.locator(".pswp__counter")).to_have_text("1 / 20")
     expect(page.locator(".facts-panel")).to_be_hidden()
-    page.wait_for_timeout(400)
     session = page.context.new_cdp_session(page)
-    for kind, x in (("touchStart", 350), ("touchMove", 250), ("touchMove", 60), ("touchEnd", None)):
-        points = [] if x is None else [{"x": x, "y": 400}]
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        page.wait_for_timeout(30)
+    for _ in range(5):  # until the viewer has opened, it takes no gesture
+        page.wait_for_timeout(500)
+        if page.locator(".pswp__counter").text_content() != "1 / 20":
+            break
+        for kind, x in (("touchStart", 350), ("touchMove", 250), ("touchMove", 60), ("touchEnd", None)):
+            points = [] if x is None else [{"x": x, "y": 400}]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(30)
     expect(page.locator(".pswp__counter")).to_have_text("2 / 20")
     page.locator(".pswp__button--info").tap()
     expect(page.locator(".facts-panel .file-name")).to_have_text("picture18.png")

@@ -177,14 +177,17 @@ function dress(viewer) {
   });
   setPanel(isPanelOpen(), false);
   name(tileAt(viewer.currIndex));
+  // After PhotoSwipe's own, which writes 20000.
+  const showPlace = () => (element.querySelector('.pswp__counter').textContent = sayPlace());
+  viewer.on('change', showPlace);
+  showPlace();
 }
+
+const sayPlace = () => `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}`;
 
 function name(tile) {
   if (!tile) return;
-  const place = `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}`;
-  status.textContent = `${place}: ${tile.name}`;
-  const counter = swipe.element.querySelector('.pswp__counter');
-  if (counter) counter.textContent = place;
+  status.textContent = `${sayPlace()}: ${tile.name}`;
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
