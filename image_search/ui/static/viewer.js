@@ -79,6 +79,7 @@ function open(index) {
     preload: [1, 2],
     wheelToZoom: true,
     returnFocus: false,
+    counter: false, // it writes 20000 for 20,000
     showHideAnimationType: 'none', // keys work from the first moment
     zoomAnimationDuration: isCalm ? 0 : 200,
     // Small pictures are enlarged to twice their size at most; zooming in shows each pixel as one.
@@ -177,10 +178,6 @@ function dress(viewer) {
   });
   setPanel(isPanelOpen(), false);
   name(tileAt(viewer.currIndex));
-  // After PhotoSwipe's own, which writes 20000.
-  const showPlace = () => (element.querySelector('.pswp__counter').textContent = sayPlace());
-  viewer.on('change', showPlace);
-  showPlace();
 }
 
 const sayPlace = () => `${(swipe.currIndex + 1).toLocaleString()} / ${count().toLocaleString()}`;
@@ -203,6 +200,8 @@ function addButtons(viewer) {
         onInit: (button) => button.classList.add('line-icon'),
         onClick,
       });
+    const showPlace = (counter) => viewer.on('change', () => (counter.textContent = sayPlace()));
+    viewer.ui.registerElement({ name: 'place', className: 'pswp__counter', order: 5, onInit: showPlace });
     add('text', `${say('recognized_text')} (t)`, 6, () => textLayer.toggle());
     add('trash', `${say('trash')} (Del)`, 7, trash);
     add('help', `${say('keys')} (?)`, 8, showKeys);
