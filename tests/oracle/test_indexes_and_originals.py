@@ -249,6 +249,11 @@ def test_a_list_of_rows_takes_few_round_trips(server: Server, store: OracleStore
     assert [event.name for event in server.events] == ["execute", "execute"]
 
 
+def test_a_list_longer_than_a_round_trip_is_whole(store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_search.stores.oracle.connection._ROWS_OF_A_ROUND_TRIP", 7)
+    assert store.list_image_ids() == list(range(1, 31))
+
+
 def test_the_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_again(
     server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
