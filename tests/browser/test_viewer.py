@@ -285,6 +285,15 @@ def test_copying_works_without_the_browsers_clipboard(open_page: OpenPage) -> No
     assert page.evaluate("window.copied").startswith("a red fox in the snow")
 
 
+def test_a_copy_that_a_browser_refuses_is_said(open_page: OpenPage) -> None:
+    page = open_page("?prompt=yes")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.evaluate("document.execCommand = () => false")
+    open_tile(page)
+    page.locator(".copy").first.click()
+    expect(page.locator("#toasts")).to_contain_text("コピーできませんでした")
+
+
 def test_similar_ones_are_one_key_away(open_page: OpenPage) -> None:
     page = open_page()
     open_tile(page)
