@@ -1,4 +1,4 @@
-"""Does memory grow with the number of pages that were opened and of calls whose answers nobody reads?
+"""Does memory grow with the number of pages that were opened and of calls whose answers are never read?
 
     python benchmarks/memory.py [--pages 3000] [--calls 6000]
 
