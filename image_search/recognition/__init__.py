@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Scores from which a line is shown; benchmarks/recognition.py counts false ones in images without text. A few letters
 # over much of an image are most often a thing that looks like letters, a torii like 开, a window like 日; bubbles look
 # like o and the wheels of a train like 00.
-SURE, SURE_WHEN_SHORT = 0.6, 0.95
+SURE, SURE_OF_TWO_LETTERS, SURE_OF_ONE, SURE_WHEN_LARGE = 0.6, 0.85, 0.95, 0.95
 FEW_LETTERS, LARGE_PART = 3, 0.1
 
 
@@ -77,10 +77,10 @@ def check_packages() -> None:
 def is_sure(line: TextLine) -> bool:
     """Whether to show a line. Others are kept for searches: a part of what they say is right."""
     left, top, right, bottom = line.box
-    is_large = (right - left) * (bottom - top) > LARGE_PART
-    if len(line.text) < FEW_LETTERS:
-        return line.score >= SURE_WHEN_SHORT and not is_large
-    return line.score >= (SURE_WHEN_SHORT if len(line.text) == FEW_LETTERS and is_large else SURE)
+    letters = len(line.text)
+    if letters <= FEW_LETTERS and (right - left) * (bottom - top) > LARGE_PART:
+        return letters > 1 and line.score >= SURE_WHEN_LARGE
+    return line.score >= {1: SURE_OF_ONE, 2: SURE_OF_TWO_LETTERS}.get(letters, SURE)
 
 
 def read_text(recognizer: TextRecognizer, image: Image.Image) -> RecognizedText:
