@@ -71,6 +71,17 @@ def test_values_are_chosen_with_their_counts(open_page: OpenPage) -> None:
     assert list_chips(page) == ["種類: 画像"]
 
 
+def test_a_condition_that_no_image_can_meet_is_not_offered(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#filters-toggle").click()
+    expect(page.locator("#filters [name=kind] option").nth(1)).to_have_text("画像 (20)")
+    expect(page.locator("#filters [name=type]")).to_be_visible()
+    expect(page.locator("#filters [name=lora]")).to_be_hidden()
+    page.goto(page.url.split("?")[0] + "?lora=ink")
+    page.locator("#filters-toggle").click()
+    expect(page.locator("#filters [name=lora]")).to_have_value("ink")
+
+
 def test_typed_conditions_become_chips_and_leave_the_box(open_page: OpenPage) -> None:
     page = open_page()
     box = page.locator("#text textarea, #text input")

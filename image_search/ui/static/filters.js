@@ -58,8 +58,9 @@ export async function count() {
     offer(field, facets[field.name]);
     if (chosen && !facets[field.name].some(({ value }) => value === chosen)) field.add(new Option(chosen, chosen));
     field.value = chosen;
-    const search = field.closest('.facet')?.querySelector('.find');
-    if (!search) continue;
+    const facet = field.closest('.facet');
+    facet.hidden = field.options.length === 1; // no image has any: no camera among generated pictures
+    const search = facet.querySelector('.find');
     search.value = '';
     search.hidden = facets[field.name].length <= FEW;
     field.removeAttribute('size');
