@@ -1,10 +1,10 @@
-"""How much of the text in images is read right, how fast, and does memory stay where it is?
+"""How much of the text in images is read right, how fast, does memory stay where it is, and what does a search cost?
 
 Draws its own images with the fonts of this machine: lines of 12 to 60 pixels in Japanese, English and both, clean and
 spoilt; screenshots, pages, small signs in photographs of 12 megapixels, vertical and turned text. Right is the share of
 characters: 1 - edit distance / length, without regard to spaces and to the width of letters (NFKC).
 
-    python benchmarks/recognition.py [--quick] [--only accuracy speed memory] [--threads 2]
+    python benchmarks/recognition.py [--quick] [--only accuracy speed memory keywords] [--threads 2]
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,6 +34,9 @@ from benchmarks._text_images import (
     list_photographs,
 )
 from image_search.recognition import TextRecognizer, join_lines, open_recognizer
+from image_search.records import ImageText, NewImage, RecognizedText, TextLine
+from image_search.settings import Settings
+from image_search.stores import open_store
 
 SIZES = (12, 14, 16, 20, 24, 32, 44, 60)
 LARGE_PHOTOGRAPH = (4000, 3000)
@@ -139,6 +144,48 @@ def measure_memory(recognizer: TextRecognizer, images: int) -> None:
         recognizer.recognize(image)
 
 
+def measure_keyword_search(_: TextRecognizer, images: int) -> None:
+    """Milliseconds of a keyword search among images with a prompt, with and without 200 recognised characters each."""
+    count = 1000 * images // 3
+    numbers = random.Random(0)
+    words, others = (
+        ["".join(numbers.choices(letters, k=numbers.randint(2, 4))) for _ in range(3000)]
+        for letters in (
+            "山川海空夕焼雪原森猫犬鳥花桜車船駅街夜朝光影人",
+            "国会予算料金円年月営業時間案内禁止注意出口受付領収書",
+        )
+    )
+    asked = numbers.sample(words, 50)  # they find the same with and without the text
+    print(f"\n{f'keyword search among {count:,} images':44} {'p50 ms':>9} {'p95 ms':>7} {'found':>7}")
+    for title, length in (("without recognised text", 0), ("with 200 characters each", 200)):
+        with TemporaryDirectory() as folder, open_store(Settings(database_url=f"sqlite:///{folder}/x.db")) as store:
+            model = store.get_or_create_model("none", "1", 8)
+            for start in range(0, count, 1000):
+                new = [_make_image(number, numbers, words, others, length) for number in range(start, start + 1000)]
+                store.add_images(model.model_id, new, np.tile(np.float32([1] + 7 * [0]), (1000, 1)))
+            times, found = [], []
+            for word in [*asked[:5], *asked * 4]:
+                begin = time.perf_counter()
+                found.append(store.list_images([word]).total)
+                times.append(1000 * (time.perf_counter() - begin))
+        times = sorted(times[5:])
+        print(
+            f"{title:44} {times[len(times) // 2]:9.1f} {times[len(times) * 19 // 20]:7.1f} {np.mean(found):7.0f}",
+            flush=True,
+        )
+
+
+def _make_image(number: int, numbers: random.Random, words: list[str], others: list[str], length: int) -> NewImage:
+    prompt = ImageText(generation_prompt=" ".join(numbers.choices(words, k=20)))
+    text = " ".join(numbers.choices(others, k=length // 2))[:length]
+    lines = tuple(TextLine(part, 1.0, (0, 0, 1, 0.1)) for part in text.split())
+    return NewImage(
+        f"{number:064x}", f"{number}.jpg", "image/jpeg", 640, 480, None, b"preview", text=prompt, size=1,
+        file_path=f"/photographs/{number}.jpg",
+        recognized=RecognizedText("a recogniser 1", text, lines) if length else None,
+    )  # fmt: skip
+
+
 def _measure_resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
@@ -147,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts: dict[str, Callable[[TextRecognizer, int], None]] = {
         "accuracy": measure_all_accuracy, "speed": measure_speed, "memory": measure_memory,
+        "keywords": measure_keyword_search,
     }  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a tenth of the images")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
