@@ -66,10 +66,20 @@ class IgnoreRules:
         """Whether a file or folder of this folder is passed over."""
         for base, spec in (*reversed(self.excluded), *reversed(self.levels)):
             below = normalize("NFC", os.path.relpath(path, base)).replace(os.sep, "/")
-            decision = spec.check_file(f"{below}/" if is_folder else below).include
+            decision = _decide(spec, f"{below}/" if is_folder else below)
             if decision is not None:
                 return decision
         return is_folder and os.path.basename(path).lower() in _LEFT_OUT
+
+
+def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
+    # pathspec lets a pattern speak for all below a folder that it matches, which ends at the group ps_d. Here folders
+    # are walked, as by git: "!a" takes in the folder a and nothing inside of it.
+    for pattern in reversed(spec.patterns):
+        matches = pattern.regex.finditer(path) if pattern.regex else ()
+        if any(match.groupdict().get("ps_d") is None or match.end() == len(path) for match in matches):
+            return pattern.include
+    return None
 
 
 def _parse(lines: Sequence[str]) -> GitIgnoreSpec:

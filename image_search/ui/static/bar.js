@@ -113,6 +113,8 @@ function give(box, files) {
 
 // To search with it, or, on the library page, to add it.
 function take(files) {
+  // The pictures are there before Gradio's box is.
+  if (!isReady) return document.addEventListener('page:ready', () => take(files), { once: true });
   const panel = document.body.dataset.tab === 'library' && document.querySelector('#add:has(input[type=file])');
   if (panel) return give(panel, files);
   const box = document.querySelector('#picture');
