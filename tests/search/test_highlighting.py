@@ -12,7 +12,7 @@ from image_search.search.highlighting import describe_lines
 BOX = (0.0, 0.25, 0.5, 0.35)
 
 
-def recognize(*lines: str, score: float = 0.9) -> RecognizedText:
+def recognize(*lines: str, score: float = 0.99) -> RecognizedText:
     return RecognizedText("reader 1", "\n".join(lines), tuple(TextLine(line, score, BOX) for line in lines))
 
 
