@@ -31,6 +31,7 @@ TESTS = (
     "test_faults",
     "test_migration",
     "test_schema",
+    "test_upgrade",
     "test_contract",
     "test_terms",
     "test_sql",
