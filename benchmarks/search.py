@@ -3,7 +3,6 @@
     python benchmarks/search.py --sizes 10k,100k,1m
     python benchmarks/search.py --sizes 100k --data even,heavy-tails,outliers,near-duplicates --engines ours,numpy
     python benchmarks/search.py --sizes 10k,100k,1m --folder ~/bench   # keeps what is built, goes on where it ended
-    python benchmarks/search.py --sizes 4m --engines ours,numpy,faiss --folder ~/bench --patience 40
 
 Compares this project's store with numpy's exact product (what a loop over all vectors can do at best) and with other
 engines, each in a process of its own, one after the other, on the same vectors and queries. Engines whose package is

@@ -42,12 +42,11 @@ _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
 _RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for thousands
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
-_FIRST_LISTS = 64  # opened at once; then 16 times as many each time
+_FIRST_LISTS = 32  # opened at once; then 16 times as many each time
 _PICKED = 512  # embeddings of the opened lists that the sketch picks at first
 _SPARSE = 0.02  # if a filter lets no more than this share through, the codes of all these are looked at
 _TIE = 1e-5  # products this near may have changed places by rounding
 _DOUBT = 4.5  # standard deviations of an error that are allowed for
-_SKETCH_DOUBT = 7.5  # of the sketch, which makes the products of the nearest too small
 _LIST_DOUBT = 5.0  # for the farthest member of a list; more where the sample shows it (_measure_reach)
 _PRIOR = 4  # members that a list's spread is believed to have beyond its own
 _NEAREST = 4  # of the sample, which are as near as some hundred of all
@@ -264,7 +263,7 @@ class EmbeddingIndex:
             near = queries @ self.centroids.T
             unit = np.sqrt(queries**2 @ self.variances[0] / (self.variances[0].sum() + 1e-12))[:, None]
             bounds = near + _LIST_DOUBT * unit * spreads
-            first = np.sort(bounds, axis=1)[:, -min(_FIRST_LISTS // 8, len(spreads)), None]
+            first = np.sort(bounds, axis=1)[:, -min(_FIRST_LISTS, len(spreads)), None]
             beyond = np.take_along_axis(products, nearest, 1) - np.take_along_axis(near, found, 1)
             beyond /= np.maximum(unit * spreads[found], 1e-9)
             late = (np.take_along_axis(bounds, found, 1) < first) & np.isfinite(beyond)
@@ -375,7 +374,7 @@ class _Search:
     def cut(self) -> float:
         """The lowest estimate by the sketch that is looked at more closely."""
         error = max(self.sketch_error, float(np.sqrt(self._squares / max(self._compared, 1))))
-        return self.target - _SKETCH_DOUBT * float(np.hypot(error, self.codes_error))
+        return self.target - _DOUBT * float(np.hypot(error, _ROOM * self.codes_error))
 
     def _pick(self, rough: Embeddings, positions: Ids) -> None:
         """Score those that the sketch found best, until what follows is too far off."""

@@ -81,9 +81,9 @@ class IndexSync:
         """Drop the index of a model that is gone, and its saved copy."""
         with self._lock:
             self._indexes.pop(model_id, None)
-        for file in (self._name_copy(model_id), _name_old_part(self._name_copy(model_id))):
+        for name in (self._name_copy(model_id), *self._name_old_copies(model_id)):
             with suppress(OSError):
-                file.unlink()
+                name.unlink()
 
     def close(self) -> None:
         """Stop the work in the background and wait for its end."""
@@ -174,10 +174,9 @@ class IndexSync:
     def _name_copy(self, model_id: int) -> Path:
         return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}.faiss")
 
-
-def _name_old_part(copy: Path) -> Path:
-    """A second file that earlier versions wrote beside the copy."""
-    return copy.with_suffix(".npz")
+    def _name_old_copies(self, model_id: int) -> list[Path]:
+        """What earlier versions wrote beside it."""
+        return [self._name_copy(model_id).with_suffix(".npz")]
 
 
 # An index in one file, so that the next start need not build it again: FAISS's two parts, the arrays, then where these
@@ -203,7 +202,6 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
             checksum = _add_up(file, file.seek(0, os.SEEK_END))
             file.write(_END.pack(begin, checksum))
         partial.replace(path)
-        _name_old_part(path).unlink(missing_ok=True)
     except RuntimeError as error:  # FAISS's word for a disk that is full
         raise OSError(str(error)) from error
     finally:
