@@ -6,20 +6,19 @@ never waits for the index.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from image_search.stores.sqlite.faiss_index import EmbeddingIndex, Embeddings, Ids
-from image_search.stores.sqlite.rows import EACH, dump_values
 
 _TIE = 1e-5  # inner products this near may have changed places by rounding in a fast product
 _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
 _FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
+_DEPTH = 256  # embeddings the index proposes at first
 _SPARE = 8  # embeddings read beyond those wanted, so that the error of the estimates can be told
 _CHUNK = 2048
 
@@ -32,64 +31,14 @@ class Rows(NamedTuple):
     embeddings: Embeddings
 
 
-class TableRows:
-    """The embeddings of one model as one transaction on the SQLite tables sees them.
-
-    newest: the highest embedding_id that was given out, where that is known; behind it nothing is looked for.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, model_id: int, dimension: int, newest: int = 2**63 - 1) -> None:
-        self._connection = connection
-        self._model_id = model_id
-        self._dimension = dimension
-        self._newest = newest
+class RowReader(Protocol):
+    """The embeddings of one model as one transaction sees them."""
 
     def read(self, embedding_ids: Ids) -> Rows:
         """Those of these that are there, in any order."""
-        rows = self._connection.execute(
-            f"SELECT embedding_id, image_id, embedding FROM image_embeddings WHERE embedding_id IN {EACH}",
-            [dump_values(embedding_ids.tolist())],
-        )
-        return self._gather(rows.fetchall())
 
-    def read_after(self, embedding_id: int, until: int | None = None) -> Iterator[Rows]:
-        """Everything above this id, up to another one if given, ascending and in chunks."""
-        if embedding_id >= self._newest:
-            return
-        # NOT INDEXED: in order of embedding_id, which is how the rows lie in the file.
-        rows = self._connection.execute(
-            "SELECT embedding_id, image_id, embedding FROM image_embeddings NOT INDEXED "
-            "WHERE embedding_id > ? AND embedding_id <= ? AND model_id = ? ORDER BY embedding_id",
-            (embedding_id, 2**63 - 1 if until is None else until, self._model_id),
-        )
-        while chunk := rows.fetchmany(_CHUNK):
-            yield self._gather(chunk)
-
-    def list_ids(self) -> Ids:
-        """All embedding_ids, in no order."""
-        rows = self._connection.execute(
-            "SELECT embedding_id FROM image_embeddings WHERE model_id = ?", (self._model_id,)
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def list_removed(self, removal_id: int) -> Ids:
-        """embedding_ids that were removed after this removal."""
-        rows = self._connection.execute(
-            "SELECT embedding_id FROM removals WHERE removal_id > ? AND model_id = ?", (removal_id, self._model_id)
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def count(self) -> int:
-        """How many there are."""
-        query = "SELECT count(*) FROM image_embeddings WHERE model_id = ?"
-        return int(self._connection.execute(query, (self._model_id,)).fetchone()[0])
-
-    def _gather(self, rows: list[Any]) -> Rows:
-        return Rows(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.int64),
-            np.frombuffer(b"".join(row[2] for row in rows), "<f4").reshape(len(rows), self._dimension),
-        )
+    def read_after(self, embedding_id: int) -> Iterator[Rows]:
+        """Everything above this id, in chunks."""
 
 
 class Neighbours(NamedTuple):
@@ -100,7 +49,7 @@ class Neighbours(NamedTuple):
 
 
 def find_nearest(
-    query: Embeddings, count: int, index: EmbeddingIndex, table: TableRows, allowed: Ids | None = None
+    query: Embeddings, count: int, index: EmbeddingIndex, table: RowReader, allowed: Ids | None = None
 ) -> Neighbours:
     """The count nearest embeddings of the table, among the allowed ones (ascending embedding_ids) if given."""
     ranking = _Ranking(query, count)
@@ -123,38 +72,40 @@ def find_nearest(
 
 
 def _add_proposed(
-    ranking: _Ranking, index: EmbeddingIndex, table: TableRows, covered: int, allowed: Ids | None
+    ranking: _Ranking, index: EmbeddingIndex, table: RowReader, covered: int, allowed: Ids | None
 ) -> None:
     """Read what the index proposes until nothing it could still propose can be among the nearest."""
-    wanted = ranking.count
+    depth = max(_DEPTH, 2 * ranking.count)
     read: Ids = np.empty(0, np.int64)
-    squares, compared = 0.0, 0
+    squares, compared, needed = 0.0, 0, -np.inf
     while True:
-        proposal = index.propose(ranking.query, wanted, allowed)
+        proposal = index.propose(ranking.query, ranking.count, depth, allowed)
         new = proposal.embedding_ids <= covered
         if len(read):
             new &= ~np.isin(proposal.embedding_ids, read)
-        ids, scores, doubts = proposal.embedding_ids[new], proposal.scores[new], proposal.doubts[new]
-        batch = ranking.count + _SPARE
+        ids, scores = proposal.embedding_ids[new], proposal.scores[new]
+        # At first those that are needed if the estimates are as far off as they are known to be, in one statement.
+        batch = len(scores)
+        if batch > ranking.count:
+            near = scores >= scores[ranking.count - 1] - _DOUBT * index.error
+            batch = max(int(np.count_nonzero(near)), ranking.count + _SPARE)
         while len(ids):
             rows = table.read(ids[:batch])
             # How far the estimates are off says how many more must be looked at. The rows at hand tell it of this
             # query; near duplicates share their errors, so that less than the index is known for is not believed.
             order = np.searchsorted(ids[:batch], rows.embedding_ids, sorter=(by_id := np.argsort(ids[:batch])))
-            place = by_id[order]
-            errors = (_multiply(rows.embeddings, ranking.query) - scores[:batch][place]) / (
-                doubts[:batch][place] + _TIE
-            )
+            errors = _multiply(rows.embeddings, ranking.query) - scores[:batch][by_id[order]]
             squares, compared = squares + float(errors @ errors), compared + len(errors)
             ranking.add(rows)
-            read, ids, scores, doubts = np.concatenate([read, ids[:batch]]), ids[batch:], scores[batch:], doubts[batch:]
-            doubt = _DOUBT * max(float(np.sqrt(squares / max(compared, 1))), 1.0)
-            near = scores + doubt * doubts >= ranking.worst - _TIE
-            ids, scores, doubts = ids[near], scores[near], doubts[near]
-            batch = len(ids)
-        if proposal.floor < ranking.worst - _TIE or proposal.floor == -np.inf:
+            read, ids, scores = np.concatenate([read, ids[:batch]]), ids[batch:], scores[batch:]
+            needed = ranking.worst - _TIE - _DOUBT * max(float(np.sqrt(squares / max(compared, 1))), index.error)
+            if needed > -np.inf:
+                ids = ids[scores >= needed]
+                scores = scores[: len(ids)]
+                batch = len(ids)
+        if proposal.floor < needed or proposal.floor == -np.inf:
             return
-        wanted *= 8
+        depth *= 8
 
 
 class _Ranking:

@@ -1,22 +1,19 @@
-"""An index in memory that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
+"""An index in memory that proposes which embeddings may be nearest. It never decides: nearest.py ranks the exact rows.
 
-Up to SMALL embeddings are kept as they are, and one product ranks them. More lie in lists, each around a centroid
-(an inverted file). A list is opened while a bound says that it may hold one of the nearest: the centroid's product with
-the query, and what the farthest member of the list could add to it. Of an embedding the index keeps what its centroid
-leaves over (the residual), with the axes turned to the principal components of all residuals, twice:
-
-- a sketch, four bits for three dimensions, which FAISS scans by table look-ups that stay in the processor's registers.
-  Every group of three carries a like share of the variance, so that the sketch is good for queries unlike the images;
-- codes of four bits a dimension, which put in order what the sketch has picked, and the length of their error. The
-  eighth of the axes that varies most is coded twice, the second time what the first left over: queries are long there,
-  so that the estimates become several times better.
-
-At 768 dimensions that is 590 bytes an image. How far each of the three is off for a query follows from the query and
-from variances by axis that were measured on embeddings the compression was not fitted to.
+Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in 570
+bytes an image at 768 dimensions: as a sketch (product quantisation, four bits for three dimensions, scanned by table
+look-ups that stay in the processor's registers) and in codes of four bits a dimension. The sketch picks some thousand,
+the codes put them in order. Before that the mean is taken away and the axes are turned to the principal components.
+These are spread so that every group of three carries a like share of the variance, which makes the sketch several times
+better for queries unlike the images, such as words; and the eighth of them that varies most is coded twice, the second
+time what the first left over, which makes the codes several times better for all queries.
 """
 
 from __future__ import annotations
 
+import zlib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import faiss as typed_faiss
@@ -32,39 +29,34 @@ Ids = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-SMALL = 4096  # one product with so many takes as long as a search in the lists
+SMALL = 8192  # one product with so many takes as long as looking at so many in the sketch and some in the codes
 _GROUP = 3  # dimensions that share four bits of the sketch
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
-_MEMBERS = 256  # embeddings a list is for: in smaller ones the scan waits for memory
-_MOST_LISTS = 16**_GROUP  # lists are numbered in three digits (_number_lists)
-_ROUNDS = 6  # of k-means; more find hardly better centroids
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
+_MEASURED = 1024  # embeddings whose products among themselves tell the errors
 _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
-_RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for thousands
+_ONE_QUERY = 15  # of FAISS's scans the one that is quickest for a single query and thousands of results
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
-_FIRST_LISTS = 32  # opened at once; then 16 times as many each time
-_PICKED = 512  # embeddings of the opened lists that the sketch picks at first
-_SPARSE = 0.02  # if a filter lets no more than this share through, the codes of all these are looked at
-_TIE = 1e-5  # products this near may have changed places by rounding
-_DOUBT = 4.5  # standard deviations of an error that are allowed for
-_LIST_DOUBT = 5.0  # for the farthest member of a list; more where the sample shows it (_measure_reach)
-_PRIOR = 4  # members that a list's spread is believed to have beyond its own
-_NEAREST = 4  # of the sample, which are as near as some hundred of all
-_PROBES = 1024  # queries of each kind by which that is measured
-_LIST_ROOM = 1.15  # beyond the farthest that was measured
+_OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
+_TRIED = 512  # of these the codes are looked at first; they tell how many more are needed
+_ATTEMPTS = 2  # at picking enough from the sketch; a third would cost as much as a scan of all codes
+_VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no help for, it is asked for every eighth
+_SCANNED = 0.25  # if more than this share were to be picked, likewise
+_DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom needed twice then
+_SPARSE = 0.1  # if a filter lets no more than this share through, likewise
+_DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
+_FIRST_DOUBT = 6.0  # when only the first were looked at
 _ROOM = 1.3  # for the codes' error: its standard deviations twice over would be beyond any doubt
 
 
 class Proposal(NamedTuple):
     """Embeddings that may be nearest, best first, with estimates of their inner products with the query.
 
-    doubts: standard deviation of each estimate's error.
     floor: no embedding that is left out has a higher inner product, as far as the estimates can tell.
     """
 
     embedding_ids: Ids
     scores: Embeddings
-    doubts: Embeddings
     floor: float
 
 
@@ -76,61 +68,37 @@ class EmbeddingIndex:
         self.watermark = 0  # every embedding of the model up to this id is here
         self.last_removal = 0  # and the removals up to this one are known
         self.trained_on = 0  # embeddings there were when the compression was fitted; 0 without any
-        self.embedding_ids: Ids = np.empty(0, np.int64)
-        self.alive: Mask = np.empty(0, np.bool_)
-        self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
+        self.error = 1e-6  # how far an estimate is from the inner product, as a standard deviation
         self.mean = np.zeros(dimension, np.float32)
         self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
-        self.centroids: Embeddings = np.empty((0, 0), np.float32)  # turned, as everything below
-        self.radii: Embeddings = np.empty(0, np.float32)  # of each list: the length of its longest residual
-        self.sums = np.empty((0, 2))  # of each list: members, and the squares of their residuals' lengths
-        self.variances: Embeddings = np.empty((3, 0), np.float32)  # by axis: of residuals, errors of sketch and codes
-        self.reach = np.array(_LIST_DOUBT)  # standard deviations that a member may lie from its centroid
+        self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
         self.sketch: Any = None
         self.codes: Any = None
-        self.doubled: Ids = np.empty(0, np.int64)  # axes that are coded twice
-        self.lists: npt.NDArray[np.int16] = np.empty(0, np.int16)  # of each embedding
-        self.errors: npt.NDArray[np.float16] = np.empty(0, np.float16)  # of each embedding: length of its codes' error
-        self._nearest: Any = None  # finds the list of an embedding
+        self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
+        self.embedding_ids: Ids = np.empty(0, np.int64)
+        self.alive: Mask = np.empty(0, np.bool_)
+        self._vain = 0  # searches in a row that the sketch was no help for
         self._lock = ReadWriteLock()
 
     @classmethod
     def fit(cls, sample: Embeddings, count: int) -> Self:
         """An empty compressed index, fitted to a sample of the count embeddings that it is for."""
-        index = cls(sample.shape[1])
+        dimension = sample.shape[1]
+        index = cls(dimension)
         index.trained_on = count
         index.mean = sample.mean(axis=0)
-        centred = sample - index.mean
-        fitted, measured = centred[::2], centred[1::2] if len(centred) > 1 else centred
-        centroids = _find_centroids(fitted, max(1, min(count // _MEMBERS, len(fitted), _MOST_LISTS)))
-        residuals = fitted - centroids[_assign(centroids, fitted)]
-        index.rotation = _fit_rotation(residuals)
-        index.set_centroids(index._turn(centroids))
-        index.radii, index.sums = np.zeros(len(centroids), np.float32), np.zeros((len(centroids), 2))
-        residuals = index._turn(residuals)
-        index.sketch = _make_sketch(residuals, len(centroids))
-        width = residuals.shape[1]
-        index.doubled = np.argsort(-residuals.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
+        index.rotation = _fit_rotation(sample - index.mean)
+        turned = index._turn(sample - index.mean)
+        width = turned.shape[1]
+        index.sketch = faiss.IndexPQFastScan(width, width // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
+        index.sketch.train(turned)
+        index.doubled = np.argsort(-turned.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
         index.codes = _make_codes(width + len(index.doubled))
         once = _make_codes(width)
-        once.train(residuals)
-        missed = residuals - once.sa_decode(once.sa_encode(residuals))
-        index.codes.train(np.hstack([residuals, missed[:, index.doubled]]))
-        turned = index._turn(measured)
-        lists, distances = index._find_lists(turned)
-        left = turned - index.centroids[lists]
-        tagged = _tag(left)
-        sketched = index.sketch.pq.decode(index.sketch.pq.compute_codes(tagged))[:, : left.shape[1]]
-        coded = index._decode(index._encode(left))
-        index.variances = np.array([np.mean(part**2, axis=0) for part in (left, left - sketched, left - coded)])
-        index.reach = _LIST_ROOM * index._measure_reach(turned, lists, distances)
+        once.train(turned)
+        index.codes.train(np.hstack([turned, (turned - once.sa_decode(once.sa_encode(turned)))[:, index.doubled]]))
+        index.error = index._measure_error(sample[:: -(-len(sample) // _MEASURED)])
         return index
-
-    def set_centroids(self, centroids: Embeddings) -> None:
-        """Take these centroids, turned."""
-        self.centroids = centroids
-        self._nearest = faiss.IndexFlatL2(centroids.shape[1])
-        self._nearest.add(centroids)
 
     def __len__(self) -> int:
         return len(self.embedding_ids)
@@ -149,31 +117,17 @@ class EmbeddingIndex:
         for start in range(0, len(embedding_ids), _ADD_BATCH):
             ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
             if self.is_compressed:
-                self._add_compressed(ids, rows)
-            else:
-                with self._lock.writing():
+                turned = self._turn(rows - self.mean)
+                codes = self._encode(turned)
+            with self._lock.writing():
+                if self.is_compressed:
+                    self.codes.add_sa_codes(codes)
+                    self.sketch.add(turned)
+                else:
                     self.embeddings = np.concatenate([self.embeddings, rows])
-                    self._add_ids(ids)
-
-    def _add_compressed(self, ids: Ids, embeddings: Embeddings) -> None:
-        turned = self._turn(embeddings - self.mean)
-        lists, radii = self._find_lists(turned)
-        residuals = turned - self.centroids[lists]
-        codes = self._encode(residuals)
-        errors = np.linalg.norm(residuals - self._decode(codes), axis=1)
-        positions = np.arange(len(self), len(self) + len(ids))
-        with self._lock.writing():
-            self.codes.add_sa_codes(codes)
-            self.sketch.add_with_ids(_tag(residuals, lists), positions)
-            self.lists = np.concatenate([self.lists, lists.astype(np.int16)])
-            self.errors = np.concatenate([self.errors, errors.astype(np.float16)])
-            _measure_lists(self.radii, self.sums, lists, radii)
-            self._add_ids(ids)
-
-    def _add_ids(self, ids: Ids) -> None:
-        self.embedding_ids = np.concatenate([self.embedding_ids, ids])
-        self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
-        self.watermark = int(ids[-1])
+                self.embedding_ids = np.concatenate([self.embedding_ids, ids])
+                self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
+                self.watermark = int(ids[-1])
 
     def remove(self, embedding_ids: Ids) -> None:
         """Propose these no more. Their room is given back when the index is rebuilt."""
@@ -182,8 +136,8 @@ class EmbeddingIndex:
             alive[self._find_positions(embedding_ids)] = False
             self.alive = alive
 
-    def propose(self, query: Embeddings, count: int, allowed: Ids | None = None) -> Proposal:
-        """Embeddings among which the count nearest are likely to be.
+    def propose(self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None) -> Proposal:
+        """At least depth embeddings (or all), among which the count nearest are likely to be.
 
         Only the allowed ones (ascending embedding_ids) if given.
         """
@@ -192,84 +146,51 @@ class EmbeddingIndex:
         offset = float(query @ self.mean)
         with self._lock.reading():
             usable = self._find_usable(allowed)
-            if self.is_compressed:
-                search = _Search(self, turned, min(count, len(self)), usable)
-                search.run()
-                positions, scores, doubts, floor = search.finish()
+            share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
+            depth = min(depth, len(self))
+            if not self.is_compressed:
+                positions, scores, floor = self._multiply(query, depth, usable)
+            elif share < _SPARSE or self._is_hopeless():
+                positions, scores, floor = self._scan_codes(turned, depth, usable)
             else:
-                positions, scores, floor = self._multiply(query, min(count, len(self)), usable)
-                doubts = np.zeros(len(scores), np.float32)
-            return Proposal(self.embedding_ids[positions], scores + offset, doubts, floor + offset)
+                positions, scores, floor = self._scan_sketch(turned, count, depth, share, usable)
+            return Proposal(self.embedding_ids[positions], scores + offset, floor + offset)
 
     def reconstruct(self, positions: Ids) -> Embeddings:
         """The embeddings at these positions as well as the codes of a compressed index know them."""
-        residuals = self._decode(self.view_codes()[positions])
-        known = (self.centroids[self.lists[positions]] + residuals) @ self.rotation.T + self.mean
-        return np.asarray(known, np.float32)
-
-    def view_codes(self) -> npt.NDArray[np.uint8]:
-        """The codes by position, where FAISS has them."""
-        shape = self.codes.ntotal, self.codes.code_size
-        codes: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self.codes.codes.data(), shape[0] * shape[1]).reshape(shape)
-        return codes
-
-    def _encode(self, residuals: Embeddings) -> npt.NDArray[np.uint8]:
-        once = np.zeros((len(residuals), self.codes.d), np.float32)
-        once[:, : residuals.shape[1]] = residuals
-        missed = residuals - self.codes.sa_decode(self.codes.sa_encode(once))[:, : residuals.shape[1]]
-        once[:, residuals.shape[1] :] = missed[:, self.doubled]
-        codes: npt.NDArray[np.uint8] = self.codes.sa_encode(once)
-        return codes
-
-    def _decode(self, codes: npt.NDArray[np.uint8]) -> Embeddings:
-        known: Embeddings = self.codes.sa_decode(np.ascontiguousarray(codes))
-        known, missed = np.hsplit(known, [self.rotation.shape[1]])
-        known[:, self.doubled] += missed
-        return known
-
-    def find_spreads(self) -> Embeddings:
-        """How far the members of each list lie from its centroid: typically, or half as far as the farthest does."""
-        typical = np.sqrt((self.sums[:, 1] + _PRIOR * self.variances[0].sum()) / (self.sums[:, 0] + _PRIOR))
-        return np.asarray(np.maximum(typical, self.radii / 2), np.float32)
+        return self._decode(self._view_codes()[positions])
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:
         return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
 
     def _turn_query(self, query: Embeddings) -> Embeddings:
         # Not as a matrix product: numpy would share it among all processors, and wait for the one that is busy.
-        turned: Embeddings = np.vecdot(self.rotation.T, query)
+        turned: Embeddings = np.vecdot(self.rotation.T, query)[None]
         return turned
 
-    def _find_lists(self, turned: Embeddings) -> tuple[Ids, Embeddings]:
-        """The list of each embedding, and its distance from the centroid."""
-        squares, lists = self._nearest.search(turned, 1)
-        return lists[:, 0], np.sqrt(squares[:, 0])
+    def _encode(self, turned: Embeddings) -> npt.NDArray[np.uint8]:
+        if self.doubled.size:
+            once = np.zeros((len(turned), self.codes.d), np.float32)
+            once[:, : turned.shape[1]] = turned
+            left = turned - self.codes.sa_decode(self.codes.sa_encode(once))[:, : turned.shape[1]]
+            turned = np.hstack([turned, left[:, self.doubled]])
+        codes: npt.NDArray[np.uint8] = self.codes.sa_encode(turned)
+        return codes
 
-    def _measure_reach(self, turned: Embeddings, lists: Ids, distances: Embeddings) -> npt.NDArray[np.float64]:
-        """How many standard deviations the nearest of a query lie from the centroid of a list that is not among the
-        first to be opened. Where a list holds several clusters it is more than chance tells.
+    def _decode(self, codes: npt.NDArray[np.uint8]) -> Embeddings:
+        turned: Embeddings = self.codes.sa_decode(np.ascontiguousarray(codes))
+        turned, left = np.hsplit(turned, [self.rotation.shape[1]])
+        turned[:, self.doubled] += left
+        known: Embeddings = turned @ self.rotation.T + self.mean
+        return known
 
-        The queries: embeddings, and sums of two, which lie between clusters.
-        """
-        _measure_lists(self.radii, self.sums, lists, distances)
-        spreads = self.find_spreads()
-        count, most = min(_PROBES, len(turned)), _LIST_DOUBT
-        one, other = np.arange(count), np.arange(count)[::-1]
-        for queries in (turned[one], turned[one] + turned[other]):
-            products = queries @ turned.T
-            products[one, one] = products[one, other] = -np.inf
-            nearest = np.argpartition(-products, min(_NEAREST, len(turned) - 1), axis=1)[:, :_NEAREST]
-            found = lists[nearest]
-            near = queries @ self.centroids.T
-            unit = np.sqrt(queries**2 @ self.variances[0] / (self.variances[0].sum() + 1e-12))[:, None]
-            bounds = near + _LIST_DOUBT * unit * spreads
-            first = np.sort(bounds, axis=1)[:, -min(_FIRST_LISTS, len(spreads)), None]
-            beyond = np.take_along_axis(products, nearest, 1) - np.take_along_axis(near, found, 1)
-            beyond /= np.maximum(unit * spreads[found], 1e-9)
-            late = (np.take_along_axis(bounds, found, 1) < first) & np.isfinite(beyond)
-            most = max(most, float(beyond[late].max(initial=0.0)))
-        self.radii[:], self.sums[:] = 0, 0
-        return np.array(most)
+    def _double(self, query: Embeddings) -> Embeddings:
+        return np.hstack([query, query[:, self.doubled]])
+
+    def _measure_error(self, embeddings: Embeddings) -> float:
+        """Standard deviation between inner products and their estimates, of embeddings among themselves."""
+        known = self._decode(self._encode(self._turn(embeddings - self.mean)))
+        return float(np.sqrt(np.mean((embeddings @ (known - embeddings).T) ** 2)))
 
     def _find_positions(self, embedding_ids: Ids) -> Ids:
         positions = np.searchsorted(self.embedding_ids, embedding_ids)
@@ -285,192 +206,96 @@ class EmbeddingIndex:
         usable[self._find_positions(allowed)] = True
         return usable & self.alive
 
-    def _multiply(self, query: Embeddings, count: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+    def _multiply(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
         # By one processor: a matrix product would take all of them, and wait for each that is busy.
         products = np.vecdot(self.embeddings, query)
         if usable is not None:
             products[~usable] = -np.inf
-        is_part = 0 < count < len(products)
-        floor = float(np.partition(products, -count)[-count]) - 2 * _TIE if is_part else -np.inf
-        positions = np.flatnonzero(products > floor)
+        is_part = 0 < depth < len(products)
+        positions = np.argpartition(products, -depth)[-depth:] if is_part else np.arange(len(products))
         positions = positions[np.argsort(-products[positions])]
-        return positions, products[positions], floor
+        scores = products[positions]
+        floor = float(scores[-1]) if is_part else -np.inf
+        return positions[scores > -np.inf], scores[scores > -np.inf], floor
 
-
-class _Search:
-    """One search in the lists of an index: what was scored so far, and what the rest must reach."""
-
-    def __init__(self, index: EmbeddingIndex, query: Embeddings, count: int, usable: Mask | None) -> None:
-        self.index = index
-        self.query = query
-        self.count = count
-        self.usable = usable
-        self.near = np.vecdot(index.centroids, query)
-        squares = query.astype(np.float64) ** 2
-        lengths = np.sqrt(index.variances.sum(axis=1, dtype=np.float64)) + 1e-12
-        residual, sketch, codes = np.sqrt(index.variances @ squares) + 1e-9
-        # Along the query a residual of length 1 is so far off at most; it cannot be farther off than the query is long.
-        self.reach = min(float(index.reach) * residual / lengths[0], float(np.sqrt(squares.sum())))
-        self.sketch_error = float(sketch)
-        self.codes_error = float(codes)
-        self.codes_unit = float(codes / lengths[2])  # of an error of length 1
-        self.scored: list[tuple[Ids, Embeddings]] = []
-        self.best: Embeddings = np.empty(0, np.float32)  # the count highest scores, in no order
-        self.target = -np.inf  # the lowest of them, once there are count
-        self._squares, self._compared = 0.0, 0
-
-    def run(self) -> None:
-        """Score all that may be among the nearest."""
-        usable, picked, size = self.usable, _PICKED, _FIRST_LISTS
+    def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
+        depth = max(depth, min(_DEEP, len(self)))
+        parameters = None
         if usable is not None:
-            share = np.count_nonzero(usable) / max(len(usable), 1)
-            if share <= _SPARSE:
-                self._score(np.flatnonzero(usable))
-                return
-            picked = int(picked / share)
-        bounds = self.near + self.reach * self.index.find_spreads()
-        lists = np.arange(len(bounds))
-        while len(lists := lists[bounds[lists] >= self.target - _DOUBT * self.codes_error]):
-            if size < len(lists):
-                lists = lists[np.argpartition(-bounds[lists], size)]
-            self._open(lists[:size], picked)
-            lists, size = lists[size:], 16 * size
+            bits = np.packbits(usable, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+        scores, positions = _search(self.codes, self._double(query), depth, parameters)
+        return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
 
-    def _open(self, lists: Ids, picked: int) -> None:
-        seen: Ids = np.empty(0, np.int64)
-        while True:
-            rough, positions = self._scan(lists, picked)
-            is_all = len(rough) < picked
-            last = float(rough[-1]) if len(rough) else -np.inf
-            new = np.ones(len(rough), np.bool_) if self.usable is None else self.usable[positions]
-            if len(seen):
-                new &= ~np.isin(positions, seen)
-            self._pick(rough[new], positions[new])
-            if is_all or last < self.cut:
-                return
-            seen, picked = positions, 8 * picked
+    def _scan_sketch(
+        self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None
+    ) -> tuple[Ids, Embeddings, float]:
+        self.sketch.implem = _ONE_QUERY
+        size = _OVERSAMPLED * depth / share
+        for _ in range(_ATTEMPTS):
+            if size > _SCANNED * len(self):
+                break
+            rough, positions = _search(self.sketch, query, int(size))
+            middle, last = float(rough[len(rough) // 2]), float(rough[-1])
+            if usable is not None:
+                rough, positions = rough[usable[positions]], positions[usable[positions]]
+            if len(positions) <= count:
+                size *= 8
+                continue
+            # The codes of the first tell whether they are enough; if not, how many more are, which seldom are all.
+            tried = min(max(_TRIED, 2 * count), len(rough))
+            scores = self._score(query, positions[:tried])
+            line, target = _fit_line(rough[:tried], scores), self._find_target(scores, count)
+            if tried < len(rough) and line.foretell(float(rough[tried - 1]), _FIRST_DOUBT) < target:
+                self._vain = 0
+                return _rank(positions[:tried], scores, line.foretell(float(rough[tried - 1])))
+            if line.foretell(last) < target:
+                scores = np.concatenate([scores, self._score(query, positions[tried:])])
+                line, target = _fit_line(rough, scores), self._find_target(scores, count)
+                if line.foretell(last) < target:
+                    self._vain = 0
+                    return _rank(positions, scores, line.foretell(last))
+            size *= line.count_wanted(middle, last, target)
+        self._vain += 1
+        return self._scan_codes(query, depth, usable)
 
-    def _scan(self, lists: Ids, picked: int) -> tuple[Embeddings, Ids]:
-        """The best of these lists by the sketch, and their positions."""
-        sketch = self.index.sketch
-        query, near = _tag(self.query[None]), self.near[lists]
-        scores, positions = np.empty(picked, np.float32), np.empty(picked, np.int64)
-        parameters = faiss.SearchParametersIVF(nprobe=len(lists))
-        sketch.search_preassigned_c(
-            1,
-            faiss.swig_ptr(query),
-            picked,
-            faiss.swig_ptr(lists),
-            faiss.swig_ptr(near),
-            faiss.swig_ptr(scores),
-            faiss.swig_ptr(positions),
-            False,
-            parameters,
-        )
-        found = positions >= 0
-        return scores[found], positions[found]
+    def _is_hopeless(self) -> bool:
+        """Whether the sketch told too little of late, as of data without structure. Both ways find the same."""
+        if self._vain < _VAIN or self._vain % _RETRY == 0:
+            return False
+        self._vain += 1
+        return True
 
-    @property
-    def cut(self) -> float:
-        """The lowest estimate by the sketch that is looked at more closely."""
-        error = max(self.sketch_error, float(np.sqrt(self._squares / max(self._compared, 1))))
-        return self.target - _DOUBT * float(np.hypot(error, _ROOM * self.codes_error))
+    def _find_target(self, scores: Embeddings, count: int) -> float:
+        """The estimate that no embedding left out may reach."""
+        return float(np.partition(scores, -count)[-count]) - _ROOM * _DOUBT * self.error
 
-    def _pick(self, rough: Embeddings, positions: Ids) -> None:
-        """Score those that the sketch found best, until what follows is too far off."""
-        size = max(_SCORE_BATCH // 2, 2 * self.count)
-        while len(rough):
-            size = min(size, int(np.searchsorted(-rough, -self.cut, side="right")))
-            if not size:
-                return
-            scores = self._score(positions[:size])
-            errors = scores - rough[:size]
-            self._squares, self._compared = self._squares + float(errors @ errors), self._compared + size
-            rough, positions, size = rough[size:], positions[size:], 8 * size
-
-    def _score(self, positions: Ids) -> Embeddings:
+    def _score(self, query: Embeddings, positions: Ids) -> Embeddings:
         """Estimates for these positions by their codes."""
-        index = self.index
-        chosen = faiss.IndexScalarQuantizer()
-        chosen.d, chosen.metric_type, chosen.code_size = index.codes.d, index.codes.metric_type, index.codes.code_size
-        chosen.sq, chosen.is_trained = index.codes.sq, True
-        codes, query = index.view_codes(), np.append(self.query, self.query[index.doubled])[None]
-        scores: Embeddings = self.near[index.lists[positions]]
+        chosen = _make_codes(self.codes.d)
+        chosen.sq, chosen.is_trained = self.codes.sq, True
+        codes, query = self._view_codes(), self._double(query)
+        scores = np.empty(len(positions), np.float32)
         for start in range(0, len(positions), _SCORE_BATCH):
             part = positions[start : start + _SCORE_BATCH]
             chosen.reset()
             chosen.add_sa_codes(np.take(codes, part, axis=0))
-            found, order = chosen.search(query, len(part))
-            scores[start + order[0]] += found[0]
-        self.scored.append((positions, scores))
-        best = np.concatenate([self.best, scores])
-        if len(best) >= self.count:
-            best = np.partition(best, -self.count)[-self.count :]
-            self.target = float(best[0])
-        self.best = best
+            found, order = _search(chosen, query, len(part))
+            scores[start + order] = found
         return scores
 
-    def finish(self) -> tuple[Ids, Embeddings, Embeddings, float]:
-        """Positions, estimates and their doubts, best first, of those that may be among the nearest; and the floor."""
-        if not self.scored:
-            return np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32), -np.inf
-        positions, scores = (np.concatenate(parts) for parts in zip(*self.scored, strict=True))
-        floor = self.target - _ROOM * _DOUBT * self.codes_error
-        doubts = self.index.errors[positions].astype(np.float32) * np.float32(self.codes_unit)
-        kept = np.flatnonzero(scores + _DOUBT * doubts >= floor)
-        kept = kept[np.argsort(-scores[kept])]
-        return positions[kept], scores[kept], doubts[kept], floor
+    def _view_codes(self) -> npt.NDArray[np.uint8]:
+        shape = self.codes.ntotal, self.codes.code_size
+        codes: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self.codes.codes.data(), shape[0] * shape[1]).reshape(shape)
+        return codes
 
 
-def _find_centroids(embeddings: Embeddings, count: int) -> Embeddings:
-    means = faiss.Clustering(embeddings.shape[1], count)
-    means.niter, means.seed = _ROUNDS, 0
-    means.min_points_per_centroid, means.max_points_per_centroid = 1, len(embeddings)
-    means.train(np.ascontiguousarray(embeddings), faiss.IndexFlatL2(embeddings.shape[1]))
-    centroids: Embeddings = faiss.vector_to_array(means.centroids).reshape(count, -1)
-    return centroids
-
-
-def _measure_lists(radii: Embeddings, sums: npt.NDArray[np.float64], lists: Ids, distances: Embeddings) -> None:
-    np.maximum.at(radii, lists, distances)
-    np.add.at(sums, lists, np.stack([np.ones(len(lists)), distances.astype(np.float64) ** 2], axis=1))
-
-
-def _assign(centroids: Embeddings, embeddings: Embeddings) -> Ids:
-    lists: Ids = faiss.knn(np.ascontiguousarray(embeddings), centroids, 1)[1][:, 0]
-    return lists
-
-
-def _number_lists(count: int) -> Embeddings:
-    """For each list three digits of base 16."""
-    return np.stack([np.arange(count) // 16**place % 16 for place in range(_GROUP)], axis=1).astype(np.float32)
-
-
-def _tag(residuals: Embeddings, lists: Ids | None = None) -> Embeddings:
-    """With three dimensions more that name the list of each, or are 0."""
-    tags = np.zeros((len(residuals), _GROUP), np.float32) if lists is None else _number_lists(_MOST_LISTS)[lists]
-    return np.hstack([residuals, tags])
-
-
-def _make_sketch(residuals: Embeddings, lists: int) -> Any:
-    """An empty sketch, trained on these residuals.
-
-    FAISS chooses the list of an embedding, and subtracts its centroid. Both were done: three dimensions more name the
-    list, and FAISS's centroids are 0 but there.
-    """
-    width = residuals.shape[1]
-    axes = np.arange(width, width + _GROUP, dtype=np.int32)
-    names = faiss.IndexFlatL2(_GROUP)
-    names.add(_number_lists(lists))
-    chooser = faiss.IndexPreTransform(
-        faiss.RemapDimensionsTransform(width + _GROUP, _GROUP, faiss.swig_ptr(axes)), names
-    )
-    whole = width + _GROUP
-    sketch = faiss.IndexIVFPQFastScan(chooser, whole, lists, whole // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
-    sketch.by_residual, sketch.implem = True, _RESERVOIR
-    sketch.pq.train(_tag(residuals))
-    sketch.is_trained = True
-    return sketch
+def _search(index: Any, query: Embeddings, count: int, parameters: Any = None) -> tuple[Embeddings, Ids]:
+    if count == 0:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    scores, positions = index.search(query, count, params=parameters)
+    found = positions[0] >= 0
+    return scores[0][found], positions[0][found]
 
 
 def _make_codes(dimension: int) -> Any:
@@ -479,10 +304,46 @@ def _make_codes(dimension: int) -> Any:
     return codes
 
 
-def _fit_rotation(residuals: Embeddings) -> Embeddings:
+def _rank(positions: Ids, scores: Embeddings, floor: float) -> tuple[Ids, Embeddings, float]:
+    order = np.argsort(-scores)
+    return positions[order], scores[order], floor
+
+
+class _Line(NamedTuple):
+    """Estimates by the codes (y) from those by the sketch (x), for one query: y = slope * x + intercept.
+
+    error: standard deviation of y around the line. It is estimated for each query.
+    """
+
+    slope: float
+    intercept: float
+    error: float
+
+    def foretell(self, x: float, doubt: float = _DOUBT) -> float:
+        """The highest y to be expected where the sketch estimates x or less."""
+        return self.slope * x + self.intercept + doubt * self.error
+
+    def count_wanted(self, middle: float, last: float, target: float) -> float:
+        """How many times as many are to be picked so that those left out stay below the target; 2 at least.
+
+        middle, last: estimates by the sketch of the middle one and of the last one that were picked.
+        """
+        # The number of embeddings above a score grows about so many times with every step of this size.
+        step = self.slope * (middle - last)
+        return max(2.0 ** min((self.foretell(last) - target) / step, 20.0) * 1.5, 2.0) if step > 0 else np.inf
+
+
+def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
+    x, y = rough.astype(np.float64), scores.astype(np.float64)
+    spread = float(x.var())
+    slope = max(float(np.mean((x - x.mean()) * (y - y.mean()))) / spread, 0.0) if spread else 0.0
+    return _Line(slope, float(y.mean() - slope * x.mean()), float(np.std(y - slope * x)))
+
+
+def _fit_rotation(centred: Embeddings) -> Embeddings:
     """Principal components as columns, padded to whole groups, each group with about the same product of variances."""
-    dimension = residuals.shape[1]
-    variances, axes = np.linalg.eigh(np.cov(residuals, rowvar=False).reshape(dimension, dimension))
+    dimension = centred.shape[1]
+    variances, axes = np.linalg.eigh(np.cov(centred, rowvar=False).reshape(dimension, dimension))
     groups = -(-dimension // _GROUP)
     logarithms = np.log(np.maximum(variances, 1e-12))
     logarithms -= logarithms.min() - 1e-3
@@ -497,3 +358,87 @@ def _fit_rotation(residuals: Embeddings) -> Embeddings:
         start = group * _GROUP
         rotation[:, start : start + len(components)] = axes[:, components]
     return rotation
+
+
+# A compressed EmbeddingIndex in two files, so that the next start need not build it again.
+#
+# They are a copy and nothing more: whatever is wrong with them, they are left aside and the index is built from the
+# table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
+# that the part is whole and belongs to the other.
+
+_FORMAT = 1
+_CHUNK = 1 << 20
+
+
+def save_index(index: EmbeddingIndex, path: Path) -> None:
+    """Write the index to path.faiss and path.npz. Raises OSError when the disk will not take it."""
+    codes, arrays = _name_files(path)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        writer = faiss.FileIOWriter(str(partial))
+        try:
+            faiss.write_index(index.codes, writer)
+            faiss.write_index(index.sketch, writer)
+        finally:
+            del writer  # closes the file
+        checksum = _add_up(partial)
+        partial.replace(codes)
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
+                checksum=np.array(checksum),
+                error=np.array(index.error),
+                doubled=index.doubled,
+                mean=index.mean,
+                rotation=index.rotation,
+                embedding_ids=index.embedding_ids,
+                alive=index.alive,
+            )
+        partial.replace(arrays)
+    except RuntimeError as error:  # FAISS's word for a disk that is full
+        raise OSError(str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
+    """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
+    codes, arrays = _name_files(path)
+    try:
+        with np.load(arrays) as stored:
+            form, watermark, last_removal, trained_on = stored["numbers"].tolist()
+            index = EmbeddingIndex(dimension)
+            index.mean, index.rotation = stored["mean"], stored["rotation"]
+            if form != _FORMAT or index.mean.shape != (dimension,):
+                return None
+            index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
+            index.error, index.doubled = float(stored["error"]), stored["doubled"]
+            index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
+            checksum = int(stored["checksum"])
+        if _add_up(codes) != checksum:
+            return None
+        reader = faiss.FileIOReader(str(codes))
+        index.codes, index.sketch = faiss.read_index(reader), faiss.read_index(reader)
+        return index
+    except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
+        return None
+
+
+def remove_index(path: Path) -> None:
+    """Remove the files, if they are there."""
+    for file in _name_files(path):
+        with suppress(OSError):
+            file.unlink()
+
+
+def _name_files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".faiss"), path.with_name(path.name + ".npz")
+
+
+def _add_up(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

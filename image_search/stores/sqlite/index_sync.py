@@ -6,36 +6,24 @@ lag behind, be under construction or be missing; only speed depends on it.
 
 from __future__ import annotations
 
-import io
-import os
-import struct
 import threading
-import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from image_search.errors import StoreError
 from image_search.stores.sqlite.database import Connections
-from image_search.stores.sqlite.exact_search import TableRows
-from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, faiss
+from image_search.stores.sqlite.embedding_rows import TableRows
+from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_index, remove_index, save_index
 from image_search.stores.sqlite.rows import read_counters
 
-_SAMPLE = 65_536  # embeddings: the compression is fitted to one half and its errors are measured on the other
+_SAMPLE = 32_768  # embeddings the compression is fitted to
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
 _UNSAVED = 0.05  # saved again when this share of it is new
 _SPOTS = 32  # embeddings by which a saved index is compared with the table
 _NEAR = 0.5  # what four bits a dimension may lose of a unit vector at most; other images are farther off
-_FORMAT = 2
-_ARRAYS = (
-    *("mean", "rotation", "centroids", "radii", "sums", "reach", "variances", "doubled"),
-    *("lists", "errors", "embedding_ids", "alive"),
-)  # fmt: skip
-_END = struct.Struct("<QI")
-_CHUNK = 1 << 20
 
 
 class IndexSync:
@@ -81,9 +69,7 @@ class IndexSync:
         """Drop the index of a model that is gone, and its saved copy."""
         with self._lock:
             self._indexes.pop(model_id, None)
-        for name in (self._name_copy(model_id), *self._name_old_copies(model_id)):
-            with suppress(OSError):
-                name.unlink()
+        remove_index(self._name_copy(model_id))
 
     def close(self) -> None:
         """Stop the work in the background and wait for its end."""
@@ -172,71 +158,4 @@ class IndexSync:
             index.add(rows.embedding_ids, rows.embeddings)
 
     def _name_copy(self, model_id: int) -> Path:
-        return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}.faiss")
-
-    def _name_old_copies(self, model_id: int) -> list[Path]:
-        """What earlier versions wrote beside it."""
-        return [self._name_copy(model_id).with_suffix(".npz")]
-
-
-# An index in one file, so that the next start need not build it again: FAISS's two parts, the arrays, then where these
-# begin and a checksum of all before it.
-#
-# It is a copy and nothing more: whatever is wrong with it, it is left aside and the index is built from the table.
-
-
-def save_index(index: EmbeddingIndex, path: Path) -> None:
-    """Write a compressed index to this file. Raises OSError when the disk will not take it."""
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        writer = faiss.FileIOWriter(str(partial))
-        try:
-            faiss.write_index(index.codes, writer)
-            faiss.write_index(index.sketch, writer)
-        finally:
-            del writer  # closes the file
-        with partial.open("r+b") as file:
-            begin = file.seek(0, os.SEEK_END)
-            numbers = np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64)
-            np.savez(file, numbers=numbers, **{name: getattr(index, name) for name in _ARRAYS})
-            checksum = _add_up(file, file.seek(0, os.SEEK_END))
-            file.write(_END.pack(begin, checksum))
-        partial.replace(path)
-    except RuntimeError as error:  # FAISS's word for a disk that is full
-        raise OSError(str(error)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
-    """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
-    try:
-        with path.open("rb") as file:
-            length = file.seek(-_END.size, os.SEEK_END)
-            begin, checksum = _END.unpack(file.read())
-            if _add_up(file, length) != checksum:
-                return None
-            file.seek(begin)
-            with np.load(io.BytesIO(file.read(length - begin))) as stored:
-                form, watermark, last_removal, trained_on = stored["numbers"].tolist()
-                if form != _FORMAT or stored["mean"].shape != (dimension,):
-                    return None
-                index = EmbeddingIndex(dimension)
-                for name in _ARRAYS:
-                    setattr(index, name, stored[name])
-        index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
-        index.set_centroids(index.centroids)
-        reader = faiss.FileIOReader(str(path))
-        index.codes, index.sketch = faiss.read_index(reader), faiss.read_index(reader)
-        return index
-    except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
-        return None
-
-
-def _add_up(file: BinaryIO, length: int) -> int:
-    file.seek(0)
-    checksum = 0
-    while length > 0 and (chunk := file.read(min(_CHUNK, length))):
-        checksum, length = zlib.crc32(chunk, checksum), length - len(chunk)
-    return checksum
+        return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}")

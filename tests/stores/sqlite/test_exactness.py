@@ -86,16 +86,14 @@ class Library:
             assert hits.total == len(ids)
 
 
-@pytest.fixture(params=["lists", "few at a time", "uncompressed"])
+@pytest.fixture(params=["sketch", "codes", "uncompressed"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a library takes each of the ways that larger ones take."""
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT if request.param == "uncompressed" else 50)
-    monkeypatch.setattr(faiss_index, "_MEMBERS", 12)
-    monkeypatch.setattr(faiss_index, "_FIRST_LISTS", 4)
-    if request.param == "few at a time":
-        monkeypatch.setattr(faiss_index, "_PICKED", 20)
-        monkeypatch.setattr(faiss_index, "_SCORE_BATCH", 16)
-        monkeypatch.setattr(faiss_index, "_SPARSE", 0)
+    if request.param == "sketch":
+        monkeypatch.setattr(faiss_index, "_OVERSAMPLED", 0.5)
+        monkeypatch.setattr(faiss_index, "_TRIED", 48)
+        monkeypatch.setattr(faiss_index, "_SCANNED", 1.0)
 
 
 @pytest.mark.usefixtures("_way")

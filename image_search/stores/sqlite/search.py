@@ -1,0 +1,84 @@
+"""Lists, counts and filters on the SQLite tables, inside the caller's read transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+
+from image_search.records import Hits, ImageRecord, Order, SearchFilter, SearchHit
+from image_search.stores.base import CountedField
+from image_search.stores.sql import COUNTED, ORDERS, list_after, read_counts
+from image_search.stores.sqlite.faiss_index import Ids
+from image_search.stores.sqlite.rows import adapt, build_where, find_records
+
+
+def list_page(
+    connection: sqlite3.Connection,
+    where: str,
+    values: Sequence[object],
+    order: Order,
+    limit: int,
+    offset: int,
+    after: ImageRecord | None = None,
+) -> list[int]:
+    """image_ids of images i that qualify, in this order, behind an image."""
+    behind, keys = list_after(order, after)
+    rows = connection.execute(
+        "SELECT k.image_id FROM (SELECT i.image_id, i.upload_date, i.taken_at, i.sort_name FROM images i "
+        f"{where}) k {behind and 'WHERE ' + behind.replace('%s', '?')} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
+        [*values, *map(adapt, keys), limit, offset],
+    )
+    return [row[0] for row in rows]
+
+
+def gather(
+    connection: sqlite3.Connection,
+    image_ids: Sequence[int],
+    total: int,
+    distances: Iterable[float | None] = repeat(None),
+) -> Hits:
+    """The records of a page, with their distances if given."""
+    records = find_records(connection, image_ids) if image_ids else {}
+    return Hits(tuple(map(SearchHit, map(records.__getitem__, image_ids), distances)), total)
+
+
+def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: SearchFilter) -> Ids:
+    """embedding_ids of the images that qualify, ascending."""
+    where, values = build_where(filter)
+    rows = connection.execute(
+        "SELECT e.embedding_id FROM images i JOIN image_embeddings e ON e.image_id = i.image_id AND e.model_id = ? "
+        + where,
+        [model_id, *values],
+    )
+    return np.sort(np.fromiter((row[0] for row in rows), np.int64))
+
+
+def count_growth(connection: sqlite3.Connection, model_id: int, before: Mapping[str, int]) -> int:
+    """How many more embeddings of a model there are than when the counters (read_counters) were these."""
+    newest, last_removal = before["image_embeddings"], before["removals"]
+    # INDEXED BY where all are counted: the index is a fraction of the table.
+    order = "NOT INDEXED" if newest else "INDEXED BY embeddings_by_model"
+    growth: int = connection.execute(
+        f"SELECT (SELECT count(*) FROM image_embeddings {order} WHERE model_id = ?1 AND embedding_id > ?2) - "
+        "(SELECT count(*) FROM removals WHERE removal_id > ?3 AND model_id = ?1 AND embedding_id <= ?2)",
+        (model_id, newest, last_removal),
+    ).fetchone()[0]
+    return growth
+
+
+def count_values(
+    connection: sqlite3.Connection, field: CountedField, where: str, values: Sequence[object]
+) -> dict[str, int]:
+    """How many images i that qualify have each value of a field."""
+    value, table = COUNTED[field]
+    join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
+    distinct = "DISTINCT i.image_id," if field == "folder" else ""  # an image may have several paths in one
+    rows = connection.execute(
+        f"SELECT value, count(*) FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
+        "WHERE value IS NOT NULL GROUP BY value",
+        values,
+    )
+    return read_counts(field, rows)
