@@ -75,7 +75,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return answer_error(error)
 
     @app.exception_handler(ClientDisconnect)
-    async def answer_nobody(_: Request, __: ClientDisconnect) -> JSONResponse:
+    async def answer_broken_off(_: Request, __: ClientDisconnect) -> JSONResponse:
         return error_response(400, "bad_request", "The request broke off.")
 
     @app.exception_handler(RequestValidationError)

@@ -1,5 +1,7 @@
-"""A film as a file: its identity, its bytes as FFmpeg sees them, bounded in length and in time, and what its container
-says: length, size, codec, when and where it was taken, with which camera.
+"""A film as a file: its identity, its bytes as FFmpeg sees them, and what its container says.
+
+The bytes are bounded in length and in time. A container says length, size, codec, when and where the film was
+taken, and with which camera.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Stages that work at the same time, each a bounded number of steps ahead of the next; and a batch of images to
-embeddings, such that one image a model chokes on is not the end of the others.
+"""Stages that work at the same time, each a bounded number of steps ahead of the next.
+
+A batch of images becomes embeddings such that one image a model chokes on is not the end of the others.
 """
 
 from __future__ import annotations

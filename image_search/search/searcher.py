@@ -163,7 +163,7 @@ _WINDOW = 48
 class Query:
     """A query. Without words and image it asks for the newest images.
 
-    text:          words; "quoted" ones must occur, -this is left out; conditions as conditions.py lists them
+    text:          words; "quoted" ones must occur, -this is left out; conditions as query.py lists them
     excluded_text: more words to leave out, see query.split_excluded
     like:          image_id of a registered image to find similar ones to; itself is left out
     image_weight:  0 to 1: how much pictures count against words when both are given

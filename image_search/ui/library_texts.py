@@ -16,65 +16,54 @@ from image_search.search.duplicates import DuplicateGroup, load_groups
 from image_search.settings import DEFAULT_MODEL, ROOT
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, get_folder
-from image_search.ui.messages import MESSAGES, Language, translate
+from image_search.ui.messages import ERRORS, MESSAGES, Language, compile_sentences, find_text, translate
 from image_search.ui.rendering import render
 from image_search.ui.tiles import describe_size, get_version
 
-# Sentences of files that could not be registered (images.py), and the key of the same in the visitor's language.
+# Sentences of files that could not be registered. A file with any other fault counts as damaged.
 _FAILURES = (
-    (re.compile(r"(.+) did not arrive\."), "failure_missing"),
-    (re.compile(r"(.+) is empty\."), "failure_empty"),
-    (re.compile(r"(.+) is larger than \d+ MiB\..*"), "failure_large"),
-    (re.compile(r"(.+) has more than \d+ pixels\..*"), "failure_pixels"),
-    (re.compile(r"(.+) is cut short: .*"), "failure_cut"),
-    (re.compile(r"(.+) needs more memory .*"), "failure_memory"),
-    (re.compile(r"(.+) cannot be read \(.*"), "failure_access"),
-    (re.compile(r"(.+) has no index: .*"), "failure_cut"),
-    (re.compile(r"(.+) is encrypted\. .*"), "failure_encrypted"),
-    (re.compile(r"(.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*"), "failure_film"),
-    (re.compile(r"(.+?\.\w{1,5}) is an? (?:HEIC|HEIF)\b.*", re.DOTALL), "failure_heic"),
-    (re.compile(r"(.+?\.\w{1,5}) is (?:not a file|missing).*", re.DOTALL), "failure_access"),
-    (re.compile(r"(.+?\.\w{1,5}) is .*", re.DOTALL), "failure_damaged"),
-    (re.compile(r"(?:The original file of )?[Ii]mage (\d+)\b.*", re.DOTALL), "failure_original"),
+    *compile_sentences((r"(?P<name>.+) did not arrive\.", "failure_missing")),
+    *ERRORS,
+    *compile_sentences(
+        (r"(?P<name>.+?\.\w{1,5}) is .*", "failure_damaged"),
+        (r"(?:The original file of )?[Ii]mage (?P<name>\d+)\b.*", "failure_original"),
+    ),
 )
 # Sentences of the check (cli/health.py, cli/integrity.py, originals.py, stores/sqlite/check.py), and their keys.
 _ROOM = r"(?P<folder>.+?)(?: \(made when it is needed\))?, (?P<free>[\d,.]+) GiB free"
-_FOUND = tuple(
-    (re.compile(pattern, re.DOTALL), key)
-    for pattern, key in (
-        (r"image-search (?P<version>\S+), Python (?P<python>[\d.]+).*", "found_program"),
-        (r"missing: (?P<names>.+); installed: .*", "found_missing_packages"),
-        (r"(?P<count>[\d,]+) images in (?P<engine>[^,]+), .*", "found_library"),
-        (r"(?P<name>.+) \(.*\), \d+ dimensions: (?P<count>[\d,]+) of (?P<total>[\d,]+) images.*", "found_model"),
-        (r".* made by an older version of the program", "found_old"),
-        (r"(?P<name>.+), [\d,]+ KiB read", "found_newest"),
-        (r"(?P<name>.+\.\w{1,5}) cannot be read", "found_unreadable"),
-        (r"finds an image by its own embedding", "found_search"),
-        (r"does not find an image by its own embedding", "found_no_search"),
-        (rf"left where they are; uploads: {_ROOM}", "found_by_reference"),
-        (_ROOM, "found_room"),
-        (r"(?P<folder>.+) is not (?:there|a folder)", "found_no_folder"),
-        (r"(?P<folder>.+) cannot be (?:read and written|used)", "found_no_right"),
-        (r"in the database", "found_in_database"),
-        (r"(?P<name>.+), readable and writable", "found_usable"),
-        (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, undamaged", "found_whole"),
-        (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, too large .*", "found_too_large"),
-        (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, damaged: .*", "found_damaged"),
-        (r"(?P<name>FAISS \S+), uncompressed, made .*", "found_no_index"),
-        (r"(?P<name>FAISS \S+): .+ of (?P<count>[\d,]+), .*", "found_index"),
-        (r"originals of (?P<count>[\d,]+) images are there", "found_files"),
-        (r"missing: (?P<count>[\d,]+) \((?P<names>.+)\)", "found_lost"),
-        (r"no original without a record", "found_no_orphans"),
-        (r"(?P<count>[\d,]+) originals without a record", "found_orphans"),
-        (r"cannot be (?:checked|used)|the check itself failed .*", "found_nothing"),
-        (r"Run (?P<command>ImageSearch.py --check --repair): it moves them to (?P<folder>.+)\. .*", "remedy_orphans"),
-        (r"Run (?P<command>ImageSearch.py --check --deep --repair), which .*", "remedy_lost"),
-        (r"(?:Run|Embed the images again): (?P<command>.+)", "remedy_run"),
-        (r"(?:Make it|Remove it), or correct (?P<setting>[A-Z_]+)\.", "remedy_no_folder"),
-        (r"Free some room, or set (?P<setting>[A-Z_]+) to a larger disk\.", "remedy_room"),
-        (r"Give this .* write (?P<folder>.+), or set (?P<setting>[A-Z_]+) to another place\.", "remedy_right"),
-        (r"Restore the file from a backup, .*", "remedy_restore"),
-    )
+_FOUND = compile_sentences(
+    (r"image-search (?P<version>\S+), Python (?P<python>[\d.]+).*", "found_program"),
+    (r"missing: (?P<names>.+); installed: .*", "found_missing_packages"),
+    (r"(?P<count>[\d,]+) images in (?P<engine>[^,]+), .*", "found_library"),
+    (r"(?P<name>.+) \(.*\), \d+ dimensions: (?P<count>[\d,]+) of (?P<total>[\d,]+) images.*", "found_model"),
+    (r".* made by an older version of the program", "found_old"),
+    (r"(?P<name>.+), [\d,]+ KiB read", "found_newest"),
+    (r"(?P<name>.+\.\w{1,5}) cannot be read", "found_unreadable"),
+    (r"finds an image by its own embedding", "found_search"),
+    (r"does not find an image by its own embedding", "found_no_search"),
+    (rf"left where they are; uploads: {_ROOM}", "found_by_reference"),
+    (_ROOM, "found_room"),
+    (r"(?P<folder>.+) is not (?:there|a folder)", "found_no_folder"),
+    (r"(?P<folder>.+) cannot be (?:read and written|used)", "found_no_right"),
+    (r"in the database", "found_in_database"),
+    (r"(?P<name>.+), readable and writable", "found_usable"),
+    (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, undamaged", "found_whole"),
+    (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, too large .*", "found_too_large"),
+    (r"(?P<name>.+), (?P<size>[\d,.]+) MiB, damaged: .*", "found_damaged"),
+    (r"(?P<name>FAISS \S+), uncompressed, made .*", "found_no_index"),
+    (r"(?P<name>FAISS \S+): .+ of (?P<count>[\d,]+), .*", "found_index"),
+    (r"originals of (?P<count>[\d,]+) images are there", "found_files"),
+    (r"missing: (?P<count>[\d,]+) \((?P<names>.+)\)", "found_lost"),
+    (r"no original without a record", "found_no_orphans"),
+    (r"(?P<count>[\d,]+) originals without a record", "found_orphans"),
+    (r"cannot be (?:checked|used)|the check itself failed .*", "found_nothing"),
+    (r"Run (?P<command>ImageSearch.py --check --repair): it moves them to (?P<folder>.+)\. .*", "remedy_orphans"),
+    (r"Run (?P<command>ImageSearch.py --check --deep --repair), which .*", "remedy_lost"),
+    (r"(?:Run|Embed the images again): (?P<command>.+)", "remedy_run"),
+    (r"(?:Make it|Remove it), or correct (?P<setting>[A-Z_]+)\.", "remedy_no_folder"),
+    (r"Free some room, or set (?P<setting>[A-Z_]+) to a larger disk\.", "remedy_room"),
+    (r"Give this .* write (?P<folder>.+), or set (?P<setting>[A-Z_]+) to another place\.", "remedy_right"),
+    (r"Restore the file from a backup, .*", "remedy_restore"),
 )
 _MAX_GROUPS = 50  # of duplicates shown at once; the rest follows when these are done
 _COUNTS = ("registered", "updated", "moved", "known", "deleted", "left_out", "embedded", "groups", "read", "with_text")
@@ -184,12 +173,9 @@ def _describe_time_left(seconds: float, language: Language) -> str:
 
 def describe_failure(sentence: str, language: Language) -> str:
     """A sentence about a file in the visitor's language; one that is not known is named at least."""
-    for pattern, key in _FAILURES:
-        match = pattern.fullmatch(sentence)
-        if match:
-            return translate(language, key, name=match[1])
-    if language == "en":
-        return sentence
+    text = find_text(sentence, _FAILURES, language)
+    if text or language == "en":
+        return text or sentence
     named = re.match(r"\S.*?\.\w{1,5}(?=\W|$)", sentence)
     return translate(language, "failure_other", name=named[0] if named else "?")
 
@@ -209,7 +195,7 @@ def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
     name, number = re.fullmatch(r"(.*?)( \d+)?", finding.name, re.DOTALL).groups("")  # type: ignore[union-attr]
     text = MESSAGES[language].get(f"check_{name.replace(' ', '_')}", translate(language, "check_other"))
     sentences = [part.replace(str(ROOT), ".") for part in (finding.what, finding.remedy)]  # where it is kept is private
-    said = [_describe_found(sentence, language) for sentence in sentences]
+    said = [find_text(sentence, _FOUND, language) for sentence in sentences]
     return {
         "name": text + number,
         "ok": finding.ok,
@@ -218,13 +204,6 @@ def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
         "remedy": said[1],
         "details": [sentence for sentence, known in zip(sentences, said, strict=True) if sentence and not known],
     }
-
-
-def _describe_found(sentence: str, language: Language) -> str:
-    for pattern, key in _FOUND:
-        if match := pattern.fullmatch(sentence):
-            return translate(language, key, **match.groupdict())
-    return ""
 
 
 def describe_duplicates(store: ImageStore, language: Language) -> dict[str, Any]:

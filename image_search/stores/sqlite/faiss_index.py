@@ -1,4 +1,4 @@
-"""An index in memory that proposes which embeddings may be nearest. It never decides: nearest.py ranks the exact rows.
+"""An index in memory that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
 
 Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in 570
 bytes an image at 768 dimensions: as a sketch (product quantisation, four bits for three dimensions, scanned by table
