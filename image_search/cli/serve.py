@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -67,9 +68,10 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     searcher = open_searcher(settings)
     texts = BackgroundReading(searcher.store, _log.warning, settings.max_image_pixels)
 
-    def complete(report: ReportProgress) -> None:
-        complete_library(searcher, settings, report)
-        start_reading(searcher.store, settings, texts)
+    def complete(report: ReportProgress, stop: threading.Event) -> None:
+        complete_library(searcher, settings, report, stop)
+        if not stop.is_set():
+            start_reading(searcher.store, settings, texts)
 
     preparation = Warmup(searcher, complete)
     watcher = make_watcher(searcher, settings, _log.info)
@@ -98,6 +100,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         collector.stop()
         folders.stop()
         jobs.stop()
+        preparation.stop()
         texts.stop()
         searcher.store.close()
         _log.info("Stopped")
@@ -126,7 +129,7 @@ def open_port(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress) -> None:
+def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress, stop: threading.Event) -> None:
     """Register the samples in a new library, and embed a small library with a model that is new to it."""
     from image_search.registration.files import find_files
     from image_search.registration.reader import make_reader
@@ -138,6 +141,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
         reader=make_reader(settings),
         on_progress=lambda done: report(done.done, done.total),
         on_message=_log.info,
+        stop=stop,
     )
     if not searcher.store.has_held_images() and SAMPLES.is_dir():
         registrar.register(find_files([SAMPLES]))

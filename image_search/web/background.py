@@ -60,11 +60,14 @@ class Progress:
 class Warmup:
     """Prepares in a background thread, so that the page is served before the model is loaded."""
 
-    def __init__(self, searcher: Searcher, complete: Callable[[ReportProgress], None] | None = None) -> None:
-        """complete: registers or embeds missing images; None skips that."""
+    def __init__(
+        self, searcher: Searcher, complete: Callable[[ReportProgress, threading.Event], None] | None = None
+    ) -> None:
+        """complete: registers or embeds missing images until the event is set; None skips that."""
         self.progress = Progress()
         self._searcher = searcher
         self._complete = complete
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._prepare, name="preparation", daemon=True)
 
     @property
@@ -76,8 +79,14 @@ class Warmup:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return when it has finished, or after `seconds`."""
+        """Return when it has finished, or after so many seconds."""
         self._thread.join(timeout)
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End after the batch in hand, or leave it alone after so many seconds: it is in the library or it is not."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
 
     def _prepare(self) -> None:
         phase: Literal["model_failed", "registration_failed"] = "model_failed"
@@ -86,11 +95,15 @@ class Warmup:
             self._searcher.encoder.encode_images([Image.new("RGB", (64, 64))])
             phase = "registration_failed"
             if self._complete:
-                self._complete(self._report)
+                self._complete(self._report, self._stop)
             self.progress = replace(self.progress, phase="ready")
             with suppress(ImageSearchError):  # an image-only model has no tags
                 self._searcher.tagger.prepare()
-        except ImageSearchError as error:
+        except Exception as error:
+            if self._stop.is_set():
+                return  # the store was closed while a batch took long
+            if not isinstance(error, ImageSearchError):
+                raise
             _log.warning("%s", error)  # the page says it in the visitor's language, which may be shorter
             self.progress = Progress(phase, error=str(error))
 

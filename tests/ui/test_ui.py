@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from image_search.errors import ModelUnavailable, StoreUnavailable
+from image_search.errors import ModelUnavailable, StoreError, StoreUnavailable
 from image_search.images import decode_image, make_preview
 from image_search.records import Edits, ImageText
 from image_search.registration.reader import ImageReader
@@ -340,7 +341,7 @@ def test_an_image_deleted_meanwhile_is_said_so(client: TestClient) -> None:
 
 
 def test_preparation_loads_the_model_completes_the_library_and_embeds_the_tags(searcher: Searcher) -> None:
-    def complete(report: ReportProgress) -> None:
+    def complete(report: ReportProgress, _: threading.Event) -> None:
         register_colours(searcher)
         report(10, 10)
 
@@ -351,6 +352,23 @@ def test_preparation_loads_the_model_completes_the_library_and_embeds_the_tags(s
     assert preparation.progress == Progress("ready", 10, 10)
     assert searcher.store.count_images() == len(COLOURS)
     assert searcher.tagger.is_ready
+
+
+def test_preparation_that_is_stopped_ends_and_says_nothing_of_a_store_closed_meanwhile(
+    searcher: Searcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = threading.Event()
+
+    def complete(_: ReportProgress, stop: threading.Event) -> None:
+        begun.set()
+        stop.wait(10)
+        raise StoreError("library.db was closed by this program.")
+
+    preparation = Warmup(searcher, complete)
+    preparation.start()
+    assert begun.wait(10)
+    preparation.stop(10)
+    assert not preparation.progress.is_over and not caplog.records
 
 
 def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStore) -> None:
