@@ -254,7 +254,9 @@ _COMPACT = re.compile(
 )
 # Names that cameras, phones, messengers and people give. Digits alone are a date where they stand alone, or behind the
 # word of a camera; no number of a thing (seeds, prices, telephones), and no part of a code.
-_SPOKEN = r"(?:at|um|om|à|às|alle|kl\.?|a las?|a la\(s\))"  # between day and time, by macOS
+_SPOKEN = (  # between day and time, by macOS and WhatsApp
+    r"(?:at|um|om|o|v|à|às|à\(s\)|alle|klo?\.?|kello|a las?|a les|a la\(s\)|saat|pukul|lúc|στις|в|о|у|об)"
+)
 _TIME = (
     rf"(?:[\s_T,-]{{0,3}}(?:{_SPOKEN}\s+)?(?P<half>{_HALF}\s*)?"
     r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:h時\s]))[-_.:h時\s]?(?P<minute>[0-5]\d)"
@@ -267,6 +269,10 @@ _NAMES = (
     re.compile(rf"{_YEAR}(?P<dash>[-_]|\.(?=\d\d\.\d\d))(?P<month>\d{{1,2}})(?P=dash)(?P<day>\d{{1,2}}){_TIME}(?!\d)"),
     re.compile(rf"{_YEAR}[年년]\s?(?P<month>\d{{1,2}})[月월](?:\s?(?P<day>\d{{1,2}})[日일](?:\s?\(\w\))?{_TIME})?"),
     re.compile(rf"@(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>20\d\d){_TIME}(?!\d)"),  # Telegram's export
+    re.compile(  # cameras of cars and helmets: 2024_0203_101112_001
+        rf"{_YEAR}(?P<dash>[-_])(?P<month>\d\d)(?P<day>\d\d)(?P=dash)"
+        r"(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d)(?P<second>[0-5]\d)(?!\d)"
+    ),
     re.compile(rf"{_YEAR}(?P<month>\d\d)(?P<day>\d\d)(?:{_AGAIN}|{_TIME})(?!\d)"),
 )
 _CAMERA_WORD = re.compile(
@@ -282,7 +288,15 @@ _UNIT = re.compile(r"[A-Za-z円元원]|ドル|[-_ ]\d{7}")
 _CODE = re.compile(
     r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\bS__\d+|^\d+_p\d+|^\d{5}-\d+(?=\.\w+$|$)", re.IGNORECASE
 )
-_MILLISECONDS = re.compile(r"(?:^|FB_IMG_|mmexport|wx_camera_|line_)(1\d{12})(?!\d)", re.IGNORECASE)
+# Since 1970 in milliseconds, by apps that save pictures, and in seconds, by iOS's recordings of the screen. Behind
+# another number they are Facebook's, behind its Messenger's word too, and before a code Unsplash's.
+_SINCE_1970 = re.compile(
+    r"(?<!\d)(?P<milliseconds>1\d{12})(?:[-_]1\d{12})?(?![A-Za-z\d]|[-_][\da-f]{7})"
+    r"|RPReplay_Final(?P<seconds>1\d{9})(?!\d)",
+    re.IGNORECASE,
+)
+_NO_APP = re.compile(r"(?!mmexport).*?(?:\d{4}|(?<![A-Za-z])\d|^received_|^messenger)", re.IGNORECASE)
+_FIRST_APP = datetime(2010, 1, 1)  # that names pictures so
 # Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}
 # Days on which clocks begin, in any zone, which no photograph has.
@@ -330,9 +344,20 @@ def parse_name(file_name: str) -> TakenAt | None:
         for match in pattern.finditer(name):
             if (pattern is not _NAMES[-1] or _is_date(match)) and (taken := _parse(match, "name")):
                 return taken
-    if found := _MILLISECONDS.search(name):  # since 1970, UTC
-        return _judge(datetime(1970, 1, 1) + timedelta(milliseconds=int(found[1])), "second", "name")
-    return None
+    return _read_since_1970(name)
+
+
+def _read_since_1970(name: str) -> TakenAt | None:
+    """The date of a number that counts from 1970, UTC; none of the future, or of before there were such names."""
+    found = _SINCE_1970.search(name)
+    if not found or not (unit := found.lastgroup):
+        return None
+    before, after = name[: found.start()], name[found.end() :]
+    if _NO_APP.match(before) or _THING.search(before) or _UNIT.match(after):
+        return None
+    moment = datetime(1970, 1, 1) + timedelta(**{unit: int(found[unit])})
+    is_possible = _FIRST_APP <= moment <= datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+    return _judge(moment, "second", "name") if is_possible else None
 
 
 def _is_date(match: re.Match[str]) -> bool:

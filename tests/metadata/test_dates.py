@@ -158,6 +158,12 @@ TIMES = [
     "IMG_20240203_101112_123.jpg", "Game Title_20240203101112.jpg", "20240203T101112Z.jpg",
     "2024-02-03T10_11_12.123Z.jpg", "20240203-101112.jpg", "20240203101112345.jpg", "20240203_101112_iOS.jpg",
     "FB_IMG_1706955072000.jpg", "mmexport1706955072000.jpg", "2024年02月03日10時11分12秒.jpg",
+    "mmexport1706955072000_1706955079000.jpg", "mmexportf1b5c84a6d2e4_1706955072000.jpg", "IMG_1706955072000.jpg",
+    "IMG1706955072000.jpg", "image-1706955072000 (1).png", "microMsg.1706955072000.jpg", "B612_1706955072000.jpg",
+    "Screenshot_1706955072000_0.png", "LINE_MOVIE_1706955072000.mp4", "Resized_1706955072000.jpeg",
+    "RPReplay_Final1706955072.MP4", "2024_0203_101112_001.JPG", "2024-0203-101112.MP4",
+    "WhatsApp Görsel 2024-02-03 saat 10.11.12_1a2b3c4d.jpg", "Снимок экрана 2024-02-03 в 10.11.12.png",
+    "Imagem do WhatsApp de 2024-02-03 à(s) 10.11.12.jpg", "Näyttökuva 2024-2-3 kello 10.11.12.png",
 ]  # fmt: skip
 # Seeds, hashes, numbers of things and of people, sizes, prices, days that there are not.
 NO_DATES = [
@@ -172,6 +178,11 @@ NO_DATES = [
     "19022024.jpg", "20102011.jpg", "IMG_2024.JPG", "IMG_202402.JPG", "20240230.jpg", "99999999.jpg",
     "1234567890.jpg", "IMG_20240203a7f3.jpg", "0.20240203.png", "v2024.2.3.png", "2024.png", "P1010042.JPG",
     "20991231.jpg", "1234567890123456789.jpg", "1280-720-2024.jpg",
+    "1234567890123.jpg", "1000000000000.jpg", "1999999999999.jpg", "received_1706955072000.jpeg",
+    "Messenger_creation_1706955072000.jpeg", "179489_1706955072000_1234567890_31234567_5678_n.jpg",
+    "1706955072000_1234567_n.jpg", "photo-1706955072000-46273834b3fb.jpg", "order-1706955072000.jpg",
+    "item1706955072000.jpg", "seed_1706955072000.png", "00012-1706955072000.png", "1706955072000円.jpg",
+    "1706955072000123.jpg", "a1706955072000b.png", "2024_0230_101112.JPG", "1706955072000_p0.jpg",
 ]  # fmt: skip
 OTHER_TIMES = [
     ("WhatsApp Image 2024-02-03 at 10.11.12 PM.jpeg", datetime(2024, 2, 3, 22, 11, 12)),
