@@ -146,6 +146,8 @@ def complete_file(data: bytes, kind: str, reason: str, max_pixels: int) -> Itera
             yield _complete_gif(data, max_pixels), None
     elif kind == "TIFF":
         yield from _complete_tiff(data)
+    elif kind == "JPEG 2000":
+        yield from _complete_jpeg2000(data)
     elif (length := _find_length(data, kind)) > len(data):
         if length * ENOUGH <= len(data):
             for fill in _FILLS:
@@ -159,7 +161,7 @@ def _find_length(data: bytes, kind: str) -> int:
     """The length that a file announces, 0 where it does not."""
     if kind == "WebP":
         return 8 + int.from_bytes(data[4:8], "little")
-    if kind not in ("AVIF", "HEIC", "JPEG 2000", "JPEG XL") or data[:2] == b"\xff\x4f" or data[:2] == b"\xff\x0a":
+    if kind not in ("AVIF", "HEIC", "JPEG XL") or data[:2] == b"\xff\x0a":
         return 0
     position = 0
     while position + 8 <= len(data):
@@ -206,6 +208,67 @@ def _complete_gif(data: bytes, max_pixels: int) -> bytes:
         raise CutShort(None)
     blocks = int(width * height * (1 - ENOUGH) * 1.5) // 255 + 1  # a code has 12 bits at most
     return data + bytes(position - len(data)) + (b"\xff" + bytes(255)) * blocks + b"\0;"
+
+
+_SOC, _SOT, _SOD, _EOC = b"\xff\x4f", b"\xff\x90", b"\xff\x93", b"\xff\xd9"
+_PART_HEADER = struct.Struct(">2sHHIBB")  # of a tile-part: its marker, length, tile, bytes, number and count
+
+
+def _complete_jpeg2000(data: bytes) -> Iterator[tuple[bytes, float]]:
+    """With zeros, which are empty packets, for the rest of a tile-part and for those that are missing.
+
+    The share counts tile-parts, as their sizes are not known. Source: ISO/IEC 15444-1, A.4.
+    """
+    start = _find_codestream(data)
+    if start < 0 or data[start : start + 4] != _SOC + b"\xff\x51":
+        return
+    width, height, _, _, across, down, tile_left, tile_top = struct.unpack_from(">8I", data, start + 8)
+    tiles = -(-(width - tile_left) // max(1, across)) * -(-(height - tile_top) // max(1, down))
+    place = start + 2
+    while data[place : place + 2] != _SOT:
+        if data[place : place + 1] != b"\xff" or place > 1 << 20:
+            return
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    found: set[tuple[int, int]] = set()
+    counts, there, end = 1, 0.0, place
+    while place + _PART_HEADER.size <= len(data) and data[place : place + 2] == _SOT and len(found) < 65_535:
+        _, _, tile, length, number, count = _PART_HEADER.unpack_from(data, place)
+        length = length or len(data) // 9 + len(data) - place  # "up to the end", which is missing
+        if place + length > len(data) and _SOD not in data[place:]:
+            break
+        if (tile, number) not in found:
+            there += min(1.0, (len(data) - place) / length)
+        found.add((tile, number))
+        counts = max(counts, count)
+        place = end = place + length
+    if data[end : end + 2] not in (b"", b"\xff", _SOT):  # not cut, but damaged
+        return
+    share = there / max(1, tiles * counts)
+    if share < ENOUGH or not found:
+        raise CutShort(share)
+    missing = [(tile, part) for tile in range(tiles) for part in range(counts) if (tile, part) not in found]
+    size = len(data) // len(found)
+    parts = (_PART_HEADER.pack(_SOT, 10, tile, 14 + size, part, counts) for tile, part in missing)
+    body = data[:end] + bytes(max(0, end - len(data))) + b"".join(part + _SOD + bytes(size) for part in parts) + _EOC
+    if start:  # the box goes up to the end
+        head = start - 8 if body[start - 4 : start] == b"jp2c" else start - 16
+        body = body[:head] + bytes(4) + b"jp2c" + body[start:]
+    yield body, share
+
+
+def _find_codestream(data: bytes) -> int:
+    """Where the codestream of JPEG 2000 begins, alone or in its box; -1 where there is none."""
+    place = 0 if data[:2] != _SOC else len(data)
+    while place + 16 <= len(data):
+        size = int.from_bytes(data[place : place + 4])
+        head = 16 if size == 1 else 8
+        if data[place + 4 : place + 8] == b"jp2c":
+            return place + head
+        size = int.from_bytes(data[place + 8 : place + 16]) if size == 1 else size
+        if size < head:
+            return -1
+        place += size
+    return 0 if data[:2] == _SOC else -1
 
 
 _TIFF_COMPRESSION = 259

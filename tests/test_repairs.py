@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from image_search.errors import UnreadableImage
@@ -84,6 +87,11 @@ KINDS = {
     "PPM": lambda: write("PPM"),
     "TGA": lambda: write("TGA"),
     "QOI": lambda: write("QOI"),
+    "JPEG 2000": lambda: write("JPEG2000"),
+    "JPEG 2000 by position": lambda: write("JPEG2000", progression="PCRL"),
+    "JPEG 2000 in layers": lambda: write("JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[20, 8]),
+    "JPEG 2000 in tiles": lambda: write("JPEG2000", tile_size=(32, 32)),
+    "bare JPEG 2000 in tiles": lambda: write("JPEG2000", tile_size=(32, 32), no_jp2=True),
 }
 
 
@@ -111,6 +119,22 @@ def test_file_that_lacks_its_half_is_refused_with_the_reason(kind: str) -> None:
     with pytest.raises(UnreadableImage) as refused:
         decode_image(whole[: len(whole) // 2], "a.bin")
     assert "cut short" in str(refused.value) or "truncated" in str(refused.value) or kind == "QOI"
+
+
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_jpeg_2000_that_lacks_bytes_of_its_end_is_the_whole_picture(is_bare: bool) -> None:
+    whole = write("JPEG2000", no_jp2=is_bare)
+    for cut in (1, 2, 3):
+        picture = decode_image(whole[:-cut], "a.jp2")
+        assert picture.is_incomplete
+        assert np.abs(np.asarray(picture.image, int) - np.asarray(PICTURE, int)).mean() < 0.1
+
+
+@given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
+def test_damaged_jpeg_2000_is_taken_or_refused(noise: bytes, place: int, is_bare: bool) -> None:
+    whole = write("JPEG2000", Image.new("RGB", (40, 30), "red"), tile_size=(16, 16), no_jp2=is_bare)
+    with suppress(UnreadableImage):
+        decode_image(whole[:place] + noise + whole[place + len(noise) : -20], "a.jp2", 10_000)
 
 
 def test_jpeg_that_is_black_at_its_end_is_not_taken_for_one_that_is_cut() -> None:
