@@ -354,9 +354,7 @@ def test_preparation_loads_the_model_completes_the_library_and_embeds_the_tags(s
     assert searcher.tagger.is_ready
 
 
-def test_preparation_that_is_stopped_ends_and_says_nothing_of_a_store_closed_meanwhile(
-    searcher: Searcher, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stopped_preparation_is_silent_on_a_closed_store(searcher: Searcher, caplog: pytest.LogCaptureFixture) -> None:
     begun = threading.Event()
 
     def complete(_: ReportProgress, stop: threading.Event) -> None:
