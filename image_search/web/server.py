@@ -20,6 +20,9 @@ MAX_CONNECTIONS = 1000  # an open page holds one
 MAX_HEAD = 64 * 2**10  # bytes of a request's line and headers
 HEAD_SECONDS = 15.0  # for a request to arrive; for the rest of one that has begun, too
 BODY_SECONDS = 60.0  # without a byte of the body; a phone that changes cells is silent for some seconds
+# Between two requests. Longer than proxies and clients keep a connection (nginx: 60): if the server is the first to
+# close it, a request that is on its way is lost.
+KEEP_ALIVE_SECONDS = 75
 RESERVED_FILES = 128  # file descriptors for database, index, model and files being read
 _WANTED_FILES = 8192
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -57,6 +60,7 @@ class BoundedProtocol(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._silent_since = self.loop.time()
+        self._has_begun = False  # a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -72,11 +76,13 @@ class BoundedProtocol(H11Protocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._waits_for_body:
+        if self._waits_for_body or not self._has_begun:
             self._silent_since = self.loop.time()
+        self._has_begun = True
         super().data_received(data)
 
     def on_response_complete(self) -> None:
+        self._has_begun = False
         super().on_response_complete()
         self._silent_since = self.loop.time()
 
@@ -93,8 +99,9 @@ class BoundedProtocol(H11Protocol):
         return now - self._silent_since if self._waits_for_head or self._waits_for_body else 0.0
 
     def end_silence(self, now: float) -> None:
-        """Close the connection when the client has been silent for too long."""
-        if self.get_silence(now) > (HEAD_SECONDS if self._waits_for_head else BODY_SECONDS):
+        """Close the connection when the client has been silent for too long within a request, or before its first."""
+        is_between = self.cycle is not None and not self._has_begun
+        if not is_between and self.get_silence(now) > (HEAD_SECONDS if self._waits_for_head else BODY_SECONDS):
             self.hang_up()
 
     def hang_up(self) -> None:
@@ -120,6 +127,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=2,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 backlog=min(_MAX_BACKLOG, connections),
                 h11_max_incomplete_event_size=MAX_HEAD,
                 server_header=False,

@@ -106,6 +106,22 @@ def test_a_head_that_trickles_in_is_disconnected_and_a_body_that_trickles_in_is_
         assert b"200 OK" in body.recv(4096)
 
 
+def test_a_connection_between_two_requests_is_kept_but_not_one_that_begins_the_second_and_falls_silent(
+    port: int,
+) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    kept.connect()
+    assert kept.sock
+    opened = kept.sock
+    for pause in (0, 3):
+        time.sleep(pause)
+        kept.request("GET", "/")
+        assert kept.getresponse().read() == b"0"
+    assert kept.sock is opened
+    opened.sendall(b"GET / HTTP/1.1\r\n")
+    assert is_closed(opened)
+
+
 @pytest.mark.parametrize("line", [b"X: aaaa\r\n", b"a" * 1000])
 def test_a_head_without_end_is_refused_after_a_few_kilobytes(port: int, line: bytes) -> None:
     with connect(port, 1, b"GET / HTTP/1.1\r\nHost: localhost\r\n") as [endless]:
