@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
@@ -17,14 +18,21 @@ from pathspec import GitIgnoreSpec
 
 from image_search.errors import SettingsError, UnreadableImage
 from image_search.images import make_printable, read_file
+from image_search.metadata.text import decode_text
 
 IGNORE_FILE = ".imagesearchignore"
 # Folders that other programs keep beside images: thumbnails, trash and snapshots of storage systems, archives' rests.
 # Those that begin with a dot (.Trash-1000, .git) are hidden and passed over in any case.
 _LEFT_OUT = {
-    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found",
-    "system volume information", "node_modules", "__macosx",
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "@sharesnap", "~snapshot",
+    "$recycle.bin", "recycler", "recycled", "lost+found", "system volume information", "network trash folder",
+    "temporary items", "node_modules", "__macosx",
 }  # fmt: skip
+# Classes of characters, which git knows and pathspec does not.
+_CLASSES = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+warnings.filterwarnings("ignore", category=FutureWarning, module="pathspec")  # of a [ inside of brackets
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class IgnoreRules:
         path = os.path.join(folder, IGNORE_FILE)
         if os.path.isfile(path) and not os.path.getsize(path):
             return self
-        text = read_file(path).decode("utf-8-sig", "surrogateescape")
+        text = _decode(read_file(path))
         try:
             spec = _parse(text.replace("\r\n", "\n").split("\n"))
         except (ValueError, re.error) as error:
@@ -72,6 +80,17 @@ class IgnoreRules:
         return is_folder and os.path.basename(path).lower() in _LEFT_OUT
 
 
+def _decode(content: bytes) -> str:
+    """The lines of an ignore file. Names are bytes: one that is no UTF-8 stands for itself, and for what it says."""
+    try:
+        if b"\0" not in content:
+            return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    said = decode_text(content)
+    return said if b"\0" in content else content.decode("utf-8", "surrogateescape") + "\n" + said
+
+
 def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
     # pathspec lets a pattern speak for all below a folder that it matches, which ends at the group ps_d. Here folders
     # are walked, as by git: "!a" takes in the folder a and nothing inside of it.
@@ -84,4 +103,5 @@ def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
 
 def _parse(lines: Sequence[str]) -> GitIgnoreSpec:
     # In git a/** is what lies inside of a folder, without the folder itself, which pathspec matches, too.
-    return GitIgnoreSpec.from_lines(re.sub(r"/\*\*(/?)\s*$", r"/**/*\1", normalize("NFC", line)) for line in lines)
+    plain = (re.sub(r"\[:([a-z]+):\]", lambda match: _CLASSES.get(match[1], match[0]), line) for line in lines)
+    return GitIgnoreSpec.from_lines(re.sub(r"/\*\*(/?)\s*$", r"/**/*\1", normalize("NFC", line)) for line in plain)

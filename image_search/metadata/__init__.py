@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from image_search.metadata.containers import Extracted
 from image_search.metadata.containers.formats import find_texts
@@ -137,6 +138,8 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
     for suffix in _SUFFIXES:
         for candidate in _list_candidates(path, suffix):
             try:
+                if not candidate.is_file():  # a named pipe would wait for its writer
+                    continue
                 with candidate.open("rb") as file:
                     found[candidate.name] = file.read(4 * MAX_KEPT_CHARACTERS)
             except (OSError, ValueError):
@@ -147,9 +150,17 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
 
 
 # Google's mark of an edited copy, in some of its languages.
-_EDITED = re.compile(
-    r"(.*)-(?:edited|bearbeitet|modifié|editado|editada|modificato|bewerkt|edytowane|編集済み|已修改|수정됨)(\(\d+\))?(\.\w+)"
-)
+_WORDS_OF_GOOGLE = (
+    "edited", "effects", "bearbeitet", "modifié", "editado", "editada", "ha editado", "editat", "modificato", "bewerkt",
+    "edytowane", "編集済み", "已修改", "已編輯", "수정됨",
+)  # fmt: skip
+_MARKS = tuple(normalize(form, word) for word in _WORDS_OF_GOOGLE for form in ("NFC", "NFD"))
+_EDITED = re.compile(rf"(.*)-(?:{'|'.join(_MARKS)})(\(\d+\))?(\.\w+)")
+_LONGEST_STEM = 47  # characters; Takeout cuts a longer name, with its mark
+
+
+def _starts_a_mark(text: str) -> bool:
+    return any(mark.startswith(text) for mark in _MARKS)
 
 
 def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
@@ -161,6 +172,8 @@ def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
         names = [(path.name, "")]
         if edited := _EDITED.fullmatch(path.name):  # the copy that Google Photos made has none of its own
             names.append((edited[1] + edited[3], edited[2] or ""))
+        elif len(path.stem) == _LONGEST_STEM and (cut := path.stem.rpartition("-"))[1] and _starts_a_mark(cut[2]):
+            names.append((cut[0] + path.suffix, ""))
         for name, count in names[-1:]:
             if not count and (number := re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", name)):
                 names.append((number[1] + number[3], number[2]))

@@ -295,7 +295,7 @@ _SINCE_1970 = re.compile(
     r"|RPReplay_Final(?P<seconds>1\d{9})(?!\d)",
     re.IGNORECASE,
 )
-_NO_APP = re.compile(r"(?!mmexport).*?(?:\d{4}|(?<![A-Za-z])\d|^received_|^messenger)", re.IGNORECASE)
+_NO_APP = re.compile(r"(?!mmexport).*?(?:\d{4}|(?<![A-Za-z\d])\d|^received_|^messenger)", re.IGNORECASE)
 _FIRST_APP = datetime(2010, 1, 1)  # that names pictures so
 # Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -211,6 +213,11 @@ def test_a_text_beside_a_photograph_is_its_caption_and_an_xmp_file_its_keywords(
     (tmp_path / "a.xmp").write_bytes(make_xmp("<dc:subject><rdf:Bag><rdf:li>海</rdf:li></rdf:Bag></dc:subject>"))
     text = read_image_text(make_image(format="JPEG"), sidecars=find_sidecars(picture))
     assert (text.description, text.keywords) == (CAPTION, ("海",))
+
+
+def test_a_named_pipe_beside_an_image_is_no_sidecar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")  # opening it would wait for its writer
+    assert find_sidecars(tmp_path / "a.jpg") == {}
 
 
 def test_what_the_file_itself_says_comes_before_what_lies_beside_it() -> None:

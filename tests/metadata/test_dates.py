@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -240,6 +241,9 @@ def test_date_is_read_in_the_language_of_the_phone(written: str, meant: datetime
         ("a-編集済み.jpg", "a.jpg.supplemental-meta.json"),
         ("a-bearbeitet(1).jpg", "a.jpg(1).json"),
         ("a(1)-edited.jpg", "a.jpg.supplemental-metadata(1).json"),
+        (normalize("NFD", "a-modifié.jpg"), "a.jpg.json"),
+        (f"{'a' * 44}-ed.jpg", f"{'a' * 44}.j.json"),
+        (f"{'a' * 46}-.jpg", f"{'a' * 46}.json"),
         ("a-編集済み(2).jpg", "a.jpg.supplemental-metadata(2).json"),
     ],
 )

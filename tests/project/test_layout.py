@@ -27,7 +27,7 @@ ALLOWED = {
     "colors": set(),
     "repairs": {"colors"},
     "images": BASE | {"colors", "file_kinds", "repairs"},
-    "ignoring": {"errors", "images"},
+    "ignoring": {"errors", "images", "metadata.text"},
     "films": BASE | {"images"},
     "originals": BASE | {"originals_s3"},
     "originals_s3": BASE | {"originals"},

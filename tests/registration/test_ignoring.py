@@ -40,7 +40,8 @@ def list_below(top: Path, *exclude: str) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     ["@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", ".Trash", ".Trash-1000", ".Trashes", "lost+found", ".git",
-     "node_modules", "@Recycle", "#snapshot", "System Volume Information", "__MACOSX"],
+     "node_modules", "@Recycle", "#snapshot", "System Volume Information", "__MACOSX", "@EADIR", "@tmp", "RECYCLED",
+     "Network Trash Folder", "Temporary Items", "~snapshot"],
 )  # fmt: skip
 def test_folders_of_other_programs_are_passed_over(tmp_path: Path, name: str) -> None:
     make_file(tmp_path / "a" / name / "b" / "1.png")
@@ -89,6 +90,27 @@ def test_an_ignore_file_may_have_any_line_ends_marks_and_names(tmp_path: Path) -
     lines = ["\ufeff# hidden", normalize("NFD", "が.png"), "ぎ.png", "", "b.png "]
     make_file(tmp_path / IGNORE_FILE, "\r\n".join(lines).encode())
     assert list_below(tmp_path) == ["c.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp932", "utf-8-sig"])
+def test_an_ignore_file_may_be_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    for name in ("秘密の写真.png", "b.png", "c.png"):
+        make_file(tmp_path / name)
+    make_file(tmp_path / IGNORE_FILE, "秘密の写真.png\r\n*.png\r\n!c.png\r\n".encode(encoding))
+    assert list_below(tmp_path) == ["c.png"]
+
+
+def test_a_name_that_is_no_utf_8_is_passed_over_as_it_is_stored(tmp_path: Path) -> None:
+    name = "写真.png".encode("cp932")
+    make_file(tmp_path / os.fsdecode(name))
+    make_file(tmp_path / IGNORE_FILE, name)
+    assert list_below(tmp_path) == []
+
+
+def test_patterns_know_the_classes_of_gitignore(tmp_path: Path) -> None:
+    for name in ("a1.png", "ab.png", "AB.png", "[c.png"):
+        make_file(tmp_path / name)
+    assert list_below(tmp_path, "[[:alpha:]][![:digit:]].png", "[[x]c.png") == ["a1.png"]
 
 
 def test_an_ignore_file_that_cannot_be_read_hides_its_folder_and_an_empty_one_nothing(tmp_path: Path) -> None:
