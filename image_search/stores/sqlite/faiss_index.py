@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from image_search.stores.rwlock import ReadWriteLock
+from image_search.stores.sqlite.cores import Cores
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 FAISS_VERSION: str = faiss.__version__
@@ -29,9 +30,11 @@ Ids = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-SMALL = 8192  # one product with so many takes as long as looking at so many in the sketch and some in the codes
+SMALL = 12_288  # one product with so many takes as long as looking at so many in the sketch and some in the codes
 _GROUP = 3  # dimensions that share four bits of the sketch
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
+_BLOCK = 32  # embeddings that lie together in one half of the sketch, the next so many in the other
+_WORTH_HALVES = 2048  # embeddings; fewer are looked at before another thread has begun
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _MEASURED = 1024  # embeddings whose products among themselves tell the errors
 _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
@@ -47,6 +50,9 @@ _SPARSE = 0.1  # if a filter lets no more than this share through, likewise
 _DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
 _FIRST_DOUBT = 6.0  # when only the first were looked at
 _ROOM = 1.3  # for the codes' error: its standard deviations twice over would be beyond any doubt
+
+
+_CORES = Cores(lambda: faiss.omp_set_num_threads(1))
 
 
 class Proposal(NamedTuple):
@@ -72,7 +78,7 @@ class EmbeddingIndex:
         self.mean = np.zeros(dimension, np.float32)
         self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
         self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
-        self.sketch: Any = None
+        self.sketch: tuple[Any, ...] = ()  # two halves, see _find_half
         self.codes: Any = None
         self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
         self.embedding_ids: Ids = np.empty(0, np.int64)
@@ -90,8 +96,9 @@ class EmbeddingIndex:
         index.rotation = _fit_rotation(sample - index.mean)
         turned = index._turn(sample - index.mean)
         width = turned.shape[1]
-        index.sketch = faiss.IndexPQFastScan(width, width // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
-        index.sketch.train(turned)
+        sketch = faiss.IndexPQFastScan(width, width // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
+        sketch.train(turned)
+        index.sketch = sketch, faiss.clone_index(sketch)
         index.doubled = np.argsort(-turned.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
         index.codes = _make_codes(width + len(index.doubled))
         once = _make_codes(width)
@@ -105,7 +112,7 @@ class EmbeddingIndex:
 
     @property
     def is_compressed(self) -> bool:
-        return self.sketch is not None
+        return bool(self.sketch)
 
     @property
     def dead_share(self) -> float:
@@ -122,7 +129,9 @@ class EmbeddingIndex:
             with self._lock.writing():
                 if self.is_compressed:
                     self.codes.add_sa_codes(codes)
-                    self.sketch.add(turned)
+                    halves = _find_half(np.arange(len(self), len(self) + len(ids)))
+                    for half, sketch in enumerate(self.sketch):
+                        sketch.add(turned[halves == half])
                 else:
                     self.embeddings = np.concatenate([self.embeddings, rows])
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
@@ -144,7 +153,7 @@ class EmbeddingIndex:
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
         turned = self._turn_query(query) if self.is_compressed else query
         offset = float(query @ self.mean)
-        with self._lock.reading():
+        with self._lock.reading(), _CORES.searching():
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
             depth = min(depth, len(self))
@@ -207,8 +216,13 @@ class EmbeddingIndex:
         return usable & self.alive
 
     def _multiply(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
-        # By one processor: a matrix product would take all of them, and wait for each that is busy.
-        products = np.vecdot(self.embeddings, query)
+        # A matrix product would take all processors, and wait for each that is busy.
+        products = np.empty(len(self), np.float32)
+
+        def multiply(part: slice) -> None:
+            np.vecdot(self.embeddings[part], query, out=products[part])
+
+        _CORES.share(multiply, _halve(len(self)))
         if usable is not None:
             products[~usable] = -np.inf
         is_part = 0 < depth < len(products)
@@ -220,23 +234,28 @@ class EmbeddingIndex:
 
     def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
         depth = max(depth, min(_DEEP, len(self)))
-        parameters = None
-        if usable is not None:
-            bits = np.packbits(usable, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        scores, positions = _search(self.codes, self._double(query), depth, parameters)
+        bits = None if usable is None else np.packbits(usable, bitorder="little")
+        doubled = self._double(query)
+
+        def scan(part: slice) -> tuple[Embeddings, Ids]:
+            selected = faiss.IDSelectorRange(part.start, part.stop)
+            if bits is not None:
+                among = faiss.IDSelectorBitmap(bits)
+                selected = faiss.IDSelectorAnd(selected, among)
+            return _search(self.codes, doubled, depth, faiss.SearchParameters(sel=selected))
+
+        scores, positions = _merge(_CORES.share(scan, _halve(len(self))), depth)
         return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
 
     def _scan_sketch(
         self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None
     ) -> tuple[Ids, Embeddings, float]:
-        self.sketch.implem = _ONE_QUERY
         size = _OVERSAMPLED * depth / share
         for _ in range(_ATTEMPTS):
             if size > _SCANNED * len(self):
                 break
-            rough, positions = _search(self.sketch, query, int(size))
-            middle, last = float(rough[len(rough) // 2]), float(rough[-1])
+            rough, positions, last = self._pick(query, int(size))
+            middle = float(rough[len(rough) // 2])
             if usable is not None:
                 rough, positions = rough[usable[positions]], positions[usable[positions]]
             if len(positions) <= count:
@@ -244,11 +263,12 @@ class EmbeddingIndex:
                 continue
             # The codes of the first tell whether they are enough; if not, how many more are, which seldom are all.
             tried = min(max(_TRIED, 2 * count), len(rough))
+            beyond = max(float(rough[tried - 1]), last)
             scores = self._score(query, positions[:tried])
             line, target = _fit_line(rough[:tried], scores), self._find_target(scores, count)
-            if tried < len(rough) and line.foretell(float(rough[tried - 1]), _FIRST_DOUBT) < target:
+            if tried < len(rough) and line.foretell(beyond, _FIRST_DOUBT) < target:
                 self._vain = 0
-                return _rank(positions[:tried], scores, line.foretell(float(rough[tried - 1])))
+                return _rank(positions[:tried], scores, line.foretell(beyond))
             if line.foretell(last) < target:
                 scores = np.concatenate([scores, self._score(query, positions[tried:])])
                 line, target = _fit_line(rough, scores), self._find_target(scores, count)
@@ -258,6 +278,17 @@ class EmbeddingIndex:
             size *= line.count_wanted(middle, last, target)
         self._vain += 1
         return self._scan_codes(query, depth, usable)
+
+    def _pick(self, query: Embeddings, size: int) -> tuple[Embeddings, Ids, float]:
+        """About so many that the sketch finds best, and the highest estimate that any other may have."""
+
+        def scan(half: int) -> tuple[Embeddings, Ids]:
+            self.sketch[half].implem = _ONE_QUERY
+            rough, positions = _search(self.sketch[half], query, min(-(-size // 2), self.sketch[half].ntotal))
+            return rough, (positions // _BLOCK * 2 + half) * _BLOCK + positions % _BLOCK
+
+        found = _CORES.share(scan, (0, 1))
+        return *_merge(found), max(float(rough[-1]) for rough, _ in found)
 
     def _is_hopeless(self) -> bool:
         """Whether the sketch told too little of late, as of data without structure. Both ways find the same."""
@@ -288,6 +319,26 @@ class EmbeddingIndex:
         shape = self.codes.ntotal, self.codes.code_size
         codes: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self.codes.codes.data(), shape[0] * shape[1]).reshape(shape)
         return codes
+
+
+def _halve(count: int) -> tuple[slice, ...]:
+    """Two slices of so many, or one of a few."""
+    middle = count // 2
+    return (slice(0, count),) if count < _WORTH_HALVES else (slice(0, middle), slice(middle, count))
+
+
+def _find_half(positions: Ids) -> Ids:
+    """The half of the sketch, 0 or 1, that holds each position. They take turns, so that both grow alike."""
+    return positions // _BLOCK % 2
+
+
+def _merge(parts: list[tuple[Embeddings, Ids]], most: int | None = None) -> tuple[Embeddings, Ids]:
+    """Scores and positions of all parts, highest first."""
+    if len(parts) == 1:
+        return parts[0]
+    scores, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(-scores)[:most]
+    return scores[order], positions[order]
 
 
 def _search(index: Any, query: Embeddings, count: int, parameters: Any = None) -> tuple[Embeddings, Ids]:
@@ -335,9 +386,12 @@ class _Line(NamedTuple):
 
 def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
     x, y = rough.astype(np.float64), scores.astype(np.float64)
-    spread = float(x.var())
-    slope = max(float(np.mean((x - x.mean()) * (y - y.mean()))) / spread, 0.0) if spread else 0.0
-    return _Line(slope, float(y.mean() - slope * x.mean()), float(np.std(y - slope * x)))
+    middle, level = x.mean(), y.mean()
+    x, y = x - middle, y - level
+    spread = np.vecdot(x, x)
+    slope = max(float(np.vecdot(x, y) / spread), 0.0) if spread else 0.0
+    y -= slope * x
+    return _Line(slope, float(level - slope * middle), float(np.sqrt(np.vecdot(y, y) / len(y))))
 
 
 def _fit_rotation(centred: Embeddings) -> Embeddings:
@@ -366,7 +420,7 @@ def _fit_rotation(centred: Embeddings) -> Embeddings:
 # table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
 # that the part is whole and belongs to the other.
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 1 << 20
 
 
@@ -378,7 +432,8 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
         writer = faiss.FileIOWriter(str(partial))
         try:
             faiss.write_index(index.codes, writer)
-            faiss.write_index(index.sketch, writer)
+            for sketch in index.sketch:
+                faiss.write_index(sketch, writer)
         finally:
             del writer  # closes the file
         checksum = _add_up(partial)
@@ -419,7 +474,8 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
         if _add_up(codes) != checksum:
             return None
         reader = faiss.FileIOReader(str(codes))
-        index.codes, index.sketch = faiss.read_index(reader), faiss.read_index(reader)
+        index.codes = faiss.read_index(reader)
+        index.sketch = faiss.read_index(reader), faiss.read_index(reader)
         return index
     except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
         return None

@@ -1,0 +1,48 @@
+"""The second core of a computer, for a search that has the store for itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+Part = TypeVar("Part")
+
+
+class Cores:
+    """Lets a second core take its share of a search while no other search is under way, in the whole program.
+
+    When several people search, each search has one core, and none waits for another thread.
+    """
+
+    def __init__(self, prepare: Callable[[], object]) -> None:
+        """prepare: called once in the thread of the second core."""
+        self._has_two = (os.cpu_count() or 1) > 1
+        self._second = ThreadPoolExecutor(1, "second core", prepare)
+        self._searches = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        with self._lock:
+            self._searches += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._searches -= 1
+
+    def share(self, work: Callable[[Part], T], parts: tuple[Part, ...]) -> list[T]:
+        """The work for each of one or two parts."""
+        if len(parts) < 2 or self._searches > 1 or not self._has_two:
+            return [work(part) for part in parts]
+        second = self._second.submit(work, parts[1])
+        try:
+            first = work(parts[0])
+        finally:
+            wait([second])  # the index may change when this search has ended
+        return [first, second.result()]
