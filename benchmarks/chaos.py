@@ -196,6 +196,8 @@ class Client:
         else:
             return
         image.states.add(new)
+        if action == "remove":
+            image.states.add(("trash", caption))  # it goes through the trash, in two steps
         http.request(method, path, json=body).raise_for_status()
         image.states = {new}
 
