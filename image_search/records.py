@@ -274,7 +274,10 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class DeletedImage:
-    """Record of an image whose trash was emptied, so that it stays deleted."""
+    """Record of an image whose trash was emptied, so that it stays deleted.
+
+    paths: where its file was seen; "sha256:" and a hash for content that the file of that deleted image was given later
+    """
 
     content_sha256: str
     deleted_at: datetime  # UTC

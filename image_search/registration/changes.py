@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from image_search.errors import ContentKnown, ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, read_file
-from image_search.records import DeletedImage, KnownFile
-from image_search.registration.files import FoundFile, is_missing
+from image_search.records import KnownFile
+from image_search.registration.deletions import Candidate, DeletedFiles
+from image_search.registration.files import is_missing
 from image_search.registration.pipeline import Patience
 from image_search.registration.reader import ReadFile
 from image_search.stores.base import Embeddings, ImageStore
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file that is new or has changed.
-
-    former:  the store's last knowledge of the path
-    deleted: hash of the image that had this path until a person deleted it
-    """
-
-    file: FoundFile
-    former: KnownFile | None = None
-    deleted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +32,7 @@ class ChangeDetector:
     def __init__(self, store: ImageStore, patience: Patience, include_deleted: bool = False) -> None:
         self._store = store
         self._call = patience.call
+        self._deletions = DeletedFiles(store, patience)
         self._include_deleted = include_deleted
 
     def judge(self, candidate: Candidate, content_sha256: str) -> Literal["known", "moved", "deleted"] | NewContent:
@@ -54,6 +42,8 @@ class ChangeDetector:
             return self._add_path(candidate, known[content_sha256])
         if not self._include_deleted and self._is_deleted(candidate, content_sha256):
             return "deleted"
+        if self._include_deleted:
+            candidate = self._deletions.take_in(candidate, content_sha256)
         former = candidate.former
         if former is None or former.film_sha256 or former.content_sha256 == content_sha256:
             return NewContent()
@@ -79,23 +69,10 @@ class ChangeDetector:
 
     def _is_deleted(self, candidate: Candidate, content_sha256: str) -> bool:
         """Whether a person deleted this content, or the image that this file was before it was changed."""
-        path = candidate.file.path
-        is_deleted = bool(self._call(self._store.find_deleted_hashes, [content_sha256]))
+        is_deleted = self._deletions.is_deleted(candidate, content_sha256)
         if is_deleted and candidate.former is not None:
-            if self._is_remembered_for(content_sha256, path):
-                return False  # it was changed while its image was in the trash, and that was restored since
-            self._call(self._store.remove_paths, [path])
-        if candidate.deleted is None and not is_deleted:
-            return False
-        if candidate.deleted != content_sha256:
-            now = datetime.now(UTC).replace(tzinfo=None)
-            self._call(self._store.add_deleted, [DeletedImage(content_sha256, now, (path,))])
-        return True
-
-    def _is_remembered_for(self, content_sha256: str, path: str) -> bool:
-        before = f"{max(int(content_sha256, 16) - 1, 0):064x}"  # the hash in front of it
-        remembered = self._call(self._store.list_deleted, before, 1)
-        return any(image.content_sha256 == content_sha256 and path in image.paths for image in remembered)
+            self._call(self._store.remove_paths, [candidate.file.path])
+        return is_deleted
 
     def _is_elsewhere(self, former: KnownFile, path: str) -> bool:
         """Whether the former content of a path still exists at another path of its image."""

@@ -25,7 +25,7 @@ from image_search.films.reading import require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
 from image_search.metadata.photo import parse_name
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
-from image_search.registration.changes import Candidate
+from image_search.registration.deletions import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, Patience
 from image_search.registration.reader import ImageReader, ReadFile
@@ -105,6 +105,7 @@ class FilmRegistrar:
         self._store = store
         self._reader = reader
         self._call = patience.call
+        self._deletions = DeletedFiles(store, patience)
         self._stop = stop
         self._on_message = on_message
         self._include_deleted = include_deleted
@@ -118,10 +119,12 @@ class FilmRegistrar:
         frames = self._call(list_frames, self._store, film_sha256)
         if frames:
             return self._add_path(candidate, frames, model_id)
-        if not self._include_deleted and self._is_deleted(candidate, film_sha256):
+        if not self._include_deleted and self._deletions.is_deleted(candidate, film_sha256):
             self._give_up_former(candidate.former, candidate.file.path)
             return "deleted"
         require_av()
+        if self._include_deleted:
+            candidate = self._deletions.take_in(candidate, film_sha256)
         return NewFilm(candidate.file, film_sha256, candidate.former)
 
     def read(self, film: NewFilm) -> Iterator[ReadFrame]:
@@ -231,14 +234,6 @@ class FilmRegistrar:
                 with suppress(ImageNotFound):  # deleted a moment ago
                     self._store.set_path(frame.image_id, file.path, file.byte_size, file.modified_ns)
 
-    def _is_deleted(self, candidate: Candidate, film_sha256: str) -> bool:
-        """Whether a person deleted this film, or the one that this file was before it was changed."""
-        is_deleted = bool(self._call(self._store.find_deleted_hashes, [film_sha256]))
-        if candidate.deleted is None and not is_deleted:
-            return False
-        remember_film(self._store, film_sha256, (candidate.file.path,))
-        return True
-
     def _give_up_former(self, former: KnownFile | None, path: str) -> Edits | None:
         """Move to the trash whatever had this path and lies nowhere else: its content is gone.
 
@@ -250,10 +245,20 @@ class FilmRegistrar:
             records = self._call(list_frames, self._store, former.film_sha256)
         else:
             records = self._call(self._store.get_images, [former.image_id])
-        lost = [image for image in records if image.paths == (path,)]
+        others = dict.fromkeys(other for image in records for other in image.paths if other != path)
+        there = {other for other in others if _is_there(other, former)}
+        lost = [image for image in records if path in image.paths and there.isdisjoint(image.paths)]
         self._call(self._store.trash_images, [image.image_id for image in lost], "gone")
         said = {image.edits for image in lost}
         return said.pop() if len(said) == 1 else None
+
+
+def _is_there(path: str, former: KnownFile) -> bool:
+    """Whether this image or film, as far as can be told, is still at another of its paths."""
+    if former.film_sha256:
+        with suppress(UnreadableFilm):
+            return hash_film(path) == former.film_sha256
+    return not is_missing(path)
 
 
 def remember_film(store: ImageStore, film_sha256: str, paths: tuple[str, ...]) -> None:

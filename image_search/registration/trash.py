@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from image_search.records import ImageRecord, SearchHit
+from image_search.registration.deletions import restore_with_paths
 from image_search.registration.films import list_frames, remember_film
 from image_search.registration.uploads import list_uploaded, remove_uploaded
 from image_search.stores.base import ImageStore
@@ -31,13 +32,15 @@ def trash_images(store: ImageStore, image_ids: Sequence[int]) -> int:
 
 
 def restore_images(store: ImageStore, image_ids: Sequence[int]) -> int:
-    """Bring images back from the trash, and of films all frames. Returns how many images and films it was."""
+    """Bring images back from the trash, and of films all frames. Returns how many images and films it was.
+
+    Where their files turned up meanwhile is theirs as well.
+    """
     records = _find(store, image_ids)
-    singles = [record.image_id for record in records if record.frame is None]
-    count = store.restore_images(singles) if singles else 0
-    for film, parts in _list_trashed(store, _group_by_film(records)).items():
-        count += store.restore_images([part.image_id for part in parts]) > 0
-        store.forget_deleted([film])
+    singles = [record for record in records if record.frame is None and record.deleted_at is not None]
+    count = restore_with_paths(store, singles) if singles else 0
+    for parts in _list_trashed(store, _group_by_film(records)).values():
+        count += restore_with_paths(store, parts) > 0
     return count
 
 

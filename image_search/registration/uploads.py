@@ -19,6 +19,7 @@ from image_search.films import hash_film
 from image_search.films.reading import require_av
 from image_search.images import hash_bytes, make_printable
 from image_search.records import ImageRecord, NewImage
+from image_search.registration.deletions import give_paths, list_remembered
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames
 from image_search.registration.reader import ImageReader
@@ -83,7 +84,11 @@ def store_upload(
     if isinstance(prepared, UploadedImage):
         store.heal_original(prepared.image_id, data)
         return prepared
+    sha256 = prepared.image.content_sha256
+    remembered = list_remembered(store, [sha256]) if prepared.was_deleted else {}
     [image_id] = store.add_images(find_model_id(), [prepared.image], prepared.embeddings)
+    if sha256 in remembered:
+        give_paths(store, store.get_image(image_id), remembered[sha256].paths)
     return UploadedImage(image_id, "restored" if prepared.was_deleted else "new")
 
 

@@ -374,6 +374,17 @@ class TrashContract(StoreFixtures):
         assert store.forget_deleted() == 2
         assert store.list_deleted() == []
 
+    def test_what_is_remembered_may_have_a_mark_in_place_of_a_path(self, store, model, rich_ids):
+        store.trash_images(rich_ids[:1])
+        origin = store.get_image(rich_ids[0]).content_sha256
+        later = DeletedImage("ab" * 32, datetime(2024, 1, 2), (f"sha256:{origin}",))
+        store.add_deleted([later])
+        assert store.list_deleted() == [later]
+        assert store.find_deleted_hashes(["ab" * 32]) == {"ab" * 32}
+        assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": origin}
+        store.restore_images(rich_ids[:1])
+        assert store.list_deleted() == [later]
+
     def test_remembering_leaves_what_is_there_alone(self, store, model, rich_ids):
         moment = datetime(2024, 1, 2)
         live, trashed = (record.content_sha256 for record in store.get_images(rich_ids[:2]))

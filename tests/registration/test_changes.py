@@ -17,6 +17,7 @@ from image_search.registration.files import find_files
 from image_search.registration.films import set_edits
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
+from image_search.registration.trash import restore_images, trash_images
 from image_search.registration.uploads import register_upload
 from image_search.settings import Settings
 from image_search.stores import open_store
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 COLOURS = {"a": "red", "b": "lime", "c": "blue"}
 
 
-def write(path: Path, content: str) -> None:
+def write(path: Path, content: str) -> Path:
     """A picture that follows from content alone, with another time than the file had."""
     info = PngInfo()
     info.add_text("Description", f"written: {content}")
@@ -53,6 +54,7 @@ def write(path: Path, content: str) -> None:
     Image.new("RGB", (8, 8), COLOURS.get(content[0], "gray")).save(path, pnginfo=info)
     if path.stat().st_mtime_ns == before:
         os.utime(path, ns=(before + 1, before + 1))
+    return path
 
 
 def register(store: ImageStore, *paths: Path, **options: bool) -> RegistrationReport:
@@ -266,6 +268,101 @@ def test_a_file_tagged_while_its_image_was_in_the_trash_belongs_to_it_once_it_is
     assert count(register(store, folder)) == {"known": 2, "updated": 1}
     assert store.read_original(image_id) == (folder / "a.png").read_bytes()
     assert store.list_deleted() == []
+
+
+def upload(store: ImageStore, data: bytes) -> int:
+    model_id = store.get_or_create_model("fake", "1", 16).model_id
+    return register_upload(store, FakeEncoder(), lambda: model_id, ImageReader(), data, "a.png").image_id
+
+
+STORIES = {
+    "renamed, tagged": ["rename 1.png", "tag one"],
+    "renamed, tagged twice": ["rename 1.png", "tag one", "tag two"],
+    "tagged, renamed": ["tag one", "rename 1.png"],
+    "renamed, tagged, renamed": ["rename 1.png", "tag one", "rename 2.png"],
+    "renamed, tagged, renamed, tagged": ["rename 1.png", "tag one", "rename 2.png", "tag two"],
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("way", ["restored", "uploaded", "taken in"])
+def test_a_file_that_was_renamed_and_tagged_in_the_trash_belongs_to_its_image_once_that_is_back(
+    store: ImageStore, folder: Path, story: str, way: str
+) -> None:
+    register(store, folder)
+    [image_id] = find_ids(store, "a.png")
+    store.set_edits(image_id, EDITS)
+    path = folder / "a.png"
+    first = path.read_bytes()
+    trash_images(store, [image_id])
+    for step, detail in (step.split() for step in STORIES[story]):
+        path = path.rename(folder / detail) if step == "rename" else write(path, f"a {detail}")
+        assert count(register(store, folder)) == {"known": 2, "deleted": 1}
+    if way == "restored":
+        assert restore_images(store, [image_id]) == 1
+    elif way == "uploaded":
+        assert upload(store, first) == image_id
+    assert count(register(store, folder, include_deleted=way == "taken in")) == {"known": 2, "updated": 1}
+    image = store.get_image(image_id)
+    assert (image.edits, image.deleted_at) == (EDITS, None)
+    assert image.paths[0] == str(path) and store.read_original(image_id) == path.read_bytes()
+    assert count(register(store, folder)) == {"known": 3}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_file_that_was_renamed_and_tagged_stays_deleted_with_its_image_for_good(
+    store: ImageStore, folder: Path, story: str
+) -> None:
+    register(store, folder)
+    path = folder / "a.png"
+    trash_images(store, find_ids(store, "a.png"))
+    for step, detail in (step.split() for step in STORIES[story]):
+        path = path.rename(folder / detail) if step == "rename" else write(path, f"a {detail}")
+        register(store, folder)
+        store.empty_trash()
+    path.rename(folder / "last.png")
+    assert count(register(store, folder)) == {"known": 2, "deleted": 1}
+    assert count(register(store, folder, include_deleted=True)) == {"known": 2, "registered": 1}
+    assert count(register(store, folder)) == {"known": 3}
+
+
+def test_a_file_tagged_in_the_trash_is_an_image_of_its_own_where_its_image_is_back_in_another_way(
+    store: ImageStore, folder: Path
+) -> None:
+    register(store, folder)
+    [image_id] = find_ids(store, "a.png")
+    trash_images(store, [image_id])
+    (folder / "a.png").rename(folder / "1.png")
+    register(store, folder)
+    write(folder / "1.png", "a tagged")
+    register(store, folder)
+    store.restore_images([image_id])  # killed before the paths were given
+    assert count(register(store, folder)) == {"known": 2, "registered": 1}
+    assert store.list_deleted() == []
+
+
+def test_a_deleted_image_that_comes_back_over_another_file_stays_deleted(store: ImageStore, folder: Path) -> None:
+    register(store, folder)
+    trash_images(store, find_ids(store, "a.png"))
+    for name in ("a.png", "c.png", "a.png"):
+        shutil.copy(folder / name, folder / "b.png")
+        os.utime(folder / "b.png", ns=(ord(name[0]), ord(name[0])))
+        register(store, folder)
+    assert store.find_known_files([str(folder / "b.png")]) == {} and store.count_images() == 2
+
+
+def test_a_restored_image_takes_no_path_of_another_and_none_without_a_file(store: ImageStore, folder: Path) -> None:
+    register(store, folder)
+    [a], [b] = find_ids(store, "a.png"), find_ids(store, "b.png")
+    trash_images(store, [a])
+    for name in ("1.png", "2.png"):
+        shutil.copy(folder / "a.png", folder / name)
+    register(store, folder)
+    (folder / "1.png").unlink()
+    store.set_path(b, str(folder / "2.png"), 1, 1)
+    restore_images(store, [a])
+    assert store.get_image(a).paths == (str(folder / "a.png"),)
+    assert set(store.get_image(b).paths) == {str(folder / "b.png"), str(folder / "2.png")}
 
 
 def test_forgetting_what_was_deleted_lets_it_in_again(store: ImageStore, folder: Path) -> None:

@@ -17,6 +17,7 @@ from image_search.records import Edits
 from image_search.registration.files import find_files
 from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.registrar import Registrar
+from image_search.registration.trash import restore_images
 from tests.fakes import FakeEncoder
 from tests.fakes.memory_store import MemoryStore
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 NAMES = [f"{number}.png" for number in range(3)]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["write", "copy", "rename", "remove", "edit", "delete", "empty", "prune"]),
+        st.sampled_from(["write", "copy", "rename", "remove", "edit", "delete", "restore", "empty", "prune"]),
         st.sampled_from(NAMES),
         st.sampled_from(NAMES),
     ),
@@ -35,14 +36,18 @@ STEPS = st.lists(
 
 
 class History:
-    """A folder, its library, and what is expected: which files a person deleted, and which words a person said."""
+    """A folder, its library, and what is expected: which files a person deleted, and which words a person said.
+
+    deleted: the names of files that are left out, with the image they belonged to
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = MemoryStore()
-        self.deleted: set[str] = set()
+        self.deleted: dict[str, int] = {}
         self.words: set[str] = set()
         self.count = 0
+        self.taken: list[tuple[str, str, str]] = []
         for name in ("stays.png", *NAMES):  # an empty folder may be a disk that is away
             self.put(name, self.make_content())
         self.register()
@@ -61,20 +66,23 @@ class History:
         os.utime(path, ns=(self.count, self.count))  # every change has a time of its own
 
     def take(self, step: str, name: str, other: str) -> None:
+        self.taken.append((step, name, other))
         path = self.folder / name
         there = path.exists()
         match step:
             case "write":
                 self.put(name, self.make_content())  # a file that was deleted stays so when it is changed
-            case "copy" if there and name != other:
+            case "copy" if there and name != other and not {name, other} <= self.deleted.keys():
                 self.put(other, path.read_bytes())
-                self.deleted = self.deleted | {other} if name in self.deleted else self.deleted - {other}
+                self.deleted.pop(other, None)
+                if name in self.deleted:
+                    self.deleted[other] = self.deleted[name]
             case "rename" if (
                 there and name != other and not (self.folder / other).exists() and other not in self.deleted
             ):
                 path.rename(self.folder / other)
                 if name in self.deleted:
-                    self.deleted |= {other}
+                    self.deleted[other] = self.deleted[name]
             case "remove" if there:
                 path.unlink()
             case "edit" if there and name not in self.deleted:
@@ -85,8 +93,12 @@ class History:
                 self.store.set_edits(image.image_id, Edits(f"words {self.count}"))
             case "delete" if there and name not in self.deleted:
                 image = self.find_image(name)
-                self.deleted |= {Path(place).name for place in image.paths}
+                self.deleted |= {Path(place).name: image.image_id for place in image.paths}
                 self.store.trash_images([image.image_id])
+            case "restore" if name in self.deleted:
+                if restore_images(self.store, [self.deleted[name]]):
+                    image_id = self.deleted[name]
+                    self.deleted = {left: of for left, of in self.deleted.items() if of != image_id}
             case "empty":
                 self.empty()
             case "prune":
@@ -111,7 +123,7 @@ class History:
         files = {path.name: path for path in self.folder.iterdir() if not path.name.startswith(".")}
         known = self.store.find_known_files([str(path) for path in files.values()])
         live = {Path(path).name for path in known}
-        assert live == files.keys() - self.deleted
+        assert live == files.keys() - self.deleted.keys(), self.taken
         for path, file in known.items():
             content = Path(path).read_bytes()
             assert file.content_sha256 == hashlib.sha256(content).hexdigest()
