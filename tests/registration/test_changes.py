@@ -12,9 +12,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from image_search.errors import ImageNotFound
+from image_search.films import hash_film
 from image_search.records import Edits
 from image_search.registration.files import find_files
-from image_search.registration.films import set_edits
+from image_search.registration.films import list_frames, set_edits
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.trash import restore_images, trash_images
@@ -24,6 +25,7 @@ from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from tests.contract.frames import make_frame
 from tests.fakes import FakeEncoder, find_ids, make_embeddings, make_image, make_picture_bytes
+from tests.fakes.film_files import make_scenes, write_film
 
 EDITS = Edits(description="typed", keywords=("Paris, France",), rating=4)
 
@@ -404,3 +406,27 @@ def test_what_is_said_of_a_moment_is_said_of_the_film(store: ImageStore) -> None
     assert said == [alike, alike, Edits("the beach", ("sea",), 5), Edits(), Edits()]
     with pytest.raises(ImageNotFound):
         set_edits(store, store.get_image(image_ids[3]), Edits("in the trash"))
+
+
+@pytest.mark.parametrize("way", ["restored", "taken in"])
+@pytest.mark.parametrize("moves", [(), ("1.mp4",), ("1.mp4", "2.mp4")])
+def test_a_film_changed_in_the_trash_keeps_its_edits_once_it_is_back(
+    store: ImageStore, folder: Path, way: str, moves: tuple[str, ...]
+) -> None:
+    path = write_film(folder / "holiday.mp4", make_scenes(3, 3))
+    register(store, folder)
+    frames = list_frames(store, hash_film(path))
+    set_edits(store, frames[0], EDITS)
+    trash_images(store, [frames[0].image_id])
+    for number, name in enumerate((*moves, "last.mp4")):
+        if name in moves:
+            path = path.rename(folder / name)
+            assert count(register(store, folder)) == {"known": 3, "deleted": 1}
+        write_film(path, make_scenes(2, 3, seed=5 + number))
+        assert count(register(store, folder)) == {"known": 3, "deleted": 1}
+    if way == "restored":
+        restore_images(store, [frames[0].image_id])
+    assert count(register(store, folder, include_deleted=way == "taken in")) == {"known": 3, "updated": 1}
+    assert [frame.edits for frame in list_frames(store, hash_film(path))] == [EDITS, EDITS]
+    assert store.count_images() == 5 and store.list_trash().total == len(frames)
+    assert count(register(store, folder)) == {"known": 4}

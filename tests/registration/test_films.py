@@ -444,31 +444,6 @@ def test_a_film_that_was_restored_is_registered_wherever_it_moves(store: ImageSt
     assert (register(store, folder).moved, count_frames(store)) == (1, SCENES)
 
 
-@pytest.mark.parametrize("way", ["restored", "taken in"])
-@pytest.mark.parametrize("moves", [(), ("1.mp4",), ("1.mp4", "2.mp4")])
-def test_a_film_changed_in_the_trash_belongs_to_its_edits_once_it_is_back(
-    store: ImageStore, folder: Path, way: str, moves: tuple[str, ...]
-) -> None:
-    register(store, folder)
-    ids = [frame.image_id for frame in find_frames(store, folder)]
-    set_edits(store, store.get_image(ids[0]), Edits("summer", ("sea",), 4))
-    trash_images(store, ids[:1])
-    path = folder / "holiday.mp4"
-    for number, name in enumerate((*moves, "last.mp4")):
-        if name in moves:
-            path = path.rename(folder / name)
-            assert register(store, folder).deleted == 1
-        write_film(path, make_scenes(2, 3, seed=5 + number))
-        assert register(store, folder).deleted == 1
-    if way == "restored":
-        restore_images(store, ids[:1])
-    report = register(store, folder, include_deleted=way == "taken in")
-    assert (report.updated, report.frames, report.deleted) == (1, 2, 0)
-    assert {frame.edits for frame in list_frames(store, hash_film(path))} == {Edits("summer", ("sea",), 4)}
-    assert count_frames(store) == 2 and {hit.image_id for hit in store.list_trash(limit=100)} == set(ids)
-    assert count(register(store, folder)) == (0, 3, 0, 0)
-
-
 def test_deleting_a_film_for_good_leaves_its_file(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     assert delete_images(store, [find_frames(store, folder)[2].image_id]) == SCENES
