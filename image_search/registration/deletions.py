@@ -110,7 +110,7 @@ def _list_origins(remembered: DeletedImage | None) -> list[str]:
 
 
 def list_remembered(store: ImageStore, hashes: Iterable[str]) -> dict[str, DeletedImage]:
-    """What is remembered of these hashes, in few queries. Raises StoreError."""
+    """Records of these hashes as far as they are remembered, in few queries. Raises StoreError."""
     wanted = sorted(set(hashes))
     found: dict[str, DeletedImage] = {}
     place = 0

@@ -34,7 +34,7 @@ def trash_images(store: ImageStore, image_ids: Sequence[int]) -> int:
 def restore_images(store: ImageStore, image_ids: Sequence[int]) -> int:
     """Bring images back from the trash, and of films all frames. Returns how many images and films it was.
 
-    Where their files turned up meanwhile is theirs as well.
+    The paths where their files turned up meanwhile are theirs as well.
     """
     records = _find(store, image_ids)
     singles = [record for record in records if record.frame is None and record.deleted_at is not None]
