@@ -238,6 +238,8 @@ def make_fields(texts: Mapping[str, str]) -> Fields:
                 fields.setdefault(key, value)
         elif name == "stealth" or _LOOKS_GENERATED.search(text[-8192:]):
             fields.setdefault("parameters", text)
+    if written := next((text for name, text in texts.items() if name.lower() == "parameters"), None):
+        fields.setdefault("parameters", written)
     for name in ("Software", "CreatorTool", "Make", "Model", "MakerNote"):
         for place in ("EXIF", "XMP"):
             if f"{place}:{name}" in texts:

@@ -108,3 +108,49 @@ def test_settings_that_make_no_sense_are_left_out() -> None:
 def test_a_hexadecimal_seed_is_a_number_and_a_huge_one_keeps_its_digits() -> None:
     assert read_with_version("Steps: 1, Sampler: a, Seed: 0xABCDEF12").seed == str(0xABCDEF12)
     assert read_with_version(f"Steps: 1, Sampler: a, Seed: {2**70}").seed == str(2**70)
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        (b"UNICODE\0", "utf-16-be"), (b"UNICODE\0", "utf-16-le"), (b"UNICODE\0", "utf-16"), (b"UNICODE ", "utf-16-be"),
+        (b"Unicode\0", "utf-16-le"), (b"unicode\0", "utf-16-be"), (b"UNICODE\0", "utf-8"), (b"ASCII\0\0\0", "utf-8"),
+        (b"ASCII   ", "utf-8"), (b"ascii\0\0\0", "utf-8"), (b"UTF-8\0\0\0", "utf-8"), (b" " * 8, "utf-8"),
+        (bytes(8), "utf-8"), (bytes(8), "utf-16-le"), (b"", "utf-8"), (b"", "utf-16"), (b"charset=Ascii ", "utf-8"),
+        (b"ASCII\0\0\0", "utf-16-le"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("end", [b"", b"\0", bytes(20)])
+def test_user_comment_is_read_under_any_code(head: bytes, encoding: str, end: bytes) -> None:
+    comment = head + INFOTEXT.encode(encoding) + end
+    text = read_image_text(make_jpeg((0xE1, make_exif({}, {0x9286: comment}))))
+    assert list_settings(text) == EXPECTED
+
+
+def test_an_infotext_that_lost_its_line_ends_is_taken_apart() -> None:
+    text = read_image_text(make_png_of(Parameters=INFOTEXT.replace("\n", " ")))
+    assert list_settings(text) == EXPECTED
+    text = read_image_text(make_png_of(parameters=f"a sign, Negative prompt: none\nNegative prompt: ugly\n{SETTINGS}"))
+    assert (text.prompt, text.negative_prompt) == ("a sign, Negative prompt: none", "ugly")
+
+
+@pytest.mark.parametrize(
+    ("resources", "model", "loras"),
+    [
+        (
+            '[{"type": "lora", "weight": 0.8, "modelName": "Rain, one: two"},'
+            ' {"type": "checkpoint", "modelName": "Sky"}, {"type": "embed", "modelName": "hands"}]',
+            "Sky",
+            ("Rain, one: two",),
+        ),
+        ('[{"type": "checkpoint", "modelVersionId": 7}, null, 5, {"modelName": ["x"]}]', None, ()),
+        ('[{"type": "checkpoint", "modelName": "Sky"', None, ()),
+    ],
+)
+def test_models_in_the_list_of_civitai_are_read(resources: str, model: str | None, loras: tuple[str, ...]) -> None:
+    settings = SETTINGS.replace(", Model: anything-v5", "")
+    infotext = (
+        f"{PROMPT}\nNegative prompt: {NEGATIVE}\n{settings}, Civitai resources: {resources}, Civitai metadata: {{}}"
+    )
+    text = read_image_text(make_png_of(parameters=infotext))
+    assert (text.generation_model, text.loras, text.seed) == (model, loras, "12345")

@@ -7,6 +7,7 @@ text in the encoding they were written in.
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from collections.abc import Iterator
@@ -18,21 +19,33 @@ from image_search.metadata.text import MAX_TEXT_BYTES, clean_text, decode_text
 
 _ORDINARY = re.compile(r"[\t\n\r -~、-〗ぁ-ヿ！-｠]")  # what sentences and settings are full of, in either script
 
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PREFIX = re.compile(r'\Acharset="?(?:ascii|unicode|jis)"? ', re.IGNORECASE)  # as exiv2 prints and some programs write
+
 _ODD = re.compile(r"[^\t\r\n -~\xa0-ɏ‐-‧、-ヿ一-鿿！-～가-힣\U00010000-\U0001ffff]")
 
 
 def decode_user_comment(value: bytes, order: str = ">") -> str:
     """Text of a UserComment with or without its character code; order is the block's byte order, "<" or ">"."""
-    code, text = value[:8], value[8:]
-    if code[:7] == b"UNICODE":
+    code, text = _name_code(value[:8]), value[8:]
+    if code == "UNICODE":
         return _decode_unicode(text, order)
-    if code[:5] == b"ASCII":
-        return decode_text(text.rstrip(b"\x00")).strip("\x00")
-    if code[:3] == b"JIS":
+    if code == "JIS":
         return _decode_jis(text)
-    if code == bytes(8):
-        return decode_text(text.strip(b"\x00"))
-    return decode_text(value.strip(b"\x00"))  # ComfyUI and Fooocus write the text at once
+    if not code:  # ComfyUI and Fooocus write the text at once
+        text = value
+    return _PREFIX.sub("", decode_text(text if text[:2] in _MARKS else text.strip(b"\0")).strip("\0"))
+
+
+def _name_code(code: bytes) -> str:
+    """UNICODE, ASCII or JIS, in any case, or "none"; "" where the eight bytes are text already."""
+    name = code.rstrip(b"\0")
+    padding = code[len(name) :]
+    if name in (b"", b" " * 8):
+        return "none"
+    plain = name.rstrip(b" ") if name.isupper() else name if padding else b""
+    known = {b"UNICODE": "UNICODE", b"ASCII": "ASCII", b"JIS": "JIS", b"UTF-8": "ASCII", b"UTF8": "ASCII"}
+    return known.get(plain.upper(), "UNICODE" if code.startswith(b"UNICODE") else "")
 
 
 def _decode_unicode(text: bytes, order: str) -> str:
@@ -47,7 +60,8 @@ def _decode_unicode(text: bytes, order: str) -> str:
         except UnicodeDecodeError:
             pass
     # The standard leaves the byte order open, and programs differ from the block they write into.
-    readings = [text.decode(name, "replace").rstrip("\x00") for name in ("utf-16-be", "utf-16-le")]
+    even = text[: len(text) // 2 * 2]
+    readings = [even.decode(name, "replace").rstrip("\x00") for name in ("utf-16-be", "utf-16-le")]
     if order == "<":
         readings.reverse()
     return clean_text(max(readings, key=lambda reading: len(_ORDINARY.findall(reading[:4096]))))

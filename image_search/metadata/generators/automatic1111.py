@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
-from image_search.metadata.generators.generation import Generation, read_settings
+from image_search.metadata.generators.generation import Generation, as_name, read_settings
 from image_search.metadata.text import Fields
 
 # AUTOMATIC1111's text layout, which many programs borrow: prompt, "Negative prompt: ...", one line of settings.
 
 _NEGATIVE = re.compile(r"(?:^|\n)[ \t]*negative prompt:[ \t]*", re.IGNORECASE)
+_NEGATIVE_INSIDE = re.compile(r"(?<=[\s,.])negative prompt:[ \t]*", re.IGNORECASE)
 _STEPS_LINE = re.compile(r"(?:^|\n)[ \t]*steps: ?\d", re.IGNORECASE)
 _STEPS_INSIDE = re.compile(r"steps: ?\d+, ?(?:sampler|size|seed|cfg scale|guidance scale)\b", re.IGNORECASE)
 _SETTING = re.compile(r'(\w[\w \-/.]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,\n]*)(?:,|\n|$)')
 _RESOURCES = re.compile(r",?\s*Civitai resources: (?=\[)")
+_MODEL_KINDS, _LORA_KINDS = {"checkpoint", "model"}, {"lora", "lycoris", "locon", "dora"}
 _MAX_SETTINGS = 64 << 10  # characters
 
 
@@ -33,6 +36,8 @@ def split_infotext(text: str) -> Infotext:
     start = _find_settings(text)
     words, settings = text[:start], text[start:]
     negative = _NEGATIVE.search(words)
+    if negative is None and settings and "\n" not in words:  # forms for one line turn line ends into blanks
+        negative = _NEGATIVE_INSIDE.search(words)
     prompt = words[: negative.start()] if negative else words
     return Infotext(
         prompt=prompt.strip(),
@@ -96,6 +101,7 @@ def read_infotext(text: str, generator: str | None = None) -> Generation:
     """A text in AUTOMATIC1111's layout, which is kept as it is. The generator is found in it unless given."""
     parts = split_infotext(text)
     settings = parts.settings
+    models, loras = _read_resources(text)
     return read_settings(
         generator or _name_generator(parts, text),
         settings,
@@ -103,7 +109,23 @@ def read_infotext(text: str, generator: str | None = None) -> Generation:
         negative_prompt=settings.get("raw negative prompt") or parts.negative_prompt,
         sampler=settings.get("sampler"),
         written=text.strip(),
+        model=settings.get("model") or next(iter(models), None),
+        extra=tuple(("Lora", name) for name in loras),
     )
+
+
+def _read_resources(text: str) -> tuple[list[str], list[str]]:
+    """Names of checkpoints and of LoRAs in Civitai's list, each resource an object."""
+    names: dict[bool, list[str]] = {False: [], True: []}
+    with suppress(ValueError, RecursionError):
+        if found := _RESOURCES.search(text):
+            resources, _ = json.JSONDecoder().raw_decode(text[found.end() :])
+            for resource in resources[:50]:
+                name = as_name(resource.get("modelName")) if isinstance(resource, dict) else None
+                kind = str(resource.get("type")).lower() if name else ""
+                if name and kind in _MODEL_KINDS | _LORA_KINDS:
+                    names[kind in _LORA_KINDS].append(name)
+    return names[False], names[True]
 
 
 def _name_generator(parts: Infotext, text: str) -> str:
