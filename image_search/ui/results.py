@@ -17,7 +17,7 @@ from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, explain_error, translate
 from image_search.ui.query_images import QueryImageGone, QueryImages
-from image_search.ui.search_form import NOTHING_ASKED, SearchForm, to_query_string
+from image_search.ui.search_form import NOTHING_ASKED, SearchForm, find_unknown_name, to_query_string
 from image_search.ui.tiles import find_cutoff, make_tile
 from image_search.web.background import Warmup
 
@@ -59,7 +59,7 @@ class PageSearch:
             "heading": translate(language, heading),
             "count": translate(language, "library", total=result.total),
             "timing": "",
-            "note": translate(language, "text_cut") if plan.is_text_cut else "",
+            "note": self._note(plan, asked, language),
             "message": None if result.hits or offset else self._explain_nothing(plan, asked, result, language),
         }
         if not plan.is_newest:
@@ -68,6 +68,12 @@ class PageSearch:
                 language, "timing", total=result.total, ms=encode + search, encode=encode, search=search
             )
         return answer
+
+    def _note(self, plan: Plan, asked: SearchForm, language: Language) -> str:
+        if plan.is_text_cut:
+            return translate(language, "text_cut")
+        unknown = find_unknown_name(asked.text)
+        return translate(language, "unknown_condition", name=unknown) if unknown else ""
 
     def plan(self, asked: SearchForm) -> Plan:
         """The question made ready, from memory where it was asked lately. Raises ImageSearchError."""

@@ -192,6 +192,15 @@ def _is_understood(asked: SearchForm, field: str) -> bool:
     return True
 
 
+_NAMED = re.compile(r"(?<!\S)([^\W\d_]{2,20})[:：](?!/)[^\s:：]")
+
+
+def find_unknown_name(text: str) -> str:
+    """The name of the first word that looks like a typed condition where none has that name, or ""."""
+    found = _NAMED.search(text)
+    return found[1] if found else ""
+
+
 # Parameter of the address by name of a typed condition (search.conditions).
 _TYPED = {
     "camera": "camera",

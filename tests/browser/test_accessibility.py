@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fakes.browsing import OpenPage, fill_library, serve_page, wait_for_answer
+from tests.fakes.browsing import OpenPage, choose_picture, fill_library, serve_page, wait_for_answer
 
 SIZES = {"wide": {"viewport": {"width": 1280, "height": 800}}} | {
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -272,3 +272,64 @@ def test_the_page_has_icons_and_tags_of_its_own(open_page: OpenPage) -> None:
     for address in (*(icon["src"] for icon in manifest["icons"]), "favicon.ico"):
         answer = page.request.get(root + address)
         assert (answer.status, answer.headers["content-type"].split("/")[0]) == (200, "image")
+
+
+def test_the_skip_link_goes_to_the_pictures_and_keeps_the_search(open_page: OpenPage) -> None:
+    page = open_page("?q=red")
+    wait_for_answer(page, "q=red")
+    page.locator("#skip").press("Enter")
+    expect(page.locator(".tile").first).to_be_focused()
+    expect(page).to_have_url(re.compile(r"\?q=red$"))
+    page.locator("#tabs a[data-tab=library]").click()
+    expect(page).to_have_title("ライブラリー - 類似画像検索")
+    expect(page.locator("#skip")).to_have_text("ライブラリーへ移動")
+    page.locator("#skip").press("Enter")
+    expect(page.locator("#library-page")).to_be_focused()
+    expect(page).to_have_url(re.compile(r"\?tab=library$"))
+
+
+def test_each_answer_is_read_out_with_its_question(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    said = page.locator("#said[role=status]")
+    expect(said).to_have_text("すべての画像、20枚")
+    for words in ("red", "blue"):  # as many for both
+        page.goto(page.url.split("?")[0] + f"?q={words}")
+        expect(said).to_contain_text(words)
+        expect(said).to_contain_text("20枚")
+    page.goto(page.url.split("?")[0] + "?camera=99")
+    expect(said).to_contain_text("条件に合う画像はありません")
+
+
+def test_parts_and_buttons_have_names_that_tell_them_apart(open_page: OpenPage, folder: Path) -> None:
+    page = open_page("?order=name")
+    expect(page.get_by_role("main")).to_have_count(1)
+    expect(page.get_by_role("search").get_by_role("button", name="画像を選んで検索")).to_be_visible()
+    # A file name that is all there is of a picture is said once.
+    expect(page.get_by_role("link", name="picture00.png", exact=True)).to_be_visible()
+    page.get_by_role("link", name="雪の中の狐 picture03.png", exact=True).click()
+    facts = page.get_by_role("complementary", name="情報")
+    expect(facts.get_by_role("heading", name="画像生成プロンプト", exact=True)).to_be_visible()
+    expect(facts.get_by_role("button", name="コピー：画像生成プロンプト")).to_be_visible()
+    page.goto(page.url.split("?")[0])
+    choose_picture(page, folder / "pictures" / "picture03.png")
+    expect(page.get_by_role("button", name="検索画像を外す")).to_be_visible()
+
+
+@pytest.mark.parametrize("dialog", ["#keys", "#keywords-dialog", "#rating-dialog", "#confirm"])
+def test_a_dialog_fits_a_phone(open_page: OpenPage, dialog: str) -> None:
+    page = open_page(**SIZES["phone"])
+    if dialog == "#confirm":
+        page.locator("#tabs a[data-tab=library]").tap()
+    page.locator(dialog).evaluate("dialog => dialog.showModal()")
+    box = page.locator(dialog).bounding_box()
+    assert box
+    assert box["x"] >= 8
+    assert box["x"] + box["width"] <= 382
+
+
+def test_a_check_keeps_the_focus_and_says_that_it_is_done(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#tabs a[data-tab=library]").click()
+    page.locator("#run-check").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("点検が終わりました", timeout=120_000)
+    expect(page.locator("#run-check")).to_be_focused()

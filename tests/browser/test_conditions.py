@@ -18,8 +18,8 @@ def list_chips(page: Page) -> list[str]:
 def test_every_condition_is_a_chip_while_the_panel_is_folded(open_page: OpenPage) -> None:
     page = open_page("?q=red&not=blue&from=2019年8月&shape=landscape&prompt=no&kind=image&pixels=1000")
     assert list_chips(page) == [
-        "除外する言葉: blue", "登録日時 開始日: 2019年8月", "向き: 横長", "画像生成プロンプト: なし", "種類: 画像",
-        "大きさ（以上）: 0.001 MP",
+        "除外する言葉：blue", "登録日時：2019年8月以降", "向き：横長", "画像生成プロンプト：なし", "種類：画像",
+        "大きさ（以上）：0.001 MP",
     ]  # fmt: skip
     expect(page.locator("#filters")).to_be_hidden()
 
@@ -27,7 +27,7 @@ def test_every_condition_is_a_chip_while_the_panel_is_folded(open_page: OpenPage
 def test_a_chip_is_taken_out_by_its_cross_with_the_keyboard(open_page: OpenPage) -> None:
     page = open_page("?q=red&from=2019&not=blue")
     expect(page.locator("#chips .chip")).to_have_count(2)
-    page.get_by_role("button", name="条件「登録日時 開始日: 2019」を外す").press("Enter")
+    page.get_by_role("button", name="条件「登録日時：2019以降」を外す").press("Enter")
     expect(page).to_have_url(re.compile(r"\?q=red&not=blue$"))
     expect(page.locator(".tile").first).to_be_visible()
     expect(page.locator("#chips button")).to_be_focused()
@@ -61,6 +61,12 @@ def test_a_date_that_is_none_is_said(open_page: OpenPage) -> None:
     expect(page.locator("#ignored")).to_be_empty()
 
 
+def test_a_condition_of_an_unknown_name_is_said_to_be_words(open_page: OpenPage) -> None:
+    page = open_page("?q=kamera:sony")
+    expect(page.locator("#ignored")).to_have_text("「kamera：」という条件はないため、言葉として検索しました。")
+    expect(page.locator(".tile").first).to_be_visible()
+
+
 def test_values_are_chosen_with_their_counts(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#filters-toggle").click()
@@ -68,7 +74,7 @@ def test_values_are_chosen_with_their_counts(open_page: OpenPage) -> None:
     expect(kind.locator("option").nth(1)).to_have_text("画像 (20)")
     kind.select_option("image")
     expect(page).to_have_url(re.compile("kind=image"))
-    assert list_chips(page) == ["種類: 画像"]
+    assert list_chips(page) == ["種類：画像"]
 
 
 def test_a_condition_that_no_image_can_meet_is_not_offered(open_page: OpenPage) -> None:
@@ -89,8 +95,8 @@ def test_typed_conditions_become_chips_and_leave_the_box(open_page: OpenPage) ->
     box.press("Enter")
     expect(page.locator("#chips .chip")).to_have_count(6)
     assert list_chips(page) == [
-        "必ず含む言葉: picture", "除外する言葉: 犬", "除外する言葉: 青い 空", "撮影日時: 2019年8月", "カメラ: nikon",
-        "評価（以上）: ★★★★",
+        "必ず含む言葉：picture", "除外する言葉：犬", "除外する言葉：青い 空", "撮影日時：2019年8月", "カメラ：nikon",
+        "評価（以上）：★★★★",
     ]  # fmt: skip
     expect(box).to_have_value("red")
     expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
@@ -104,9 +110,9 @@ def test_one_exclusion_is_taken_out_and_the_other_stays(open_page: OpenPage) -> 
     page = open_page("?q=" + quote("red -青 -緑"))
     expect(page.locator("#chips .chip")).to_have_count(2)
     expect(page.locator("#text textarea, #text input")).to_have_value("red")
-    page.get_by_role("button", name="条件「除外する言葉: 青」を外す").click()
+    page.get_by_role("button", name="条件「除外する言葉：青」を外す").click()
     expect(page.locator("#chips .chip")).to_have_count(1)
-    assert list_chips(page) == ["除外する言葉: 緑"]
+    assert list_chips(page) == ["除外する言葉：緑"]
 
 
 def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
@@ -116,3 +122,75 @@ def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
     box.press("Enter")
     expect(page.locator(".chip.ignored")).to_have_count(1)
     expect(page.locator("#ignored")).to_contain_text("「9」は解釈できない")
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def test_on_a_phone_the_panel_is_a_sheet_that_leaves_the_pictures_in_their_place(open_page: OpenPage) -> None:
+    page = open_page("?order=name", **PHONE)
+    expect(page.locator("#notice")).to_be_hidden()  # of the model that is loading
+    place = page.locator("#grid").bounding_box()
+    page.locator("#filters-toggle").tap()
+    sheet = page.get_by_role("dialog", name="絞り込み")
+    expect(sheet).to_be_visible()
+    assert page.locator("#grid").bounding_box() == place
+    expect(sheet.get_by_role("button", name="閉じる")).to_be_focused()
+    sheet.locator("[name=kind]").select_option("image")
+    expect(page).to_have_url(re.compile("kind=image"))
+    expect(sheet).to_be_visible()
+    sheet.locator("[name=shape]").select_option("portrait")
+    expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
+    page.go_back()
+    sheet.get_by_role("button", name="20枚を表示").tap()
+    expect(sheet).to_be_hidden()
+    expect(page.locator("#filters-toggle")).to_be_focused()
+    expect(page.locator("#filters-toggle")).to_have_attribute("aria-expanded", "false")
+    assert page.locator(".tile").first.bounding_box()["y"] < 260
+
+
+def test_the_sheet_is_closed_by_escape_by_a_tap_beside_it_and_by_leaving_the_search(open_page: OpenPage) -> None:
+    page = open_page("?order=name", **PHONE)
+    sheet = page.get_by_role("dialog", name="絞り込み")
+    page.locator("#tabs a[data-tab=library]").tap()
+    page.locator("#tabs a[data-tab=search]").tap()
+    for close in (
+        lambda: page.keyboard.press("Escape"),
+        lambda: page.touchscreen.tap(200, 40),
+        lambda: page.evaluate("history.back()"),
+    ):
+        page.locator("#filters-toggle").tap()
+        expect(sheet).to_be_visible()
+        close()
+        expect(sheet).to_be_hidden()
+    expect(page.locator("#library-page")).to_be_visible()
+    page.locator("#tabs a[data-tab=search]").tap()  # nothing lies over it any more
+    expect(page.locator("#search-page")).to_be_visible()
+
+
+IS_ON_TOP = """(node) => {
+  const { x, y, width, height } = node.getBoundingClientRect();
+  return node.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
+
+
+def test_a_message_is_seen_over_the_sheet(open_page: OpenPage) -> None:
+    page = open_page("?order=name", **PHONE)
+    page.locator("#filters-toggle").tap()
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.locator("#excluded-file").set_input_files([file])
+    toast = page.locator("#toasts .toast")
+    expect(toast).to_be_visible()
+    assert toast.evaluate(IS_ON_TOP)
+
+
+def test_on_a_wide_window_the_panel_stands_above_the_pictures_and_takes_no_focus(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    page.locator("#filters-toggle").click()
+    expect(page.locator("#filters")).to_be_visible()
+    expect(page.locator("#filters-toggle")).to_be_focused()
+    expect(page.get_by_role("button", name="20枚を表示")).to_be_hidden()
+    panel, grid = page.locator("#filters").bounding_box(), page.locator("#grid").bounding_box()
+    assert panel["y"] + panel["height"] <= grid["y"]
+    page.locator("#filters-toggle").click()
+    expect(page.locator("#filters")).to_be_hidden()

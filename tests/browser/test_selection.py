@@ -207,10 +207,40 @@ def test_a_picture_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
     page.request.post(f"{root}ui/trash", data={"ids": [gone]})
     act(page, "rating")
     page.locator('#rating-dialog [value="1"]').click()
-    expect(page.locator("#toasts")).to_contain_text("1枚に評価を付けました すでに削除されていた画像：1枚")
+    expect(page.locator("#toasts")).to_contain_text("1枚に評価を付けました。すでに削除されていた画像：1枚")
     assert name not in list_names(page)
     expect_chosen(page, 7)
     page.request.post(f"{root}ui/restore", data={"ids": [gone]})
+
+
+def test_only_pictures_deleted_in_another_tab_leave_nothing_to_undo(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    root = page.url.split("?")[0]
+    for action, finish in (
+        ("rating", lambda: page.locator('#rating-dialog [value="1"]').click()),
+        ("keywords", lambda: page.keyboard.type("旅\n")),
+        ("trash", lambda: None),
+    ):
+        page.reload()
+        choose(page, 5)
+        gone = int(get_tile(page, 5).get_attribute("data-id") or 0)
+        page.request.post(f"{root}ui/trash", data={"ids": [gone]})
+        act(page, action)
+        finish()
+        expect(page.locator("#toasts .toast")).to_have_text("すでに削除されていた画像：1枚")
+        expect(page.locator("#toasts button")).to_have_count(0)
+        page.request.post(f"{root}ui/restore", data={"ids": [gone]})
+
+
+def test_the_count_follows_what_is_trashed(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    count = page.locator("#count")
+    total = int((count.text_content() or "").removesuffix("枚"))
+    choose(page, 5)
+    act(page, "trash")
+    expect(count).to_have_text(f"{total - 1}枚")
+    page.get_by_role("button", name="元に戻す").click()
+    expect(count).to_have_text(f"{total}枚")
 
 
 def test_a_zip_archive_has_all_originals(open_page: OpenPage, folder: Path, tmp_path: Path) -> None:
@@ -260,3 +290,17 @@ def test_an_english_page_says_it_in_english(open_page: OpenPage) -> None:
     choose(page, 0)
     expect(page.locator("#selection")).to_contain_text("1 selected")
     expect(page.locator("#selection")).to_contain_text("Download as ZIP")
+
+
+@pytest.mark.parametrize(
+    ("is_allowed", "said"), [("true", "1枚のパスをコピーしました"), ("false", "コピーできませんでした。画像の場所は")]
+)
+def test_paths_are_copied_over_plain_http_or_said_not_to_be(open_page: OpenPage, is_allowed: str, said: str) -> None:
+    page = open_page("?order=name")
+    answer = {"paths": ["/photos/a.png"], "without": 0, "missing": []}
+    page.route("**/ui/selection/paths", lambda route: route.fulfill(json=answer))
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over plain http
+    page.evaluate(f"document.execCommand = () => {is_allowed}")
+    choose(page, 5)
+    act(page, "paths")
+    expect(page.locator("#toasts")).to_contain_text(said)

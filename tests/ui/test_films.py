@@ -55,7 +55,7 @@ def test_films_and_images_are_counted_and_shown_apart(client: TestClient) -> Non
     kinds = client.get("/ui/facets", headers={"Accept-Language": "en"}).json()["kind"]
     assert [(kind["value"], kind["label"], kind["count"]) for kind in kinds] == [
         ("image", "Picture", 1),
-        ("frame", "Film", 2),
+        ("frame", "Video", 2),
     ]
     assert [tile["name"] for tile in list_tiles(client, "kind=image")] == ["red.png"]
     assert sorted(tile["name"] for tile in list_tiles(client, "kind=frame&q=sunset")) == ["a.mp4", "b.mp4"]

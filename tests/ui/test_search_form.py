@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis.strategies import dictionaries, sampled_from, text
 
 from image_search.records import SearchFilter
-from image_search.ui.search_form import PARAMETERS, SearchForm, from_query_string, list_ignored, to_query_string
+from image_search.ui.search_form import (
+    PARAMETERS,
+    SearchForm,
+    find_unknown_name,
+    from_query_string,
+    list_ignored,
+    to_query_string,
+)
 
 
 def test_nothing_asked_is_no_condition_and_no_address() -> None:
@@ -104,3 +111,12 @@ def test_what_is_not_understood_is_named() -> None:
     }
     assert list_ignored(parameters) == ["like", "from", "shape", "rating"]
     assert list_ignored({}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("kamera:sony red", "kamera"), ("red Color：blue", "Color"), ("赤い 書体：明朝", "書体")]
+    + [(words, "") for words in ("red", "12:30", "https://example.com", "red: a colour", "a:b", "::", "")],
+)
+def test_words_in_the_shape_of_a_condition_are_named(text: str, name: str) -> None:
+    assert find_unknown_name(text) == name

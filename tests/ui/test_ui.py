@@ -226,7 +226,7 @@ def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searc
         for words in ("zebra", "violin", "tractor", "umbrella")
         if not (answer := page.get(f"/ui/results?q={words}&order=name").json())["tiles"]
     )
-    assert answer["message"]["title"] == "良い一致は見つかりませんでした"
+    assert answer["message"]["title"] == "よく合う画像は見つかりませんでした"
     assert "一致度順" in answer["message"]["hint"]
 
 

@@ -23,12 +23,14 @@ history.scrollRestoration = 'manual';
 async function follow(how) {
   const { query, image, tab } = read();
   showTab(tab);
+  if (tab !== 'search' || image) filters.closeSheet();
   if (query !== grid.grid.query) {
     const kept = how === 'push' ? {} : (history.state ?? {});
     get('order').value = new URLSearchParams(query).get('order') ?? '';
     bar.fill({ isOpening: how === 'start' });
     filters.fill();
     chips.show();
+    suggest.close();
     if (how === 'push') scrollTo(0, 0);
     viewer.follow(null);
     select.follow(query);
@@ -45,7 +47,7 @@ function ask() {
 
 // The first search waits for the model: one that takes long says so.
 async function search(query, kept) {
-  const timer = setTimeout(() => (get('count').textContent = say('searching')), SLOW);
+  const timer = setTimeout(() => (get('count').textContent = get('said').textContent = say('searching')), SLOW);
   await grid.load(query, kept);
   clearTimeout(timer);
 }
@@ -55,6 +57,9 @@ function showTab(tab) {
   get('search-page').hidden = tab !== 'search';
   get('library-page').hidden = tab !== 'library';
   library.follow(tab === 'library');
+  const isSearch = tab === 'search';
+  get('skip').textContent = say(isSearch ? 'to_results' : 'to_library');
+  setTitle();
   for (const link of document.querySelectorAll('#tabs a')) {
     if (link.dataset.tab === tab) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
@@ -68,6 +73,7 @@ function showAnswer(answer) {
   get('heading').dataset.address = grid.grid.query;
   get('count').textContent = answer.count ?? '';
   get('timing').textContent = answer.timing ?? '';
+  filters.showFound(answer.count);
   for (const option of get('order').options) option.hidden = option.value === '' && !answer.ranked;
   if (!get('order').value) get('order').value = answer.ranked ? '' : 'registered';
   const isPoor = answer.has_match === false && answer.tiles.length && !findCutoff(answer.tiles);
@@ -76,14 +82,19 @@ function showAnswer(answer) {
   else get('message').replaceChildren();
   chips.show(answer.ignored, answer.note);
   chips.showExamples(answer.examples ?? []);
-  setTitle(answer);
+  searched = new URLSearchParams(grid.grid.query).get('q') || (answer.ranked ? answer.heading : '');
+  setTitle();
+  // In one sentence, and new for each question: two answers may have the same count.
+  const outcome = answer.message?.title ?? (isPoor ? say('no_match') : '');
+  get('said').textContent = [searched || answer.heading, outcome, answer.count].filter(Boolean).join(say('list_separator'));
   filters.count();
 }
 
 let title = document.title;
+let searched = ''; // what the search is called, '' for none
 
-function setTitle({ ranked, heading }) {
-  const query = new URLSearchParams(grid.grid.query).get('q') || (ranked ? heading : '');
+function setTitle() {
+  const query = document.body.dataset.tab === 'library' ? say('tab_library') : searched;
   title = document.title = query ? say('page_title', { query }) : say('title');
 }
 
@@ -115,6 +126,7 @@ function showError(error, isMore = false) {
   get('heading').textContent = '';
   get('count').textContent = '';
   get('timing').textContent = '';
+  filters.showFound('');
   showMessage({ kind: 'problem', title, hint: error.hint, retry: ask });
   if (isAway) setTimeout(retry, RETRY, grid.grid.query);
 }
@@ -133,6 +145,7 @@ async function retry(query) {
 
 function showCount() {
   get('more').hidden = !grid.grid.hasMore;
+  if (grid.grid.answer?.count) get('count').textContent = say('library', { total: grid.grid.total });
 }
 
 let wasOver = true;
@@ -179,6 +192,12 @@ document.addEventListener('keydown', (event) => {
 document.addEventListener('keydown', (event) => {
   const isTyped = event.target.closest?.('input, textarea, select, dialog') || event.isComposing;
   if (event.key === '?' && !isTyped && !viewer.isOpen()) get('keys').showModal();
+});
+// Gradio sets a base address, below which #grid is another page.
+get('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  const isSearch = document.body.dataset.tab === 'search';
+  (isSearch ? (get('grid').querySelector('.tile') ?? get('grid')) : get('library-page')).focus();
 });
 get('more').addEventListener('click', () => grid.loadMore());
 get('order').addEventListener('change', ({ target }) => push(compose(read().query, { order: target.value })));

@@ -1,7 +1,7 @@
 // The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
 import { getJson, postJson, root } from './api.js';
 import { compose, push, read, replace } from './address.js';
-import { say } from './i18n.js';
+import { joinSentences, say } from './i18n.js';
 import { remember } from './suggest.js';
 import { showToast } from './toasts.js';
 
@@ -90,7 +90,7 @@ async function searchWith(file) {
     shown = `ui/query-images/${token}`;
     push(compose(read().query, changes));
   } catch (error) {
-    showToast([error.title || say('offline'), error.hint].filter(Boolean).join(' '), { kind: 'problem', seconds: 12 });
+    showToast(joinSentences(error.title || say('offline'), error.hint), { kind: 'problem', seconds: 12 });
     shown = '?';
     fill({ isOpening: false });
   }

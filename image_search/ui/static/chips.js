@@ -1,7 +1,7 @@
 // The conditions of the address above the grid, each with a cross that takes it out.
 import { root } from './api.js';
 import { compose, push, read } from './address.js';
-import { say } from './i18n.js';
+import { joinSentences, say } from './i18n.js';
 
 const list = document.getElementById('chips');
 let shown = '';
@@ -52,24 +52,24 @@ export function show(ignored = [], note = '') {
     const parts = splitPhrases(parameters.get(name) ?? '');
     for (const part of parts) {
       const rest = parts.filter((other) => other !== part).join(' ');
-      const text = `${say(name === 'not' ? 'excluded_label' : 'required_label')}: ${part.replaceAll('"', '')}`;
+      const text = sayCondition(say(name === 'not' ? 'excluded_label' : 'required_label'), part.replaceAll('"', ''));
       chips.push(makeChip(query, { [name]: rest || null }, text));
     }
   }
   const [from, to] = [parameters.get('from'), parameters.get('to')];
+  const dated = say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at');
   const isOneDate = from && from === to;
   if (isOneDate) {
-    const text = `${say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at')}: ${from}`;
-    add(['from', 'to', 'date'], text, { isIgnored: ignored.includes('from') });
+    add(['from', 'to', 'date'], sayCondition(dated, from), { isIgnored: ignored.includes('from') });
   }
   for (const [name, key] of Object.entries(labels)) {
     const value = parameters.get(name);
     if (!value || (isOneDate && (name === 'from' || name === 'to'))) continue;
     const isDate = name === 'from' || name === 'to';
-    const label = isDate ? `${say(parameters.get('date') === 'taken' ? 'taken_at' : 'registered_at')} ${say(key)}` : say(key);
+    const text = isDate ? say(`condition_${name}`, { name: dated, value }) : sayCondition(say(key), sayValue(name, value));
     // A meaning of dates without a date is no condition.
     const isLastDate = isDate && !parameters.get(name === 'from' ? 'to' : 'from');
-    add(isLastDate ? [name, 'date'] : [name], `${label}: ${sayValue(name, value)}`, { isIgnored: ignored.includes(name) });
+    add(isLastDate ? [name, 'date'] : [name], text, { isIgnored: ignored.includes(name) });
   }
   if (parameters.get('film')) add(['film'], say('film'));
   const hadFocus = list.contains(document.activeElement);
@@ -79,12 +79,14 @@ export function show(ignored = [], note = '') {
   const texts = [...new Set(ignored.filter((name) => !isOneDate || name !== 'to'))].map((name) =>
     say(name === 'from' || name === 'to' ? 'not_a_date' : 'not_understood', { text: parameters.get(name) ?? '' }),
   );
-  document.getElementById('ignored').textContent = [...texts, note].join(' ');
+  document.getElementById('ignored').textContent = joinSentences(...texts, note);
 }
 
 function focusFirst() {
   (list.querySelector('button') ?? document.getElementById('heading')).focus();
 }
+
+const sayCondition = (name, value) => say('condition', { name, value });
 
 function sayValue(name, value) {
   if (named[name]?.[value]) return say(named[name][value]);

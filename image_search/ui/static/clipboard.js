@@ -2,8 +2,8 @@
 import { say } from './i18n.js';
 import { showToast } from './toasts.js';
 
-export async function copyText(text, parent = document.body, done = say('copied')) {
-  showToast((await write(text, parent)) ? done : say('not_copied'));
+export async function copyText(text, parent = document.body, done = say('copied'), failed = say('not_copied')) {
+  showToast((await write(text, parent)) ? done : failed);
 }
 
 async function write(text, parent) {

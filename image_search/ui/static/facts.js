@@ -2,7 +2,7 @@
 import { getJson, isAbort, postJson } from './api.js';
 import { copyText } from './clipboard.js';
 import { compose } from './address.js';
-import { say, sayTime } from './i18n.js';
+import { joinSentences, say, sayTime } from './i18n.js';
 import { showToast } from './toasts.js';
 
 const drafts = new Map(); // image id to changes that could not be saved yet
@@ -34,7 +34,7 @@ export class FactsPanel {
       this.fill(await getJson(`ui/images/${tile.id}`, this.request.signal));
     } catch (error) {
       if (isAbort(error)) return;
-      const reason = error.title ? `${error.title} ${error.hint}` : say('offline');
+      const reason = joinSentences(error.title || say('offline'), error.hint);
       this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'message problem', reason));
     }
   }

@@ -1,20 +1,26 @@
 // The panel of conditions: each field is a parameter of the address.
 import { getJson, postBytes } from './api.js';
 import { compose, push, read } from './address.js';
-import { say } from './i18n.js';
-import { showToast } from './toasts.js';
+import { joinSentences, say } from './i18n.js';
+import { moveToasts, showToast } from './toasts.js';
 
+const panel = document.getElementById('filters-panel');
 const form = document.getElementById('filters');
 const toggle = document.getElementById('filters-toggle');
+const narrow = matchMedia('(max-width: 760px)');
 const FEW = 8; // values that need no search
 const fields = () => [...form.elements].filter(({ name }) => name);
 
 export function start() {
-  toggle.addEventListener('click', () => {
-    form.hidden = !form.hidden;
-    toggle.setAttribute('aria-expanded', !form.hidden);
-    if (!form.hidden) count();
+  toggle.addEventListener('click', () => (panel.open ? panel.close() : open()));
+  panel.addEventListener('close', () => {
+    toggle.setAttribute('aria-expanded', false);
+    if (!panel.contains(document.getElementById('toasts'))) return;
+    moveToasts(document.body);
+    toggle.focus();
   });
+  panel.addEventListener('click', ({ target }) => (target === panel || target.closest('.close')) && panel.close());
+  narrow.addEventListener('change', () => panel.open && (panel.close(), open()));
   form.addEventListener('change', ({ target }) => {
     if (target.id === 'excluded-file') leaveOut(target);
     else if (target.matches('.pick')) pick(target);
@@ -23,6 +29,28 @@ export function start() {
   form.addEventListener('input', ({ target }) => target.matches('.find') && findValues(target));
   form.addEventListener('submit', (event) => (event.preventDefault(), apply()));
   form.addEventListener('reset', () => push(compose(read().query, Object.fromEntries(fields().map(({ name }) => [name, null])))));
+}
+
+// On a narrow window a sheet over the pictures, so that they keep their place; else a panel above them.
+function open() {
+  if (narrow.matches) {
+    panel.showModal();
+    moveToasts(panel); // else the sheet lies over them
+  } else {
+    panel.setAttribute('open', ''); // show() would move the focus
+  }
+  toggle.setAttribute('aria-expanded', true);
+  count();
+}
+
+// The sheet stays open over the answers to a question only.
+export function closeSheet() {
+  if (panel.matches(':modal')) panel.close();
+}
+
+// found: how many, as a text.
+export function showFound(found) {
+  form.querySelector('footer .close').textContent = found ? say('show_found', { found }) : say('close');
 }
 
 function apply() {
@@ -49,7 +77,7 @@ export function fill() {
 
 // The values there are under the other conditions.
 export async function count() {
-  if (form.hidden) return;
+  if (!panel.open) return;
   const { query } = read();
   const facets = await getJson(`ui/facets?${query}`).catch(() => null);
   if (!facets || read().query !== query) return;
@@ -100,6 +128,6 @@ async function leaveOut(input) {
   try {
     push(compose(read().query, { notpicture: (await postBytes('ui/query-images', file)).token }));
   } catch (error) {
-    showToast([error.title || say('offline'), error.hint].filter(Boolean).join(' '), { kind: 'problem', seconds: 12 });
+    showToast(joinSentences(error.title || say('offline'), error.hint), { kind: 'problem', seconds: 12 });
   }
 }

@@ -330,6 +330,8 @@ function describe(node, tile) {
   }
   image.alt = tile.alt;
   find('.name').textContent = tile.name;
+  find('.name').ariaHidden = tile.alt === tile.name ? 'true' : null; // said once
+  find('.similar').ariaLabel = say('condition', { name: say('show_similar'), value: tile.name });
   if (isFilm(tile)) {
     find('.moment').hidden = false;
     find('.moment .time').textContent = sayPosition(tile.frame_ms);

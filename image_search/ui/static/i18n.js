@@ -14,6 +14,12 @@ export function say(key, values = {}) {
   });
 }
 
+// One after the other, each ended; the last as it is.
+export function joinSentences(...sentences) {
+  const [start = '', ...others] = sentences.filter(Boolean);
+  return others.reduce((text, next) => say('sentences', { first: text.replace(/[。.]$/, ''), next }), start);
+}
+
 export function sayMonth(month) {
   if (!month) return say('undated');
   const [year, number] = month.split('-').map(Number);

@@ -1,6 +1,6 @@
 // The library tab: uploads, folders, jobs, the trash, models, duplicates, disk and check.
 import { getJson, postJson } from './api.js';
-import { say } from './i18n.js';
+import { joinSentences, say } from './i18n.js';
 import { showToast } from './toasts.js';
 import { start as startUploads } from './uploads.js';
 
@@ -252,6 +252,7 @@ function showJob(job, known) {
 async function onJobClick({ target }) {
   const button = target.closest('.stop');
   if (!button) return;
+  get('jobs-title').focus(); // the button goes with the job
   button.disabled = true;
   button.textContent = say('job_stopping');
   const { id } = button.closest('li').dataset;
@@ -264,7 +265,7 @@ async function readText() {
     await postJson('ui/library/text/read', {});
     load();
   } catch (error) {
-    showToast(error.title ? `${error.title} ${error.hint}` : say('offline'), { seconds: 12 }); // how to get the package
+    showToast(joinSentences(error.title || say('offline'), error.hint), { seconds: 12 }); // how to get the package
   }
 }
 
@@ -412,10 +413,14 @@ async function loadDuplicates() {
 
 function startCheck() {
   get('run-check').addEventListener('click', async ({ target }) => {
-    target.disabled = true;
+    if (target.ariaBusy === 'true') return; // a disabled button would lose the focus
+    target.ariaBusy = 'true';
     const found = await attempt(() => getJson('ui/library/check'));
-    target.disabled = false;
-    if (found) get('findings').replaceChildren(...found.findings.map(showFinding));
+    target.ariaBusy = 'false';
+    if (!found) return;
+    get('findings').replaceChildren(...found.findings.map(showFinding));
+    const count = found.findings.filter(({ ok }) => !ok).length;
+    showToast(count ? say('check_found', { count }) : say('check_found_none'));
   });
 }
 

@@ -2,7 +2,7 @@
 import { getJson, postJson, root } from './api.js';
 import { copyText } from './clipboard.js';
 import { findPlace, grid, load, removeTiles } from './grid.js';
-import { say } from './i18n.js';
+import { joinSentences, say } from './i18n.js';
 import { showToast } from './toasts.js';
 
 const LONG_PRESS = 450; // milliseconds
@@ -146,7 +146,7 @@ async function attempt(action) {
   try {
     await action();
   } catch (error) {
-    showToast([error.progress, error.title || say('offline'), error.hint].filter(Boolean).join(' '), { kind: 'problem', seconds: 10 });
+    showToast(joinSentences(error.progress, error.title || say('offline'), error.hint), { kind: 'problem', seconds: 10 });
   } finally {
     bar.classList.remove('busy');
     bar.querySelector('progress').hidden = true;
@@ -201,9 +201,11 @@ async function addKeywords() {
   const answers = await postInPieces('ui/selection/keywords', ids, { add: words });
   const added = words.map((word) => [word, answers.flatMap((answer) => answer.added[word] ?? [])]);
   const changed = new Set(added.flatMap(([, some]) => some));
-  const gone = tellGone(answers.flatMap((answer) => answer.missing));
-  if (!changed.size) return showToast(join(say('keywords_there'), gone));
-  return showUndo(join(say('keywords_added', { count: changed.size }), gone), async () => {
+  const missing = answers.flatMap((answer) => answer.missing);
+  const gone = tellGone(missing);
+  if (missing.length === ids.length) return showToast(gone);
+  if (!changed.size) return showToast(joinSentences(say('keywords_there'), gone));
+  return showUndo(joinSentences(say('keywords_added', { count: changed.size }), gone), async () => {
     for (const [word, some] of added) await postInPieces('ui/selection/keywords', some, { remove: [word] });
   });
 }
@@ -221,7 +223,8 @@ async function rate() {
   const before = answers.flatMap((one) => one.before);
   const gone = tellGone(answers.flatMap((one) => one.missing));
   const count = before.reduce((sum, one) => sum + one.ids.length, 0);
-  showUndo(join(say('rated', { count }), gone), async () => {
+  if (!count) return showToast(gone);
+  return showUndo(joinSentences(say('rated', { count }), gone), async () => {
     for (const { rating, ids: some } of before) await postInPieces('ui/selection/rating', some, { rating });
   });
 }
@@ -235,8 +238,9 @@ async function trash() {
   clear();
   if (!grid.tiles.length) await load(grid.query);
   const gone = count < ids.length ? say('gone_meanwhile', { count: ids.length - count }) : '';
+  if (!count) return showToast(gone);
   const asked = grid.query;
-  showToast(join(say('trashed_count', { count }), gone), {
+  return showToast(joinSentences(say('trashed_count', { count }), gone), {
     action: say('undo'),
     seconds: 15,
     onAction: () =>
@@ -251,15 +255,15 @@ async function trash() {
 async function downloadZip() {
   const { token, count, bytes, absent, missing } = await prepare();
   const size = sayBytes(bytes);
-  const names = absent.slice(0, NAMED).join(say('list_separator')) + (absent.length > NAMED ? '…' : '');
+  const names = absent.slice(0, NAMED).joinSentences(say('list_separator')) + (absent.length > NAMED ? '…' : '');
   const left = absent.length ? say('originals_absent', { count: absent.length, names }) : '';
-  showToast(join(say('download_begins', { count: count - absent.length, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
+  showToast(joinSentences(say('download_begins', { count: count - absent.length, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
   fetchFile(`ui/selection/downloads/${token}/pictures.zip`);
 }
 
 async function downloadSheet() {
   const { token, count, missing } = await prepare();
-  const text = join(count > ON_SHEET ? say('sheet_first', { count: ON_SHEET }) : '', tellGone(missing));
+  const text = joinSentences(count > ON_SHEET ? say('sheet_first', { count: ON_SHEET }) : '', tellGone(missing));
   if (text) showToast(text);
   fetchFile(`ui/selection/downloads/${token}/contact_sheet.jpg`);
 }
@@ -277,9 +281,10 @@ function fetchFile(path) {
 async function copyPaths() {
   const { paths, without, missing } = await postJson('ui/selection/paths', { ids: [...selected] });
   const gone = tellGone(missing);
-  if (!paths.length) return showToast(join(say('no_paths'), gone));
+  if (!paths.length) return showToast(without ? joinSentences(say('no_paths'), gone) : gone);
   const left = without ? say('paths_without', { count: without }) : '';
-  return copyText(paths.join('\n'), document.body, join(say('paths_copied', { count: paths.length }), left, gone));
+  const done = joinSentences(say('paths_copied', { count: paths.length }), left, gone);
+  return copyText(paths.join('\n'), document.body, done, joinSentences(say('paths_not_copied'), gone));
 }
 
 function showUndo(text, undo) {
@@ -299,7 +304,6 @@ function askIn(dialog, title, field = null) {
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue), { once: true }));
 }
 
-const join = (...texts) => texts.filter(Boolean).join(' ');
 
 function sayBytes(bytes) {
   const units = ['B', 'KB', 'MB', 'GB', 'TB'];

@@ -80,7 +80,7 @@ function place() {
   Object.assign(list.style, { left: `${left + scrollX}px`, top: `${bottom + scrollY + 4}px`, width: `${width}px` });
 }
 
-function close() {
+export function close() {
   clearTimeout(timer);
   abort?.abort();
   list.hidden = true;
