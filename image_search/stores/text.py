@@ -41,6 +41,7 @@ _STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _PIECES = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+|\S")
 _BOUNDARY = "\ue0ff"  # private use: between fields, so that no phrase reaches from one into the next
 _SYMBOLS = 0xE000  # ASCII symbols move here, out of reach of query languages
+_PRIVATE = 0x100000  # and by so much what stands there already
 
 
 def make_index_tokens(fields: Iterable[str | None]) -> str:
@@ -117,6 +118,8 @@ def _cut(text: str) -> list[str]:
     for piece in split_text(text):
         if is_unspaced(piece):
             tokens += [piece[i : i + 2] for i in range(len(piece))]
+        elif "\ue000" <= piece <= _BOUNDARY:  # of a text, such as an emoji of old telephones
+            tokens.append(chr(_PRIVATE + ord(piece)))
         elif piece.isalnum() or ord(piece[0]) > 127:
             tokens.append(piece)
         else:
