@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
 
 from image_search.api.schemas import ErrorOut
-from image_search.api.service import FolderNotFound, FolderRefused, Overloaded
+from image_search.api.service import AfterRefused, FolderNotFound, FolderRefused, Overloaded
 from image_search.errors import (
     EmbeddingRefused,
     FilmsUnavailable,
@@ -29,6 +29,7 @@ from image_search.errors import (
     UnreadableFilm,
     UnreadableImage,
 )
+from image_search.search.query import ConditionNotUnderstood
 
 _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (Overloaded, 503, "busy"),
@@ -39,6 +40,8 @@ _KINDS: tuple[tuple[type[ImageSearchError], int, str], ...] = (
     (UnreadableImage, 422, "unreadable_image"),
     (UnreadableFilm, 422, "unreadable_film"),
     (FilmsUnavailable, 501, "films_unavailable"),
+    (AfterRefused, 422, "invalid_request"),
+    (ConditionNotUnderstood, 422, "invalid_request"),
     (TextNotSupported, 422, "text_not_supported"),
     (ModelUnavailable, 503, "model_unavailable"),
     (StoreUnavailable, 503, "database_unavailable"),

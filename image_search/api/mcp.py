@@ -56,6 +56,7 @@ def build_tools(library: LibraryService) -> Starlette:
         min_relevance: Annotated[float, Field(ge=0, le=1, description="0.5 leaves out what is hardly relevant")] = 0,
         limit: Limit = 8,
         page: Annotated[int, Field(ge=1, description="2 for the next images, and so on")] = 1,
+        after: Annotated[str, Field(description="In a list of the newest: next of the answer before, not page")] = "",
         previews: Previews = True,
     ) -> list[Any]:
         """Find images by what they show, described in words, by an example picture, or by both together.
@@ -66,6 +67,7 @@ def build_tools(library: LibraryService) -> Starlette:
         """
         sent = _decode(picture, "picture") if picture else None
         asked = {"text": text, "exclude": exclude, "min_relevance": min_relevance, "page": page, "page_size": limit}
+        asked |= {"after": after} if after else {}
         return await _search(library, asked, sent, previews)
 
     async def find_similar_images(image_id: ResultId, limit: Limit = 8, previews: Previews = True) -> list[Any]:
@@ -129,6 +131,8 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
     ]
     kept = [{name: value for name, value in hit.items() if value is not None} for hit in hits]
     found = {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
+    if answer.next:
+        found["next"] = answer.next
     if answer.is_text_cut:
         found["note"] = "The text was longer than the model takes; only its beginning counts."
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import json
+from base64 import b64decode, urlsafe_b64encode
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
 from image_search.search.query import IMAGE_WEIGHT, parse_date
@@ -44,6 +46,48 @@ Names = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place in the list of the newest behind an image, as a token that means nothing to others.
+
+    rank: of that image. The token has all keys of the order, so the image may be gone by then.
+    """
+
+    upload_date: datetime
+    image_id: int
+    rank: int
+
+    @classmethod
+    def decode(cls, token: str) -> Cursor:
+        """From a token. Raises ValueError."""
+        try:
+            date, image_id, rank = json.loads(b64decode(token.encode(), b"-_", validate=True))
+            cursor = cls(datetime.fromisoformat(date), int(image_id), int(rank))
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            raise ValueError(
+                "it is not a token of an earlier answer; send its next, as it was, or leave this out"
+            ) from None
+        if cursor.upload_date.tzinfo or not 0 < cursor.image_id < 2**63 or not 0 < cursor.rank < 2**63:
+            raise ValueError("it is not a token of an earlier answer; send its next, as it was, or leave this out")
+        return cursor
+
+    def encode(self) -> str:
+        """As a token."""
+        keys = json.dumps([self.upload_date.isoformat(), self.image_id, self.rank], separators=(",", ":"))
+        return urlsafe_b64encode(keys.encode()).decode()
+
+    @property
+    def record(self) -> ImageRecord:
+        """The image as far as its place matters, for ImageStore.list_images."""
+        return ImageRecord(self.image_id, "0" * 64, "", "", 0, 0, 0, self.upload_date, (), _NO_TEXT)
+
+
+def _check_cursor(token: str | None) -> str | None:
+    if token is not None:
+        Cursor.decode(token)
+    return token
+
+
 class SearchRequest(BaseModel):
     """A query. Without any field it returns the newest images."""
 
@@ -58,6 +102,9 @@ class SearchRequest(BaseModel):
     )
     page: int = Field(1, ge=1, le=LARGEST_PAGE)
     page_size: int = Field(PAGE_SIZE, ge=1, le=LARGEST_PAGE_SIZE)
+    after: Annotated[str, Field(max_length=200), AfterValidator(_check_cursor)] | None = Field(
+        None, description="next of an earlier answer, in place of page: the list goes on behind it. Only of lists."
+    )
     taken_from: Moment | None = Field(None, description="Taken then or later, in the camera's local time.")
     taken_to: Moment | None = Field(None, description="Taken before then.")
     registered_from: Moment | None = Field(None, description="Registered then or later; UTC unless it names a zone.")
@@ -85,6 +132,16 @@ class SearchRequest(BaseModel):
         """The conditions, for the store."""
         names = SearchFilter.__slots__
         return SearchFilter(**{name: getattr(self, name) for name in names if name in type(self).model_fields})
+
+    @model_validator(mode="after")
+    def _check_pages(self) -> Self:
+        if self.after is not None and self.page != 1:
+            raise ValueError("after takes the place of page; leave one of them out")
+        return self
+
+    @property
+    def cursor(self) -> Cursor | None:
+        return None if self.after is None else Cursor.decode(self.after)
 
     @property
     def offset(self) -> int:
@@ -215,6 +272,11 @@ class SearchAnswer(BaseModel):
     page_size: int
     pages: int
     has_more: bool = Field(description="Whether the next page has hits.")
+    next: str | None = Field(
+        None,
+        description="Of a list: send it as after for the next page, in which nothing comes twice and nothing is left "
+        "out, whatever is added and deleted meanwhile. Null on the last page, and where hits are ranked.",
+    )
     has_match: bool | None = Field(description="Whether any hit of this page is a match; null: unknown.")
     is_text_cut: bool = Field(
         False, description="The words were longer than the model takes; only their beginning counts."

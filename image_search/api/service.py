@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from image_search.api.schemas import (
     Count,
+    Cursor,
     DeletedOut,
     EditsIn,
     Extracted,
@@ -56,6 +57,10 @@ MAX_WARNINGS = 100
 
 class FolderRefused(ImageSearchError):
     """A folder that no program may name."""
+
+
+class AfterRefused(ImageSearchError):
+    """A cursor for hits that are ranked."""
 
 
 class FolderNotFound(ImageSearchError):
@@ -199,7 +204,10 @@ class LibraryService:
     )
 
     async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
-        """One page of the nearest images. Raises UnreadableImage, TextNotSupported, ImageNotFound for asked.like."""
+        """One page of the nearest images, or of the newest.
+
+        Raises UnreadableImage, TextNotSupported, AfterRefused, ImageNotFound for asked.like.
+        """
         if picture or asked.text.strip() or asked.exclude.strip():
             gate = self.encoder_gate if picture else self.text_gate
             plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
@@ -209,7 +217,10 @@ class LibraryService:
             plan = Plan(filter=asked.filter)  # a second turn at the gate would be for nothing
         else:
             plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
-        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset))
+        if asked.cursor and plan.blend is not None:
+            raise AfterRefused("after goes on in a list. Hits that are ranked by words or an image have page instead.")
+        after = asked.cursor.record if asked.cursor else None
+        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset, after=after))
         return _make_answer(asked, result)
 
     async def describe(self, image_id: int) -> ImageOut:
@@ -370,13 +381,17 @@ def _describe_sent(store: ImageStore, sent: UploadedImage) -> Registered:
 
 
 def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
-    ranked = enumerate(result.hits, start=asked.offset + 1)
+    before = asked.cursor.rank if asked.cursor else asked.offset  # hits on the pages in front of this one
+    ranked = enumerate(result.hits, start=before + 1)
     hits = [Hit.of(hit, rank) for rank, hit in ranked if hit.relevance is None or hit.relevance >= asked.min_relevance]
     return SearchAnswer(
         hits=hits,
         total=result.total,
-        page=asked.page,
+        page=before // asked.page_size + 1,
         page_size=asked.page_size,
+        next=Cursor(result.last.upload_date, result.last.image_id, before + len(result.hits)).encode()
+        if result.last and result.has_more
+        else None,
         pages=-(-result.total // asked.page_size),
         # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
         has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,

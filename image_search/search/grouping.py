@@ -38,12 +38,17 @@ def count_films(store: ImageStore, filter: SearchFilter) -> Films | None:
 
 
 def group_hits(
-    fetch: Callable[[int, int], tuple[Sequence[Hit], int]], limit: int, offset: int, films: Films
+    fetch: Callable[[int, int], tuple[Sequence[Hit], int]],
+    limit: int,
+    offset: int,
+    films: Films,
+    is_passed: Callable[[Hit], bool] = lambda _: False,
 ) -> tuple[list[Hit], int]:
     """One page of hits, each film once with its best hit, and how many there are in all.
 
     fetch: hits of one total order by limit and offset, and their total. It is asked until the page is full, so that a
     page is short only at the end; or after MAX_RANKED hits, where the list ends.
+    is_passed: whether the film of a frame was a hit of an earlier page, which fetch does not tell.
     """
     groups: list[Hit] = []
     seen: set[str] = set()
@@ -52,7 +57,7 @@ def group_hits(
         hits, total = fetch(step, start)
         for hit in hits:
             film = hit.image.frame.film_sha256 if hit.image.frame else None
-            if film is None or film not in seen:
+            if film is None or (film not in seen and not is_passed(hit)):
                 groups.append(hit)
             if film is not None:
                 seen.add(film)

@@ -215,6 +215,7 @@ class SearchResult:
 
     has_match: whether anything on this page stands out; None when it cannot be told.
     is_text_cut: the model has read the beginning of the words only; it takes no more.
+    last: of a list, the image behind whose place the next page begins.
     """
 
     hits: tuple[FoundHit, ...]
@@ -224,6 +225,7 @@ class SearchResult:
     has_more: bool
     has_match: bool | None = None
     is_text_cut: bool = False
+    last: ImageRecord | None = None
 
 
 class Searcher:
@@ -283,10 +285,18 @@ class Searcher:
             is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
         )
 
-    def rank(self, plan: Plan, limit: int = PAGE_SIZE, offset: int = 0, order: Order = "registered") -> SearchResult:
+    def rank(
+        self,
+        plan: Plan,
+        limit: int = PAGE_SIZE,
+        offset: int = 0,
+        order: Order = "registered",
+        after: ImageRecord | None = None,
+    ) -> SearchResult:
         """A page of the images that answer the plan, or of a list in an order where nothing was embedded.
 
-        A film is one hit, the best of its frames, unless the filter names the film. Raises StoreError.
+        A film is one hit, the best of its frames, unless the filter names the film. after: last of an earlier page of
+        such a list, from which the offset counts. Raises StoreError.
         """
         started = time.perf_counter()
         candidates = 0
@@ -297,15 +307,30 @@ class Searcher:
         def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
             nonlocal candidates
             if plan.blend is None:
-                found = self.store.list_images(plan.words, limit, offset, plan.filter, order)
+                found = self.store.list_images(plan.words, limit, offset, plan.filter, order, after)
                 hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
             else:
                 hits, candidates = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
             return hits, candidates
 
+        def is_passed(hit: FoundHit) -> bool:
+            """Whether the first frame of this film in the order is in front of this page."""
+            if after is None or hit.image.frame is None:
+                return False
+            of_film = replace(plan.filter, film_sha256=hit.image.frame.film_sha256)
+            return self.store.list_images(plan.words, 1, 0, of_film, order)[0].image_id != hit.image_id
+
+        more = 0 if plan.blend is not None else 1  # of a list one more, to know whether anything follows
         with self.store.snapshot():
             films = self._count_films(plan)
-            hits, total = group_hits(fetch, limit, offset, films) if films else fetch(limit, offset)
+            hits, total = (
+                group_hits(fetch, limit + more, offset, films, is_passed) if films else fetch(limit + more, offset)
+            )
+            if after is not None and films:
+                total = films.total
+            has_more = len(hits) > limit if more else len(hits) == limit and offset + limit < total
+            hits = hits[:limit]
+            last = hits[-1].image if hits and more else None
             hits, has_match = self._judge(model, plan, label_text(hits, plan.terms), candidates)
             if films:
                 hits = [self._describe_film(plan, hit, films) for hit in hits]
@@ -314,9 +339,10 @@ class Searcher:
             total,
             plan.encode_ms,
             _milliseconds_since(started),
-            has_more=len(hits) == limit and offset + limit < total,
+            has_more=has_more,
             has_match=has_match,
             is_text_cut=plan.is_text_cut,
+            last=last,
         )
 
     def find_folder(self, filter: SearchFilter) -> SearchFilter:
