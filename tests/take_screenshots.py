@@ -57,7 +57,7 @@ def wait_for_samples(open_page: OpenPage) -> None:
 
 
 def take_viewer(open_page: OpenPage) -> None:
-    page = open_page("?q=夜の海", **WIDE)
+    page = open_page("?q=夜の海&prompt=yes", **WIDE)
     page.locator(".tile").first.click()
     page.locator(".facts-panel .stars").wait_for()
     save(page, "details.png")

@@ -151,7 +151,7 @@ class PageSearch:
 
     def _explain_nothing(
         self, plan: Plan, asked: SearchForm, result: SearchResult, language: Language
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         name = self.searcher.encoder.name
         if not plan.is_newest and self._lacks_embeddings(name):
             keys = ("not_embedded", "library_in_preparation" if self.preparation.fills_library else "not_embedded_hint")
@@ -164,7 +164,7 @@ class PageSearch:
         else:
             keys = ("empty_library", "empty_library_hint")
         title, hint = (translate(language, key, model=name) if key else "" for key in keys)
-        return {"kind": "empty", "title": title, "hint": hint}
+        return {"kind": "empty", "title": title, "hint": hint, "is_library_empty": keys[0] == "empty_library"}
 
     def _lacks_embeddings(self, name: str) -> bool:
         """Whether there are images, of which the model has embedded none."""

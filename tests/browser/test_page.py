@@ -204,7 +204,10 @@ def test_an_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Pat
     # Without a model the sample pictures cannot be registered either.
     with serve_page(f"sqlite:///{tmp_path}/empty.db", EMBEDDING_MODEL="/nowhere/model") as empty:
         page = open_page(at=empty)
-        expect(page.locator("#message")).to_contain_text("まだ画像が登録されていません")
+        expect(page.locator("#message")).to_contain_text("まだ画像がありません")
+        page.get_by_role("link", name="ライブラリーを開く").click()
+        expect(page.locator("#library-begin")).to_be_visible()
+        page.go_back()
 
 
 def test_a_model_that_is_missing_is_named_on_the_page(open_page: OpenPage, folder: Path) -> None:

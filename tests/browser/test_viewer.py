@@ -251,6 +251,7 @@ def test_delete_moves_to_the_trash_goes_on_and_is_undone(open_page: OpenPage) ->
     expect(page.locator("#toasts")).to_contain_text("picture08.png をごみ箱に移しました")
     page.locator("#toasts button").click()
     expect_image(page, "picture08.png")
+    expect(page.locator(".pswp")).to_be_focused()
     page.keyboard.press("Escape")
     assert list_names(page)[8] == "picture08.png"
     page.reload()

@@ -103,7 +103,7 @@ new MutationObserver(() => {
   if (document.title !== title) document.title = title;
 }).observe(document.head, { childList: true, subtree: true, characterData: true });
 
-function showMessage({ kind, title, hint, retry }, place = get('message')) {
+function showMessage({ kind, title, hint, retry, is_library_empty: isLibraryEmpty }, place = get('message')) {
   const node = get('message-template').content.firstElementChild.cloneNode(true);
   node.classList.add(kind);
   node.setAttribute('role', kind === 'problem' ? 'alert' : 'status');
@@ -112,6 +112,7 @@ function showMessage({ kind, title, hint, retry }, place = get('message')) {
   const button = node.querySelector('button');
   button.hidden = !retry;
   button.addEventListener('click', retry);
+  node.querySelector('a').hidden = !isLibraryEmpty;
   place.replaceChildren(node);
   return node;
 }

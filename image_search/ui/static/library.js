@@ -106,6 +106,7 @@ function startFolders() {
     const removed = await attempt(() => postJson('ui/library/samples/remove', {}));
     if (!removed) return;
     showToast(say('samples_removed', removed));
+    get('folders-title').focus(); // the button goes with them
     changed();
     load();
   });
