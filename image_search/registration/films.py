@@ -6,12 +6,13 @@ the last one is embedded, and then written in one transaction. So a run that is 
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -22,7 +23,7 @@ from image_search.encoders.base import Embeddings
 from image_search.errors import ImageNotFound, OriginalMissing, StoreError, UnreadableFilm
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
 from image_search.films.reading import require_av
-from image_search.images import RECIPE, DecodedPicture, find_dominant_color, make_preview, make_printable
+from image_search.images import RECIPE, DecodedPicture, find_dominant_color, hash_bytes, make_preview, make_printable
 from image_search.metadata.photo import parse_name
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.deletions import Candidate, DeletedFiles
@@ -168,11 +169,14 @@ class FilmRegistrar:
             for image in images
         ]
         embeddings = np.array([embedding for _, embedding in film.frames.values()], np.float32)
-        # First, because a run that is killed in between reads the film again.
-        if said := self._give_up_former(film.former, film.file.path):
+        if said := self._hold_edits(film):
             images = [replace(image, edits=said) for image in images]
+        # First, because a run that is killed in between reads the film again.
+        self._give_up_former(film.former, film.file.path)
         self._call(self._store.add_images, model_id, images, embeddings)
         self._call(self._store.forget_deleted, [film.film_sha256])
+        if said:
+            self._call(self._store.set_setting, _name_held(film.file.path), None)
         film.frames = {}
         return len(images)
 
@@ -234,23 +238,44 @@ class FilmRegistrar:
                 with suppress(ImageNotFound):  # deleted a moment ago
                     self._store.set_path(frame.image_id, file.path, file.byte_size, file.modified_ns)
 
-    def _give_up_former(self, former: KnownFile | None, path: str) -> Edits | None:
-        """Move to the trash whatever had this path and lies nowhere else: its content is gone.
+    def _hold_edits(self, film: NewFilm) -> Edits | None:
+        """Edits that the film takes over from whatever had its path before.
 
-        Returns what a person said of all of it alike.
+        They are kept beside the frames until these are written, so that a run that is killed in between loses none.
         """
+        name = _name_held(film.file.path)
+        said = {image.edits for image in self._list_lost(film.former, film.file.path)}
+        if len(said) == 1 and not (edits := said.pop()).is_empty:
+            self._call(self._store.set_setting, name, json.dumps(asdict(edits)))
+            return edits
+        held = None if said else self._call(self._store.list_settings, name).get(name)
+        return _load_edits(held) if held else None
+
+    def _give_up_former(self, former: KnownFile | None, path: str) -> None:
+        """Move to the trash whatever had this path and lies nowhere else: its content is gone."""
+        lost = self._list_lost(former, path)
+        self._call(self._store.trash_images, [image.image_id for image in lost], "gone")
+
+    def _list_lost(self, former: KnownFile | None, path: str) -> list[ImageRecord]:
         if former is None:
-            return None
+            return []
         if former.film_sha256:
             records = self._call(list_frames, self._store, former.film_sha256)
         else:
             records = self._call(self._store.get_images, [former.image_id])
         others = dict.fromkeys(other for image in records for other in image.paths if other != path)
         there = {other for other in others if _is_there(other, former)}
-        lost = [image for image in records if path in image.paths and there.isdisjoint(image.paths)]
-        self._call(self._store.trash_images, [image.image_id for image in lost], "gone")
-        said = {image.edits for image in lost}
-        return said.pop() if len(said) == 1 else None
+        return [image for image in records if path in image.paths and there.isdisjoint(image.paths)]
+
+
+def _name_held(path: str) -> str:
+    """The setting that holds edits for the film at a path."""
+    return f"film_edits:{hash_bytes(os.fsencode(path))}"
+
+
+def _load_edits(held: str) -> Edits:
+    values = json.loads(held)
+    return Edits(**{**values, "keywords": None if values["keywords"] is None else tuple(values["keywords"])})
 
 
 def _is_there(path: str, former: KnownFile) -> bool:

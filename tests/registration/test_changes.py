@@ -430,3 +430,34 @@ def test_a_film_changed_in_the_trash_keeps_its_edits_once_it_is_back(
     assert [frame.edits for frame in list_frames(store, hash_film(path))] == [EDITS, EDITS]
     assert store.count_images() == 5 and store.list_trash().total == len(frames)
     assert count(register(store, folder)) == {"known": 4}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", ["set_setting", "trash_images", "add_images", "forget_deleted"])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_run_killed_while_a_film_is_replaced_is_made_good_by_the_next(
+    store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_done: bool
+) -> None:
+    path = write_film(folder / "holiday.mp4", make_scenes(3, 3))
+    register(store, folder)
+    old = list_frames(store, hash_film(path))
+    set_edits(store, old[0], EDITS)
+    write_film(path, make_scenes(2, 3, seed=5))
+
+    def kill(*values: object) -> None:
+        if is_done:
+            getattr(type(store), step)(store, *values)
+        raise Killed
+
+    monkeypatch.setattr(store, step, kill)
+    with pytest.raises(Killed):
+        register(store, folder)
+    monkeypatch.undo()
+    register(store, folder)
+    new = list_frames(store, hash_film(path))
+    assert [(frame.edits, frame.paths) for frame in new] == [(EDITS, (str(path),))] * 2
+    assert {hit.image_id for hit in store.list_trash()} == {frame.image_id for frame in old}
+    assert store.count_images() == 5 and count(register(store, folder)) == {"known": 4}
