@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,9 @@ from image_search.errors import ImageNotFound, OriginalMissing, StoreError, Unre
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
 from image_search.films.reading import require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, hash_bytes, make_preview, make_printable
+from image_search.metadata import find_sidecars
 from image_search.metadata.photo import parse_name
+from image_search.metadata.sidecars import separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.deletions import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
@@ -169,13 +172,14 @@ class FilmRegistrar:
             for image in images
         ]
         embeddings = np.array([embedding for _, embedding in film.frames.values()], np.float32)
-        if said := self._hold_edits(film):
+        held = self._hold_edits(film)
+        if said := held or _read_edits(film.file.path):
             images = [replace(image, edits=said) for image in images]
         # First, because a run that is killed in between reads the film again.
         self._give_up_former(film.former, film.file.path)
         self._call(self._store.add_images, model_id, images, embeddings)
         self._call(self._store.forget_deleted, [film.film_sha256])
-        if said:
+        if held:
             self._call(self._store.set_setting, _name_held(film.file.path), None)
         film.frames = {}
         return len(images)
@@ -271,6 +275,12 @@ class FilmRegistrar:
 def _name_held(path: str) -> str:
     """The setting that holds edits for the film at a path."""
     return f"film_edits:{hash_bytes(os.fsencode(path))}"
+
+
+def _read_edits(path: str) -> Edits | None:
+    """Edits that write_sidecars has written beside a film."""
+    _, edits = separate_edits(find_sidecars(Path(path)))
+    return None if edits.is_empty else edits
 
 
 def _load_edits(held: str) -> Edits:

@@ -20,6 +20,7 @@ from image_search.metadata.sidecars import separate_edits, write_sidecar
 from image_search.records import ImageRecord, ImageText, SearchFilter
 from image_search.registration.files import FoundFile, is_film, is_missing, locate
 from image_search.registration.reader import ImageReader
+from image_search.registration.uploads import list_uploaded
 from image_search.stores.base import ImageStore
 from image_search.stores.text import make_file_name
 
@@ -116,17 +117,23 @@ class SidecarReport:
 
 
 def write_sidecars(store: ImageStore, folders: Sequence[str | os.PathLike[str]] = ()) -> SidecarReport:
-    """Write the sidecars of all images, or of those below some folders; what is not said any more is taken away.
+    """Write the sidecars of all images and films, or below some folders; what is not said any more is taken away.
 
     Raises StoreError.
     """
     report = SidecarReport()
+    films: set[str] = set()  # the edits of a frame are those of its film
     tops = [locate(folder) for folder in folders]
     for image in _list_images(store, tops):
+        own = image.paths
         if image.frame is not None:
-            continue  # a film says nothing of one of its frames
-        paths = [path for path in image.paths if not tops or any(_is_below(path, top) for top in tops)]
-        report.without_file += not image.paths and not image.edits.is_empty
+            if image.frame.film_sha256 in films:
+                continue
+            films.add(image.frame.film_sha256)
+            kept = set(map(str, list_uploaded(store, [image])))  # they go with the film, and so would the sidecar
+            own = tuple(path for path in own if path not in kept)
+        paths = [path for path in own if not tops or any(_is_below(path, top) for top in tops)]
+        report.without_file += not own and not image.edits.is_empty
         for path in paths:
             if is_missing(path):
                 report.missing += not image.edits.is_empty

@@ -11,16 +11,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from image_search.films import hash_film
 from image_search.records import Edits
 from image_search.registration.files import find_files
+from image_search.registration.films import list_frames, set_edits
 from image_search.registration.metadata_refresh import write_sidecars
+from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
 from image_search.registration.trash import empty_old_trash, trash_samples
+from image_search.registration.uploads import register_uploaded_film
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.web.background import TrashCollector
 from tests.fakes import FakeEncoder, find_ids, make_embeddings, make_image
+from tests.fakes.film_files import make_scenes, write_film
 
 EDITS = Edits("typed", ("Paris, France",), 5)
 
@@ -119,3 +124,37 @@ def test_what_has_no_sidecar_is_counted_or_said(store: ImageStore, folder: Path)
     report = write_sidecars(store)
     assert (report.written, report.missing, report.without_file) == (0, 1, 1)
     assert len(report.failures) == 1 and "lime.png.xmp" in report.failures[0]
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_the_sidecar_of_a_film_is_written_once_and_brings_its_edits_back(
+    store: ImageStore, folder: Path, tmp_path: Path, below: bool
+) -> None:
+    path = write_film(folder / "海.mp4", make_scenes(3, 2))
+    shutil.copy(path, folder / "copy.mp4")
+    Registrar(store, FakeEncoder()).register(find_files([folder]))
+    frames = list_frames(store, hash_film(path))
+    assert len(frames) > 1 and len(frames[0].paths) == 2
+    set_edits(store, frames[-1], EDITS)
+    before = path.read_bytes()
+    report = write_sidecars(store, [folder] if below else [])
+    assert (report.written, report.unchanged, report.without_file, report.failures) == (2, 0, 0, [])
+    assert {file.name for file in folder.glob("*.xmp")} == {"海.mp4.xmp", "copy.mp4.xmp"}
+    assert path.read_bytes() == before
+    again = write_sidecars(store)
+    assert (again.written, again.unchanged) == (0, 2)
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/other/image_search.db")) as other:
+        registration = Registrar(other, FakeEncoder()).register(find_files([folder]))
+        assert (registration.films, registration.failed, registration.unread) == (1, 0, {})
+        assert {frame.edits for frame in list_frames(other, hash_film(path))} == {EDITS}
+    set_edits(store, list_frames(store, hash_film(path))[0], Edits())
+    assert write_sidecars(store).written == 2 and not list(folder.glob("*.xmp"))
+
+
+def test_no_sidecar_is_written_beside_the_kept_copy_of_an_uploaded_film(store: ImageStore, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "sent.mp4", make_scenes(2, 2))
+    sent = register_uploaded_film(store, FakeEncoder(), ImageReader(), path, "海.mp4")
+    set_edits(store, store.get_image(sent.image_id), EDITS)
+    report = write_sidecars(store)
+    assert (report.written, report.without_file) == (0, 1)
+    assert not list(tmp_path.rglob("*.xmp"))
