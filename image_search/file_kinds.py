@@ -8,12 +8,13 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from ctypes import CDLL
+from ctypes import CDLL, c_char_p, c_int, c_size_t, c_void_p
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 # Suffixes of files that optional packages decode.
@@ -230,13 +231,32 @@ def silence_libtiff() -> None:
 
     The handlers belong to the library, so that this holds for every thread.
     """
-    folder = Path(Image.__file__).parent
-    bundled = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
-    for library in bundled or filter(None, [find_library("tiff")]):
-        with suppress(OSError, AttributeError):
-            tiff = CDLL(str(library))
+    for tiff in _open_libraries("tiff"):
+        with suppress(AttributeError):
             tiff.TIFFSetErrorHandler(None)
             tiff.TIFFSetWarningHandler(None)
+
+
+def _open_libraries(name: str) -> Iterator[CDLL]:
+    """A library that came with Pillow, or else the system's."""
+    folder = Path(Image.__file__).parent
+    bundled = [*folder.parent.glob(f"pillow.libs/lib{name}-*"), *folder.glob(f".dylibs/lib{name}.*")]
+    for library in bundled or filter(None, [find_library(name)]):
+        with suppress(OSError):
+            yield CDLL(str(library))
+
+
+def decode_webp(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image | None:
+    """A still WebP, while other threads run, all of which Pillow's decoder holds; None where that is not possible."""
+    pixels = np.empty((size[1], size[0], 4), np.uint8)
+    for webp in _open_libraries("webp"):
+        with suppress(AttributeError):
+            decode = webp.WebPDecodeRGBAInto
+            decode.restype, decode.argtypes = c_void_p, (c_char_p, c_size_t, c_void_p, c_size_t, c_int)
+            if decode(data, len(data), pixels.ctypes.data, pixels.nbytes, 4 * size[0]):
+                kept = "RGBA" if mode == "RGBA" else "RGBX"
+                return Image.frombuffer(kept, size, pixels, "raw", kept, 0, 1)
+    return None
 
 
 def is_raw(data: bytes) -> bool:

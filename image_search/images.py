@@ -34,6 +34,7 @@ from image_search.file_kinds import (
     RAW_SUFFIXES,
     add_article,
     decode_raw,
+    decode_webp,
     describe_content,
     is_raw,
     name_format,
@@ -69,6 +70,7 @@ _SHORT_SIDE, _LONG_SIDE = 480, 704
 _MODEL_SIDE = 400  # a preview with this short a side is enough for models
 _MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extreme proportions exceed it otherwise
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
+_LONG_STALL = 2_000_000  # pixels of a WebP, from which on Pillow's decoder keeps other threads waiting for long
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
 _MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in an .icns file, icons of a file
@@ -321,7 +323,7 @@ def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPic
             scale_png_transparency(image, data)
         if image.format == "BMP" and data[30:31] == b"\2" and data[14:15] != b"\x0c":
             raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
-        return _decode(image, target_pixels)
+        return _decode(image, data, target_pixels)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -347,7 +349,7 @@ def _check_icons(data: bytes) -> None:
         place += length
 
 
-def _decode(image: Image.Image, target_pixels: int | None) -> DecodedPicture:
+def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> DecodedPicture:
     width, height = image.size
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     file_type = Image.MIME.get(kind, f"image/x-{kind.lower()}")
@@ -360,9 +362,13 @@ def _decode(image: Image.Image, target_pixels: int | None) -> DecodedPicture:
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
     with _one_large_picture if held > _LARGE else nullcontext():
-        image.load()
+        loaded = None
+        if kind == "WEBP" and held > _LONG_STALL and not getattr(image, "is_animated", False):
+            loaded = decode_webp(data, image.mode, image.size)
+        if loaded is None:
+            image.load()
         info: dict[Any, Any] = dict(image.info)
-        return _finish(image, (width, height), file_type, info, _read_orientation(image), target_pixels)
+        return _finish(loaded or image, (width, height), file_type, info, _read_orientation(image), target_pixels)
 
 
 def _finish(

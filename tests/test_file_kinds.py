@@ -10,13 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from image_search import images
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import (
+    decode_webp,
     describe_content,
     is_raw,
     name_raw_type,
@@ -226,3 +229,23 @@ def test_a_damaged_file_is_not_told_to_need_a_package_that_is_there(start: bytes
     with pytest.raises(UnreadableImage, match=r"a is a (HEIC|JPEG XL) file") as caught:
         decode_image(start, "a")
     assert "install" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 90}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_large_webp_is_decoded_as_by_pillow_while_other_threads_run(mode: str, options: dict[str, object]) -> None:
+    slope = Image.linear_gradient("L").resize((2400, 1600))
+    image = Image.merge(mode, [slope, slope.rotate(180), slope.rotate(5), slope][: len(mode)])
+    data = save(image, "WEBP", method=0, **options)
+    decoded = decode_webp(data, mode, image.size)
+    with Image.open(io.BytesIO(data)) as expected:
+        assert decoded is not None
+        assert np.array_equal(np.asarray(decoded)[..., : len(mode)], np.asarray(expected))
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "decode_webp", lambda *arguments: calls.append(arguments))  # Pillow decodes it then
+        by_pillow = decode_image(data, "a.webp")
+    shown = decode_image(data, "a.webp")
+    assert len(calls) == 1 and np.array_equal(np.asarray(shown.image), np.asarray(by_pillow.image))
+    assert (shown.width, shown.height, shown.file_type) == (2400, 1600, "image/webp")
+    assert decode_webp(data[: len(data) // 2], mode, image.size) is None
