@@ -284,8 +284,9 @@ class TokenBucketLimiter:
 # Limits on the size of a request, before any of it is held in memory, and on the number of requests.
 
 MAX_BODY = 200 * 2**20  # bytes: a picture and its fields, as large as the page takes them
-MAX_UPLOADS = 4 * 2**30  # several pictures at once, written to disk as they come
+MAX_UPLOADS = 4 * 2**30  # a film, or several pictures at once; written to disk as they come
 MAX_JSON = 16 * 2**20
+_UPLOADS = "/ui/library/uploads/"  # of single files from the page
 
 
 class MaxBodySizeMiddleware:
@@ -301,6 +302,8 @@ class MaxBodySizeMiddleware:
         limit = find_body_limit(scope["path"], read_headers(scope).get("content-type", ""))
         length = read_headers(scope).get("content-length", "")
         message = f"The request is longer than {limit >> 20} MiB, which is the most that is taken here."
+        if scope["path"].startswith(("/api/images", _UPLOADS)):
+            message += " Put the file into a folder and register that: python register_images.py FOLDER"
         refusal = error_response(413, "too_large", message, {"Connection": "close"})
         if length.isdecimal() and int(length) > limit:
             await refusal(scope, receive, send)
@@ -335,7 +338,7 @@ class _TooLong(Exception):
 
 def find_body_limit(path: str, content_type: str) -> int:
     """The maximum body of a path, in bytes."""
-    if path.startswith("/gradio_api/upload"):
+    if path.startswith(("/gradio_api/upload", _UPLOADS)):
         return MAX_UPLOADS
     if content_type.lower().startswith("multipart/form-data"):
         return MAX_BODY

@@ -206,6 +206,19 @@ def test_a_body_that_says_it_is_enormous_is_refused_unread(client: TestClient, p
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
+def test_a_film_from_the_page_may_be_larger_than_a_picture_and_the_limit_says_what_to_do(client: TestClient) -> None:
+    def send(path: str, size: int) -> tuple[int, str]:
+        answer = client.post(path, content=b"", headers={"content-length": str(size)})
+        return answer.status_code, answer.text
+
+    place = f"/ui/library/uploads/{'0' * 32}/0"
+    assert send(place, 500 * 2**20)[0] != 413
+    for path, size in ((place, 5 * 2**30), ("/api/images", 500 * 2**20)):
+        status, text = send(path, size)
+        assert status == 413 and "register_images.py FOLDER" in text
+    assert send("/ui/library/uploads", 500 * 2**20)[0] == 413
+
+
 # --- markup -----------------------------------------------------------------------------------------------------------
 
 

@@ -335,7 +335,10 @@ function describe(node, tile) {
   if (isFilm(tile)) {
     find('.moment').hidden = false;
     find('.moment .time').textContent = sayPosition(tile.frame_ms);
-    if (tile.moments) find('.moment .others').textContent = say('other_moments', { count: tile.moments });
+    if (tile.moments) {
+      find('.moment .others').textContent = say('other_moments', { count: tile.moments });
+      find('.moment').title = say('other_moments_title', { count: tile.moments });
+    }
   }
   find('.distance').textContent = tile.distance === null ? '' : tile.distance.toFixed(4);
   find('.text-mark').hidden = !tile.found_in_text;

@@ -5,6 +5,7 @@ import { say } from './i18n.js';
 const field = document.querySelector('#add input[type=file]');
 const status = document.getElementById('sending');
 const RETRY = 2000; // milliseconds
+const LARGE = 64 * 2 ** 20; // bytes
 const ATTEMPTS = 30;
 let sending = 0; // files that have not arrived
 
@@ -43,7 +44,8 @@ async function send(files, onBegin) {
 
 async function sendBytes(path, file) {
   const headers = { 'Content-Type': 'application/octet-stream' };
-  const response = await fetch(new URL(path, root), { method: 'POST', headers, body: await file.arrayBuffer() });
+  const body = file.size > LARGE ? file : await file.arrayBuffer(); // a film is never whole in memory
+  const response = await fetch(new URL(path, root), { method: 'POST', headers, body });
   if (response.ok) return;
   const said = await response.json().catch(() => ({}));
   if (response.status === 413) said.title = say('upload_too_large');
