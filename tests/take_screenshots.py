@@ -126,7 +126,7 @@ def take_duplicates(open_page: OpenPage, folder: Path) -> None:
     page.locator("#job-list > li", has_text="新規2枚").wait_for(timeout=120_000)
     page.locator("#find-duplicates").click()
     page.locator("#duplicates .group").first.wait_for(timeout=120_000)
-    page.locator("#duplicates-title").scroll_into_view_if_needed()
+    page.locator("#duplicates-title").evaluate("title => title.scrollIntoView()")
     save(page, "duplicates.png")
 
 

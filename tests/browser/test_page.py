@@ -239,3 +239,17 @@ def test_the_page_works_below_a_path(open_page: OpenPage, folder: Path) -> None:
         choose_picture(page, folder / "pictures" / "picture07.png")
         expect(page).to_have_url(re.compile(r"/pics/\?q=red&picture="))
         expect(page.locator("#picture img")).to_have_count(1)
+
+
+HAS_CAMERA = """() => {
+  const hasSign = (node) => !['none', 'normal'].includes(getComputedStyle(node, '::before').content);
+  return [...document.querySelectorAll('#picture, #picture button')].some(hasSign);
+}"""
+
+
+def test_the_query_picture_is_seen_without_the_camera_over_it(open_page: OpenPage, folder: Path) -> None:
+    page = open_page()
+    page.wait_for_function(HAS_CAMERA)
+    choose_picture(page, folder / "pictures" / "picture03.png")
+    expect(page.locator("#picture img")).to_be_visible()
+    assert not page.evaluate(HAS_CAMERA)

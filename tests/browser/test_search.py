@@ -57,7 +57,7 @@ def test_words_to_leave_out_change_the_order_and_stand_in_the_address(open_page:
 def test_images_named_in_words_carry_a_mark(open_page: OpenPage) -> None:
     page = open_page("?q=狐")
     show_distances(page)
-    expect(page.locator(".tile").first.locator(".badge")).to_have_text("両方")
+    expect(page.locator(".tile").first.locator(".badge")).to_have_text("意味と語句")
     expect(page.locator(".tile").nth(1).locator(".badge")).to_have_text("意味")
     search_words(page, "738268214")
     expect(page.locator(".tile .name").first).to_have_text("picture03.png")
