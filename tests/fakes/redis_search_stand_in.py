@@ -287,6 +287,8 @@ def _read_options(words: list[str], known: set[str]) -> dict[str, list[str]]:
 class _Conversation(socketserver.StreamRequestHandler):
     server: SearchStandIn
 
+    disable_nagle_algorithm = True  # the answers of a pipeline are written one by one: each would wait for an ACK
+
     def handle(self) -> None:
         with socket.create_connection(self.server.upstream) as upstream, upstream.makefile("rb") as replies:
             while head := self.rfile.readline():
