@@ -42,6 +42,8 @@ _SAMPLE = 2000  # characters that are looked at
 _KANA = re.compile("[ぁ-んァ-ヶー]")
 _PLAIN = re.compile("[\t\r\n -~]")
 _SIGNS = re.compile("[　-〗！-～･・]")
+_NARROW_RUN = re.compile("[｡-ﾟ]+")
+_NARROW_WORD = re.compile("(?:[｡-･]|(?:[ｳｶ-ﾄﾊ-ﾎ]ﾞ|[ﾊ-ﾎ]ﾟ|[ｦｱ-ﾝ])[ｧ-ｰ]*)+")
 _JAPANESE = (
     "日一国人年大本中長出三時行見月後前生五間上東四今金九入学高円子外八六下来気小七山話女北午百書先名川千水半男西電校語"
     "土木聞食車何南万毎白天母火右読友左休父雨写真画像家族旅京都阪猫犬花海空雪春夏秋冬朝夕夜桜葉祭寺神社公園駅町湖島森草鳥"
@@ -105,6 +107,8 @@ def _read_text(data: bytes) -> str:
         damaged = data.decode("utf-8", "replace")  # a few bytes that are wrong do not make it another encoding
         if damaged.count("\ufffd") * 20 < sum(not char.isascii() for char in damaged):
             return damaged
+        if (text := _decode(data, "cp932")) and _is_narrow_kana(text):
+            return text
     text = _decode(data, best if readings[best] > 0 else "cp1252")
     return data.decode("latin-1") if text is None else text
 
@@ -144,6 +148,17 @@ def _find_wide(data: bytes) -> str:
         if len(text) >= 3 and 2 * kana >= len(text) and (kana + plain + len(_SIGNS.findall(text))) * 2 > len(text):
             return name
     return ""
+
+
+def _is_narrow_kana(text: str) -> bool:
+    """Whether a reading is Japanese in kana of half width, which are letters with accents in Western Europe.
+
+    No kana of theirs begins with a mark or a small letter, and marks stand behind what can be voiced.
+    """
+    runs = _NARROW_RUN.findall(text)
+    others = (char for char in text if not char.isascii() and not _NARROW_RUN.match(char))
+    is_spelt = all(_NARROW_WORD.fullmatch(run) for run in runs)
+    return is_spelt and max(map(len, runs), default=0) > 2 and all(_is_common(char, "ja") for char in others)
 
 
 def _rate(data: bytes, encoding: str) -> float:

@@ -90,3 +90,15 @@ def test_plain_ascii_is_itself(text: str) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
     decode_text(data)
+
+
+@pytest.mark.parametrize(
+    "text", ["ﾈｺﾁｬﾝ", "ｻｸﾗ", "ﾃﾚﾋﾞ", "ﾗｰﾒﾝ", "ﾄｳｷｮｳ ﾀﾜｰ", "｢ｻｸﾗ｣､ｷﾚｲ｡", "ｺｳｴﾝﾃﾞｱｿﾌﾞ ｺﾄﾞﾓ", "ﾀﾝﾎﾟﾎﾟの写真"]
+)
+def test_kana_of_half_width_are_read_without_a_mark(text: str) -> None:
+    assert decode_text(text.encode("cp932")) == text
+
+
+@pytest.mark.parametrize("text", ["Élève à Nîmes", "20 °C", "£5 ½", "CAFÉ", "«Été»", "¿Qué?", "Ünlü ÇIÇEK", "ÄÖÜ äöü"])
+def test_accents_of_western_europe_are_not_taken_for_kana(text: str) -> None:
+    assert decode_text(text.encode("cp1252")) == text
