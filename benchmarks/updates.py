@@ -94,7 +94,7 @@ def measure(engine: Ours, queries: np.ndarray, seconds: float) -> dict[str, floa
 
 def compare(store: Any, query: np.ndarray) -> float:
     """Recall of one search against all embeddings that its transaction sees."""
-    from image_search.stores.sqlite.embedding_rows import TableRows
+    from image_search.stores.sqlite.search import TableRows
 
     with store.snapshot():
         found = {hit.image_id for hit in store.search_embedding(1, query, COUNT)}

@@ -57,7 +57,7 @@ SHARED_BY_ENGINES = {
     "stores.documents",
     "stores.search_fields",
     "stores.text",
-    "stores.rwlock",
+    "stores.threads",
 }
 
 

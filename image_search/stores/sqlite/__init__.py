@@ -35,7 +35,6 @@ from image_search.stores.errors import content_is_known, image_not_found, model_
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.check import check_sqlite
 from image_search.stores.sqlite.database import Connections
-from image_search.stores.sqlite.embedding_rows import TableRows
 from image_search.stores.sqlite.exact_search import find_nearest
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION
 from image_search.stores.sqlite.index_sync import IndexSync
@@ -51,7 +50,7 @@ from image_search.stores.sqlite.rows import (
     list_paths,
     read_counters,
 )
-from image_search.stores.sqlite.search import count_growth, count_values, find_embeddings, gather, list_page
+from image_search.stores.sqlite.search import TableRows, count_growth, count_values, find_embeddings, gather, list_page
 from image_search.stores.sqlite.trash import (
     find_deleted_paths,
     find_remembered,

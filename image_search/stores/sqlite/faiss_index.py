@@ -20,8 +20,7 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
-from image_search.stores.rwlock import ReadWriteLock
-from image_search.stores.sqlite.cores import Cores
+from image_search.stores.threads import Cores, ReadWriteLock
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 FAISS_VERSION: str = faiss.__version__

@@ -14,9 +14,9 @@ import numpy as np
 
 from image_search.errors import StoreError
 from image_search.stores.sqlite.database import Connections
-from image_search.stores.sqlite.embedding_rows import TableRows
 from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_index, remove_index, save_index
 from image_search.stores.sqlite.rows import read_counters
+from image_search.stores.sqlite.search import TableRows
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor

@@ -1,4 +1,4 @@
-"""The second core of a computer, for a search that has the store for itself."""
+"""What threads of a store share: a lock for readers and writers, and a second core for a search that is alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,42 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Part = TypeVar("Part")
+
+
+class ReadWriteLock:
+    """Readers come in together; a writer waits for those inside, and holds back those that come after it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._writers = 0  # inside or waiting
+        self._writing = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._writers == 0)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._changed:
+            self._writers += 1
+            self._changed.wait_for(lambda: self._readers == 0 and not self._writing)
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writers -= 1
+                self._writing = False
+                self._changed.notify_all()
 
 
 class Cores:
