@@ -15,6 +15,7 @@ import stat
 import struct
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -53,12 +54,15 @@ from image_search.repairs import (
     drop_png_extras,
     find_bmp_payload,
     find_cicp,
+    find_png_chunk,
     scale_png_transparency,
 )
 from image_search.settings import Settings
 
 MAX_FILE_BYTES = 512 * 2**20
-RECIPE = 2  # version of the decoding that makes previews and embeddings; 1 kept the colour space of the file
+# Version of the decoding that makes previews and embeddings. 1 kept the colour space of the file; 2 did not know cHRM,
+# all primaries of cICP, Lab, and the depths of TIFF.
+RECIPE = 3
 MAX_IMAGE_PIXELS = Settings.max_image_pixels
 MAX_DETAILED_PIXELS = 9_000_000  # a screen of 3840 x 2160, a page of A4 at 300 dots to the inch
 PREVIEW_SIDE = 768
@@ -75,6 +79,7 @@ _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
 _MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in an .icns file, icons of a file
 _SMALL_CHUNK = b"SMAL"
+_CHUNKS_OF_COLOR = (b"cICP", b"cHRM", b"gAMA", b"iCCP")
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
@@ -192,6 +197,17 @@ def make_preview(picture: DecodedPicture) -> bytes:
         sides = [(side - 1).to_bytes(3, "little") for side in preview.size]
         chunks = _make_chunk(b"VP8X", b"\0\0\0\0" + b"".join(sides)) + chunks
     return _make_chunk(b"RIFF", b"WEBP" + chunks + _make_chunk(_SMALL_CHUNK, small))
+
+
+def looks_as_before(file_type: str, read_data: Callable[[], bytes]) -> bool:
+    """Whether a picture looks as by the recipe before this one; False where that is not easily known.
+
+    read_data: its original, read for a PNG only.
+    """
+    if file_type == "image/png":
+        data = read_data()
+        return data[24:25] != b"\x10" and not any(find_png_chunk(data, name) for name in _CHUNKS_OF_COLOR)
+    return file_type in ("image/jpeg", "image/webp", "image/gif")
 
 
 def read_small_preview(preview: bytes) -> bytes:

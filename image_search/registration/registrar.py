@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Literal, TypeVar
 
@@ -23,12 +23,13 @@ from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import (
     FilmsUnavailable,
     ImageNotFound,
+    OriginalMissing,
     StoreError,
     StoreUnavailable,
     UnreadableFilm,
     UnreadableImage,
 )
-from image_search.images import RECIPE, find_dominant_color, hash_bytes, make_preview, read_file
+from image_search.images import RECIPE, find_dominant_color, hash_bytes, looks_as_before, make_preview, read_file
 from image_search.records import EmbeddingModel
 from image_search.registration.changes import ChangeDetector, NewContent, replace_content
 from image_search.registration.deletions import Candidate
@@ -48,6 +49,8 @@ from image_search.registration.pipeline import (
 )
 from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal
 from image_search.stores.base import ImageStore
+
+_MARKED_AT_ONCE = 500  # embeddings that stay as they are under a new recipe
 
 # Counts of a registration so far.
 
@@ -215,11 +218,51 @@ class Registrar:
             self._patience.call(self._store.add_embeddings, model_id, image_ids, batch.embeddings, RECIPE)
             self.report.embedded += len(batch.items)
 
-        for _ in self._run(self._list_missing(shard, RECIPE if repair else 0), self._read_original, write):
+        sources = self._list_outdated(shard) if repair else self._list_missing(shard, 0)
+        for _ in self._run(sources, self._read_original, write):
             self._on_progress(self.report)
         if repair:
             self._replace_old_previews(shard)
         return self.report
+
+    def _list_outdated(self, shard: tuple[int, int]) -> Iterator[int]:
+        """Images to embed; where the recipe before made the same of them, they are marked instead."""
+        older = set(self._list_missing(shard, RECIPE - 1))
+        kept: list[int] = []
+        for image_id in self._list_missing(shard, RECIPE):
+            if image_id in older or not self._keeps_preview(image_id):
+                yield image_id
+                continue
+            kept.append(image_id)
+            if len(kept) == _MARKED_AT_ONCE:
+                self._mark_embeddings(kept)
+                kept.clear()
+        self._mark_embeddings(kept)
+
+    def _mark_embeddings(self, image_ids: list[int]) -> None:
+        """As made by this recipe."""
+        model_id = self.model.model_id
+        found = self._patience.call(self._store.get_embeddings, image_ids, model_id)
+        if found:
+            self._patience.call(
+                self._store.add_embeddings, model_id, list(found), np.stack(list(found.values())), RECIPE
+            )
+
+    def _keeps_preview(self, image_id: int) -> bool:
+        """Whether an image looks as by the recipe before. Its preview is then of this one, as it is."""
+        try:
+            record = self._patience.call(self._store.get_image, image_id)
+            if record.frame is None:  # whose preview is all there is
+                if record.recipe < RECIPE - 1:
+                    return False
+                if not looks_as_before(record.file_type, partial(self._store.read_original, image_id)):
+                    return False
+            if record.recipe < RECIPE:
+                preview = self._patience.call(self._store.read_preview, image_id)
+                self._patience.call(self._store.set_preview, image_id, preview, record.dominant_color, RECIPE)
+        except (ImageNotFound, OriginalMissing, UnreadableImage):  # told when it is made again
+            return False
+        return True
 
     def _replace_old_previews(self, shard: tuple[int, int]) -> None:
         """Previews whose embedding is new already."""
@@ -229,7 +272,9 @@ class Registrar:
             for image_id in image_ids:
                 if self._stop.is_set():
                     return
-                read = self._read_original(image_id) if image_id % shard[1] == shard[0] - 1 else None
+                if image_id % shard[1] != shard[0] - 1 or self._keeps_preview(image_id):
+                    continue
+                read = self._read_original(image_id)
                 if isinstance(read, ReadOriginal):
                     self._replace_preview(read)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from image_search.encoders.base import Embeddings
 from image_search.errors import EncoderError, ModelUnavailable, StoreFull, StoreUnavailable
+from image_search.images import RECIPE
+from image_search.records import Frame
 from image_search.registration.files import find_files
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
@@ -21,6 +26,8 @@ from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder, find_ids
+
+READER = ImageReader(max_pixels=10**6)
 
 
 @pytest.fixture
@@ -320,3 +327,46 @@ def test_an_original_that_is_lost_is_a_sentence(store: SqliteStore, folder: Path
     store.originals.delete([record.content_sha256])
     report = Registrar(store, FakeEncoder("second")).embed_missing()
     assert (report.embedded, report.failed) == (8, 1)
+
+
+# --- another recipe ---------------------------------------------------------------------------------------------------
+
+
+def save(format: str, color: str, mode: str = "RGB", **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (20, 10), color).save(file, format, **options)
+    return file.getvalue()
+
+
+def test_repair_makes_only_what_another_recipe_makes_differently(store: ImageStore) -> None:
+    gamma = PngInfo()
+    gamma.add(b"gAMA", (100_000).to_bytes(4))
+    frame = Frame("f" * 64, 1000, 5000)
+    kinds = {
+        "jpeg": (save("JPEG", "red"), {}),
+        "webp": (save("WEBP", "blue"), {}),
+        "gif": (save("GIF", "green"), {}),
+        "png": (save("PNG", "white"), {}),
+        "frame": (b"", {"data": None, "size": 5, "frame": frame, "content_sha256": "e" * 64}),
+        "png with gamma": (save("PNG", "gray", pnginfo=gamma), {}),
+        "tiff": (save("TIFF", "yellow"), {}),
+        "older jpeg": (save("JPEG", "black"), {"recipe": RECIPE - 2}),
+    }
+    images = []
+    for name, (data, values) in kinds.items():
+        read = READER.read_bytes(data or save("PNG", "purple"), name)
+        images.append(replace(read, **{"recipe": RECIPE - 1, "preview": b"before", **values}))
+    encoder = FakeEncoder()
+    registrar = Registrar(store, encoder, pauses=(0, 0))
+    before = encoder.encode_images([Image.new("RGB", (9, 9), "pink")] * len(kinds))
+    ids = dict(zip(kinds, store.add_images(registrar.model.model_id, images, before), strict=True))
+    report = registrar.embed_missing(repair=True)
+    made = {name for name, image_id in ids.items() if store.read_preview(image_id) != b"before"}
+    assert made == {"png with gamma", "tiff", "older jpeg"}
+    assert (report.embedded, report.failed) == (3, 0)
+    embeddings = store.get_embeddings(list(ids.values()), registrar.model.model_id)
+    for name, image_id in ids.items():
+        assert np.allclose(embeddings[image_id], before[0], atol=1e-3) == (name not in made)
+    assert not store.find_images_of_old_recipe(RECIPE)
+    assert not store.find_images_without_embedding(registrar.model.model_id, min_recipe=RECIPE)
+    assert Registrar(store, encoder).embed_missing(repair=True).done == 0
