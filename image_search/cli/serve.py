@@ -38,8 +38,10 @@ def serve_page(settings: Settings) -> NoReturn:
 
     Raises SettingsError when the address is taken, or can be reached by other computers without a password.
     """
+    from image_search.web.server import bound_memory_arenas
     from image_search.web.temporary_files import TemporaryFiles
 
+    bound_memory_arenas()
     listener = open_port(settings.app_host, settings.app_port)
     files = TemporaryFiles(settings.app_host, settings.app_port)  # before anything imports Gradio
     try:
