@@ -255,7 +255,7 @@ async function trash() {
 async function downloadZip() {
   const { token, count, bytes, absent, missing } = await prepare();
   const size = sayBytes(bytes);
-  const names = absent.slice(0, NAMED).joinSentences(say('list_separator')) + (absent.length > NAMED ? '…' : '');
+  const names = absent.slice(0, NAMED).join(say('list_separator')) + (absent.length > NAMED ? '…' : '');
   const left = absent.length ? say('originals_absent', { count: absent.length, names }) : '';
   showToast(joinSentences(say('download_begins', { count: count - absent.length, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
   fetchFile(`ui/selection/downloads/${token}/pictures.zip`);
@@ -303,7 +303,6 @@ function askIn(dialog, title, field = null) {
   field?.focus();
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue), { once: true }));
 }
-
 
 function sayBytes(bytes) {
   const units = ['B', 'KB', 'MB', 'GB', 'TB'];
