@@ -34,7 +34,13 @@ def decode_user_comment(value: bytes, order: str = ">") -> str:
         return _decode_jis(text)
     if not code:  # ComfyUI and Fooocus write the text at once
         text = value
-    return _PREFIX.sub("", decode_text(text if text[:2] in _MARKS else text.strip(b"\0")).strip("\0"))
+    return _PREFIX.sub("", decode_text(text if text[:2] in _MARKS else _cut_padding(text)).strip("\0"))
+
+
+def _cut_padding(text: bytes) -> bytes:
+    """Without the zeros at the end, but for one that may be half of a character of UTF-16."""
+    size = len(text.rstrip(b"\0"))
+    return text[: size + size % 2]
 
 
 def _name_code(code: bytes) -> str:
