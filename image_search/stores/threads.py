@@ -1,4 +1,4 @@
-"""What threads of a store share: a lock for readers and writers, and a second core for a search that is alone."""
+"""Threads of a store: a lock for readers and writers, and a second core for a search that is alone."""
 
 from __future__ import annotations
 
