@@ -46,6 +46,8 @@ def main() -> None:
         with connect(settings) as session:
             for statement in ORIGINAL_TABLES:
                 session.execute(statement)
+            # Oracle joins a table with itself by hashing; SQLite, which stands behind the wire, needs an index for it.
+            session.execute("CREATE INDEX benchmark ON image_embeddings (image_id, model_id, embedding_id)")
         fill(server, options.rows)
         print(f"{'step':44} {'round trips':>11} {'client s':>9} {'all s':>7}")
         measure(server, f"migrate {options.rows} images", lambda: list(migrate(settings, read_image)))
@@ -99,7 +101,7 @@ def fill(server: Server, count: int) -> None:
 
 def read_image(data: bytes, name: str) -> NewImage:
     """Instead of decoding, which would take most of the time: benchmarks/registration.py measures that."""
-    return NewImage(hashlib.sha256(data).hexdigest(), name, "image/png", 64, 48, data=data, preview=bytes(20_000))
+    return NewImage(hashlib.sha256(data).hexdigest(), name, "image/png", 64, 48, data=data, preview=bytes(2_000))
 
 
 def measure(server: Server, step: str, work: Callable[[], object]) -> None:
