@@ -335,12 +335,13 @@ def test_watching_goes_on_until_ctrl_c_and_then_prints_its_summary(
     assert "Finishing the batch in hand" in output.err
 
 
-def test_ctrl_c_finishes_the_batch_in_hand_and_the_next_run_does_the_rest(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_finishes_the_batch_in_hand_and_the_next_run_does_the_rest(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:
     class Interrupted(FakeLazyEncoder):
         def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, ending)
             return super().encode_images(images)
 
     with monkeypatch.context() as patch:
