@@ -17,7 +17,7 @@ _NEGATIVE_INSIDE = re.compile(r"(?<=[\s,.])negative prompt:[ \t]*", re.IGNORECAS
 _STEPS_LINE = re.compile(r"(?:^|\n)[ \t]*steps: ?\d", re.IGNORECASE)
 _STEPS_INSIDE = re.compile(r"steps: ?\d+, ?(?:sampler|size|seed|cfg scale|guidance scale)\b", re.IGNORECASE)
 _SETTING = re.compile(r'(\w[\w \-/.]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,\n]*)(?:,|\n|$)')
-_RESOURCES = re.compile(r",?\s*Civitai resources: (?=\[)")
+_RESOURCES = "Civitai resources: ["
 _MODEL_KINDS, _LORA_KINDS = {"checkpoint", "model"}, {"lora", "lycoris", "locon", "dora"}
 _MAX_SETTINGS = 64 << 10  # characters
 
@@ -59,8 +59,9 @@ def _find_settings(text: str) -> int:
 
 
 def _split_settings(line: str) -> dict[str, str]:
-    if resources := _RESOURCES.search(line):
-        line = line[: resources.start()]  # a list of objects, the last of the settings
+    line, found, _ = line.partition(_RESOURCES)  # a list of objects, the last of the settings
+    if found:
+        line = line.rstrip().removesuffix(",")
     settings: dict[str, str] = {}
     for name, value in _SETTING.findall(line):
         settings.setdefault(name.strip().lower(), _unquote(value.strip()))
@@ -118,8 +119,8 @@ def _read_resources(text: str) -> tuple[list[str], list[str]]:
     """Names of checkpoints and of LoRAs in Civitai's list, each resource an object."""
     names: dict[bool, list[str]] = {False: [], True: []}
     with suppress(ValueError, RecursionError):
-        if found := _RESOURCES.search(text):
-            resources, _ = json.JSONDecoder().raw_decode(text[found.end() :])
+        if (start := text.find(_RESOURCES)) >= 0:
+            resources, _ = json.JSONDecoder().raw_decode(text[start + len(_RESOURCES) - 1 :])
             for resource in resources[:50]:
                 name = as_name(resource.get("modelName")) if isinstance(resource, dict) else None
                 kind = str(resource.get("type")).lower() if name else ""
