@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
@@ -60,16 +61,12 @@ class Cursor:
     @classmethod
     def decode(cls, token: str) -> Cursor:
         """From a token. Raises ValueError."""
-        try:
+        with suppress(ValueError, TypeError, OverflowError, RecursionError):
             date, image_id, rank = json.loads(b64decode(token.encode(), b"-_", validate=True))
             cursor = cls(datetime.fromisoformat(date), int(image_id), int(rank))
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            raise ValueError(
-                "it is not a token of an earlier answer; send its next, as it was, or leave this out"
-            ) from None
-        if cursor.upload_date.tzinfo or not 0 < cursor.image_id < 2**63 or not 0 < cursor.rank < 2**63:
-            raise ValueError("it is not a token of an earlier answer; send its next, as it was, or leave this out")
-        return cursor
+            if not cursor.upload_date.tzinfo and 0 < cursor.image_id < 2**63 and 0 < cursor.rank < 2**63:
+                return cursor
+        raise ValueError("it is not a token of an earlier answer; send its next, as it was, or leave this out")
 
     def encode(self) -> str:
         """As a token."""

@@ -50,7 +50,7 @@ from image_search.registration.pipeline import (
 from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal
 from image_search.stores.base import ImageStore
 
-_MARKED_AT_ONCE = 500  # embeddings that stay as they are under a new recipe
+_MARK_BATCH = 500  # embeddings that stay as they are under a new recipe
 
 # Counts of a registration so far.
 
@@ -234,7 +234,7 @@ class Registrar:
                 yield image_id
                 continue
             kept.append(image_id)
-            if len(kept) == _MARKED_AT_ONCE:
+            if len(kept) == _MARK_BATCH:
                 self._mark_embeddings(kept)
                 kept.clear()
         self._mark_embeddings(kept)

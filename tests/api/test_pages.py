@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,18 +13,6 @@ from image_search.registration.trash import delete_images, restore_images, trash
 from image_search.search.searcher import Searcher
 from tests.contract.frames import make_frame
 from tests.fakes import COLOURS, make_embeddings, make_image
-from tests.fakes.api_library import build_small, open_client, open_colours
-
-
-@pytest.fixture
-def searcher(tmp_path: Path) -> Iterator[Searcher]:
-    with open_colours(tmp_path) as searcher:
-        yield searcher
-
-
-@pytest.fixture
-def client(searcher: Searcher) -> TestClient:
-    return open_client(build_small(searcher))
 
 
 def search(client: TestClient, **asked: Any) -> dict[str, Any]:

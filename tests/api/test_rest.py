@@ -20,17 +20,6 @@ from tests.fakes.api_library import build_small, open_client, open_colours
 from tests.ui.test_ui import AwayStore
 
 
-@pytest.fixture
-def searcher(tmp_path: Path) -> Iterator[Searcher]:
-    with open_colours(tmp_path) as searcher:
-        yield searcher
-
-
-@pytest.fixture
-def client(searcher: Searcher) -> TestClient:
-    return open_client(build_small(searcher))
-
-
 def list_names(answer: Any) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [hit["image"]["file_name"] for hit in answer.json()["hits"]]
