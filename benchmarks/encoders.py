@@ -20,10 +20,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from image_search.encoders.loading import finish
 from image_search.encoders.preprocessing import Preprocessing
 from image_search.encoders.runner import DTYPES, Runner, choose_device, choose_dtype
-from image_search.encoders.two_tower import TwoTowers
+from image_search.encoders.two_tower import TwoTowers, finish
 
 # Width, layers, heads and patch of the tower for pictures.
 SHAPES = {"CLIP ViT-B/32": (768, 12, 12, 32), "CLIP ViT-L/16": (1024, 24, 16, 16)}

@@ -1,4 +1,4 @@
-"""Where the original files live: a folder, each file under the SHA-256 of its content, or where they are already.
+"""Where the original files live: a folder or a bucket, each file under the SHA-256 of its content, or where they are.
 
 A name that is the content can never hold the wrong image, and writing it twice is writing it once. The caller of write
 and delete holds the write lock of the database the folder belongs to; one folder belongs to one database.
@@ -11,21 +11,24 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from image_search.errors import OriginalMissing, SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import Finding
 
+_Answer = TypeVar("_Answer")
+
 DEFAULT_FOLDER = Path("data/originals")  # where the engine has no better place
 BY_REFERENCE = "reference"  # as ORIGINALS_URL
 
 _WRITERS = 8
+_REQUEST_CONCURRENCY = 8
 _HASH_START, _HASH = re.compile("[0-9a-f]{2}"), re.compile("[0-9a-f]{64}")
 
 
@@ -56,7 +59,7 @@ def open_originals(url: str, default_folder: Path = DEFAULT_FOLDER, s3_endpoint_
     if parts.scheme == "file":
         return FolderOriginals(Path(unquote(parts.path)))
     if parts.scheme == "s3":
-        return _open_bucket(url, s3_endpoint_url)
+        return S3Originals(url, s3_endpoint_url)
     if parts.scheme and len(parts.scheme) > 1:  # one letter is a Windows drive
         raise SettingsError(
             f"ORIGINALS_URL begins with {parts.scheme!r}. It may be a folder, s3://bucket/prefix, or reference."
@@ -73,16 +76,6 @@ def open_separate_originals(url: str, engine: str, s3_endpoint_url: str = "") ->
             "or to reference, which leaves files where they are."
         )
     return open_originals(url, s3_endpoint_url=s3_endpoint_url)
-
-
-def _open_bucket(url: str, endpoint_url: str) -> Originals:
-    try:
-        from image_search.originals_s3 import S3Originals
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"s3:// in ORIGINALS_URL needs the Python package {error.name}: pip install -r requirements-s3.txt"
-        ) from error
-    return S3Originals(url, endpoint_url)
 
 
 class FolderOriginals:
@@ -219,6 +212,71 @@ def _explain_error(error: OSError, path: Path) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"The disk of {path} is full. Nothing of this batch was kept; free some space and run again.")
     return StoreUnavailable(f"{path} cannot be read or written ({error.strerror}). Check the disk and the rights.")
+
+
+class S3Originals:
+    """Originals in an S3 bucket, or in anything that speaks S3 (MinIO, Ceph, R2): s3://bucket/prefix.
+
+    An object appears whole or not at all. Credentials and region come from where every S3 program reads them:
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and so on, or the files in ~/.aws. The address of
+    another server than Amazon's is S3_ENDPOINT_URL.
+    """
+
+    def __init__(self, url: str, endpoint_url: str = "") -> None:
+        """Raises SettingsError for a URL without a bucket, and where the package for S3 is missing."""
+        try:
+            import s3fs
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"s3:// in ORIGINALS_URL needs the Python package {error.name}: pip install -r requirements-s3.txt"
+            ) from error
+        parts = urlsplit(url)
+        if not parts.netloc or parts.query:
+            raise SettingsError("ORIGINALS_URL names no bucket. Write s3://bucket or s3://bucket/prefix.")
+        self.url = f"s3://{parts.netloc}{parts.path}".rstrip("/")
+        # No listing is cached: another program may change the bucket at any time.
+        self._files: Any = s3fs.S3FileSystem(
+            endpoint_url=endpoint_url or None, use_listings_cache=False, skip_instance_cache=True
+        )
+
+    def __str__(self) -> str:
+        return self.url
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        # The client sends a checksum along, and the server refuses what does not arrive as it was sent.
+        self._request(lambda item: self._write_object(*item), contents.items())
+
+    def read(self, sha256: str, paths: Sequence[str] = ()) -> bytes:
+        [data] = self._request(self._files.cat_file, [self._find_key(sha256)])
+        return bytes(data)
+
+    def delete(self, hashes: Iterable[str]) -> None:
+        self._request(self._files.rm_file, [self._find_key(sha256) for sha256 in hashes])
+
+    def _write_object(self, sha256: str, data: bytes) -> None:
+        key = self._find_key(sha256)
+        try:
+            if self._files.info(key)["size"] == len(data):
+                return
+        except FileNotFoundError:
+            pass
+        self._files.pipe_file(key, data)
+
+    def _find_key(self, sha256: str) -> str:
+        return f"{self.url.removeprefix('s3://')}/{sha256[:2]}/{sha256}"
+
+    def _request(self, ask: Callable[[Any], _Answer], items: Iterable[Any]) -> list[_Answer]:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            with ThreadPoolExecutor(_REQUEST_CONCURRENCY) as pool:
+                return list(pool.map(ask, items))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url} has no {error}. Check the bucket and ORIGINALS_URL.") from error
+        except PermissionError as error:
+            raise StoreError(f"{self.url} may not be used ({error}). Check the AWS credentials.") from error
+        except (BotoCoreError, OSError) as error:
+            raise StoreUnavailable(f"{self.url} cannot be reached just now ({error}).") from error
 
 
 # Whether files can be kept where they are meant to be: for --check, changing nothing that stays.

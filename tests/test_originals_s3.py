@@ -12,8 +12,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from image_search.errors import SettingsError, StoreError, StoreUnavailable
-from image_search.originals import open_originals
-from image_search.originals_s3 import S3Originals
+from image_search.originals import S3Originals, open_originals
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import make_embeddings, make_images

@@ -25,8 +25,7 @@ from image_search.cli.console import name_commands, write_json, write_line
 from image_search.cli.integrity import check_files
 from image_search.cli.serve import format_address, open_port
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
-from image_search.encoders.hub import find_cached
+from image_search.encoders.checkpoint import KNOWN_MODELS, find_cached, find_folder, refuse_missing_folder
 from image_search.errors import EncoderError, ImageSearchError, RecognizerUnavailable, SettingsError, StoreError
 from image_search.images import RECIPE, make_printable
 from image_search.library.models import choose_model_if_reachable

@@ -17,9 +17,9 @@ from image_search.recognition import is_sure, open_recognizer
 from image_search.registration import trash
 from image_search.registration.files import find_files
 from image_search.registration.metadata_refresh import update_texts, write_sidecars
-from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import make_reader
 from image_search.registration.text_reading import forget_texts, read_missing_texts, set_forgotten
+from image_search.registration.trash import find_gone_files, trash_gone_files
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 

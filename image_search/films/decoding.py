@@ -6,15 +6,6 @@ They become upright RGB images in the colours of a screen, and signatures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from image_search.films.source import Clock
-
-if TYPE_CHECKING:
-    import av
-    from av.container import InputContainer
-
-
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from image_search.films.selection import Signature
+from image_search.films.source import Clock
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
 
+Signature = npt.NDArray[np.int16]  # (16, 16, 3), red, green and blue from 0 to 255
 
 _MOST_WAITING = 64 * 2**20  # bytes of frames that wait, not decoded, for the next keyframe
 _MOST_PIXELS = 16_000_000  # of larger frames, 8K, only keyframes are decoded: a decoder holds up to 16 others besides

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from image_search.metadata.containers import Extracted
-from image_search.metadata.containers.formats import find_texts
+from image_search.metadata.containers import Extracted, find_texts
 from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
 from image_search.metadata.generators.generation import Generation

@@ -1,19 +1,162 @@
-"""Compare a file with the library: known, moved, deleted earlier, new content of an image, or a new image."""
+"""Compare a file with the library: known, moved, of a deleted image, new content of an image, or a new image.
+
+A deleted image is remembered at every path where its file turns up, and given them back when it is restored. Content
+that such a file is given later, when it is tagged, is remembered as well, with a mark in place of a path that says from
+which image it comes. It is deleted as long as that image is.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from image_search.errors import ContentKnown, ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, read_file
-from image_search.records import KnownFile
-from image_search.registration.deletions import Candidate, DeletedFiles
-from image_search.registration.files import is_missing
+from image_search.records import DeletedImage, ImageRecord, KnownFile
+from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import Patience
 from image_search.registration.reader import ReadFile
 from image_search.stores.base import Embeddings, ImageStore
+
+_ORIGIN = "sha256:"  # in front of the hash of the deleted image; no absolute path begins so
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that is new or has changed.
+
+    former:  the store's last knowledge of the path
+    deleted: hash of the image that had this path until a person deleted it
+    """
+
+    file: FoundFile
+    former: KnownFile | None = None
+    deleted: str | None = None
+
+
+class DeletedFiles:
+    """Tells files of deleted images from others. Safe to use from several threads."""
+
+    def __init__(self, store: ImageStore, patience: Patience) -> None:
+        self._store = store
+        self._call = patience.call
+        self._lock = threading.Lock()
+        self._trash: dict[str, list[ImageRecord]] | None = None  # by the hash of image, frame and film
+
+    def is_deleted(self, candidate: Candidate, sha256: str) -> bool:
+        """Whether a person deleted this content, or the image whose file this was; then the file is remembered with it.
+
+        Raises StoreError.
+        """
+        origin = self._find_origin(candidate, sha256)
+        if origin is None:
+            return False
+        now = datetime.now(UTC).replace(tzinfo=None)
+        fresh = [DeletedImage(origin, now, (candidate.file.path,))] if candidate.deleted != origin else []
+        if origin != sha256 and not self._call(self._store.find_deleted_hashes, [sha256]):
+            fresh.append(DeletedImage(sha256, now, (_ORIGIN + origin,)))
+        if fresh:
+            self._call(self._store.add_deleted, fresh)
+        return True
+
+    def take_in(self, candidate: Candidate, sha256: str) -> Candidate:
+        """Restore the image or film of the trash whose file this was before it was changed. It is the former one then.
+
+        Raises StoreError.
+        """
+        origin = self._find_origin(candidate, sha256)
+        if candidate.former is not None or origin in (None, sha256):
+            return candidate
+        with self._lock:
+            if self._trash is None:
+                self._trash = {}
+                for image in self._call(lambda: list(self._store.iterate_trash())):
+                    for key in (image.content_sha256, *([image.frame.film_sha256] if image.frame else ())):
+                        self._trash.setdefault(key, []).append(image)
+            images = self._trash.get(origin or "", [])
+            if images and (frame := images[0].frame):
+                images = self._trash[frame.film_sha256]
+            if not images:
+                return candidate
+            self._call(restore_with_paths, self._store, images, (candidate.file.path,))
+        first = images[0]
+        film_sha256 = first.frame.film_sha256 if first.frame else None
+        former = KnownFile(first.image_id, first.byte_size, None, first.content_sha256, film_sha256)
+        return replace(candidate, former=former)
+
+    def _find_origin(self, candidate: Candidate, sha256: str) -> str | None:
+        """The hash of the deleted image or film that this file belongs to; None when it belongs to none."""
+        deleted = candidate.deleted
+        if not self._call(self._store.find_deleted_hashes, [sha256]):
+            return deleted
+        remembered = self._call(list_remembered, self._store, [sha256]).get(sha256)
+        origins = _list_origins(remembered)  # none of the deleted image itself
+        if not origins:
+            return sha256
+        still = self._call(self._store.find_deleted_hashes, origins)
+        if not still:
+            self._call(self._store.forget_deleted, [sha256])  # the image it comes from was restored, or forgotten
+            return deleted if deleted != sha256 else None
+        return next(origin for origin in origins if origin in still)
+
+
+def _list_origins(remembered: DeletedImage | None) -> list[str]:
+    """Hashes of the deleted images whose file had this content later."""
+    paths = remembered.paths if remembered else ()
+    return [path.removeprefix(_ORIGIN) for path in paths if path.startswith(_ORIGIN)]
+
+
+def list_remembered(store: ImageStore, hashes: Iterable[str]) -> dict[str, DeletedImage]:
+    """Records of these hashes as far as they are remembered, in few queries. Raises StoreError."""
+    wanted = sorted(set(hashes))
+    found: dict[str, DeletedImage] = {}
+    place = 0
+    while place < len(wanted):
+        before = f"{max(int(wanted[place], 16) - 1, 0):064x}"  # the hash in front of it
+        limit = 1 if len(wanted) == 1 else _PAGE
+        page = store.list_deleted(before, limit)
+        found |= {image.content_sha256: image for image in page}
+        if len(page) < limit:
+            break
+        place = max(bisect_right(wanted, page[-1].content_sha256), place + 1)
+    return {sha256: found[sha256] for sha256 in wanted if sha256 in found}
+
+
+def restore_with_paths(store: ImageStore, images: Sequence[ImageRecord], paths: Sequence[str] = ()) -> int:
+    """Bring images back from the trash, or all frames of one film, with the paths where their files turned up.
+
+    paths: known besides. Returns how many were in the trash. Raises StoreError.
+    """
+    hashes = [image.content_sha256 for image in images]
+    films = {image.frame.film_sha256 for image in images if image.frame}
+    remembered = list_remembered(store, [*hashes, *films])
+    count = store.restore_images([image.image_id for image in images])
+    of_film = [path for one in remembered.values() for path in one.paths] if films else []
+    for image in images:
+        own = remembered[image.content_sha256].paths if image.content_sha256 in remembered else ()
+        give_paths(store, image, [*paths, *of_film, *own])
+    if films:
+        store.forget_deleted(sorted(films))
+    return count
+
+
+def give_paths(store: ImageStore, image: ImageRecord, paths: Iterable[str]) -> None:
+    """Give a live image those of these paths where there is a file, and no other live image. Raises StoreError."""
+    turned_up = [path for path in dict.fromkeys(paths) if not path.startswith(_ORIGIN)]
+    new = [path for path in turned_up if path not in image.paths and not is_missing(path)]
+    known = store.find_known_files(new)
+    for path in new:
+        owner = known.get(path)
+        if owner is None or (image.frame and owner.film_sha256 == image.frame.film_sha256):
+            with suppress(ImageNotFound):  # deleted a moment ago
+                store.set_path(image.image_id, path, image.byte_size, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,25 @@
-"""Which files a registration looks at."""
+"""Which files a registration looks at, and which it passes over: by default, by --exclude, and by .imagesearchignore.
+
+The patterns are those of .gitignore. An .imagesearchignore speaks for its folder and all below it; one further down
+comes before one further up, and --exclude before both. As in git nothing below a folder that is passed over can be
+taken in again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from unicodedata import normalize
 
-from image_search.errors import UnreadableImage
+from pathspec import GitIgnoreSpec
+
+from image_search.errors import SettingsError, UnreadableImage
 from image_search.file_kinds import (
     HEIF_SUFFIXES,
     JXL_SUFFIXES,
@@ -21,8 +30,8 @@ from image_search.file_kinds import (
     may_hold_picture,
 )
 from image_search.films import list_film_suffixes
-from image_search.ignoring import IGNORE_FILE, IgnoreRules
-from image_search.images import list_picture_suffixes, make_printable
+from image_search.images import list_picture_suffixes, make_printable, read_file
+from image_search.metadata.text import decode_text
 
 _MAX_SUFFIX = 12  # characters; what is longer is no suffix but part of a name
 _NAMED_KINDS = 5  # kinds of files that are named in one line
@@ -64,7 +73,7 @@ def find_files(
 class FileFinder:
     """Finds the files of folders, as often as it is asked to; a file is opened once to tell its kind.
 
-    exclude: patterns as in .gitignore of what is passed over, besides what .imagesearchignore and ignoring.py name.
+    exclude: patterns as in .gitignore of what is passed over, besides _LEFT_OUT and what .imagesearchignore names.
     """
 
     def __init__(self, exclude: Sequence[str] = ()) -> None:
@@ -93,12 +102,12 @@ class FileFinder:
                 found.failures.append(_explain(top, error))
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                rules = IgnoreRules.start(os.path.dirname(top), self._exclude)
+                rules = _IgnoreRules.start(os.path.dirname(top), self._exclude)
                 if top not in seen and not rules.is_ignored(top, is_folder=False):
                     seen.add(top)
                     found.files.append(FoundFile(top, status.st_size, status.st_mtime_ns))
                 continue
-            for entry in _walk(top, IgnoreRules.start(top, self._exclude), found.failures):
+            for entry in _walk(top, _IgnoreRules.start(top, self._exclude), found.failures):
                 if entry.path in seen or not _is_in_shard(entry.path, top, shard):
                     continue
                 seen.add(entry.path)
@@ -195,7 +204,7 @@ def _find_spelling(path: str) -> str:
     return place
 
 
-def _walk(top: str, start: IgnoreRules, failures: list[str]) -> Iterator[os.DirEntry[str]]:
+def _walk(top: str, start: _IgnoreRules, failures: list[str]) -> Iterator[os.DirEntry[str]]:
     """The entries below a folder that are no folders themselves, in the order of names."""
     visited: set[tuple[int, int]] = set()
     folders = [(top, start)]
@@ -262,3 +271,92 @@ def is_missing(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return False
+
+
+# Files and folders that are passed over.
+
+IGNORE_FILE = ".imagesearchignore"
+# Folders that other programs keep beside images: thumbnails, trash and snapshots of storage systems, archives' rests.
+# Those that begin with a dot (.Trash-1000, .git) are hidden and passed over in any case.
+_LEFT_OUT = {
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "@sharesnap", "~snapshot",
+    "$recycle.bin", "recycler", "recycled", "lost+found", "system volume information", "network trash folder",
+    "temporary items", "node_modules", "__macosx",
+}  # fmt: skip
+# Classes of characters, which git knows and pathspec does not.
+_CLASSES = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+warnings.filterwarnings("ignore", category=FutureWarning, module="pathspec")  # of a [ inside of brackets
+
+
+@dataclass(frozen=True)
+class _IgnoreRules:
+    """The rules in force in one folder. levels: (folder, its patterns), the later before the earlier."""
+
+    levels: tuple[tuple[str, GitIgnoreSpec], ...] = ()
+    excluded: tuple[tuple[str, GitIgnoreSpec], ...] = ()
+
+    @classmethod
+    def start(cls, top: str, exclude: Sequence[str] = ()) -> _IgnoreRules:
+        """The rules of --exclude below a folder that was named. Raises SettingsError for what is no pattern."""
+        if not exclude:
+            return cls()
+        # A shell writes out ~, and a person a whole path, where a pattern begins at the folder.
+        below = f"{normalize('NFC', top).rstrip(os.sep)}{os.sep}"
+        lines = []
+        for line in exclude:
+            mark, pattern = ("!", line[1:]) if line.startswith("!") else ("", line)
+            lines.append(f"{mark}/{pattern.removeprefix(below)}" if pattern.startswith(below) else line)
+        try:
+            return cls(excluded=((top, _parse_patterns(lines)),))
+        except (ValueError, re.error) as error:
+            raise SettingsError(f"--exclude has what is no pattern ({error}). Write it as in .gitignore.") from error
+
+    def enter(self, folder: str) -> _IgnoreRules:
+        """The rules below a folder that has an .imagesearchignore. Raises UnreadableImage when it cannot be used."""
+        path = os.path.join(folder, IGNORE_FILE)
+        if os.path.isfile(path) and not os.path.getsize(path):
+            return self
+        text = _decode_patterns(read_file(path))
+        try:
+            spec = _parse_patterns(text.replace("\r\n", "\n").split("\n"))
+        except (ValueError, re.error) as error:
+            raise UnreadableImage(f"{make_printable(path)} has what is no pattern ({error}).") from error
+        return _IgnoreRules((*self.levels, (folder, spec)), self.excluded)
+
+    def is_ignored(self, path: str, is_folder: bool) -> bool:
+        """Whether a file or folder of this folder is passed over."""
+        for base, spec in (*reversed(self.excluded), *reversed(self.levels)):
+            below = normalize("NFC", os.path.relpath(path, base)).replace(os.sep, "/")
+            decision = _decide(spec, f"{below}/" if is_folder else below)
+            if decision is not None:
+                return decision
+        return is_folder and os.path.basename(path).lower() in _LEFT_OUT
+
+
+def _decode_patterns(content: bytes) -> str:
+    """The lines of an ignore file. Names are bytes: one that is no UTF-8 stands for itself, and for what it says."""
+    try:
+        if b"\0" not in content:
+            return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    said = decode_text(content)
+    return said if b"\0" in content else content.decode("utf-8", "surrogateescape") + "\n" + said
+
+
+def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
+    # pathspec lets a pattern speak for all below a folder that it matches, which ends at the group ps_d. Here folders
+    # are walked, as by git: "!a" takes in the folder a and nothing inside of it.
+    for pattern in reversed(spec.patterns):
+        matches = pattern.regex.finditer(path) if pattern.regex else ()
+        if any(match.groupdict().get("ps_d") is None or match.end() == len(path) for match in matches):
+            return pattern.include
+    return None
+
+
+def _parse_patterns(lines: Sequence[str]) -> GitIgnoreSpec:
+    # In git a/** is what lies inside of a folder, without the folder itself, which pathspec matches, too.
+    plain = (re.sub(r"\[:([a-z]+):\]", lambda match: _CLASSES.get(match[1], match[0]), line) for line in lines)
+    return GitIgnoreSpec.from_lines(re.sub(r"/\*\*(/?)\s*$", r"/**/*\1", normalize("NFC", line)) for line in plain)

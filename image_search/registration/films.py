@@ -22,14 +22,13 @@ from PIL import Image
 
 from image_search.encoders.base import Embeddings
 from image_search.errors import ImageNotFound, OriginalMissing, StoreError, UnreadableFilm
-from image_search.films import FilmFacts, FilmFrame, hash_film, read_film
-from image_search.films.reading import require_av
+from image_search.films import FilmFacts, FilmFrame, hash_film, read_film, require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, hash_bytes, make_preview, make_printable
 from image_search.metadata import find_sidecars
 from image_search.metadata.photo import parse_name
 from image_search.metadata.sidecars import separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
-from image_search.registration.deletions import Candidate, DeletedFiles
+from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, Patience
 from image_search.registration.reader import ImageReader, ReadFile

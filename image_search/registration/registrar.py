@@ -31,8 +31,7 @@ from image_search.errors import (
 )
 from image_search.images import RECIPE, find_dominant_color, hash_bytes, looks_as_before, make_preview, read_file
 from image_search.records import EmbeddingModel
-from image_search.registration.changes import ChangeDetector, NewContent, replace_content
-from image_search.registration.deletions import Candidate
+from image_search.registration.changes import Candidate, ChangeDetector, NewContent, replace_content
 from image_search.registration.files import FileList, FoundFile, is_film
 from image_search.registration.films import FilmRegistrar, NewFilm, ReadFrame
 from image_search.registration.pipeline import (

@@ -15,11 +15,10 @@ from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import FilmsUnavailable, StoreFull, StoreUnavailable, UnreadableFilm
-from image_search.films import hash_film
-from image_search.films.reading import require_av
+from image_search.films import hash_film, require_av
 from image_search.images import hash_bytes, make_printable
 from image_search.records import ImageRecord, NewImage
-from image_search.registration.deletions import give_paths, list_remembered
+from image_search.registration.changes import give_paths, list_remembered
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames
 from image_search.registration.reader import ImageReader

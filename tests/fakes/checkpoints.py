@@ -210,7 +210,7 @@ def write_japanese_stable_clip(folder: Path) -> Path:
     from safetensors.torch import save_file
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-    from image_search.encoders.loading import import_transformers, patch_legacy_transformers
+    from image_search.encoders.two_tower import import_transformers, patch_legacy_transformers
 
     patch_legacy_transformers(import_transformers())
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from tests.encoders.test_hub import point_client_at
+from tests.encoders.test_downloads import point_client_at
 from tests.fakes import FakeEncoder, make_picture_bytes
 from tests.fakes.checkpoints import get_checkpoint
 from tests.fakes.hub import FakeHub, serve_hub

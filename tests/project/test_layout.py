@@ -27,16 +27,14 @@ ALLOWED = {
     "colors": set(),
     "repairs": {"colors"},
     "images": BASE | {"colors", "file_kinds", "repairs"},
-    "ignoring": {"errors", "images", "metadata.text"},
     "films": BASE | {"images"},
-    "originals": BASE | {"originals_s3"},
-    "originals_s3": BASE | {"originals"},
+    "originals": BASE,
     "metadata": {"errors", "records"},
     "encoders": BASE,
     "stores": BASE | {"originals"},
     "recognition": {"errors", "records"},
     "registration": BASE
-    | {"images", "file_kinds", "ignoring", "metadata", "recognition", "films"}
+    | {"images", "file_kinds", "metadata", "recognition", "films"}
     | {"encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
     "library": BASE | {"images", "originals", "registration", "encoders", "stores.base"},

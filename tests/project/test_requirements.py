@@ -16,7 +16,7 @@ OPTIONAL = {
     "image_search/stores/milvus": "requirements-milvus.txt",
     "image_search/stores/redis": "requirements-redis.txt",
     "image_search/stores/elasticsearch": "requirements-elasticsearch.txt",
-    "image_search/originals_s3.py": "requirements-s3.txt",
+    "image_search/originals.py": "requirements-s3.txt",
     "image_search/api/mcp.py": "requirements-mcp.txt",
     "image_search/recognition": "requirements-ocr.txt",
     "image_search/films": "requirements-video.txt",

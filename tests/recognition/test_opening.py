@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from image_search import recognition
 from image_search.errors import RecognizerUnavailable
-from image_search.recognition import models, open_recognizer
+from image_search.recognition import open_recognizer
 from image_search.settings import ROOT
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ def test_package_without_its_models_is_named(tmp_path: Path, monkeypatch: pytest
 def test_damaged_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"):
         (tmp_path / name).write_bytes(b"\0" * 1000)
-    monkeypatch.setattr(models, "find_models", lambda: tmp_path)
+    monkeypatch.setattr(recognition, "_find_models", lambda: tmp_path)
     with pytest.raises(RecognizerUnavailable, match="does not start") as raised:
         open_recognizer()
     assert "\n" not in str(raised.value)
@@ -69,8 +70,8 @@ def test_opening_keeps_the_library_from_reporting_its_use() -> None:
 
 
 def test_threads_leave_a_core_and_are_never_none() -> None:
-    assert models.choose_threads() >= 1
-    assert models.choose_threads(leave_free=1000) == 1
+    assert recognition.choose_threads() >= 1
+    assert recognition.choose_threads(leave_free=1000) == 1
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

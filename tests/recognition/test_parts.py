@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_search.recognition.detection import Box, choose_canvas
-from image_search.recognition.paddle import HEIGHT, sort_lines, split_line
+from image_search.recognition.paddle import HEIGHT, Box, choose_canvas, sort_lines, split_line
 
 sides = st.integers(1, 30_000)
 

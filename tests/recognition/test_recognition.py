@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks._text_images import draw_screenshot, draw_sign, draw_vertical, find_fonts
 from benchmarks.recognition import count_right
-from image_search.recognition import TextLine, TextRecognizer, detection, is_sure, join_lines, open_recognizer
+from image_search.recognition import TextLine, TextRecognizer, is_sure, join_lines, open_recognizer, paddle
 from tests.fakes.absent import leave_out
 
 pytestmark = pytest.mark.slow
@@ -147,7 +147,7 @@ def test_recognizer_survives_noise(recognizer: TextRecognizer) -> None:
 def test_recognizer_bounds_the_number_of_lines(
     recognizer: TextRecognizer, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detection, "MOST_BOXES", 20)
+    monkeypatch.setattr(paddle, "MOST_BOXES", 20)
     image = draw(*["   ".join(["国会", "予算", "可決", "天気", "株価"])] * 12, size=20)
     assert 10 <= len(recognizer.recognize(image)) <= 20
 

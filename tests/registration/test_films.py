@@ -21,10 +21,17 @@ from image_search.records import Edits, SearchFilter
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames, set_edits
 from image_search.registration.folders import watch_folders
-from image_search.registration.pruning import find_gone_files, trash_gone_files
 from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar, RegistrationReport
-from image_search.registration.trash import delete_images, empty_trash, list_trash, restore_images, trash_images
+from image_search.registration.trash import (
+    delete_images,
+    empty_trash,
+    find_gone_files,
+    list_trash,
+    restore_images,
+    trash_gone_files,
+    trash_images,
+)
 from image_search.registration.uploads import register_uploaded_film
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
@@ -88,10 +95,7 @@ def test_a_film_is_registered_between_images_and_counted(store: ImageStore, fold
     first = frames[0]
     assert first.frame is not None and abs(first.frame.duration_ms - SCENES * 3000) < 500
     assert (first.file_name, first.file_type, first.width, first.height) == ("holiday.mp4", "video/mp4", 192, 108)
-    assert (first.paths, first.byte_size) == (
-        (str(folder / "holiday.mp4"),),
-        (folder / "holiday.mp4").stat().st_size,
-    )
+    assert (first.paths, first.byte_size) == ((str(folder / "holiday.mp4"),), (folder / "holiday.mp4").stat().st_size)
     assert store.read_preview(first.image_id)[8:12] == b"WEBP"
     model = store.find_current_model()
     assert model and store.get_embedding(first.image_id, model.model_id).shape == (16,)
@@ -272,9 +276,7 @@ def test_a_film_in_the_trash_stays_deleted_at_its_path(store: ImageStore, folder
     assert count_frames(store) == SCENES and not store.list_trash()
 
 
-def test_pruning_moves_all_frames_of_a_lost_film_and_registering_brings_them_back(
-    store: ImageStore, folder: Path, film_file: Path
-) -> None:
+def test_a_lost_film_goes_whole_and_comes_back_whole(store: ImageStore, folder: Path, film_file: Path) -> None:
     register(store, folder)
     ids = {frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))}
     (folder / "holiday.mp4").unlink()

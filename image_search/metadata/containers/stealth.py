@@ -17,7 +17,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from image_search.metadata.containers.formats import PNG_SIGNATURE, walk_webp
+from image_search.metadata.containers import PNG_SIGNATURE, walk_webp
 from image_search.metadata.text import MAX_TEXT_BYTES, decompress
 
 _MAGICS = {  # magic word: (bands, gzipped)

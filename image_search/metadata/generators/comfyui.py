@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from image_search.metadata.generators.automatic1111 import read_automatic1111
 from image_search.metadata.generators.comfyui_graph import MAX_DEPTH, MAX_VISITS, Graph, Node, convert_workflow
 from image_search.metadata.generators.generation import (
     Generation,
@@ -16,6 +15,7 @@ from image_search.metadata.generators.generation import (
     as_size,
     as_steps,
     fill_gaps,
+    read_automatic1111,
 )
 from image_search.metadata.text import Fields, load_object
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_search.films.selection import FrameSelector, Look, Signature, is_changed
+from image_search.films import FrameSelector, Look, is_changed
+from image_search.films.decoding import Signature
 
 MINUTE = 60_000
 

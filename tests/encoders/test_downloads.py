@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.hub import DownloadStopped, choose_files, fetch_folder
+from image_search.encoders.checkpoint import DownloadStopped, choose_files, fetch_folder
 from image_search.errors import ModelUnavailable
 from image_search.settings import Settings
 from tests.fakes.checkpoints import get_checkpoint
