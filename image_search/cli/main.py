@@ -401,14 +401,14 @@ def _check(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 def _backup(settings: Settings, options: argparse.Namespace) -> Exit:
-    from image_search.cli.backup import back_up
+    from image_search.cli.library import back_up
 
     write_line(back_up(settings, options.file))
     return Exit.OK
 
 
 def _restore(settings: Settings, options: argparse.Namespace) -> Exit:
-    from image_search.cli.backup import restore_backup
+    from image_search.cli.library import restore_backup
 
     write_line(restore_backup(settings, options.file))
     return Exit.OK

@@ -1,29 +1,39 @@
-"""Search from the command line: the options of a query, the query they make, and its answer."""
+"""Search from the command line: the options of a query, the query they make, its answer, and the folder of --out."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from image_search.cli import Exit
 from image_search.cli.console import write_json, write_line
-from image_search.cli.export import describe_hit, export_result
-from image_search.errors import ImageSearchError, ModelUnavailable, StoreUnavailable, TextNotSupported
+from image_search.errors import (
+    ImageSearchError,
+    ModelUnavailable,
+    SettingsError,
+    StoreError,
+    StoreUnavailable,
+    TextNotSupported,
+)
 from image_search.images import make_printable
 from image_search.records import Kind, Orientation, SearchFilter
+from image_search.search.exporting import ON_SHEET, draw_contact_sheet, make_safe_name
 from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
 from image_search.settings import Settings
+from image_search.stores.text import sanitize
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from image_search.search.searcher import Query, Searcher, SearchResult
+    from image_search.search.searcher import FoundHit, Query, Searcher, SearchResult
+    from image_search.stores.base import ImageStore
 
 
 _SHORT_TYPES = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
@@ -239,7 +249,7 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
         result = _leave_out(result, options.min_relevance)
     _print_result(result, query, options)
     if options.out:
-        folder = export_result(options.out, result, query, options, settings, searcher)
+        folder = _export_result(options.out, result, query, options, settings, searcher)
         write_line(f"{folder} holds the pictures, query.json, results.jsonl and a contact sheet.", to_stderr=True)
     return bool(result.hits)
 
@@ -259,7 +269,7 @@ def _print_result(result: SearchResult, query: Query, options: argparse.Namespac
     for rank, hit in enumerate(result.hits, start=options.offset + 1):
         if options.json:
             asked = {"query": query.text} if is_one_of_many else {}
-            write_json(asked | describe_hit(rank, hit))
+            write_json(asked | _describe_hit(rank, hit))
         else:
             distance = "" if hit.distance is None else f"{hit.distance:.6f}"
             moment = f" @ {hit.image.frame.position}" if hit.image.frame else ""
@@ -268,3 +278,129 @@ def _print_result(result: SearchResult, query: Query, options: argparse.Namespac
         write_line("The words are longer than the model takes: only their beginning was searched for.", to_stderr=True)
     name = f"{query.text}: " if is_one_of_many else ""
     write_line(f"{name}{len(result.hits)} of {result.total} images", to_stderr=True)
+
+
+# --out: a dated folder with what was asked, what was found, the pictures themselves and a contact sheet of them.
+
+
+def _describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
+    """A hit as JSON tells it. similarity: 1 is the same picture. relevance: 0.5 is the line; None: not known.
+
+    Of a film: its hash, the best moment and its length in milliseconds, and how many other moments qualify.
+    """
+    frame = hit.image.frame
+    film = {**asdict(frame), "position": frame.position, "moments": hit.moments} if frame else {}
+    distance = None if hit.distance is None else round(hit.distance, 6)
+    return {
+        "rank": rank,
+        "image_id": hit.image_id,
+        "file_name": hit.image.file_name,
+        "file_path": None if hit.image.file_path is None else sanitize(hit.image.file_path),
+        "description": hit.image.description,
+        "keywords": list(hit.image.keywords),
+        "rating": hit.image.rating,
+        "edits": {name: value for name, value in asdict(hit.image.edits).items() if value is not None},
+        "distance": distance,
+        "similarity": None if distance is None else -distance,
+        "relevance": None if hit.relevance is None else round(hit.relevance, 4),
+        "found_by": hit.found_by,
+        "found_in_text": hit.found_in_text,
+        "recognized_text": hit.image.recognized_text,
+        **film,
+    }
+
+
+def _export_result(
+    parent: Path,
+    result: SearchResult,
+    query: Query,
+    options: argparse.Namespace,
+    settings: Settings,
+    searcher: Searcher,
+) -> Path:
+    """Write a new folder below parent and return it. An original that cannot be read is one sentence on stderr.
+
+    Raises SettingsError when the folder cannot be written.
+    """
+    store = searcher.store
+    asked = _describe_query(result, query, options, settings, searcher)
+    try:
+        folder = _make_folder(parent)
+        _write_json(folder / "query.json", asked)
+        with (folder / "results.jsonl").open("x", encoding="utf-8") as file:
+            for rank, hit in enumerate(result.hits, start=options.offset + 1):
+                copy = _copy_original(store, folder, rank, hit)
+                file.write(json.dumps({**_describe_hit(rank, hit), "copy": copy}, ensure_ascii=False) + "\n")
+        if result.hits:
+            captions = {
+                hit.image_id: f"{rank}" + ("" if hit.distance is None else f"   {-hit.distance:.3f}")
+                for rank, hit in enumerate(result.hits[:ON_SHEET], start=options.offset + 1)
+            }
+            (folder / "contact_sheet.jpg").write_bytes(draw_contact_sheet(store, captions))
+        return folder
+    except OSError as error:
+        raise SettingsError(
+            f"The result cannot be written to {parent} ({error.strerror or error}). Name another folder for --out."
+        ) from error
+
+
+_NO_QUERY = ("words", "json", "out", "check", "deep", "repair")
+
+
+def _describe_query(
+    result: SearchResult, query: Query, options: argparse.Namespace, settings: Settings, searcher: Searcher
+) -> dict[str, Any]:
+    # Settings by name, never all of them: a new one may be a secret.
+    status = searcher.store.get_status()
+    given = {name: value for name, value in vars(options).items() if name not in _NO_QUERY}
+    return {
+        "asked_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "query": {"text": query.text, **{name: value for name, value in given.items() if value not in (None, "", [])}},
+        "total": result.total,
+        "settings": {
+            "embedding_model": settings.model,
+            "embedding_model_revision": settings.embedding_model_revision,
+            "device": settings.device,
+            "precision": settings.precision,
+            "model": f"{searcher.encoder.name} ({searcher.encoder.version})",
+            "engine": status.engine,
+            "library": status.location,
+            "images": status.image_count,
+        },
+    }
+
+
+def _make_folder(parent: Path) -> Path:
+    name = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}_{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise SettingsError(f"{parent} holds too many results of this second. Name another folder for --out.")
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=2, default=_write_value)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_value(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _copy_original(store: ImageStore, folder: Path, rank: int, hit: FoundHit) -> str | None:
+    frame = hit.image.frame
+    try:
+        data = store.read_preview(hit.image_id) if frame else store.read_original(hit.image_id)
+    except StoreError as error:
+        write_line(f"{hit.image.file_name} is not copied: {error}", to_stderr=True)
+        return None
+    moment = f"_{frame.position.replace(':', '-')}.webp" if frame else ""
+    name = f"{rank:04d}_{make_safe_name(hit.image.file_name)}{moment}"
+    with (folder / name).open("xb") as file:
+        file.write(data)
+    return name

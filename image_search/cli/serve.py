@@ -1,4 +1,4 @@
-"""Serve the web application."""
+"""Serve the web application, and check whether it can be served."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 from image_search.cli.console import write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import RecognizerUnavailable, SettingsError
 from image_search.recognition import check_packages
-from image_search.records import SearchFilter
+from image_search.records import Finding, SearchFilter
 from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.web.background import make_watcher
 
@@ -167,3 +169,41 @@ def has_recognizer() -> bool:
     except RecognizerUnavailable:
         return False
     return True
+
+
+_TITLE = "類似画像検索".encode()
+_PAGE_BYTES = 200_000
+
+
+def check_page(settings: Settings) -> Finding:
+    """Whether the page may and can be served, or is being served already."""
+    from image_search.web.app import check_bind_address
+
+    place = format_address(settings.app_host, settings.app_port)
+    gate = "behind a password" if settings.app_password else "without a password"
+    try:
+        warning = check_bind_address(settings)
+    except SettingsError as error:
+        return Finding("page", False, f"{place}, {gate}", str(error))
+    what = warning or f"{place}, {gate}"
+    try:
+        open_port(settings.app_host, settings.app_port).close()
+        return Finding("page", True, f"{what}, free to be served")
+    except SettingsError as error:
+        if _serves_page(settings):
+            return Finding("page", True, f"{what}, being served already")
+        return Finding("page", False, f"{place} is not free", str(error))
+
+
+def _serves_page(settings: Settings) -> bool:
+    try:
+        # No proxy of the environment: this is our own machine.
+        with build_opener(ProxyHandler({})).open(
+            format_address(settings.app_host, settings.app_port), timeout=5
+        ) as answer:
+            page: bytes = answer.read(_PAGE_BYTES)
+    except HTTPError as error:  # the answer to a client without a session
+        page = error.read(_PAGE_BYTES)
+    except OSError:
+        return False
+    return _TITLE in page

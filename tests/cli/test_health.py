@@ -16,16 +16,9 @@ from typing import Any
 
 import pytest
 
-from image_search.cli import health as checking_program
-from image_search.cli.health import (
-    check_library,
-    check_model,
-    check_page,
-    check_program,
-    check_text,
-    print_findings,
-)
-from image_search.cli.serve import open_port
+from image_search.cli import health, serve
+from image_search.cli.health import check_library, check_model, check_program, check_text, print_findings
+from image_search.cli.serve import check_page, open_port
 from image_search.errors import RecognizerUnavailable
 from image_search.images import RECIPE
 from image_search.originals import check_folder, check_originals
@@ -196,7 +189,7 @@ def test_a_model_that_is_not_here_is_a_fault_and_is_not_downloaded(model: str, r
 
 def test_a_missing_package_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.ok for finding in check_program()] == [True, True]
-    monkeypatch.setattr(checking_program, "_find_version", lambda name: None if name == "torch" else "0.1")
+    monkeypatch.setattr(health, "_find_version", lambda name: None if name == "torch" else "0.1")
     _, packages = check_program()
     assert not packages.ok
     assert packages.what.startswith("missing: torch; installed: ")
@@ -215,11 +208,11 @@ def taken_port() -> Iterator[int]:
 def test_a_port_that_is_taken_is_a_fault_unless_the_page_has_it(
     taken_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking_program, "_serves_page", lambda _: False)
+    monkeypatch.setattr(serve, "_serves_page", lambda _: False)
     finding = check_page(Settings(app_port=taken_port))
     assert not finding.ok
     assert "APP_PORT" in finding.remedy
-    monkeypatch.setattr(checking_program, "_serves_page", lambda _: True)
+    monkeypatch.setattr(serve, "_serves_page", lambda _: True)
     assert check_page(Settings(app_port=taken_port)).ok
 
 
@@ -230,10 +223,10 @@ def test_no_part_of_an_answer_waits_for_the_part_before_it() -> None:
 
 
 def test_the_running_page_is_recognised_and_another_program_is_not() -> None:
-    assert not checking_program._serves_page(Settings(app_port=1))  # nobody is there
+    assert not serve._serves_page(Settings(app_port=1))  # nobody is there
     for body, is_ours in (("<title>類似画像検索</title>", True), ("<title>another</title>", False)):
         with answering(body) as port:
-            assert checking_program._serves_page(Settings(app_host="0.0.0.0", app_port=port)) is is_ours
+            assert serve._serves_page(Settings(app_host="0.0.0.0", app_port=port)) is is_ours
 
 
 @contextmanager
@@ -266,7 +259,7 @@ def answering(body: str) -> Iterator[int]:
 def test_a_page_that_lets_strangers_in_is_a_fault(
     given: dict[str, Any], ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking_program, "open_port", lambda *_: socket.socket())
+    monkeypatch.setattr(serve, "open_port", lambda *_: socket.socket())
     finding = check_page(Settings(**given))
     assert finding.ok is ok
     assert said in finding.what + finding.remedy
@@ -276,7 +269,7 @@ def test_a_page_that_lets_strangers_in_is_a_fault(
 def test_check_ends_with_0_when_all_is_well_and_with_1_when_it_is_not(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checking_program, "open_port", lambda *_: socket.socket())
+    monkeypatch.setattr(serve, "open_port", lambda *_: socket.socket())
     monkeypatch.setenv("EMBEDDING_MODEL", str(get_checkpoint("clip")))
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setenv("HF_TOKEN", "Never_Shown_1")
@@ -315,7 +308,7 @@ def test_findings_are_a_line_each_or_an_object_each(capsys: pytest.CaptureFixtur
 
 
 def test_images_whose_text_was_not_read_are_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking_program, "open_recognizer", lambda: None)
+    monkeypatch.setattr(health, "open_recognizer", lambda: None)
     with open_store(settings) as store:
         status = store.get_status()
         store.set_recognized(1, RecognizedText(RECOGNIZER, "出口"))
@@ -323,7 +316,7 @@ def test_images_whose_text_was_not_read_are_counted(settings: Settings, monkeypa
         finding = check_text(store, settings, status)
         assert (finding.ok, finding.remedy) == (True, "")
         assert finding.what == f"{RECOGNIZER} has read 1 of 3 images; register_images.py --read-text reads the others"
-        monkeypatch.setattr(checking_program, "open_recognizer", refuse)
+        monkeypatch.setattr(health, "open_recognizer", refuse)
         assert check_text(store, settings, status).ok is False
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from image_search.cli import integrity
-from image_search.cli.health import check_everything
-from image_search.cli.integrity import check_files
+from image_search.cli import health
+from image_search.cli.health import check_everything, check_files
 from image_search.errors import OriginalMissing
 from image_search.records import Finding, StoreStatus
 from image_search.registration.files import find_files
@@ -97,8 +96,8 @@ def test_a_damaged_preview_is_found(store: SqliteStore) -> None:
 def test_deep_goes_on_where_it_was_interrupted(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(integrity, "_BATCH", 1)
-    is_whole, seen = integrity._is_whole, []
+    monkeypatch.setattr(health, "_BATCH", 1)
+    is_whole, seen = health._is_whole, []
 
     def interrupt(checked: SqliteStore, record: object) -> bool:
         seen.append(record.image_id)  # type: ignore[attr-defined]
@@ -106,7 +105,7 @@ def test_deep_goes_on_where_it_was_interrupted(
             raise KeyboardInterrupt
         return is_whole(checked, record)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(integrity, "_is_whole", interrupt)
+    monkeypatch.setattr(health, "_is_whole", interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(check_files(store, deep=True))
     list(check_files(store, deep=True))

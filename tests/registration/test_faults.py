@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_search.cli.integrity import check_files
+from image_search.cli.health import check_files
 from image_search.errors import StoreFull
 from image_search.registration.files import find_files
 from image_search.registration.registrar import Registrar, RegistrationReport
@@ -150,7 +150,7 @@ def test_originals_that_a_kill_left_without_a_record_are_set_aside_by_a_repair(
     assert child.exitcode == -signal.SIGKILL
     left = {path.name for path in (tmp_path / "originals").rglob("*") if path.is_file()}
     assert left
-    monkeypatch.setattr("image_search.cli.integrity._YOUNG", -1)  # else another program may be writing them
+    monkeypatch.setattr("image_search.cli.health._YOUNG", -1)  # else another program may be writing them
     with open_library(tmp_path) as store:
         assert store.count_images() == 0
         findings = [finding for finding in check_files(store, repair=True) if finding.name == "orphans"]

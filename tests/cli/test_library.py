@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from image_search.cli.backup import back_up, restore_backup
+from image_search.cli.library import back_up, restore_backup
 from image_search.cli.main import main
 from image_search.errors import ImageSearchError, SettingsError, StoreError, StoreUnavailable
 from image_search.settings import Settings
