@@ -48,9 +48,8 @@ from image_search.ui.library_texts import (
     describe_model,
 )
 from image_search.ui.messages import Language, translate
-from image_search.ui.results import describe_error
+from image_search.ui.results import describe_error, make_tile
 from image_search.ui.routes import get_language
-from image_search.ui.tiles import make_tile
 
 T = TypeVar("T")
 

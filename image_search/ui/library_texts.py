@@ -18,7 +18,8 @@ from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, get_folder
 from image_search.ui.messages import ERRORS, MESSAGES, Language, compile_sentences, find_text, translate
 from image_search.ui.rendering import render
-from image_search.ui.tiles import describe_size, get_version
+from image_search.ui.results import get_version
+from image_search.ui.viewer import describe_size
 
 # Sentences of files that could not be registered. A file with any other fault counts as damaged.
 _FAILURES = (

@@ -1,25 +1,93 @@
-"""Answers to a question of the page: a page of tiles with the words around them, ready for JSON."""
+"""Answers to a question of the page, in words or with a query image: tiles and the words around them, ready for JSON."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
-from image_search.errors import ImageSearchError
-from image_search.records import Order, SearchFilter
+from PIL import Image
+
+from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.images import decode_image, make_preview
+from image_search.records import ImageRecord, Order, SearchFilter, SearchHit
 from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult
 from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, explain_error, translate
-from image_search.ui.query_images import QueryImageGone, QueryImages
 from image_search.ui.search_form import NOTHING_ASKED, SearchForm, find_unknown_name, to_query_string
-from image_search.ui.tiles import find_cutoff, make_tile
 from image_search.web.background import Warmup
+
+_MAX_QUERY_IMAGES = 500  # kept; the longest unused goes first
+_MAX_QUERY_BYTES = 2 * 2**30
+
+
+class QueryImageGone(UnreadableImage):
+    """A token whose image is no longer kept."""
+
+
+class QueryImages:
+    """Images that visitors search with, kept on disk for as long as the program runs: an address names one by its token.
+
+    Safe to use from several threads. A token is a hash of the image: the same image has the same address.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._folder = tempfile.TemporaryDirectory(prefix="image_search_")  # readable by this user only
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, data: bytes, name: str) -> str:
+        """Keep an image. Returns its token. Raises UnreadableImage."""
+        preview = make_preview(decode_image(data, name, self._max_pixels))
+        token = hashlib.sha256(data).hexdigest()[:32]
+        with self._lock:
+            Path(self._folder.name).mkdir(0o700, exist_ok=True)  # a cleaner of the system may have removed it
+            self._get_path(token).write_bytes(data)
+            self._get_path(token, ".webp").write_bytes(preview)
+            self._sizes[token] = len(data) + len(preview)
+            self._sizes.move_to_end(token)
+            while len(self._sizes) > _MAX_QUERY_IMAGES or (
+                sum(self._sizes.values()) > _MAX_QUERY_BYTES and len(self._sizes) > 1
+            ):
+                oldest, _ = self._sizes.popitem(last=False)
+                self._get_path(oldest).unlink(missing_ok=True)
+                self._get_path(oldest, ".webp").unlink(missing_ok=True)
+        return token
+
+    def open(self, token: str) -> Image.Image:
+        """The image, decoded. Raises QueryImageGone."""
+        return decode_image(self._read(token), "The query picture", self._max_pixels).image
+
+    def read_preview(self, token: str) -> bytes:
+        """The image as WebP. Raises QueryImageGone."""
+        return self._read(token, ".webp")
+
+    def _read(self, token: str, suffix: str = "") -> bytes:
+        with self._lock:
+            if not re.fullmatch(r"[0-9a-f]{32}", token) or token not in self._sizes:
+                raise QueryImageGone("The query picture is no longer kept here. Choose it again.")
+            try:
+                data = self._get_path(token, suffix).read_bytes()
+            except FileNotFoundError as error:
+                del self._sizes[token]
+                raise QueryImageGone("The query picture is no longer kept here. Choose it again.") from error
+            self._sizes.move_to_end(token)
+            return data
+
+    def _get_path(self, token: str, suffix: str = "") -> Path:
+        return Path(self._folder.name, token + suffix)
+
 
 _MAX_PLANS = 256  # kept, so that the next page of a result embeds nothing again
 _MAX_SORTED = 1000  # best hits of a semantic search that are put into another order
@@ -201,3 +269,62 @@ def _sort(hits: Sequence[FoundHit], order: Order) -> list[FoundHit]:
     dated = [hit for hit in newest if hit.image.text.taken_at]
     undated = [hit for hit in newest if not hit.image.text.taken_at]
     return sorted(dated, key=lambda hit: hit.image.text.taken_at or datetime.min, reverse=True) + undated
+
+
+# Tiles: an image as the grid shows it.
+
+# Types every browser of the last years can draw; any other is offered as a download.
+DRAWABLE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/bmp")
+_MAX_ALT = 250  # characters
+
+
+def get_version(image: ImageRecord) -> str:
+    """A short name of the image's content, which makes the address of its preview immutable."""
+    return f"{image.content_sha256[:16]}-{image.recipe}"
+
+
+def make_tile(hit: SearchHit, moments: int = 0) -> dict[str, Any]:
+    """A hit as the page's script takes it, ready for JSON. Values that are None are unknown.
+
+    relevance: 0 to 1, 0.5 is the line. text: whether text was recognised in it. month: of the time it was taken,
+    "2024-05". moments: other frames of the same film that the tile stands for.
+    """
+    image = hit.image
+    taken_at = image.text.taken_at
+    return {
+        "id": image.image_id,
+        "name": image.file_name,
+        "version": get_version(image),
+        "width": image.width,
+        "height": image.height,
+        "color": image.dominant_color,
+        "alt": _describe(image),
+        "rating": image.rating,
+        "month": f"{taken_at:%Y-%m}" if taken_at else None,
+        "frame_ms": image.frame.frame_ms if image.frame else None,
+        "moments": moments,
+        "original": image.frame is None and image.file_type in DRAWABLE_TYPES,
+        "size": image.byte_size,
+        "distance": None if hit.distance is None else round(hit.distance, 6),
+        "relevance": None if not isinstance(hit, FoundHit) or hit.relevance is None else round(hit.relevance, 3),
+        "found_by": hit.found_by if isinstance(hit, FoundHit) else None,
+        "found_in_text": isinstance(hit, FoundHit) and hit.found_in_text,
+        "text": bool(image.recognized_text),
+    }
+
+
+def find_cutoff(hits: Sequence[FoundHit]) -> int:
+    """How many hits from the first on are relevant on the whole; all of them where it cannot be told.
+
+    Where the sum of the evidence for and against relevance is largest: one stray hit further down moves nothing.
+    """
+    if any(hit.relevance is None for hit in hits):
+        return len(hits)
+    sums = list(accumulate((hit.relevance or 0) - 0.5 for hit in hits))
+    best = max(range(len(sums)), key=lambda place: (sums[place], place), default=-1)
+    return best + 1 if sums and sums[best] >= 0 else 0
+
+
+def _describe(image: ImageRecord) -> str:
+    text = image.description or image.text.prompt or image.text.generation_prompt or image.file_name
+    return " ".join(text.split())[:_MAX_ALT]

@@ -16,16 +16,21 @@ from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailabl
 from image_search.registration.films import list_frames
 from image_search.registration.trash import restore_images, trash_images
 from image_search.search.duplicates import DuplicateGroup, keep_all
-from image_search.search.highlighting import describe_lines
 from image_search.search.query import parse_conditions, parse_text, resolve_values
 from image_search.stores.base import ImageStore
-from image_search.ui.facets import Suggestions, count_facets, find_choices
 from image_search.ui.messages import Language, negotiate_language
 from image_search.ui.page import read_upload
 from image_search.ui.rendering import Encoding, choose_encoding, encode, hash_static, read_static
-from image_search.ui.results import PageSearch, describe_error
-from image_search.ui.search_form import change_by_typed, from_query_string, list_ignored
-from image_search.ui.tiles import describe_edits, describe_image, get_version, save_edits
+from image_search.ui.results import PageSearch, describe_error, get_version
+from image_search.ui.search_form import (
+    Suggestions,
+    change_by_typed,
+    count_facets,
+    find_choices,
+    from_query_string,
+    list_ignored,
+)
+from image_search.ui.viewer import describe_edits, describe_image, describe_lines, save_edits
 
 T = TypeVar("T")
 

@@ -23,10 +23,9 @@ from image_search.registration.films import set_edits
 from image_search.search.exporting import ON_SHEET, draw_contact_sheet, stream_zip
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import Language, translate
-from image_search.ui.results import PageSearch, describe_error
+from image_search.ui.results import PageSearch, describe_error, find_cutoff
 from image_search.ui.routes import ImageIds, get_language
 from image_search.ui.search_form import SearchForm, from_query_string
-from image_search.ui.tiles import find_cutoff
 
 T = TypeVar("T")
 

@@ -24,14 +24,12 @@ from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
 from image_search.search.searcher import Searcher
 from image_search.settings import SAMPLES, Settings
-from image_search.ui.document import PageDocumentMiddleware
 from image_search.ui.library_routes import LibraryPage, build_library_routes
-from image_search.ui.page import TRANSLATIONS, build_page, harden_gradio
-from image_search.ui.query_images import QueryImages
-from image_search.ui.results import PageSearch
+from image_search.ui.page import TRANSLATIONS, bound_queue, bound_sessions, build_page, harden_gradio
+from image_search.ui.rendering import PageDocumentMiddleware
+from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.routes import build_page_routes
 from image_search.ui.selection_routes import build_selection_routes
-from image_search.ui.sessions import bound_queue, bound_sessions
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
 from image_search.web.image_routes import build_icon_routes, build_routes

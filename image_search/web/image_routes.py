@@ -19,8 +19,8 @@ from image_search.registration.films import find_film_file
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import translate
 from image_search.ui.rendering import STATIC
+from image_search.ui.results import DRAWABLE_TYPES, get_version
 from image_search.ui.routes import get_language
-from image_search.ui.tiles import DRAWABLE_TYPES, get_version
 
 # An image can never act as a page, whatever bytes are hidden in it.
 _SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}

@@ -40,8 +40,8 @@ ALLOWED = {
     "library": BASE | {"images", "originals", "registration", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
     "ui": BASE
-    | {"images", "library", "registration", "search", "encoders.base", "stores.base", "stores.text", "web.background"}
-    | {"api.schemas"},
+    | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
+    | {"api.schemas", "web.background"},
     "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}

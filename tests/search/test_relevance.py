@@ -22,7 +22,7 @@ from image_search.search.relevance import (
 from image_search.search.searcher import FoundHit, Query, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.tiles import find_cutoff
+from image_search.ui.results import find_cutoff
 from tests.fakes import FakeEncoder, make_embeddings, make_image
 
 DIMENSION = 64

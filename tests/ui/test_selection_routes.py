@@ -21,8 +21,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.ui import selection_routes
-from image_search.ui.query_images import QueryImages
-from image_search.ui.results import PageSearch
+from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.selection_routes import build_selection_routes
 from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder, make_embeddings, make_image

@@ -12,8 +12,7 @@ from image_search.search.query import parse_conditions, resolve_values
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui.facets import Suggestions, count_facets, find_choices
-from image_search.ui.search_form import SearchForm, change_by_typed
+from image_search.ui.search_form import SearchForm, Suggestions, change_by_typed, count_facets, find_choices
 from tests.fakes import make_embeddings, make_image
 
 

@@ -22,10 +22,8 @@ from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui.query_images import QueryImages
 from image_search.ui.rendering import get_static_root
-from image_search.ui.results import PageSearch
-from image_search.ui.tiles import get_version
+from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
 from image_search.web.background import Progress, ReportProgress, Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
@@ -168,7 +166,7 @@ def test_a_query_image_that_is_gone_is_said_so(client: TestClient) -> None:
 
 
 def test_query_images_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_search.ui.query_images.MAX_COUNT", 2)
+    monkeypatch.setattr("image_search.ui.results._MAX_QUERY_IMAGES", 2)
     images = QueryImages(10**6)
     tokens = [images.add(make_picture_bytes(colour), "a.png") for colour in ("red", "blue", "green")]
     assert [images.open(token).size for token in tokens[1:]]

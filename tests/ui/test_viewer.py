@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_search.records import RecognizedText, TextLine
-from image_search.search.highlighting import describe_lines
+from image_search.ui.viewer import describe_lines
 
 BOX = (0.0, 0.25, 0.5, 0.35)
 

@@ -1,79 +1,23 @@
-"""An image as the grid shows it, and everything known of it for the viewer's panel, with the changes made there."""
+"""Everything known of an image for the viewer: its facts, the text inside it, and the changes made in the panel."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from image_search.images import make_printable
-from image_search.records import ImageRecord, ImageText, SearchHit
+from image_search.recognition import is_sure
+from image_search.records import ImageRecord, ImageText, RecognizedText, SearchHit
 from image_search.registration.films import set_edits
-from image_search.search.searcher import FoundHit
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
-from image_search.stores.text import get_folder, trim_model_name
+from image_search.stores.text import get_folder, is_unspaced, join_recognized, normalise_text, trim_model_name
 from image_search.ui.messages import Language, translate
 from image_search.ui.rendering import render
-
-# Types every browser of the last years can draw; any other is offered as a download.
-DRAWABLE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/bmp")
-_MAX_ALT = 250  # characters
-
-
-def get_version(image: ImageRecord) -> str:
-    """A short name of the image's content, which makes the address of its preview immutable."""
-    return f"{image.content_sha256[:16]}-{image.recipe}"
-
-
-def make_tile(hit: SearchHit, moments: int = 0) -> dict[str, Any]:
-    """A hit as the page's script takes it, ready for JSON. Values that are None are unknown.
-
-    relevance: 0 to 1, 0.5 is the line. text: whether text was recognised in it. month: of the time it was taken,
-    "2024-05". moments: other frames of the same film that the tile stands for.
-    """
-    image = hit.image
-    taken_at = image.text.taken_at
-    return {
-        "id": image.image_id,
-        "name": image.file_name,
-        "version": get_version(image),
-        "width": image.width,
-        "height": image.height,
-        "color": image.dominant_color,
-        "alt": _describe(image),
-        "rating": image.rating,
-        "month": f"{taken_at:%Y-%m}" if taken_at else None,
-        "frame_ms": image.frame.frame_ms if image.frame else None,
-        "moments": moments,
-        "original": image.frame is None and image.file_type in DRAWABLE_TYPES,
-        "size": image.byte_size,
-        "distance": None if hit.distance is None else round(hit.distance, 6),
-        "relevance": None if not isinstance(hit, FoundHit) or hit.relevance is None else round(hit.relevance, 3),
-        "found_by": hit.found_by if isinstance(hit, FoundHit) else None,
-        "found_in_text": isinstance(hit, FoundHit) and hit.found_in_text,
-        "text": bool(image.recognized_text),
-    }
-
-
-def find_cutoff(hits: Sequence[FoundHit]) -> int:
-    """How many hits from the first on are relevant on the whole; all of them where it cannot be told.
-
-    Where the sum of the evidence for and against relevance is largest: one stray hit further down moves nothing.
-    """
-    if any(hit.relevance is None for hit in hits):
-        return len(hits)
-    sums = list(accumulate((hit.relevance or 0) - 0.5 for hit in hits))
-    best = max(range(len(sums)), key=lambda place: (sums[place], place), default=-1)
-    return best + 1 if sums and sums[best] >= 0 else 0
-
-
-def _describe(image: ImageRecord) -> str:
-    text = image.description or image.text.prompt or image.text.generation_prompt or image.file_name
-    return " ".join(text.split())[:_MAX_ALT]
-
+from image_search.ui.results import DRAWABLE_TYPES, get_version, make_tile
 
 EDITABLE = ("description", "keywords", "rating")
 
@@ -205,3 +149,85 @@ def _list_file(image: ImageRecord, language: Language) -> list[Fact]:
     if image.is_incomplete:
         facts.append(Fact("", translate(language, "incomplete")))
     return facts
+
+
+# Text inside an image: where each line stands, and which of its words were asked for.
+
+# A character with the marks that follow it: normalisation makes one of ﾃ and ﾞ.
+_UNITS = re.compile("\\s+|\\S[\u0300-\u036f\u3099\u309a\uff9e\uff9f]*")
+
+
+class _Letter(NamedTuple):
+    """One normalised letter, and the part of a line it was made of; line -1: the blank between two lines."""
+
+    letter: str
+    line: int
+    start: int = 0
+    end: int = 0
+
+
+def describe_lines(recognized: RecognizedText | None, terms: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines that are shown: {box, pieces}. box: left, top, right, bottom, 0 to 1; pieces: [text, is asked for]."""
+    lines = [line for line in recognized.lines if is_sure(line)] if recognized else []
+    texts = [line.text for line in lines]
+    marked = _find_marks(texts, terms)
+    return [
+        {"box": line.box, "pieces": _cut(line.text, [index in places for index in range(len(line.text))])}
+        for line, places in zip(lines, marked, strict=True)
+    ]
+
+
+def _find_marks(lines: Sequence[str], terms: Sequence[str]) -> list[set[int]]:
+    """For each line, which of its characters belong to one of the terms, which may go on over the end of a line."""
+    letters = list(_join(_list_letters(lines)))
+    text = "".join(letter.letter for letter in letters)
+    marked: list[set[int]] = [set() for _ in lines]
+    for term in terms:
+        wanted = join_recognized(normalise_text(term))
+        for match in re.finditer(re.escape(wanted), text) if wanted else ():
+            if match.start() and _is_one_run(text[match.start() - 1], wanted[0]):
+                continue  # letters and digits are found from the beginning of a run only
+            for letter in letters[match.start() : match.end()]:
+                if letter.line >= 0:
+                    marked[letter.line].update(range(letter.start, letter.end))
+    return marked
+
+
+def _list_letters(lines: Sequence[str]) -> Iterator[_Letter]:
+    for number, line in enumerate(lines):
+        if number:
+            yield _Letter(" ", -1)
+        for unit in _UNITS.finditer(line):
+            letters = " " if unit.group().isspace() else normalise_text(unit.group())
+            yield from (_Letter(letter, number, unit.start(), unit.end()) for letter in letters)
+
+
+def _join(letters: Iterator[_Letter]) -> Iterator[_Letter]:
+    """Without the blanks that join_recognized takes out."""
+    before: _Letter | None = None
+    blank: _Letter | None = None
+    for letter in letters:
+        if letter.letter == " ":
+            blank = blank or letter
+            continue
+        if blank and before and not (is_unspaced(before.letter) and is_unspaced(letter.letter)):
+            yield blank
+        blank, before = None, letter
+        yield letter
+
+
+def _is_one_run(before: str, first: str) -> bool:
+    """Whether two neighbours belong to one run of letters or of digits."""
+    if is_unspaced(before) or is_unspaced(first):
+        return False
+    return (before.isalpha() and first.isalpha()) or (before.isdigit() and first.isdigit())
+
+
+def _cut(text: str, is_marked: Sequence[bool]) -> list[tuple[str, bool]]:
+    pieces: list[tuple[str, bool]] = []
+    for letter, mark in zip(text, is_marked, strict=True):
+        if pieces and pieces[-1][1] == mark:
+            pieces[-1] = pieces[-1][0] + letter, mark
+        else:
+            pieces.append((letter, mark))
+    return pieces
