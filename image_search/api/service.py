@@ -45,7 +45,8 @@ from image_search.registration.uploads import (
     register_uploaded_film,
     store_upload,
 )
-from image_search.search.searcher import Plan, Query, Searcher, SearchResult
+from image_search.search.query import Plan, Query
+from image_search.search.searcher import Searcher, SearchResult
 from image_search.stores.base import ImageStore
 from image_search.stores.errors import image_not_found
 from image_search.stores.text import sanitize

@@ -32,7 +32,8 @@ from image_search.stores.text import sanitize
 if TYPE_CHECKING:
     from PIL import Image
 
-    from image_search.search.searcher import FoundHit, Query, Searcher, SearchResult
+    from image_search.search.query import Query
+    from image_search.search.searcher import FoundHit, Searcher, SearchResult
     from image_search.stores.base import ImageStore
 
 
@@ -74,7 +75,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
 def make_query(options: argparse.Namespace, settings: Settings) -> Query:
     """The query that the options ask for, its pictures opened. Raises UnreadableImage."""
     from image_search.images import open_image
-    from image_search.search.searcher import Query
+    from image_search.search.query import Query
 
     def open_if_given(file: Path | None) -> Image.Image | None:
         return open_image(file, settings.max_image_pixels) if file else None

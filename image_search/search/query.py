@@ -1,4 +1,4 @@
-"""A query: conditions typed among the words, dates and folders, and one vector from words and images.
+"""A query: conditions typed among the words, dates and folders, one vector from words and images, and the plan made of it.
 
 Conditions look like -犬, "red hat", camera:Sony, 2019年8月. One parser serves the page, the terminal and the
 API. A date without a prefix is when an image was taken, and names a month at least: 2019 alone may be anything. All of
@@ -23,15 +23,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from image_search.encoders.base import Embeddings
 from image_search.errors import ImageSearchError
 from image_search.records import SearchFilter
-from image_search.stores.base import CountedField, ImageStore
+from image_search.stores.base import EVERYTHING, CountedField, ImageStore
 from image_search.stores.text import trim_model_name
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Names of conditions: field of SearchFilter, or min_rating, taken, registered.
 _PREFIXES: dict[str, tuple[str, ...]] = {
@@ -334,3 +337,53 @@ def to_unit_length(vector: Embeddings) -> Embeddings:
     if length < 1e-6:
         return np.eye(1, len(vector), dtype=np.float32).reshape(-1)
     return np.asarray(vector / length, np.float32)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query. Without words and image it asks for the newest images.
+
+    text:          words; "quoted" ones must occur, -this is left out; conditions as listed above
+    excluded_text: more words to leave out, see split_excluded
+    like:          image_id of a registered image to find similar ones to; itself is left out
+    image_weight:  0 to 1: how much pictures count against words when both are given
+    """
+
+    text: str = ""
+    image: Image.Image | None = None
+    excluded_text: str = ""
+    excluded_image: Image.Image | None = None
+    like: int | None = None
+    image_weight: float = IMAGE_WEIGHT
+    filter: SearchFilter = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A query made ready for the store.
+
+    blend:     what was embedded; None for the newest images, and for words to an image-only model
+    model_id:  the model it was embedded with
+    words:     what to look up in the images' texts; () when a picture says what is meant, too
+    excluded:  words that lift no image in whose texts they occur, whatever else is named there
+    is_text_cut: the model has read the beginning of the words only; it takes no more
+    """
+
+    blend: QueryVector | None = None
+    model_id: int | None = None
+    words: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    is_identifier_query: bool = False
+    left_out: int | None = None
+    filter: SearchFilter = EVERYTHING
+    encode_ms: float = 0.0
+    is_text_cut: bool = False
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """All words that are looked up, those that must occur among them."""
+        return tuple(dict.fromkeys((*self.words, *self.filter.words)))
+
+    @property
+    def is_newest(self) -> bool:
+        return self.blend is None and not self.words

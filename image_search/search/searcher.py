@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
 from image_search.records import EmbeddingModel, ImageRecord, Order, SearchFilter, SearchHit
-from image_search.search.grouping import Films, count_films, group_hits
 from image_search.search.query import (
-    IMAGE_WEIGHT,
     ParsedText,
+    Plan,
+    Query,
     QueryVector,
     apply_conditions,
     blend_embeddings,
@@ -39,11 +39,11 @@ from image_search.search.relevance import (
     measure_reference_scores,
 )
 from image_search.search.tagging import Tagger
-from image_search.stores.base import EVERYTHING, ImageStore
+from image_search.stores.base import ImageStore
 from image_search.stores.text import occurs
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 
 # The model that searches are made with, and what was computed with it: another model takes the place of all of it.
@@ -154,59 +154,72 @@ def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -
     return "both" if image_id in near else "words"
 
 
+# One hit for each film: the best of its moments stands for it, and tells how many others there are.
+
+Hit = TypeVar("Hit", bound=SearchHit)
+
+_MAX_RANKED = 20_000  # hits, frames included, among which the films of a page are looked for
+_STEP = 200  # hits that are asked for at least, once the first page held frames of one film
+
+
+@dataclass(frozen=True)
+class Films:
+    """Films and images under a filter. frames: their number by film hash; images: those that are no frame."""
+
+    frames: Mapping[str, int]
+    images: int
+
+    @property
+    def total(self) -> int:
+        return len(self.frames) + self.images
+
+
+def count_films(store: ImageStore, filter: SearchFilter) -> Films | None:
+    """Films and images that qualify; None where a search has nothing to group. Raises StoreError."""
+    if filter.kind == "image" or filter.film_sha256 is not None:
+        return None
+    if not store.count_images(SearchFilter(kind="frame")):
+        return None
+    images = 0 if filter.kind == "frame" else store.count_images(replace(filter, kind="image"))
+    return Films(store.count_values("film", filter), images)
+
+
+def group_hits(
+    fetch: Callable[[int, int], tuple[Sequence[Hit], int]],
+    limit: int,
+    offset: int,
+    films: Films,
+    is_passed: Callable[[Hit], bool] = lambda _: False,
+) -> tuple[list[Hit], int]:
+    """One page of hits, each film once with its best hit, and how many there are in all.
+
+    fetch: hits of one total order by limit and offset, and their total. It is asked until the page is full, so that a
+    page is short only at the end; or after _MAX_RANKED hits, where the list ends.
+    is_passed: whether the film of a frame was a hit of an earlier page, which fetch does not tell.
+    """
+    groups: list[Hit] = []
+    seen: set[str] = set()
+    start, step, wanted = 0, offset + limit, offset + limit
+    while len(groups) < wanted:
+        hits, total = fetch(step, start)
+        for hit in hits:
+            film = hit.image.frame.film_sha256 if hit.image.frame else None
+            if film is None or (film not in seen and not is_passed(hit)):
+                groups.append(hit)
+            if film is not None:
+                seen.add(film)
+        start += len(hits)
+        if not hits or start >= total or start >= _MAX_RANKED:
+            return groups[offset:wanted], len(groups)
+        step = min(max(_STEP, 2 * step), _MAX_RANKED - start)
+    return groups[offset:wanted], max(films.total, len(groups))
+
+
+# The search itself.
+
 PAGE_SIZE = 16
 # Ranks that take part in the fusion; what is further down follows by distance alone. Three pages.
 _WINDOW = 48
-
-
-@dataclass(frozen=True)
-class Query:
-    """A query. Without words and image it asks for the newest images.
-
-    text:          words; "quoted" ones must occur, -this is left out; conditions as query.py lists them
-    excluded_text: more words to leave out, see query.split_excluded
-    like:          image_id of a registered image to find similar ones to; itself is left out
-    image_weight:  0 to 1: how much pictures count against words when both are given
-    """
-
-    text: str = ""
-    image: Image.Image | None = None
-    excluded_text: str = ""
-    excluded_image: Image.Image | None = None
-    like: int | None = None
-    image_weight: float = IMAGE_WEIGHT
-    filter: SearchFilter = EVERYTHING
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A query made ready for the store.
-
-    blend:     what was embedded; None for the newest images, and for words to an image-only model
-    model_id:  the model it was embedded with
-    words:     what to look up in the images' texts; () when a picture says what is meant, too
-    excluded:  words that lift no image in whose texts they occur, whatever else is named there
-    is_text_cut: the model has read the beginning of the words only; it takes no more
-    """
-
-    blend: QueryVector | None = None
-    model_id: int | None = None
-    words: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
-    is_identifier_query: bool = False
-    left_out: int | None = None
-    filter: SearchFilter = EVERYTHING
-    encode_ms: float = 0.0
-    is_text_cut: bool = False
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """All words that are looked up, those that must occur among them."""
-        return tuple(dict.fromkeys((*self.words, *self.filter.words)))
-
-    @property
-    def is_newest(self) -> bool:
-        return self.blend is None and not self.words
 
 
 @dataclass(frozen=True)

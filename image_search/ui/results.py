@@ -1,4 +1,4 @@
-"""Answers to a question of the page, in words or with a query image: tiles and the words around them, ready for JSON."""
+"""Answers to a question of the page, which may have query images: tiles and the words around them, ready for JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from PIL import Image
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image, make_preview
 from image_search.records import ImageRecord, Order, SearchFilter, SearchHit
-from image_search.search.searcher import FoundHit, Plan, Query, Searcher, SearchResult
+from image_search.search.query import Plan, Query
+from image_search.search.searcher import FoundHit, Searcher, SearchResult
 from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
@@ -36,7 +37,7 @@ class QueryImageGone(UnreadableImage):
 
 
 class QueryImages:
-    """Images that visitors search with, kept on disk for as long as the program runs: an address names one by its token.
+    """Images that visitors search with, on disk for as long as the program runs: an address names one by its token.
 
     Safe to use from several threads. A token is a hash of the image: the same image has the same address.
     """

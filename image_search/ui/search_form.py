@@ -1,4 +1,4 @@
-"""Everything a person can ask on the page as one value, from its address and back, and the values there are to choose."""
+"""Everything a person can ask on the page as one value, from its address and back, and the values to choose from."""
 
 from __future__ import annotations
 

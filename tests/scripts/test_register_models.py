@@ -11,7 +11,7 @@ from PIL import Image
 
 import register_images
 from image_search.cli.search import open_searcher
-from image_search.search.searcher import Query
+from image_search.search.query import Query
 from image_search.settings import ROOT, Settings
 from image_search.web.background import make_watcher
 

@@ -14,13 +14,14 @@ from hypothesis.strategies import lists, sampled_from, text
 from image_search.records import ImageText, SearchFilter
 from image_search.search.query import (
     ConditionNotUnderstood,
+    Query,
     TypedConditions,
     apply_conditions,
     parse_conditions,
     read_rating,
     resolve_values,
 )
-from image_search.search.searcher import Query, Searcher
+from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

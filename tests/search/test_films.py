@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_search.records import Frame, NewImage, SearchFilter
-from image_search.search import grouping
-from image_search.search.searcher import Query, Searcher
+from image_search.search import searcher as searching
+from image_search.search.query import Query
+from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
@@ -132,8 +133,8 @@ def test_a_frame_finds_what_is_similar_and_is_left_out_itself(searcher: Searcher
 def test_a_list_of_films_that_is_longer_than_may_be_looked_through_ends(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grouping, "MAX_RANKED", 30)
-    monkeypatch.setattr(grouping, "_STEP", 5)
+    monkeypatch.setattr(searching, "_MAX_RANKED", 30)
+    monkeypatch.setattr(searching, "_STEP", 5)
     pages = [searcher.search(Query("rain"), 4, offset) for offset in range(0, 16, 4)]
     names = [name for page in pages for name in name_hits(page.hits)]
     assert len(names) == len(set(names)) <= FILMS + IMAGES
@@ -167,14 +168,14 @@ def test_any_order_of_frames_and_images_gives_the_same_as_grouping_all_of_it(fil
             found = store.search_embedding(model.model_id, query, limit, offset)
             return found, found.total
 
-        counted = grouping.count_films(store, SearchFilter())
+        counted = searching.count_films(store, SearchFilter())
         every = store.search_embedding(model.model_id, query, 1000)
         expected = list(dict.fromkeys(name_hits(every)))
         if counted is None:
             assert all(film is None for film in films)
             return
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(grouping, "_STEP", step)
-            hits, total = grouping.group_hits(fetch, limit, offset, counted)
+            patch.setattr(searching, "_STEP", step)
+            hits, total = searching.group_hits(fetch, limit, offset, counted)
         assert name_hits(hits) == expected[offset : offset + limit]
         assert total == len(expected)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from image_search.records import ImageRecord
-from image_search.search.query import IMAGE_WEIGHT, QueryVector, blend_embeddings
+from image_search.search.query import IMAGE_WEIGHT, Query, QueryVector, blend_embeddings
 from image_search.search.relevance import (
     compute_match_threshold,
     compute_relevance,
@@ -19,7 +19,7 @@ from image_search.search.relevance import (
     expect_best,
     measure_reference_scores,
 )
-from image_search.search.searcher import FoundHit, Query, Searcher
+from image_search.search.searcher import FoundHit, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.results import find_cutoff
