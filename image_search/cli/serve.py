@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from image_search.search.searcher import Searcher
     from image_search.stores.base import ImageStore
     from image_search.web.background import ReportProgress
-    from image_search.web.temporary_files import TemporaryFiles
+    from image_search.web.server import TemporaryFiles
 
 # PyTorch gives up the GIL for every step of a network and waits so long to get it back while others run Python.
 # Python's own 5 ms make a text of a hundred steps take half a second when many search.
@@ -40,8 +40,7 @@ def serve_page(settings: Settings) -> NoReturn:
 
     Raises SettingsError when the address is taken, or can be reached by other computers without a password.
     """
-    from image_search.web.server import bound_memory_arenas
-    from image_search.web.temporary_files import TemporaryFiles
+    from image_search.web.server import TemporaryFiles, bound_memory_arenas
 
     bound_memory_arenas()
     listener = open_port(settings.app_host, settings.app_port)
@@ -61,8 +60,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     from image_search.registration.text_reading import BackgroundReading
     from image_search.web.app import build_application, check_bind_address
     from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
-    from image_search.web.logs import configure_logging
-    from image_search.web.server import Server
+    from image_search.web.server import Server, configure_logging
 
     configure_logging(settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL)

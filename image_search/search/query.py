@@ -1,4 +1,4 @@
-"""A query: conditions typed among the words, dates and folders, one vector from words and images, and the plan made of it.
+"""A query: conditions among the words, dates and folders, one vector from words and images, and the plan made of it.
 
 Conditions look like -犬, "red hat", camera:Sony, 2019年8月. One parser serves the page, the terminal and the
 API. A date without a prefix is when an image was taken, and names a month at least: 2019 alone may be anything. All of

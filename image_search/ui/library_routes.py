@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_search.api.schemas import ImageId
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
-from image_search.library.disk import measure_disk
+from image_search.library import measure_disk
 from image_search.library.inbox import BatchGone, UploadInbox
 from image_search.library.models import check_choice, list_choices
 from image_search.records import Finding, SearchFilter

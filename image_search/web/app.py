@@ -33,7 +33,6 @@ from image_search.ui.selection_routes import build_selection_routes
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
 from image_search.web.image_routes import build_icon_routes, build_routes
-from image_search.web.logs import RequestLogMiddleware
 from image_search.web.middleware import (
     ClosedPathsMiddleware,
     CrossOriginProtectionMiddleware,
@@ -42,6 +41,7 @@ from image_search.web.middleware import (
     HostMiddleware,
     MaxBodySizeMiddleware,
     RateLimitMiddleware,
+    RequestLogMiddleware,
     RootPathMiddleware,
     SecurityHeadersMiddleware,
     UploadFolderMiddleware,

@@ -1,19 +1,84 @@
-"""Middleware in front of the application: headers, closed paths, host, origin, body size and rate of requests."""
+"""Middleware in front of the application: log, headers, closed paths, host, origin, body size and rate of requests."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_search.api.errors import error_response
+from image_search.web.server import RepeatFilter
+
+_SLOW_SECONDS = 3.0  # until an answer begins; searches on two cores take a tenth of that
+
+_log = logging.getLogger(__name__)
+
+
+class RequestLogMiddleware:
+    """Logs requests that fail or are slow, and answers those that the application failed to answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._traced = RepeatFilter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _log_answer(scope, status, time.perf_counter() - start)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except ClientDisconnect:
+            _log.debug("%s: the client is gone", _describe_request(scope))
+        except Exception as error:
+            self._log_failure(scope, error)
+            if not status:
+                message = "Something unforeseen went wrong. The log of the program says more."
+                await error_response(500, "failed", message)(scope, receive, note)
+
+    def _log_failure(self, scope: Scope, error: Exception) -> None:
+        # A client can cause the same failure a thousand times a second: where it happened is told once a minute.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if self._traced.is_new(f"{type(error).__name__} {place.filename}:{place.lineno}"):
+            _log.exception("%s failed", _describe_request(scope))
+        else:
+            _log.error("%s failed again (%s)", _describe_request(scope), type(error).__name__)
+
+
+def _log_answer(scope: Scope, status: int, seconds: float) -> None:
+    if status >= 500:
+        level = logging.WARNING if status == 503 else logging.ERROR  # 503: busy, or the database is unavailable
+        _log.log(level, "%s: %d after %.2f s", _describe_request(scope), status, seconds)
+    elif seconds >= _SLOW_SECONDS:
+        _log.warning("%s was slow: %d after %.1f s", _describe_request(scope), status, seconds)
+    elif status >= 400:
+        _log.debug("%s: %d after %.2f s", _describe_request(scope), status, seconds)
+
+
+def _describe_request(scope: Scope) -> str:
+    # Without the query string: what people search for is private.
+    client = scope["client"][0] if scope.get("client") else "-"
+    return f"{client} {scope['method']} {scope['path'][:200]}"
+
 
 # Facts of a request.
 

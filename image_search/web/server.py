@@ -1,20 +1,29 @@
-"""uvicorn's server, started and stopped like a desktop program: Ctrl-C ends it within a second."""
+"""uvicorn's server, started and stopped like a desktop program, with its log and its folder of temporary files."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import ctypes
+import logging
 import os
+import re
+import shutil
 import socket
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from image_search.errors import SettingsError
+from image_search.images import make_printable
 from image_search.signals import handling_signals
 
 MAX_CONNECTIONS = 1000  # an open page holds one
@@ -127,7 +136,7 @@ _MAX_BACKLOG = 128  # pending connections, accepted in one batch
 
 
 class Server(uvicorn.Server):
-    """Serves until Ctrl-C, SIGTERM or SIGHUP; run() then returns. on_start: called once when it can be reached."""
+    """Serves until Ctrl-C, SIGTERM or SIGHUP, then ends within a second. on_start: called once it can be reached."""
 
     def __init__(self, app: Any, on_start: Callable[[], None]) -> None:
         connections = BoundedProtocol.max_connections = raise_file_limit()
@@ -182,3 +191,139 @@ def exit_now() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+# Logging of the server: a line for each event on stderr, with time, level and module; no secret, no query text.
+
+_REPEAT_SECONDS = 60.0  # the same message of a dependency is logged once in this time
+
+
+def configure_logging(level: str) -> None:
+    """Log to stderr. level: DEBUG, INFO, WARNING or ERROR."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("image_search").setLevel(level)
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.filters = [RepeatFilter()]
+
+
+class SafeFormatter(logging.Formatter):
+    """Writes each line of a record without control characters, which a request could use to forge lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = make_printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, exc_info: object) -> str:
+        lines = super().formatException(exc_info).splitlines()  # type: ignore[arg-type]
+        return "\n".join(f"  {make_printable(line)}" for line in lines)
+
+
+class RepeatFilter(logging.Filter):
+    """Drops repeated messages: a lasting condition is one line a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.is_new(str(record.msg)[:80])
+
+    def is_new(self, text: str) -> bool:
+        """Whether a text was not logged in the last minute; it counts as logged from now on."""
+        now = time.monotonic()
+        if now - self._logged.get(text, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        if len(self._logged) > 100:
+            self._logged.clear()
+        self._logged[text] = now
+        return True
+
+
+# The private folder for uploads and other temporary files: made at start, emptied at the end.
+#
+# Gradio's own default, /tmp/gradio, belongs to the first user of the computer who starts any Gradio program, and keeps
+# uploads that were cut off.
+
+_CLEANING_INTERVAL = 3600.0  # seconds
+_MAX_UPLOAD_AGE = 24 * 3600.0  # seconds; a page may search with an upload as long as it is open
+_UPLOADS = "uploads"
+
+_log = logging.getLogger(__name__)
+
+
+class TemporaryFiles:
+    """The folder of one server. Call it before Gradio is imported, which remembers the folder."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Remove folders that were left when a server of this address was killed, and make a new one."""
+        prefix = f"image_search_{re.sub(r'[^0-9A-Za-z.]', '-', host)}_{port}_"
+        try:
+            parent = Path(tempfile.gettempdir())
+            for left in parent.glob(f"{prefix}*"):
+                if _is_own(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            self.folder = Path(tempfile.mkdtemp(prefix=prefix))
+        except OSError as error:
+            raise SettingsError(
+                f"No folder for uploads can be made ({error.strerror}). Name a folder with free space in TMPDIR."
+            ) from error
+        self.uploads = self.folder / _UPLOADS
+        self._stop = threading.Event()
+        self._former = (tempfile.tempdir, os.environ.pop("GRADIO_TEMP_DIR", None))
+        tempfile.tempdir = str(self.folder)
+        os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
+        self.ensure()
+
+    def ensure(self) -> None:
+        """Make the folder again when a cleaner of the system removed it. Raises OSError."""
+        self.folder.mkdir(0o700, exist_ok=True)
+        if not _is_own(self.folder):  # made by another user in the meantime
+            raise PermissionError(f"{self.folder} belongs to another user")
+        self.uploads.mkdir(0o700, exist_ok=True)
+
+    def start_cleaning(self) -> None:
+        """Delete old uploads every hour, in a thread that ends with the program or with close."""
+        threading.Thread(target=self._clean_until_stopped, name="clean uploads", daemon=True).start()
+
+    def clean(self, max_age: float = _MAX_UPLOAD_AGE) -> None:
+        """Delete uploads that are older, in seconds."""
+        oldest = time.time() - max_age
+        for place, _, names in os.walk(self.uploads, topdown=False):
+            for name in names:
+                path = Path(place, name)
+                try:
+                    if path.lstat().st_ctime < oldest:
+                        path.unlink()
+                except OSError as error:
+                    _log.debug("%s was not deleted: %s", path, error)
+            if place != str(self.uploads):
+                try:
+                    os.rmdir(place)
+                except OSError:  # not empty
+                    continue
+
+    def close(self) -> None:
+        """Delete the folder with everything in it."""
+        self._stop.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        tempfile.tempdir, gradio = self._former
+        if gradio is None:
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = gradio
+
+    def _clean_until_stopped(self) -> None:
+        while not self._stop.wait(_CLEANING_INTERVAL):
+            self.clean()
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder, and no link, belongs to this user."""
+    try:
+        return not folder.is_symlink() and (os.name == "nt" or folder.stat().st_uid == os.geteuid())
+    except OSError:
+        return False

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from image_search.web import logs
-from image_search.web.logs import RepeatFilter, RequestLogMiddleware, SafeFormatter
+from image_search.web import middleware
+from image_search.web.middleware import RequestLogMiddleware
+from image_search.web.server import RepeatFilter, SafeFormatter
 
 
 async def answer(request: Request) -> Response:
@@ -57,7 +58,7 @@ def test_busy_and_slow_requests_are_warnings_and_good_ones_are_not_logged(
     client.get("/fine")
     assert caplog.records == []
     client.get("/busy")
-    monkeypatch.setattr(logs, "SLOW_SECONDS", 0.02)
+    monkeypatch.setattr(middleware, "_SLOW_SECONDS", 0.02)
     client.get("/slow?q=private")
     assert [(record.levelname, record.getMessage().split(" after ")[0]) for record in caplog.records] == [
         ("WARNING", "testclient GET /busy: 503"),
@@ -77,7 +78,7 @@ def test_a_caller_cannot_forge_lines_or_write_escape_sequences() -> None:
 
 def test_a_condition_that_lasts_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("image_search.web.logs.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("image_search.web.server.time.monotonic", lambda: now[0])
     repeats = RepeatFilter()
     record = logging.LogRecord("asyncio", logging.ERROR, "", 1, "out of files", (), None)
     assert [repeats.filter(record) for _ in range(3)] == [True, False, False]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from image_search.errors import SettingsError
-from image_search.web.temporary_files import TemporaryFiles
+from image_search.web.server import TemporaryFiles
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_cleaning_deletes_old_uploads_and_goes_on_after_a_file_it_cannot_delete(
     files.clean()
     assert len(list(files.uploads.iterdir())) == 2
     now = time.time()
-    monkeypatch.setattr("image_search.web.temporary_files.time.time", lambda: now + 25 * 3600)
+    monkeypatch.setattr("image_search.web.server.time.time", lambda: now + 25 * 3600)
     unlink = Path.unlink
 
     def refuse_a(path: Path) -> None:
