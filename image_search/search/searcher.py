@@ -103,7 +103,7 @@ _NEAR = 32  # ranks by meaning that count as found by meaning, too
 class FoundHit(SearchHit):
     """A hit and how it was found; None for the newest images, which no query asked for.
 
-    relevance: 0 to 1, 0.5 is the line (search_relevance.py); None when it cannot be told.
+    relevance: 0 to 1, 0.5 is the line (relevance.py); None when it cannot be told.
     moments:   other frames of the same film that qualify, which this hit stands for.
     found_in_text: whether a term stands in the image itself, as recognised text.
     """
@@ -114,7 +114,7 @@ class FoundHit(SearchHit):
     found_in_text: bool = False
 
 
-def fuse_rankings(
+def _fuse_rankings(
     by_meaning: Sequence[SearchHit], by_words: Sequence[SearchHit], is_identifier_query: bool
 ) -> list[FoundHit]:
     """One list of all hits of both, each once, best first. Images named in words win ties."""
@@ -128,14 +128,14 @@ def fuse_rankings(
         scores[hit.image_id] = scores.get(hit.image_id, 0.0) + 1 / (_RRF_K + rank)
     hits = {hit.image_id: hit for hit in (*by_words, *by_meaning)}  # by_words first: its order breaks ties
     order = sorted(hits, key=lambda image_id: -scores[image_id])
-    return [with_source(hits[image_id], _name_source(image_id, near, named)) for image_id in order]
+    return [_with_source(hits[image_id], _name_source(image_id, near, named)) for image_id in order]
 
 
-def with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
+def _with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
     return FoundHit(hit.image, hit.distance, found_by)
 
 
-def label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
+def _label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
     """The hits, with found_in_text where one of these terms stands in the recognised text."""
     return [
         replace(hit, found_in_text=True) if _stands_in(hit.image, terms) else hit  # most have no such text
@@ -156,7 +156,7 @@ def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -
 
 # One hit for each film: the best of its moments stands for it, and tells how many others there are.
 
-Hit = TypeVar("Hit", bound=SearchHit)
+_Hit = TypeVar("_Hit", bound=SearchHit)
 
 _MAX_RANKED = 20_000  # hits, frames included, among which the films of a page are looked for
 _STEP = 200  # hits that are asked for at least, once the first page held frames of one film
@@ -185,19 +185,19 @@ def count_films(store: ImageStore, filter: SearchFilter) -> Films | None:
 
 
 def group_hits(
-    fetch: Callable[[int, int], tuple[Sequence[Hit], int]],
+    fetch: Callable[[int, int], tuple[Sequence[_Hit], int]],
     limit: int,
     offset: int,
     films: Films,
-    is_passed: Callable[[Hit], bool] = lambda _: False,
-) -> tuple[list[Hit], int]:
+    is_passed: Callable[[_Hit], bool] = lambda _: False,
+) -> tuple[list[_Hit], int]:
     """One page of hits, each film once with its best hit, and how many there are in all.
 
     fetch: hits of one total order by limit and offset, and their total. It is asked until the page is full, so that a
     page is short only at the end; or after _MAX_RANKED hits, where the list ends.
     is_passed: whether the film of a frame was a hit of an earlier page, which fetch does not tell.
     """
-    groups: list[Hit] = []
+    groups: list[_Hit] = []
     seen: set[str] = set()
     start, step, wanted = 0, offset + limit, offset + limit
     while len(groups) < wanted:
@@ -321,7 +321,7 @@ class Searcher:
             nonlocal candidates
             if plan.blend is None:
                 found = self.store.list_images(plan.words, limit, offset, plan.filter, order, after)
-                hits, candidates = [with_source(hit, "words" if plan.words else None) for hit in found], found.total
+                hits, candidates = [_with_source(hit, "words" if plan.words else None) for hit in found], found.total
             else:
                 hits, candidates = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
             return hits, candidates
@@ -344,7 +344,7 @@ class Searcher:
             has_more = len(hits) > limit if more else len(hits) == limit and offset + limit < total
             hits = hits[:limit]
             last = hits[-1].image if hits and more else None
-            hits, has_match = self._judge(model, plan, label_text(hits, plan.terms), candidates)
+            hits, has_match = self._judge(model, plan, _label_text(hits, plan.terms), candidates)
             if films:
                 hits = [self._describe_film(plan, hit, films) for hit in hits]
         return SearchResult(
@@ -433,15 +433,15 @@ class Searcher:
             named = [hit for hit in named if hit.image_id not in gone]
         if not named and plan.left_out is None:
             hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
-            return [with_source(hit, "meaning") for hit in hits], hits.total
+            return [_with_source(hit, "meaning") for hit in hits], hits.total
         near = self.store.search_embedding(model_id, embedding, _WINDOW, 0, plan.filter)
-        order = fuse_rankings(near, named, plan.is_identifier_query)
+        order = _fuse_rankings(near, named, plan.is_identifier_query)
         missing = offset + limit + (plan.left_out is not None) - len(order)
         if missing > 0 and len(near) == _WINDOW:
             # Of the ranks behind the window, at most as many as are named in words were fused already.
             rest = self.store.search_embedding(model_id, embedding, missing + len(named), _WINDOW, plan.filter)
             fused = {hit.image_id for hit in order}
-            order += [with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
+            order += [_with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
         kept = [hit for hit in order if hit.image_id != plan.left_out]
         return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
 

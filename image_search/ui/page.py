@@ -159,14 +159,14 @@ def _build_text_box() -> gr.Textbox:
 
 MOST_PAGES = 500  # whose state is kept, some 70 KiB each: the latest used
 MOST_UNREAD = 200  # sessions whose answers wait to be read
-MAX_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
+_MAX_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 _QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a thousand times a second, all day
 
 
 def bound_queue(page: gr.Blocks) -> None:
     """Give a page a queue that forgets unread answers. To be called before it is mounted."""
-    page._queue = AnswerQueue(
-        live_updates=True, concurrency_count=page.max_threads, update_intervals=1, max_size=MAX_QUEUE, blocks=page
+    page._queue = _AnswerQueue(
+        live_updates=True, concurrency_count=page.max_threads, update_intervals=1, max_size=_MAX_QUEUE, blocks=page
     )
 
 
@@ -175,12 +175,12 @@ def bound_sessions(app: FastAPI, page: gr.Blocks) -> None:
     mounted = app.routes[-1]
     assert isinstance(mounted, Mount)
     page.state_session_capacity = MOST_PAGES
-    sessions = Sessions()
+    sessions = _Sessions()
     sessions.set_blocks(page)
     mounted.app.state_holder = sessions  # type: ignore[attr-defined]
 
 
-class Sessions(StateHolder):  # type: ignore[misc]
+class _Sessions(StateHolder):  # type: ignore[misc]
     """The states of pages by session, the latest used."""
 
     def __getitem__(self, session_id: str) -> SessionState:
@@ -212,7 +212,7 @@ class _PageState(SessionState):  # type: ignore[misc]
     def _update_value_in_config(self, key: int, value: Any) -> None: ...
 
 
-class AnswerQueue(Queue):  # type: ignore[misc]
+class _AnswerQueue(Queue):  # type: ignore[misc]
     """Gradio's queue, which keeps the newest answers only and counts no times for a dashboard that is not served."""
 
     def __init__(self, **options: Any) -> None:
@@ -235,7 +235,7 @@ class AnswerQueue(Queue):  # type: ignore[misc]
 class _Unread(LRUCache[str, Any]):  # type: ignore[misc]
     """Messages by session. A session goes with its oldest ones, unless it waits for an answer."""
 
-    def __init__(self, queue: AnswerQueue) -> None:
+    def __init__(self, queue: _AnswerQueue) -> None:
         super().__init__(sys.maxsize)
         self._queue = queue
 

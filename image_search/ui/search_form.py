@@ -217,7 +217,7 @@ def find_unknown_name(text: str) -> str:
     return found[1] if found else ""
 
 
-# Parameter of the address by name of a typed condition (search.conditions).
+# Parameter of the address by name of a typed condition (search.query).
 _TYPED = {
     "camera": "camera",
     "lens": "lens",

@@ -19,10 +19,10 @@ from image_search.ui.messages import Language, translate
 from image_search.ui.rendering import render
 from image_search.ui.results import DRAWABLE_TYPES, get_version, make_tile
 
-EDITABLE = ("description", "keywords", "rating")
+_EDITABLE = ("description", "keywords", "rating")
 
 
-class Fact(NamedTuple):
+class _Fact(NamedTuple):
     """One line of the panel. href: of the search for it, "" for none."""
 
     label: str
@@ -56,7 +56,7 @@ def describe_image(image: ImageRecord, tags: Sequence[Tag], language: Language) 
 
 def describe_edits(image: ImageRecord) -> dict[str, Any]:
     """The effective values a person can change, and which of them the person has said."""
-    edited = [name for name in EDITABLE if getattr(image.edits, name) is not None]
+    edited = [name for name in _EDITABLE if getattr(image.edits, name) is not None]
     return {
         "description": image.description or "",
         "keywords": list(image.keywords),
@@ -78,7 +78,7 @@ def save_edits(
     A value that is what the file says is no edit. Returns the image as it is now. Raises ImageNotFound, StoreError.
     """
     image = store.get_image(image_id)
-    edits = replace(image.edits, **{name: None for name in EDITABLE if name in revert})
+    edits = replace(image.edits, **{name: None for name in _EDITABLE if name in revert})
     if description is not None:
         said = description.strip()
         edits = replace(edits, description=None if said == (image.text.description or "").strip() else said)
@@ -103,24 +103,24 @@ def _search(**parameters: str) -> str:
     return "?" + urlencode(parameters, errors="replace")
 
 
-def _list_generation(text: ImageText, language: Language) -> list[Fact]:
+def _list_generation(text: ImageText, language: Language) -> list[_Fact]:
     facts = []
     if text.generation_model:
         name = trim_model_name(text.generation_model)
-        facts.append(Fact("generation_model", name, _search(model=name)))
-    facts += [Fact("lora", trim_model_name(lora), _search(lora=trim_model_name(lora))) for lora in text.loras]
+        facts.append(_Fact("generation_model", name, _search(model=name)))
+    facts += [_Fact("lora", trim_model_name(lora), _search(lora=trim_model_name(lora))) for lora in text.loras]
     if text.sampler:
-        facts.append(Fact("sampler", text.sampler, _search(q=f'"{text.sampler}"')))
+        facts.append(_Fact("sampler", text.sampler, _search(q=f'"{text.sampler}"')))
     if text.seed:
-        facts.append(Fact("seed", text.seed, _search(q=text.seed)))
-    facts += [Fact("steps", str(text.steps))] if text.steps is not None else []
-    facts += [Fact("cfg", f"{text.cfg:g}")] if text.cfg is not None else []
-    facts += [Fact("generated_size", text.generated_size)] if text.generated_size else []
-    facts += [Fact("generator", text.generator, _search(generator=text.generator))] if text.generator else []
+        facts.append(_Fact("seed", text.seed, _search(q=text.seed)))
+    facts += [_Fact("steps", str(text.steps))] if text.steps is not None else []
+    facts += [_Fact("cfg", f"{text.cfg:g}")] if text.cfg is not None else []
+    facts += [_Fact("generated_size", text.generated_size)] if text.generated_size else []
+    facts += [_Fact("generator", text.generator, _search(generator=text.generator))] if text.generator else []
     return [fact._replace(label=translate(language, fact.label)) for fact in facts]
 
 
-def _list_photo(text: ImageText, language: Language) -> list[Fact]:
+def _list_photo(text: ImageText, language: Language) -> list[_Fact]:
     facts = []
     if text.taken_at:
         formats = {"second": "%Y-%m-%d %H:%M", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
@@ -128,26 +128,26 @@ def _list_photo(text: ImageText, language: Language) -> list[Fact]:
             "%Y-%m-%d" if text.taken_precision in ("second", "day") else formats[text.taken_precision]
         )
         href = "?" + urlencode({"date": "taken", "from": day, "to": day})
-        facts.append(Fact("taken_at", text.taken_at.strftime(formats[text.taken_precision]), href))
-    facts += [Fact("camera", text.camera, _search(camera=text.camera))] if text.camera else []
-    facts += [Fact("lens", text.lens, _search(lens=text.lens))] if text.lens else []
+        facts.append(_Fact("taken_at", text.taken_at.strftime(formats[text.taken_precision]), href))
+    facts += [_Fact("camera", text.camera, _search(camera=text.camera))] if text.camera else []
+    facts += [_Fact("lens", text.lens, _search(lens=text.lens))] if text.lens else []
     exposure = [
         translate(language, "seconds", value=text.exposure) if text.exposure else "",
         f"f/{text.aperture:g}" if text.aperture else "",
         f"ISO {text.iso}" if text.iso else "",
         f"{text.focal_length:g} mm" if text.focal_length else "",
     ]
-    facts += [Fact("exposure", " · ".join(filter(None, exposure)))] if any(exposure) else []
+    facts += [_Fact("exposure", " · ".join(filter(None, exposure)))] if any(exposure) else []
     return [fact._replace(label=translate(language, fact.label)) for fact in facts]
 
 
-def _list_file(image: ImageRecord, language: Language) -> list[Fact]:
-    facts = [Fact(translate(language, "size"), describe_size(image))]
+def _list_file(image: ImageRecord, language: Language) -> list[_Fact]:
+    facts = [_Fact(translate(language, "size"), describe_size(image))]
     if image.frame:
         length = replace(image.frame, frame_ms=image.frame.duration_ms).position
-        facts.append(Fact(translate(language, "moment"), f"{image.frame.position} / {length}"))
+        facts.append(_Fact(translate(language, "moment"), f"{image.frame.position} / {length}"))
     if image.is_incomplete:
-        facts.append(Fact("", translate(language, "incomplete")))
+        facts.append(_Fact("", translate(language, "incomplete")))
     return facts
 
 
