@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
-from demo.backgrounds import INDOORS, RGB, TIMELESS, Canvas, blend, draw_sky, draw_stars, draw_weather, light_up, vary
+from demo.backgrounds import (
+    INDOORS,
+    RGB,
+    TIMELESS,
+    Canvas,
+    blend,
+    draw_sky,
+    draw_stars,
+    draw_weather,
+    light_up,
+    vary,
+)
 
 Painter = Callable[[Canvas, str], None]
 

@@ -10,7 +10,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.fakes import make_picture_bytes
-from tests.fakes.browsing import OpenPage, fill_library, paste_files, search_words, serve_page
+from tests.fakes.browsing import (
+    OpenPage,
+    fill_library,
+    paste_files,
+    search_words,
+    serve_page,
+)
 from tests.search.test_duplicates import make_scene
 
 

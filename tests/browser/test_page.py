@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.fakes.browsing import OpenPage, choose_picture, hold_answers, list_names, search_words, serve_page
+from tests.fakes.browsing import (
+    OpenPage,
+    choose_picture,
+    hold_answers,
+    list_names,
+    search_words,
+    serve_page,
+)
 
 
 def test_the_newest_sixteen_are_there_at_the_start(open_page: OpenPage) -> None:

@@ -11,7 +11,14 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from image_search.file_kinds import register_decoders
-from tests.fakes.browsing import OpenPage, choose_picture, list_names, paste_files, search_words, wait_for_answer
+from tests.fakes.browsing import (
+    OpenPage,
+    choose_picture,
+    list_names,
+    paste_files,
+    search_words,
+    wait_for_answer,
+)
 
 
 def show_distances(page: Page) -> None:
