@@ -30,7 +30,7 @@ _FAILURES = (
         (r"(?:The original file of )?[Ii]mage (?P<name>\d+)\b.*", "failure_original"),
     ),
 )
-# Sentences of the check (cli/health.py, originals.py, stores/sqlite/check.py), and their keys.
+# Sentences of the check (cli/health.py, originals.py, stores/sqlite/database.py), and their keys.
 _ROOM = r"(?P<folder>.+?)(?: \(made when it is needed\))?, (?P<free>[\d,.]+) GiB free"
 _FOUND = compile_sentences(
     (r"image-search (?P<version>\S+), Python (?P<python>[\d.]+).*", "found_program"),

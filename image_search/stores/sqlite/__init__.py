@@ -33,8 +33,7 @@ from image_search.settings import DEFAULT_DATABASE_URL, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
-from image_search.stores.sqlite.check import check_sqlite
-from image_search.stores.sqlite.database import Connections
+from image_search.stores.sqlite.database import Connections, check_sqlite
 from image_search.stores.sqlite.exact_search import find_nearest
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION
 from image_search.stores.sqlite.index_sync import IndexSync
@@ -51,22 +50,20 @@ from image_search.stores.sqlite.rows import (
     read_counters,
 )
 from image_search.stores.sqlite.search import TableRows, count_growth, count_values, find_embeddings, gather, list_page
-from image_search.stores.sqlite.trash import (
+from image_search.stores.sqlite.writes import (
+    date_back,
     find_deleted_paths,
     find_remembered,
     forget,
+    insert_embedding,
+    insert_image,
+    insert_path,
     list_deleted,
     list_trash,
     park,
     remember,
     remove_for_good,
     unpark,
-)
-from image_search.stores.sqlite.writes import (
-    date_back,
-    insert_embedding,
-    insert_image,
-    insert_path,
     update_content,
     update_record,
     write_lines,

@@ -22,7 +22,7 @@ from image_search.errors import StoreFull, StoreUnavailable
 from image_search.records import Edits, SearchFilter
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
-from image_search.stores.sqlite import SqliteStore, migration
+from image_search.stores.sqlite import SqliteStore, schema
 from tests.fakes import make_embeddings, make_image
 
 pytestmark = pytest.mark.engine("sqlite")
@@ -213,7 +213,7 @@ def test_the_file_as_it_was_is_kept_beside_it_and_said(path, caplog):
 MIGRATE_AND_DIE = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from image_search.stores.sqlite import migration
+from image_search.stores.sqlite import schema
 path, last = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 def die(*_):
@@ -231,7 +231,7 @@ def connect(*arguments, **options):
 sqlite3_connect, sqlite3.connect = sqlite3.connect, connect
 if last == 0:
     os.fsync = die
-migration.migrate(path, 60)
+schema.migrate(path, 60)
 print(count)
 """
 
@@ -266,7 +266,7 @@ def test_killed_at_any_moment_it_leaves_one_schema_whole_and_ends_the_same(path,
 
 def test_a_disk_without_room_is_said_before_anything_is_changed(path, monkeypatch):
     before = dump(path)
-    monkeypatch.setattr(migration.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(schema.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(StoreFull, match=r"library\.db must be migrated.*GiB.*nothing was changed"):
         migrate(path)
     assert dump(path) == before
@@ -275,14 +275,14 @@ def test_a_disk_without_room_is_said_before_anything_is_changed(path, monkeypatc
 
 def test_a_disk_that_fills_up_leaves_schema_1(path, monkeypatch):
     before = dump(path)
-    create_schema = migration.create_schema
+    create_schema = schema._create_schema
 
     def create_in_little_room(connection: sqlite3.Connection) -> None:
         [pages] = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 3}")
         create_schema(connection)
 
-    monkeypatch.setattr(migration, "create_schema", create_in_little_room)
+    monkeypatch.setattr(schema, "_create_schema", create_in_little_room)
     with pytest.raises(StoreFull, match="disk"):
         migrate(path)
     assert dump(path) == before
