@@ -19,9 +19,8 @@ from image_search.records import EmbeddingModel, ImageText, SearchFilter, Search
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store, postgres
 from image_search.stores.base import ImageStore
-from image_search.stores.postgres.database import explain_error
+from image_search.stores.postgres.database import create_extension, explain_error
 from image_search.stores.postgres.rows import explain_search, insert_embeddings
-from image_search.stores.postgres.schema import create_extension
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.postgres_server import make_library, remove_library

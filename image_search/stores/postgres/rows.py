@@ -11,7 +11,7 @@ from pgvector import Vector
 from image_search.records import EmbeddingModel, Finding, Hits, ImageRecord, NewImage, Order, SearchFilter, SearchHit
 from image_search.stores.base import Embeddings
 from image_search.stores.errors import image_not_found
-from image_search.stores.postgres.schema import Connection
+from image_search.stores.postgres.database import Connection
 from image_search.stores.sql import (
     LIVE,
     ORDERS,
@@ -43,7 +43,7 @@ _MAX_BYTES = 500_000  # of all lexemes; a tsvector may have 1 MiB
 _ANYTHING = "\ue0fe"  # private use: represents all tokens of an image that has too many
 
 
-def make_tokens(record: ImageRecord) -> tuple[str, list[str]]:
+def _make_tokens(record: ImageRecord) -> tuple[str, list[str]]:
     """The columns tokens and words of an image."""
     stream = make_index_tokens(list_searchable(record))
     lexemes = sorted({token[:_TOKEN_LENGTH] for token in stream.split(" ") if token})
@@ -52,7 +52,7 @@ def make_tokens(record: ImageRecord) -> tuple[str, list[str]]:
     return f" {stream} ", lexemes
 
 
-def match_word(word: str) -> Condition:
+def _match_word(word: str) -> Condition:
     """The condition that a word occurs in an image."""
     tokens, is_prefix = make_query_tokens(word)
     if not tokens:
@@ -68,25 +68,25 @@ def match_word(word: str) -> Condition:
 
 
 # Of images i LEFT JOIN image_descriptions d, in the order make_record expects.
-COLUMNS = (
+_COLUMNS = (
     f"{RECORD_COLUMNS}, i.details::text, "
     "ARRAY(SELECT p.file_path FROM image_paths p WHERE p.image_id = i.image_id ORDER BY p.path_id DESC)"
 )
 
 
-def read_record(row: Sequence[Any]) -> ImageRecord:
-    """The record of one row of COLUMNS."""
+def _read_record(row: Sequence[Any]) -> ImageRecord:
+    """The record of one row of _COLUMNS."""
     return make_record(row[:-2], *row[-2:])
 
 
 def find_records(connection: Connection, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
     """Those of these images that exist, live or in the trash, in one query."""
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
+        f"SELECT {_COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
         "WHERE i.image_id = ANY(%s::bigint[])",
         [list(image_ids)],
     )
-    return {row[0]: read_record(row) for row in rows}
+    return {row[0]: _read_record(row) for row in rows}
 
 
 def get_live_record(connection: Connection, image_id: int, or_trashed: bool = False) -> ImageRecord:
@@ -193,13 +193,13 @@ def rewrite_texts(connection: Connection) -> None:
     after_id = 0
     while True:
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
+            f"SELECT {_COLUMNS} FROM images i LEFT JOIN image_descriptions d USING (image_id) "
             "WHERE i.image_id > %s ORDER BY i.image_id LIMIT 500",
             [after_id],
         ).fetchall()
         if not rows:
             return
-        update_records(connection, [read_record(row) for row in rows])
+        update_records(connection, [_read_record(row) for row in rows])
         after_id = rows[-1][0]
 
 
@@ -253,7 +253,7 @@ _DERIVED = (
 
 def _list_derived(record: ImageRecord) -> list[object]:
     columns = list_columns(record)
-    return [*(columns[name] for name in _DERIVED), *make_tokens(record)]
+    return [*(columns[name] for name in _DERIVED), *_make_tokens(record)]
 
 
 def _insert_texts(connection: Connection, records: Sequence[ImageRecord]) -> None:
@@ -290,7 +290,7 @@ TRASH_ORDER = "k.deleted_at DESC, k.image_id DESC"
 def list_live_conditions(filter: SearchFilter, terms: Sequence[str] = ()) -> list[Condition]:
     """Conditions on images i: live, let through by the filter, and with these terms in them."""
     wanted = [word for word in map(sanitize, filter.words) if word.strip()]
-    return [(LIVE, []), *list_conditions(filter), *(match_word(word) for word in (*wanted, *terms))]
+    return [(LIVE, []), *list_conditions(filter), *(_match_word(word) for word in (*wanted, *terms))]
 
 
 def write_where(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
@@ -369,7 +369,7 @@ def _write_search(table: str, model_id: int, dimension: int, filter: SearchFilte
 def _write_result(order: str) -> str:
     # From the total, so that it is there also where the page is empty.
     return (
-        f"SELECT t.total, k.distance, {COLUMNS} FROM (SELECT count(*) AS total FROM found) t "
+        f"SELECT t.total, k.distance, {_COLUMNS} FROM (SELECT count(*) AS total FROM found) t "
         "LEFT JOIN page k ON true LEFT JOIN images i ON i.image_id = k.image_id "
         f"LEFT JOIN image_descriptions d ON d.image_id = k.image_id ORDER BY {order}"
     )
@@ -377,7 +377,7 @@ def _write_result(order: str) -> str:
 
 def _fetch(connection: Connection, statement: str, values: Sequence[object]) -> Hits:
     rows = connection.execute(statement, values).fetchall()
-    hits = tuple(SearchHit(read_record(row[2:]), row[1]) for row in rows if row[2] is not None)
+    hits = tuple(SearchHit(_read_record(row[2:]), row[1]) for row in rows if row[2] is not None)
     return Hits(hits, rows[0][0])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from image_search.records import DeletedImage, TrashReason
+from image_search.stores.postgres.database import Connection
 from image_search.stores.postgres.rows import find_hashes, pack_hashes
-from image_search.stores.postgres.schema import Connection
 from image_search.stores.text import decode_path
 
 
