@@ -20,8 +20,7 @@ from image_search.records import EmbeddingModel, ImageText, SearchFilter
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.stores.redis.client import Connection
-from image_search.stores.redis.query import build_expression, make_words
+from image_search.stores.redis.client import Connection, build_expression, make_words
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.redis_search_stand_in import occurs

@@ -54,8 +54,8 @@ from image_search.stores.documents import (
     switch_model,
 )
 from image_search.stores.errors import content_is_known, frame_is_known, image_not_found
-from image_search.stores.redis.client import Connection, make_vector_field
-from image_search.stores.redis.query import (
+from image_search.stores.redis.client import (
+    Connection,
     build_expression,
     count,
     count_values,
@@ -63,6 +63,7 @@ from image_search.stores.redis.query import (
     list_nearest,
     list_page,
     list_tokens,
+    make_vector_field,
     match_keys,
     match_model,
     match_ranges,

@@ -37,8 +37,7 @@ from image_search.stores.documents import (
     load_models,
 )
 from image_search.stores.errors import image_not_found
-from image_search.stores.redis.client import Connection, make_vector_field
-from image_search.stores.redis.query import list_beginnings, make_words
+from image_search.stores.redis.client import Connection, list_beginnings, make_vector_field, make_words
 from image_search.stores.search_fields import (
     count_microseconds,
     get_sort_name,
@@ -118,7 +117,7 @@ class Changes:
         key = _find_key(self._connection, after)
         if before is not None and (old_key := _find_key(self._connection, before)) != key:
             pipeline.rename(old_key, key)
-        put_fields(pipeline, key, make_fields(after))
+        _put_fields(pipeline, key, make_fields(after))
         make_key = self._connection.make_key
         old, new = _list_entries(before), _list_entries(after)
         for name in old:
@@ -277,7 +276,7 @@ def change_document(
     return has_changed
 
 
-def put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
+def _put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
     """Set the fields of one hash; None: it has no such field."""
     absent = [name for name, value in fields.items() if value is None]
     if absent:
