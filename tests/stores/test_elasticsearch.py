@@ -20,8 +20,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.elasticsearch import client as elasticsearch_lock
-from image_search.stores.elasticsearch.client import explain_refusal
-from image_search.stores.elasticsearch.documents import build_query
+from image_search.stores.elasticsearch.client import build_query, explain_refusal
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.elasticsearch_server import connect, make_library, remove_library, start_stand_in

@@ -54,17 +54,16 @@ from image_search.stores.documents import (
     set_path,
     switch_model,
 )
-from image_search.stores.elasticsearch.client import Connection, State
-from image_search.stores.elasticsearch.documents import (
+from image_search.stores.elasticsearch.client import (
+    Connection,
     Query,
+    State,
     build_nearest,
     build_neighbours,
     build_query,
     match_keys,
     match_model,
     read_neighbour_score,
-    unpack,
-    unpack_embedding,
 )
 from image_search.stores.elasticsearch.trash import ElasticsearchTrash
 from image_search.stores.elasticsearch.writes import (
@@ -77,6 +76,8 @@ from image_search.stores.elasticsearch.writes import (
     put_model,
     read_documents,
     read_sources,
+    unpack,
+    unpack_embedding,
 )
 from image_search.stores.errors import content_is_known, image_not_found, model_not_found
 from image_search.stores.search_fields import (

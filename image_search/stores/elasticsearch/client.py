@@ -1,8 +1,10 @@
-"""One library in one Elasticsearch cluster: its indexes, its state, its lock, and the messages for its errors.
+"""One library in one Elasticsearch cluster: its indexes, its state, its lock, the messages for its errors, and queries.
 
 The index NAME-images holds the images, NAME-deleted what is remembered of deleted ones, NAME-library settings and one
 document with everything that is there once: models and counters. It is changed on the condition that no other program
 changed it meanwhile. Schema 1 had the images in the index NAME.
+
+No text of a user ever stands in a query: exact values are digests, words are plain tokens (stores/text.py).
 """
 
 from __future__ import annotations
@@ -22,17 +24,15 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, BadRequestError, ConflictError, NotFoundError, UnsupportedProductError
 
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.elasticsearch.documents import (
-    ANALYSIS,
-    DELETED_MAPPINGS,
-    MAPPINGS,
-    SIZING,
-    describe_vector_field,
-)
+from image_search.records import SearchFilter
+from image_search.stores.base import Embeddings
 from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.search_fields import LIVE, list_filter_keys, list_filter_ranges, make_model_key
+from image_search.stores.text import is_beginning_query, sanitize, tokenize_query
 
 T = TypeVar("T")
 State = dict[str, Any]
+Query = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +53,75 @@ _FORM = (
     "of the password as %40 for @, %2F for / and so on; for TLS elasticsearch+https://, and ?ca_certs=/path/ca.crt "
     "where the server has a certificate of its own."
 )
+
+# The settings and mappings of the indexes.
+
+# Elasticsearch Serverless chooses these itself and refuses them.
+_SIZING = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "max_result_window": 1_000_000}
+# Every beginning of a token is one, too, so that beginnings are found by one look-up and as many as there are.
+_ANALYSIS = {
+    "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 250}},
+    "analyzer": {"beginnings": {"type": "custom", "tokenizer": "whitespace", "filter": ["beginnings"]}},
+}
+# In UTF-16 units of at most 3 bytes each; an entry may have 32,766 bytes.
+_EXACT = {"type": "keyword", "ignore_above": 10_922}
+_COUNTED = {**_EXACT, "index": False}
+_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+_NOT_READ = {"type": "object", "enabled": False}
+_BEGINNINGS = {
+    "type": "text",
+    "analyzer": "beginnings",
+    "search_analyzer": "whitespace",
+    "index_options": "docs",
+    "norms": False,
+}
+_NUMBERS = ("image_id", "upload_date", "taken_at", "taken_order", "pixels", "rating", "recipe", "shuffle", "deleted_at")
+_COUNTED_FIELDS = (
+    "generator",
+    "generation_model",
+    "lora",
+    "file_type",
+    "keyword",
+    "camera",
+    "lens",
+    "rating",
+    "folder",
+    "kind",
+    "film",
+)
+_MAPPINGS: dict[str, Any] = {
+    "dynamic": "strict",
+    "properties": {
+        "record": _KEPT,
+        "preview": {"type": "binary"},
+        "vectors": _NOT_READ,  # by model_id, base64: as they were given, to the last bit
+        "recipes": _NOT_READ,  # of the embeddings, by model_id
+        "models": {"type": "keyword"},
+        "content_sha256": {"type": "keyword"},
+        "tags": {"type": "keyword"},
+        "words": {"type": "text", "analyzer": "whitespace", "norms": False, "fields": {"beginnings": _BEGINNINGS}},
+        "sort_name": _COUNTED,
+        "paths": _COUNTED,
+        **{name: {"type": "long"} for name in _NUMBERS},
+        **{f"counted_{name}": _COUNTED for name in _COUNTED_FIELDS},
+    },
+}
+# Of deleted images that are remembered, under their hash.
+_DELETED_MAPPINGS: dict[str, Any] = {
+    "dynamic": "strict",
+    "properties": {"content_sha256": {"type": "keyword"}, "paths": {"type": "keyword"}, "deleted": _KEPT},
+}
+
+
+def describe_vector_field(dimension: int) -> dict[str, Any]:
+    """A field of embeddings that every search compares one by one, so that the nearest are exact."""
+    return {
+        "type": "dense_vector",
+        "dims": dimension,
+        "index": True,
+        "similarity": "max_inner_product",
+        "index_options": {"type": "flat"},
+    }
 
 
 class Connection:
@@ -197,16 +266,16 @@ class Connection:
     def make_indexes(self, client: Any) -> None:
         """Make what indexes of the library are not there."""
         for index, mappings in (
-            (self.index, MAPPINGS),
-            (self.deleted_index, DELETED_MAPPINGS),
+            (self.index, _MAPPINGS),
+            (self.deleted_index, _DELETED_MAPPINGS),
             (self.state_index, {"enabled": False}),
         ):
             try:
-                client.indices.create(index=index, mappings=mappings, settings={**SIZING, "analysis": ANALYSIS})
+                client.indices.create(index=index, mappings=mappings, settings={**_SIZING, "analysis": _ANALYSIS})
             except BadRequestError as error:
-                if "serverless" in find_reason(error):
+                if "serverless" in _find_reason(error):
                     client.options(ignore_status=400).indices.create(
-                        index=index, mappings=mappings, settings={"analysis": ANALYSIS}
+                        index=index, mappings=mappings, settings={"analysis": _ANALYSIS}
                     )
                 elif error.message != "resource_already_exists_exception":
                     raise
@@ -219,7 +288,7 @@ def explain_error(error: Exception, location: str) -> StoreError:
     if not isinstance(error, ApiError):
         reason = str(error).strip().partition("\n")[0]
         return StoreUnavailable(f"{location} cannot be reached just now ({reason}). Check the server and DATABASE_URL.")
-    return explain_refusal(error.meta.status, find_reason(error), location)
+    return explain_refusal(error.meta.status, _find_reason(error), location)
 
 
 def explain_refusal(status: int, reason: str, location: str) -> StoreError:
@@ -235,7 +304,7 @@ def explain_refusal(status: int, reason: str, location: str) -> StoreError:
     return StoreError(f"{location} refused: {reason}.")
 
 
-def find_reason(error: ApiError) -> str:
+def _find_reason(error: ApiError) -> str:
     """The innermost reason an answer gives, in one line."""
     body = error.body if isinstance(error.body, dict) else {}
     details = body.get("error", {})
@@ -331,3 +400,67 @@ def _take(client: Any, index: str, location: str, holder: str) -> None:
                 return
             time.sleep(_PAUSE)
     raise StoreUnavailable(f"{location} is held by another program. Try again when it has finished.")
+
+
+# Queries.
+
+
+def build_query(filter: SearchFilter, terms: Sequence[str] = (), model_id: int | None = None) -> Query:
+    """The query for live images that qualify, have all terms, and have an embedding of the model."""
+    conditions: list[Query] = [match_keys([LIVE])]
+    excluded: list[Query] = []
+    for is_wanted, keys in list_filter_keys(filter):
+        (conditions if is_wanted else excluded).append(match_keys(keys))
+    conditions += _list_ranges(filter)
+    conditions += [_match_term(term) for term in (*filter.words, *terms) if term.strip()]
+    if model_id is not None:
+        conditions.append(match_model(model_id))
+    return {"bool": {"filter": conditions, **({"must_not": excluded} if excluded else {})}}
+
+
+def build_nearest(query: Query, field: str, embedding: Embeddings) -> Query:
+    """The query that scores what qualifies by 1 plus the inner product, which is never negative but for rounding."""
+    script = f"Math.max(0.0, dotProduct(params.embedding, '{field}') + 1.0)"
+    return {"script_score": {"query": query, "script": {"source": script, "params": {"embedding": embedding.tolist()}}}}
+
+
+def build_neighbours(query: Query, field: str, embedding: Embeddings, count: int) -> Query:
+    """The query for `count` nearest images, for clusters without scripts. The search must request as many hits."""
+    return {
+        "knn": {
+            "field": field,
+            "query_vector": embedding.tolist(),
+            "num_candidates": count,
+            "filter": query,
+        }
+    }
+
+
+def read_neighbour_score(score: float) -> float:
+    """The inner product that max_inner_product makes a positive score of."""
+    return score - 1 if score >= 1 else 1 - 1 / score
+
+
+def match_keys(keys: Sequence[str]) -> Query:
+    """The condition that an image has one of these keys."""
+    return {"terms": {"tags": list(keys)}}
+
+
+def match_model(model_id: int, min_recipe: int = 0) -> Query:
+    """The condition that an image has an embedding of a model, of at least this recipe."""
+    return {"term": {"models": make_model_key(model_id, min_recipe)}}
+
+
+def _list_ranges(filter: SearchFilter) -> Iterator[Query]:
+    for field, low, high in list_filter_ranges(filter):
+        bounds = {name: bound for name, bound in (("gte", low), ("lt", high)) if bound is not None}
+        yield {"range": {field: bounds}}
+
+
+def _match_term(term: str) -> Query:
+    tokens = tokenize_query(sanitize(term))
+    if not tokens:
+        return {"match_none": {}}
+    if is_beginning_query(sanitize(term)):
+        return {"term": {"words.beginnings": tokens}}
+    return {"match_phrase": {"words": tokens}}

@@ -22,9 +22,14 @@ from image_search.stores.documents import (
     restore,
     trash,
 )
-from image_search.stores.elasticsearch.client import Connection, State
-from image_search.stores.elasticsearch.documents import Query, make_deleted_fields, match_keys
-from image_search.stores.elasticsearch.writes import Changes, change_images, check_results, read_documents
+from image_search.stores.elasticsearch.client import Connection, Query, State, match_keys
+from image_search.stores.elasticsearch.writes import (
+    Changes,
+    change_images,
+    check_results,
+    make_deleted_fields,
+    read_documents,
+)
 from image_search.stores.errors import frame_is_known
 from image_search.stores.search_fields import (
     TRASHED,

@@ -1,4 +1,4 @@
-"""Reading and changing images as they are at this moment, whether searches see it yet or not.
+"""Images as documents of Elasticsearch, read and changed as they are now, whether searches see it yet or not.
 
 Elasticsearch has no transactions: the changes of several images are one request, and each image is changed whole, on
 the condition that it is still as it was read.
@@ -6,28 +6,111 @@ the condition that it is still as it was read.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from elasticsearch import NotFoundError
 
+from image_search.records import DeletedImage
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import Document, add_model, drop_paths, dump_models, load_document, load_models
-from image_search.stores.elasticsearch.client import Connection, State, explain_refusal
-from image_search.stores.elasticsearch.documents import (
-    choose_vector_field,
-    describe_vector_field,
-    make_embedding_fields,
-    make_fields,
-    pack,
-    unpack_embedding,
+from image_search.stores.documents import (
+    Document,
+    add_model,
+    drop_paths,
+    dump_deleted,
+    dump_document,
+    dump_models,
+    load_document,
+    load_models,
 )
+from image_search.stores.elasticsearch.client import Connection, State, describe_vector_field, explain_refusal
 from image_search.stores.errors import find_model, image_not_found
+from image_search.stores.search_fields import (
+    count_microseconds,
+    get_sort_name,
+    list_counted,
+    list_keys,
+    list_model_keys,
+    list_numbers,
+    list_texts,
+    make_deleted_path_key,
+)
+from image_search.stores.text import tokenize_document
 
 _CHUNK = 500
 _MAX_ID = 2**63 - 1
 
 Fields = dict[str, Any]
+
+
+def _make_fields(document: Document) -> dict[str, Any]:
+    """The fields that follow from a document, all but embeddings and preview."""
+    record = document.record
+    return {
+        **list_numbers(record),
+        "deleted_at": count_microseconds(record.deleted_at) if record.deleted_at else None,
+        "content_sha256": document.sha256,
+        "sort_name": get_sort_name(record),
+        "paths": document.paths if document.is_live else [],
+        "tags": list_keys(document),
+        "words": tokenize_document(list_texts(record)),
+        "record": dump_document(document),
+        **{f"counted_{name}": values for name, values in list_counted(document).items()},
+    }
+
+
+def _make_embedding_fields(
+    recipes: Mapping[int, int], embeddings: Mapping[int, Embeddings | None], fields: Mapping[int, str], is_live: bool
+) -> dict[str, Any]:
+    """The fields that follow from embeddings: in the trash no vector and no model, so that no search finds them.
+
+    recipes: of all embeddings of the image, by model_id. embeddings: those to set; None: to take away. fields: the
+    vector field of each model.
+    """
+    values: dict[str, Any] = {
+        "models": list_model_keys(dict(recipes)) if is_live else [],
+        "recipes": {str(model_id): recipes.get(model_id) for model_id in {*recipes, *embeddings}},
+        "vectors": {
+            str(model_id): None if embedding is None else _pack(np.ascontiguousarray(embedding, np.float32).tobytes())
+            for model_id, embedding in embeddings.items()
+        },
+    }
+    used = {fields[model_id] for model_id in recipes if model_id in fields}
+    for model_id, embedding in embeddings.items():
+        field = fields.get(model_id)
+        if field is None:
+            continue
+        if is_live and embedding is not None:
+            values[field] = np.asarray(embedding, np.float32).tolist()
+        elif field not in used or not is_live:
+            values[field] = None
+    return values
+
+
+def make_deleted_fields(deleted: DeletedImage) -> dict[str, Any]:
+    """Record of a deleted image; paths as they are stored."""
+    return {
+        "content_sha256": deleted.content_sha256,
+        "paths": [make_deleted_path_key(path) for path in deleted.paths],
+        "deleted": dump_deleted(deleted),
+    }
+
+
+def _pack(data: bytes) -> str:
+    """Bytes as text."""
+    return base64.b64encode(data).decode()
+
+
+def unpack(text: str) -> bytes:
+    """The bytes _pack was given."""
+    return base64.b64decode(text)
+
+
+def unpack_embedding(text: str) -> Embeddings:
+    """The embedding whose bytes _pack was given."""
+    return np.frombuffer(unpack(text), np.float32).copy()
 
 
 class Values(NamedTuple):
@@ -76,14 +159,14 @@ class Changes:
         for image_id, document in self.documents.items():
             values: Fields = {}
             if image_id not in self.found or self.found[image_id].document != document:
-                values |= make_fields(document)
+                values |= _make_fields(document)
             if image_id in self.previews:
-                values["preview"] = pack(self.previews[image_id])
+                values["preview"] = _pack(self.previews[image_id])
             embeddings = self.embeddings.get(image_id, {})
             if image_id in moved:
                 embeddings = {**kept.get(image_id, {}), **embeddings}
             if embeddings or image_id in moved:
-                values |= make_embedding_fields(self.recipes.get(image_id, {}), embeddings, fields, document.is_live)
+                values |= _make_embedding_fields(self.recipes.get(image_id, {}), embeddings, fields, document.is_live)
             if values:
                 changed[image_id] = values
         return changed
@@ -210,10 +293,21 @@ def count_up(state: State, counter: str, number: int) -> int:
     return int(state[counter])
 
 
+def _choose_vector_field(dimension: int, taken: Sequence[str]) -> str:
+    """One field for each dimension, and one more only while several models of a dimension are there at once.
+
+    An index may have 1,000 fields and never loses one.
+    """
+    number = 1
+    while (field := f"vector_{dimension}" + (f"_{number}" if number > 1 else "")) in taken:
+        number += 1
+    return field
+
+
 def choose_field(state: State, dimension: int) -> str:
     """A vector field for one more model: none that a model which is there uses."""
     models = load_models(state["models"])
-    return choose_vector_field(dimension, [state["fields"][str(model.model_id)] for model in models])
+    return _choose_vector_field(dimension, [state["fields"][str(model.model_id)] for model in models])
 
 
 def put_model(field: str, name: str, version: str, dimension: int, state: State) -> bool:
@@ -240,7 +334,7 @@ def migrate(connection: Connection, client: Any, state: State, keep_lock: Callab
     """Write every image of schema 1 as schema 2 has it, and the vector fields into the state."""
     fields: dict[int, str] = {}
     for model in load_models(state["models"]):
-        fields[model.model_id] = choose_vector_field(model.dimension, list(fields.values()))
+        fields[model.model_id] = _choose_vector_field(model.dimension, list(fields.values()))
         properties = {fields[model.model_id]: describe_vector_field(model.dimension)}
         client.indices.put_mapping(index=connection.index, properties=properties)
     state["fields"] = {str(model_id): field for model_id, field in fields.items()}
@@ -268,7 +362,7 @@ def migrate(connection: Connection, client: Any, state: State, keep_lock: Callab
                 if embedding is not None and int(model_id) in fields
             }
             recipes = dict.fromkeys(embeddings, 1)
-            values = make_fields(document) | make_embedding_fields(recipes, embeddings, fields, is_live=True)
+            values = _make_fields(document) | _make_embedding_fields(recipes, embeddings, fields, is_live=True)
             operations += [
                 {"index": {"_id": str(document.image_id)}},
                 {**values, "preview": source["preview"]},
