@@ -40,27 +40,24 @@ from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
     EACH,
     build_where,
+    date_back,
     dump_values,
+    find_deleted_paths,
     find_hashes,
     find_known_files,
     find_records,
-    get_live_record,
-    get_record,
-    list_paths,
-    read_counters,
-)
-from image_search.stores.sqlite.search import TableRows, count_growth, count_values, find_embeddings, gather, list_page
-from image_search.stores.sqlite.writes import (
-    date_back,
-    find_deleted_paths,
     find_remembered,
     forget,
+    get_live_record,
+    get_record,
     insert_embedding,
     insert_image,
     insert_path,
     list_deleted,
+    list_paths,
     list_trash,
     park,
+    read_counters,
     remember,
     remove_for_good,
     unpark,
@@ -68,6 +65,7 @@ from image_search.stores.sqlite.writes import (
     update_record,
     write_lines,
 )
+from image_search.stores.sqlite.search import TableRows, count_growth, count_values, find_embeddings, gather, list_page
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 _DEFAULT_NAME = "image_search.db"

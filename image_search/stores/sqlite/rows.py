@@ -1,4 +1,8 @@
-"""Rows of the SQLite tables as records, and which images a query is about."""
+"""Rows of the SQLite tables: reading them as records, changing them, the trash, and what is remembered after it.
+
+Every function that changes something runs inside the caller's write transaction. Parked embeddings are outside the
+searched ones: searchers of other processes see them go by the log of removals, and come back under new embedding_ids.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from image_search.records import ImageRecord, KnownFile, SearchFilter
+import numpy as np
+
+from image_search.records import DeletedImage, ImageRecord, KnownFile, NewImage, SearchFilter
+from image_search.stores.base import Embeddings
 from image_search.stores.errors import image_not_found
-from image_search.stores.sql import LIVE, RECORD_COLUMNS, Condition, list_conditions, list_folder_bounds, make_record
-from image_search.stores.text import make_query_tokens, sanitize
+from image_search.stores.sql import (
+    LIVE,
+    RECORD_COLUMNS,
+    Condition,
+    list_columns,
+    list_conditions,
+    list_folder_bounds,
+    make_record,
+    replace_content,
+)
+from image_search.stores.text import (
+    decode_path,
+    dump_lines,
+    get_folder,
+    list_searchable,
+    make_index_tokens,
+    make_new_record,
+    make_query_tokens,
+    sanitize,
+)
 
 T = TypeVar("T")
 
@@ -37,10 +62,10 @@ def build_where(filter: SearchFilter, terms: Sequence[str] = ()) -> Condition:
 
 def adapt(value: object) -> object:
     """A value as its column holds it."""
-    return format_time(value) if isinstance(value, datetime) else value
+    return _format_time(value) if isinstance(value, datetime) else value
 
 
-def format_time(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     """Fixed width, so that the order of the texts is the order of the times."""
     return moment.isoformat(sep=" ", timespec="microseconds")
 
@@ -83,7 +108,7 @@ def get_live_record(connection: sqlite3.Connection, image_id: int) -> ImageRecor
 def find_hashes(connection: sqlite3.Connection, hashes: Sequence[str], condition: str = "true") -> dict[str, int]:
     """Those of these hashes that images have, live or in the trash, with image_id."""
     known: dict[str, int] = {}
-    for chunk in iterate_in_chunks(hashes):
+    for chunk in _iterate_in_chunks(hashes):
         rows = connection.execute(
             f"SELECT i.content_sha256, i.image_id FROM images i WHERE i.content_sha256 IN ({_mark(chunk)}) "
             f"AND {condition}",
@@ -121,7 +146,7 @@ def list_paths(connection: sqlite3.Connection, folder: str, after: str, limit: i
     return sorted(found)[:limit]
 
 
-def iterate_in_chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
+def _iterate_in_chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
     """Slices small enough for the number of placeholders of any SQLite."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
@@ -143,3 +168,304 @@ def _make_record(row: Sequence[Any]) -> ImageRecord:
     for index in _TIMES:
         columns[index] = columns[index] and datetime.fromisoformat(columns[index])
     return make_record(columns, details, json.loads(paths))
+
+
+# Changes.
+
+
+def insert_image(connection: sqlite3.Connection, image: NewImage, upload_date: datetime) -> int:
+    """Insert everything but the original, paths and embedding. Returns the image_id."""
+    record = make_new_record(0, image, upload_date)
+    image_id = insert_record(connection, record, is_new=True)
+    if image.recognized is not None:
+        write_lines(connection, image_id, dump_lines(image.recognized))
+    connection.execute("INSERT INTO image_previews VALUES (?, ?)", (image_id, image.preview))
+    record = make_new_record(image_id, image, upload_date)
+    _insert_texts(connection, record)
+    insert_words(connection, record)
+    return image_id
+
+
+def date_back(connection: sqlite3.Connection, moment: datetime) -> None:
+    """Give live images of a later time than this one (UTC), whose clock was ahead, this one."""
+    connection.execute(
+        "UPDATE images SET upload_date = ?1 WHERE deleted_at IS NULL AND upload_date > ?1", (_format_time(moment),)
+    )
+
+
+def insert_record(connection: sqlite3.Connection, record: ImageRecord, is_new: bool = False) -> int:
+    """Insert the row of images. is_new: with an image_id of its own. Returns the image_id."""
+    columns = {
+        "image_id": None if is_new else record.image_id,
+        "content_sha256": bytes.fromhex(record.content_sha256),
+        "file_type": record.file_type,
+        "byte_size": record.byte_size,
+        "width": record.width,
+        "height": record.height,
+        "upload_date": record.upload_date,
+        "film_sha256": record.frame and bytes.fromhex(record.frame.film_sha256),
+        "frame_ms": record.frame and record.frame.frame_ms,
+        **list_columns(record),
+    }
+    row = connection.execute(
+        f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        [adapt(value) for value in columns.values()],
+    )
+    assert row.lastrowid is not None
+    return row.lastrowid
+
+
+def update_record(connection: sqlite3.Connection, old: ImageRecord, new: ImageRecord) -> None:
+    """Write what differs between two states of one image; content and paths have functions of their own."""
+    before, after = list_columns(old), list_columns(new)
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    if changed:
+        connection.execute(
+            f"UPDATE images SET {', '.join(f'{name} = ?' for name in changed)} WHERE image_id = ?",
+            [*map(adapt, changed.values()), new.image_id],
+        )
+    if _list_texts(old) != _list_texts(new):
+        for table in ("image_descriptions", "image_keywords", "image_loras"):
+            connection.execute(f"DELETE FROM {table} WHERE image_id = ?", [new.image_id])
+        _insert_texts(connection, new)
+    if _make_tokens(old) != _make_tokens(new):
+        _delete_words(connection, old)
+        insert_words(connection, new)
+
+
+def update_content(connection: sqlite3.Connection, record: ImageRecord, image: NewImage) -> None:
+    """Give an image new content; embeddings and the recognised text, which belong to the old one, are removed."""
+    connection.execute(
+        "UPDATE images SET content_sha256 = ?, file_type = ?, byte_size = ?, width = ?, height = ?, "
+        "recognized_lines = NULL WHERE image_id = ?",
+        (
+            bytes.fromhex(image.content_sha256),
+            image.file_type,
+            image.byte_size,
+            image.width,
+            image.height,
+            record.image_id,
+        ),
+    )
+    connection.execute("UPDATE image_previews SET preview = ? WHERE image_id = ?", (image.preview, record.image_id))
+    connection.execute("DELETE FROM image_embeddings WHERE image_id = ?", [record.image_id])
+    update_record(connection, record, replace_content(record, image))
+
+
+def write_lines(connection: sqlite3.Connection, image_id: int, lines: str | None) -> None:
+    """Keep the lines of the recognised text (dump_lines)."""
+    connection.execute("UPDATE images SET recognized_lines = ? WHERE image_id = ?", (lines, image_id))
+
+
+def insert_path(
+    connection: sqlite3.Connection, image_id: int, file_path: str, byte_size: int, modified_ns: int | None
+) -> None:
+    """Make a stored path the latest one of an image. Another image loses it, except a frame of the same film."""
+    connection.execute(
+        "DELETE FROM image_paths WHERE file_path = ?1 AND (image_id = ?2 OR image_id NOT IN (SELECT o.image_id "
+        "FROM images i JOIN images o ON o.film_sha256 = i.film_sha256 WHERE i.image_id = ?2))",
+        (file_path, image_id),
+    )
+    connection.execute(
+        "INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) VALUES (?, ?, ?, ?, ?)",
+        (image_id, file_path, get_folder(file_path), byte_size, modified_ns),
+    )
+
+
+def insert_embedding(
+    connection: sqlite3.Connection, image_id: int, model_id: int, embedding: Embeddings, recipe: int
+) -> None:
+    """Add the embedding of a live image; what it has already of this model stays."""
+    connection.execute(
+        "INSERT INTO image_embeddings (image_id, model_id, embedding, recipe) "
+        "SELECT image_id, ?, ?, ? FROM images WHERE image_id = ? AND deleted_at IS NULL "
+        "ON CONFLICT (image_id, model_id) DO NOTHING",
+        (model_id, np.ascontiguousarray(embedding, "<f4").tobytes(), recipe, image_id),
+    )
+
+
+def _delete_records(connection: sqlite3.Connection, records: Iterable[ImageRecord]) -> None:
+    """Delete images with all rows that belong to them."""
+    for record in records:
+        _delete_words(connection, record)
+        connection.execute("DELETE FROM images WHERE image_id = ?", (record.image_id,))
+
+
+# The full-text index keeps no copy of the text: a removal must repeat the tokens that were added.
+
+
+def insert_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
+    """Let an image be found by its words."""
+    connection.execute("INSERT INTO image_words (rowid, tokens) VALUES (?, ?)", (record.image_id, _make_tokens(record)))
+
+
+def _delete_words(connection: sqlite3.Connection, record: ImageRecord) -> None:
+    connection.execute(
+        "INSERT INTO image_words (image_words, rowid, tokens) VALUES ('delete', ?, ?)",
+        (record.image_id, _make_tokens(record)),
+    )
+
+
+def _make_tokens(record: ImageRecord) -> str:
+    """The tokens of an image for the full-text index."""
+    return make_index_tokens(list_searchable(record))
+
+
+def _list_texts(record: ImageRecord) -> tuple[object, ...]:
+    return record.text.description, record.keywords, record.text.loras
+
+
+def _insert_texts(connection: sqlite3.Connection, record: ImageRecord) -> None:
+    image_id = record.image_id
+    if record.text.description is not None:
+        connection.execute(
+            "INSERT INTO image_descriptions (image_id, description) VALUES (?, ?)", (image_id, record.text.description)
+        )
+    for table, column, values in (
+        ("image_keywords", "keyword", record.keywords),
+        ("image_loras", "lora", record.text.loras),
+    ):
+        connection.executemany(
+            f"INSERT OR IGNORE INTO {table} ({column}, image_id) VALUES (?, ?)", [(value, image_id) for value in values]
+        )
+
+
+# The trash, and what is remembered of images that were removed from it.
+
+_PARKED = "image_id, model_id, embedding, recipe"
+
+
+def park(connection: sqlite3.Connection, image_ids: Sequence[int], deleted_at: datetime, reason: str) -> int:
+    """Move those of these images that are live to the trash. Returns how many there were."""
+    ids = dump_values(image_ids)
+    live = f"SELECT image_id FROM images WHERE image_id IN {EACH} AND deleted_at IS NULL"
+    connection.execute(
+        f"INSERT INTO trashed_embeddings ({_PARKED}) SELECT {_PARKED} FROM image_embeddings WHERE image_id IN ({live})",
+        [ids],
+    )
+    connection.execute(f"DELETE FROM image_embeddings WHERE image_id IN ({live})", [ids])
+    moved = connection.execute(
+        f"UPDATE images SET deleted_at = ?, trash_reason = ? WHERE image_id IN {EACH} AND deleted_at IS NULL",
+        [_format_time(deleted_at), reason, ids],
+    )
+    return moved.rowcount
+
+
+def unpark(connection: sqlite3.Connection, image_ids: Sequence[int]) -> int:
+    """Bring those of these images back that are in the trash. Returns how many there were."""
+    ids = dump_values(image_ids)
+    connection.execute(
+        "DELETE FROM deleted_images WHERE content_sha256 IN "
+        f"(SELECT content_sha256 FROM images WHERE image_id IN {EACH} AND deleted_at IS NOT NULL)",
+        [ids],
+    )
+    connection.execute(
+        f"INSERT INTO image_embeddings ({_PARKED}) SELECT {_PARKED} FROM trashed_embeddings WHERE image_id IN {EACH}",
+        [ids],
+    )
+    connection.execute(f"DELETE FROM trashed_embeddings WHERE image_id IN {EACH}", [ids])
+    moved = connection.execute(
+        f"UPDATE images SET deleted_at = NULL, trash_reason = NULL WHERE image_id IN {EACH} AND deleted_at IS NOT NULL",
+        [ids],
+    )
+    return moved.rowcount
+
+
+def list_trash(connection: sqlite3.Connection, limit: int, offset: int) -> list[int]:
+    """image_ids in the trash, the latest deleted first."""
+    rows = connection.execute(
+        "SELECT image_id FROM images WHERE deleted_at IS NOT NULL "
+        "ORDER BY deleted_at DESC, image_id DESC LIMIT ? OFFSET ?",
+        (limit, offset),
+    )
+    return [row[0] for row in rows]
+
+
+def remove_for_good(connection: sqlite3.Connection, image_ids: list[int] | None, before: datetime | None) -> int:
+    """Remove images in the trash, and remember those that a user deleted. Returns how many were removed."""
+    condition, values = "deleted_at IS NOT NULL", []
+    if image_ids is not None:
+        condition += f" AND image_id IN {EACH}"
+        values.append(dump_values(image_ids))
+    if before is not None:
+        condition += " AND deleted_at < ?"
+        values.append(_format_time(before))
+    chosen = [row[0] for row in connection.execute(f"SELECT image_id FROM images WHERE {condition}", values)]
+    for chunk in _iterate_in_chunks(chosen):
+        _remove(connection, chunk)
+    return len(chosen)
+
+
+def _remove(connection: sqlite3.Connection, image_ids: Sequence[int]) -> None:
+    ids = dump_values(image_ids)
+    chosen = f"image_id IN {EACH} AND trash_reason = 'deleted'"
+    connection.execute(
+        f"INSERT OR IGNORE INTO deleted_images SELECT content_sha256, deleted_at FROM images WHERE {chosen}", [ids]
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO deleted_paths (file_path, content_sha256) "
+        f"SELECT p.file_path, i.content_sha256 FROM images i JOIN image_paths p USING (image_id) WHERE {chosen}",
+        [ids],
+    )
+    _delete_records(connection, find_records(connection, image_ids).values())
+
+
+def find_remembered(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
+    """Those of these hashes that are remembered as deleted."""
+    rows = (
+        connection.execute("SELECT 1 FROM deleted_images WHERE content_sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
+        for sha256 in hashes
+    )
+    return {sha256 for sha256, row in zip(hashes, rows, strict=True) if row}
+
+
+def find_deleted_paths(connection: sqlite3.Connection, paths: Iterable[str]) -> dict[str, str]:
+    """Those of these stored paths whose image a user deleted and that no live image has, with the hash it had."""
+    rows = connection.execute(
+        "WITH wanted AS (SELECT value AS file_path FROM json_each(?)) "
+        "SELECT file_path, content_sha256, deleted_at FROM wanted JOIN deleted_paths USING (file_path) "
+        "JOIN deleted_images USING (content_sha256) UNION ALL "
+        "SELECT file_path, content_sha256, deleted_at FROM wanted JOIN image_paths USING (file_path) "
+        "JOIN images USING (image_id) WHERE trash_reason = 'deleted' ORDER BY deleted_at",
+        [dump_values(paths)],
+    )
+    deleted = {path: sha256.hex() for path, sha256, _ in rows}  # the latest wins
+    live = find_known_files(connection, deleted)
+    return {path: sha256 for path, sha256 in deleted.items() if path not in live}
+
+
+def list_deleted(connection: sqlite3.Connection, after: str, limit: int) -> list[DeletedImage]:
+    """Records of deleted images, ordered by hash, from behind a hash on."""
+    rows = connection.execute(
+        "SELECT content_sha256, deleted_at, (SELECT json_group_array(file_path) FROM "
+        "(SELECT file_path FROM deleted_paths p WHERE p.content_sha256 = d.content_sha256 ORDER BY file_path)) "
+        "FROM deleted_images d WHERE content_sha256 > ? ORDER BY content_sha256 LIMIT ?",
+        (bytes.fromhex(after), limit),
+    )
+    return [
+        DeletedImage(sha256.hex(), datetime.fromisoformat(moment), tuple(map(decode_path, json.loads(paths))))
+        for sha256, moment, paths in rows
+    ]
+
+
+def remember(connection: sqlite3.Connection, deleted: Sequence[DeletedImage]) -> None:
+    """Remember images (paths as stored) unless they are live or their file is only gone."""
+    hashes = [image.content_sha256 for image in deleted]
+    known = find_hashes(connection, hashes, "i.trash_reason IS NOT 'deleted'")
+    for image in deleted:
+        if image.content_sha256 in known:
+            continue
+        sha256 = bytes.fromhex(image.content_sha256)
+        connection.execute(
+            "INSERT OR IGNORE INTO deleted_images VALUES (?, ?)", (sha256, _format_time(image.deleted_at))
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO deleted_paths (file_path, content_sha256) VALUES (?, ?)",
+            [(path, sha256) for path in image.paths],
+        )
+
+
+def forget(connection: sqlite3.Connection, hashes: Iterable[str]) -> int:
+    """Forget remembered hashes. Returns how many there were."""
+    values = [(bytes.fromhex(sha256),) for sha256 in dict.fromkeys(hashes)]
+    return connection.executemany("DELETE FROM deleted_images WHERE content_sha256 = ?", values).rowcount

@@ -21,7 +21,7 @@ from pathlib import Path
 from image_search.errors import SchemaError, StoreFull, StoreUnavailable
 from image_search.records import ImageRecord
 from image_search.stores.errors import SCHEMA_VERSION, newer_schema
-from image_search.stores.sqlite.writes import insert_path, insert_record, insert_words
+from image_search.stores.sqlite.rows import insert_path, insert_record, insert_words
 from image_search.stores.text import encode_path, load_details
 
 _LOG = logging.getLogger(__name__)
