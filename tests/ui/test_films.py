@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from image_search.registration.files import find_files
-from image_search.registration.reader import ImageReader
 from image_search.registration.registrar import Registrar
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.web.app import build_app
-from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder, make_picture
 from tests.fakes.film_files import make_scenes, write_film
+from tests.fakes.page_addresses import open_addresses
 
 SCENES = 4
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Two films and an image."""
-    folder = tmp_path / "films"
+    place = tmp_path_factory.mktemp("library")
+    folder = place / "films"
     folder.mkdir()
     write_film(folder / "a.mp4", make_scenes(SCENES, 3))
     write_film(folder / "b.mp4", make_scenes(SCENES, 3, seed=7))
     make_picture("red").save(folder / "red.png")
-    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+    with open_store(Settings(database_url=f"sqlite:///{place}/library.db")) as store:
         Registrar(store, FakeEncoder()).register(find_files([folder]))
         searcher = Searcher(store, FakeEncoder())
-        with TestClient(build_app(searcher, Warmup(searcher), ImageReader())) as client:
-            yield client
+        yield open_addresses(searcher)
 
 
 def list_tiles(client: TestClient, query: str) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path_factory.mktemp('library')}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder())
         yield TestClient(build_app(searcher, Warmup(searcher), ImageReader()), headers={"Accept-Language": "ja"})
 

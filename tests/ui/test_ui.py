@@ -27,6 +27,7 @@ from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
 from image_search.web.background import Progress, ReportProgress, Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes.page_addresses import open_addresses
 
 READER = ImageReader(max_pixels=10**6)
 NASTY = "<script>alert(1)</script>\"'&.png"
@@ -47,11 +48,13 @@ def searcher(store: ImageStore) -> Searcher:
 
 @pytest.fixture
 def client(searcher: Searcher) -> TestClient:
-    return open_page(searcher)
+    return open_addresses(searcher, max_pixels=READER.max_pixels)
 
 
-def open_page(searcher: Searcher, preparation: Warmup | None = None) -> TestClient:
-    return TestClient(build_app(searcher, preparation or Warmup(searcher), READER), headers=JAPANESE)
+@pytest.fixture
+def page(searcher: Searcher) -> TestClient:
+    """The same with Gradio's part of the page."""
+    return TestClient(build_app(searcher, Warmup(searcher), READER), headers=JAPANESE)
 
 
 def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]:
@@ -144,7 +147,7 @@ def register_shades(searcher: Searcher) -> None:
 
 def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
     register_shades(searcher)
-    answer = open_page(searcher).get("/ui/results?q=red&order=name&limit=100").json()
+    answer = open_addresses(searcher).get("/ui/results?q=red&order=name&limit=100").json()
     names = list_names(answer)
     assert names == sorted(names)
     assert answer["total"] == len(names) < 40
@@ -174,9 +177,9 @@ def test_query_images_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> 
         images.open(tokens[0])
 
 
-def test_a_file_that_is_no_image_is_refused_in_words(client: TestClient) -> None:
-    [path] = client.post("/gradio_api/upload", files={"files": ("broken.png", b"no picture")}).json()
-    answer = client.post("/ui/query-images", json={"path": path, "name": "broken.png"})
+def test_a_file_that_is_no_image_is_refused_in_words(page: TestClient) -> None:
+    [path] = page.post("/gradio_api/upload", files={"files": ("broken.png", b"no picture")}).json()
+    answer = page.post("/ui/query-images", json={"path": path, "name": "broken.png"})
     assert answer.status_code == 422
     assert answer.json()["title"] == "この画像は読み込めません"
     assert "broken.png" in answer.json()["hint"]
@@ -201,7 +204,7 @@ def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher:
 
 def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
     register_colours(searcher)
-    other = open_page(Searcher(searcher.store, FakeEncoder(name="another")))
+    other = open_addresses(Searcher(searcher.store, FakeEncoder(name="another")))
     for address in ("/ui/results?q=orange-like", "/ui/results?q=orange-like&shape=landscape"):
         message = other.get(address).json()["message"]
         assert message["title"] == "このモデルで検索できる画像がまだありません"
@@ -218,7 +221,7 @@ def test_a_condition_that_nothing_meets_in_a_library_with_embeddings_is_not_laid
 
 def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searcher) -> None:
     register_shades(searcher)
-    page = open_page(searcher)
+    page = open_addresses(searcher)
     answer = next(
         answer
         for words in ("zebra", "violin", "tractor", "umbrella")
@@ -229,7 +232,7 @@ def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searc
 
 
 def test_a_database_that_is_away_is_503_in_words() -> None:
-    client = open_page(Searcher(AwayStore(), FakeEncoder()))
+    client = open_addresses(Searcher(AwayStore(), FakeEncoder()))
     for address in ("/ui/results", "/ui/images/1", "/ui/facets"):
         answer = client.get(address)
         assert answer.status_code == 503
@@ -237,7 +240,7 @@ def test_a_database_that_is_away_is_503_in_words() -> None:
 
 
 def test_words_for_an_image_only_model_are_answered_with_a_sentence(store: ImageStore) -> None:
-    client = open_page(Searcher(store, FakeEncoder(supports_text=False)))
+    client = open_addresses(Searcher(store, FakeEncoder(supports_text=False)))
     assert "画像だけ" in client.get("/ui/results?q=red").json()["title"]
 
 
@@ -256,7 +259,7 @@ def test_stars_are_counted_as_at_least_and_folders_with_those_below(searcher: Se
         image = make_image(f"{number}.png", data=make_picture_bytes(COLOURS[number]), file_path=path)
         found = searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))
         searcher.store.set_edits(found[0], Edits(rating=number + 3))
-    facets = open_page(searcher).get("/ui/facets").json()
+    facets = open_addresses(searcher).get("/ui/facets").json()
     assert [(facet["value"], facet["count"]) for facet in facets["rating"]][:4] == [
         ("5", 1),
         ("4", 2),
@@ -479,12 +482,12 @@ def test_an_unknown_picture_is_404(client: TestClient, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["/images/x/preview", "/images/1/../../etc/passwd", "/images/-1/original"])
-def test_nothing_but_a_picture_has_an_address(client: TestClient, address: str) -> None:
-    assert client.get(address).status_code in (404, 422)
+def test_nothing_but_a_picture_has_an_address(page: TestClient, address: str) -> None:
+    assert page.get(address).status_code in (404, 422)
 
 
 def test_a_picture_of_a_database_that_is_away_is_503(searcher: Searcher) -> None:
-    client = TestClient(build_app(Searcher(AwayStore(), FakeEncoder()), Warmup(searcher), READER))
+    client = open_addresses(Searcher(AwayStore(), FakeEncoder()), Warmup(searcher))
     assert client.get("/images/1/preview").status_code == 503
 
 
