@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Without browsers, database servers and trained models.
-FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders -m 'not slow' --store sqlite -n 2 --dist loadscope
+# Without browsers, database servers and trained models; without schemathesis, which takes long to import.
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders --ignore=tests/api/test_schema.py -p no:schemathesis -m 'not slow' --store sqlite -n 2 --dist loadscope
 
 .PHONY: run test test-fast lint bench samples screenshots clean
 

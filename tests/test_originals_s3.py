@@ -17,6 +17,8 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import make_embeddings, make_images
 
+pytestmark = pytest.mark.slow
+
 DATA = b"the bytes of a picture"
 SHA256 = hashlib.sha256(DATA).hexdigest()
 

@@ -153,6 +153,7 @@ def test_originals_in_a_bucket_are_written_read_and_removed() -> None:
     assert kept == {}
 
 
+@pytest.mark.slow
 def test_the_model_is_loaded_and_compared_with_the_library(settings: Settings) -> None:
     settings = replace(settings, embedding_model=str(get_checkpoint("clip")))
     with open_store(settings) as store:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 from image_search.api.rest import build_rest
 from image_search.api.service import LibraryService
 from image_search.images import decode_image, make_preview
+from image_search.records import NewImage
 from image_search.registration.reader import ImageReader
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
@@ -35,14 +37,16 @@ def open_colours(folder: Path, count: int = len(COLOURS)) -> Iterator[Searcher]:
     """A search over red.png, green.png and so on; image_ids begin at 1."""
     with open_store(Settings(database_url=f"sqlite:///{folder}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder())
-        for colour in COLOURS[:count]:
-            data = make_picture_bytes(colour)
-            preview = make_preview(decode_image(data, colour))
-            image = replace(make_image(f"{colour}.png", data=data), preview=preview)
-            store.add_images(
-                searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture(colour)])
-            )
+        images = [_make_colour(colour) for colour in COLOURS[:count]]
+        embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in COLOURS[:count]])
+        store.add_images(searcher.get_model().model_id, images, embeddings)
         yield searcher
+
+
+@cache
+def _make_colour(colour: str) -> NewImage:
+    data = make_picture_bytes(colour)
+    return replace(make_image(f"{colour}.png", data=data), preview=make_preview(decode_image(data, colour)))
 
 
 def build_small(searcher: Searcher, settings: Settings | None = None, **gates: Any) -> ASGIApp:

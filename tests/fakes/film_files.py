@@ -40,7 +40,10 @@ def write_film(
 ) -> Path:
     """Write scenes of so many seconds each. times: seconds of the frames, where they are not evenly spaced."""
     codec = codec or CODECS.get(path.suffix, "libx264")
-    quick = {"libx264": {"preset": "ultrafast", "sc_threshold": "0"}, "libvpx": {"deadline": "realtime"}}
+    quick = {
+        "libx264": {"preset": "ultrafast", "sc_threshold": "0"},
+        "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+    }
     frames = list(list_frames(scenes, rate, dissolve))
     stamps = iter(times) if times is not None else (place / rate for place in range(len(frames)))
     with av.open(str(path), "w", options=container_options or {}) as container:

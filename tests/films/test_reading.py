@@ -262,6 +262,7 @@ def test_frame_is_used_without_counting_against_the_time_of_the_film(tmp_path: P
     assert film.notes == []
 
 
+@pytest.mark.slow
 def test_film_that_reads_slowly_is_covered_coarsely_but_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

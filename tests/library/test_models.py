@@ -72,6 +72,7 @@ def change(store: ImageStore, settings: Settings, control: JobControl, name: str
     return used
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_a_model_is_downloaded_embedded_beside_the_old_one_and_used(store: ImageStore, settings: Settings) -> None:
     control = Told()
@@ -82,19 +83,22 @@ def test_a_model_is_downloaded_embedded_beside_the_old_one_and_used(store: Image
     assert control.job.counts == {"embedded": 3}
     counts = {model.name: (count, model.is_current) for model, count in store.get_status().models}
     assert counts == {"fake": (3, False), MODEL: (3, True)}
-    assert encoder.name == MODEL
+    assert encoder.name == choose_model(settings, store).model == MODEL
 
 
-@pytest.mark.usefixtures("hub")
-def test_the_choice_is_kept_with_the_library_and_the_setting_wins(store: ImageStore, settings: Settings) -> None:
+def test_the_choice_is_kept_with_the_library_and_the_setting_wins(
+    store: ImageStore, settings: Settings, tmp_path: Path
+) -> None:
     assert choose_model(settings, store).model == "demo/model"
-    change(store, settings, Told())
+    keep_choice(store, MODEL)
     assert choose_model(settings, store).model == MODEL
     assert choose_model(replace(settings, embedding_model="openai/x"), store).model == "openai/x"
-    keep_choice(store, str(get_checkpoint("clip")))
-    assert choose_model(settings, store).model == str(get_checkpoint("clip").resolve())
+    (tmp_path / "model").mkdir()
+    keep_choice(store, str(tmp_path / "model"))
+    assert choose_model(settings, store).model == str((tmp_path / "model").resolve())
 
 
+@pytest.mark.slow
 def test_a_change_that_is_stopped_while_it_downloads_changes_nothing(
     hub: FakeHub, store: ImageStore, settings: Settings
 ) -> None:
@@ -111,6 +115,7 @@ def test_a_change_that_is_stopped_while_it_downloads_changes_nothing(
     assert choose_model(settings, store).model == "demo/model"
 
 
+@pytest.mark.slow
 def test_code_of_a_repository_is_not_run_whatever_the_settings_allow(
     hub: FakeHub, store: ImageStore, settings: Settings
 ) -> None:
@@ -121,6 +126,7 @@ def test_code_of_a_repository_is_not_run_whatever_the_settings_allow(
     assert choose_model(settings, store).model == "demo/model"
 
 
+@pytest.mark.slow
 def test_no_network_has_its_own_words_and_the_old_model_stays(
     hub: FakeHub, store: ImageStore, settings: Settings
 ) -> None:

@@ -224,12 +224,14 @@ def test_an_xml_bomb_is_not_expanded() -> None:
             assert check(make_png(international_chunk("XML:com.adobe.xmp", bomb.encode(encoding)))).description is None
 
 
+@pytest.mark.slow
 def test_xml_that_is_deep_or_wide_is_bounded() -> None:
     with at_most(mebibytes=100):
         check(make_png(international_chunk("XML:com.adobe.xmp", b"<a>" * 170_000)))
         check(make_png(international_chunk("XML:com.adobe.xmp", b"<a>" + b"<b/>" * 125_000 + b"</a>")))
 
 
+@pytest.mark.slow
 def test_an_exif_block_whose_entries_all_claim_everything_is_bounded() -> None:
     entries = b"".join(struct.pack(">HHII", tag % 65536, 2, 2**31, 8) for tag in range(0x010E, 0x010E + 60_000))
     block = b"MM\0*" + struct.pack(">IH", 8, 60_000) + entries
@@ -258,7 +260,9 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "many inputs" else name for name in GRAPHS]
+)
 def test_cyclic_and_enormous_graphs_end(name: str) -> None:
     assert check(make_png_of(prompt=GRAPHS[name])).generator == "ComfyUI"
 

@@ -234,6 +234,7 @@ def test_other_computers_are_not_served_without_a_password(host: str) -> None:
     assert "without a password" in check_bind_address(Settings(app_host=host, app_insecure=True))
 
 
+@pytest.mark.slow
 def test_the_program_does_not_start_where_strangers_could_come_in() -> None:
     command = [sys.executable, str(ROOT / "ImageSearch.py")]
     environment = {**os.environ, "APP_HOST": "0.0.0.0", "APP_PASSWORD": "", "APP_INSECURE": ""}

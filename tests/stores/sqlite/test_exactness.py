@@ -97,7 +97,9 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("_way")
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "name", [name if name == "structured" else pytest.param(name, marks=pytest.mark.slow) for name in SETS]
+)
 def test_every_nearest_image_is_found_while_images_come_and_go(name: str, tmp_path: Path) -> None:
     make_rows: Callable[[np.random.Generator, int], Rows]
     make_rows, make_queries = SETS[name]

@@ -194,7 +194,7 @@ def test_every_dimension_can_be_compressed(dimension):
 
 
 def test_a_compressed_index_takes_less_than_600_bytes_an_image():
-    table = FakeTable(make_embeddings(2000, 768))
+    table = FakeTable(make_embeddings(600, 768))
     index = make_index(table, True)
     size = index.codes.code_size + index.sketch[0].code_size + index.embedding_ids.itemsize + index.alive.itemsize
     assert size < 600
