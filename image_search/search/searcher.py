@@ -40,7 +40,7 @@ from image_search.search.relevance import (
 )
 from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
-from image_search.stores.text import occurs
+from image_search.stores.text import contains_phrase, make_phrases
 
 if TYPE_CHECKING:
     pass
@@ -137,15 +137,16 @@ def _with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
 
 def _label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
     """The hits, with found_in_text where one of these terms stands in the recognised text."""
+    phrases = make_phrases(terms)
     return [
-        replace(hit, found_in_text=True) if _stands_in(hit.image, terms) else hit  # most have no such text
+        replace(hit, found_in_text=True) if phrases and _stands_in(hit.image, phrases) else hit  # most have no text
         for hit in hits
     ]
 
 
-def _stands_in(image: ImageRecord, terms: Collection[str]) -> bool:
+def _stands_in(image: ImageRecord, phrases: Collection[str]) -> bool:
     text = image.searched_text or image.recognized_text
-    return text is not None and any(occurs(term, text) for term in terms)
+    return contains_phrase(text, phrases) if text else False
 
 
 def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -70,15 +70,16 @@ def is_beginning(piece: str) -> bool:
     return len(piece) > 1 and piece.isalnum() and not is_unspaced(piece)
 
 
-def occurs(term: str, text: str) -> bool:
-    """Whether a term occurs in recognised text, as the engines look it up."""
-    wanted, is_start = make_query_tokens(term)
-    tokens = _cut(join_recognized(text))
-    return bool(wanted) and any(
-        tokens[start : start + len(wanted) - 1] == wanted[:-1]
-        and (last.startswith(wanted[-1]) if is_start else last == wanted[-1])
-        for start, last in enumerate(tokens[len(wanted) - 1 :])
-    )
+def make_phrases(terms: Iterable[str]) -> list[str]:
+    """The terms as contains_phrase looks for them, made once for all texts."""
+    asked = map(make_query_tokens, terms)
+    return [" ".join(("", *tokens)) + ("" if is_start else " ") for tokens, is_start in asked if tokens]
+
+
+def contains_phrase(text: str, phrases: Collection[str]) -> bool:
+    """Whether a term that one of the phrases was made of occurs in recognised text, as the engines look it up."""
+    tokens = f" {' '.join(_cut(join_recognized(text)))} "
+    return any(phrase in tokens for phrase in phrases)
 
 
 # Characters that show nothing: joiners, variation selectors, soft hyphen, marks of direction (default ignorable).

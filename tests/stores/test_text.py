@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from image_search.records import Edits, Frame, ImageRecord, ImageText, RecognizedText, TextLine
 from image_search.stores.text import (
+    contains_phrase,
     decode_path,
     dump_details,
     dump_lines,
@@ -21,6 +22,7 @@ from image_search.stores.text import (
     load_details,
     load_lines,
     make_index_tokens,
+    make_phrases,
     make_query_tokens,
     make_sort_name,
     make_text_storable,
@@ -107,6 +109,12 @@ def test_a_word_is_found_by_the_rule(word, text, found):
 @given(MIXED, MIXED, MIXED)
 def test_both_kinds_of_tokens_find_the_same(word, first, second):
     assert occurs(word, [first, second]) == occurs_plainly(word, first, second)
+
+
+@given(MIXED, MIXED, MIXED)
+def test_recognised_text_contains_the_phrase_of_a_term_that_occurs_in_it(word, other, text):
+    expected = any(occurs(term, [join_recognized(text)]) for term in (word, other))
+    assert contains_phrase(text, make_phrases([word, other])) == expected
 
 
 @pytest.mark.slow
