@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import TypeVar
@@ -176,33 +176,31 @@ class Upload:
         return data
 
 
-@dataclass(frozen=True)
 class LibraryService:
     """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
 
     More concurrency than processors does not speed up the model, but texts that wait together are embedded as one
-    batch; the store's limit fits every engine's connections.
-    roots: folders whose files a program may have read again, without links.
+    batch; of the store each engine says how much suits it.
     """
 
-    searcher: Searcher
-    reader: ImageReader
-    roots: tuple[Path, ...] = ()
-    encoder_gate: ConcurrencyLimiter = field(
-        default_factory=lambda: ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
-    )
-    text_gate: ConcurrencyLimiter = field(
-        default_factory=lambda: ConcurrencyLimiter("model", at_once=16, waiting=64, max_wait=20)
-    )
-    store_gate: ConcurrencyLimiter = field(
-        default_factory=lambda: ConcurrencyLimiter("database", at_once=8, waiting=128, max_wait=20)
-    )
-    write_gate: ConcurrencyLimiter = field(
-        default_factory=lambda: ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
-    )
-    folder_gate: ConcurrencyLimiter = field(
-        default_factory=lambda: ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
-    )
+    def __init__(
+        self,
+        searcher: Searcher,
+        reader: ImageReader,
+        roots: tuple[Path, ...] = (),
+        text_gate: ConcurrencyLimiter | None = None,
+        store_gate: ConcurrencyLimiter | None = None,
+    ) -> None:
+        """roots: folders whose files a program may have read again, without links."""
+        self.searcher = searcher
+        self.reader = reader
+        self.roots = roots
+        self.text_gate = text_gate or ConcurrencyLimiter("model", at_once=16, waiting=64, max_wait=20)
+        self.encoder_gate = ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
+        at_once = searcher.store.concurrency
+        self.store_gate = store_gate or ConcurrencyLimiter("database", at_once, waiting=128, max_wait=20)
+        self.write_gate = ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
+        self.folder_gate = ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
 
     async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
         """One page of the nearest images, or of the newest.

@@ -87,6 +87,7 @@ class ImageStore(ABC):
     """A library of images with their embeddings and texts."""
 
     originals: Originals | None = None  # where original files are kept; None: in the database
+    concurrency = 8  # threads that may read at once; every engine has so many connections
 
     def __init__(self) -> None:
         self._dimensions: dict[int, int] = {}  # of the models, by model_id; an engine forgets a model that it removes

@@ -36,9 +36,6 @@ _FILM: dict[int | str, dict[str, Any]] = {
     416: {"description": "Range names nothing that the film has"},
 }
 
-# Threads that wait for the database; with a slow one, images must not take the threads of everything else.
-_CONCURRENCY = 16
-
 _log = logging.getLogger(__name__)
 
 IfNoneMatch = Annotated[str | None, Header()]
@@ -53,7 +50,8 @@ def build_routes(store: ImageStore) -> APIRouter:
     time and get 304 when nothing changed.
     """
     router = APIRouter()
-    limiter = CapacityLimiter(_CONCURRENCY)
+    # Threads of their own: images must not take those of everything else while a database is slow.
+    limiter = CapacityLimiter(store.concurrency)
 
     @router.get(
         "/images/{image_id}/preview", response_class=Response, responses=_PREVIEW, summary="A smaller picture, as WebP"

@@ -143,9 +143,11 @@ def test_a_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: S
     async def run() -> None:
         async with open_async(app) as client:
             previews = [asyncio.create_task(client.get("/api/images/1/preview")) for _ in range(60)]
-            await wait_until(lambda: store.running == 16)
+            await wait_until(lambda: store.running == store.concurrency)
             searches = [asyncio.create_task(client.post("/api/search")) for _ in range(50)]
-            await wait_until(lambda: sum(task.done() for task in searches) == 38 and store.running == 20)
+            await wait_until(
+                lambda: sum(task.done() for task in searches) == 38 and store.running == store.concurrency + 4
+            )
             store.go_on.set()
             statuses = [answer.status_code for answer in await asyncio.gather(*searches)]
             assert (statuses.count(200), statuses.count(503)) == (12, 38)
