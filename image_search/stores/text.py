@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -19,6 +18,7 @@ from typing import Any
 from unicodedata import normalize
 
 from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage, RecognizedText, TextLine
+from image_search.stores.folding import normalise_text
 
 # Tokens: one rule for all engines, for stored texts and for queries.
 #
@@ -80,28 +80,6 @@ def contains_phrase(text: str, phrases: Collection[str]) -> bool:
     """Whether a term that one of the phrases was made of occurs in recognised text, as the engines look it up."""
     tokens = f" {' '.join(_cut(join_recognized(text)))} "
     return any(phrase in tokens for phrase in phrases)
-
-
-# Characters that show nothing: joiners, variation selectors, soft hyphen, marks of direction (default ignorable).
-_IGNORABLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-_ACCENTED = re.compile("[\u00c0-\u024f\u0370-\u052f\u1e00-\u1fff]")  # Latin, Greek, Cyrillic; never kana
-_ESCAPED = re.compile(r"\\([()\[\]{}:<>])")  # prompts write \( for a bracket that is no weight
-_SPELT_ALIKE = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "_": " "})
-
-
-def normalise_text(text: str) -> str:
-    """Text as it is compared: width, case, accents, curly quotes, underscore and blank, escaped brackets alike."""
-    folded = unicodedata.normalize("NFKC", _IGNORABLE.sub("", text)).casefold()
-    plain = _ACCENTED.sub(_drop_accent, unicodedata.normalize("NFKC", folded))
-    return _ESCAPED.sub(r"\1", plain.translate(_SPELT_ALIKE))
-
-
-def _drop_accent(match: re.Match[str]) -> str:
-    letters = unicodedata.normalize("NFD", match.group())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def split_text(text: str) -> list[str]:

@@ -14,7 +14,8 @@ from image_search.records import ImageRecord, ImageText, RecognizedText, SearchH
 from image_search.registration.films import set_edits
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
-from image_search.stores.text import get_folder, is_unspaced, join_recognized, normalise_text, trim_model_name
+from image_search.stores.folding import normalise_text
+from image_search.stores.text import get_folder, is_unspaced, join_recognized, trim_model_name
 from image_search.ui.messages import Language, translate
 from image_search.ui.rendering import render
 from image_search.ui.results import DRAWABLE_TYPES, get_version, make_tile
@@ -154,7 +155,7 @@ def _list_file(image: ImageRecord, language: Language) -> list[_Fact]:
 # Text inside an image: where each line stands, and which of its words were asked for.
 
 # A character with the marks that follow it: normalisation makes one of ﾃ and ﾞ.
-_UNITS = re.compile("\\s+|\\S[\u0300-\u036f\u3099\u309a\uff9e\uff9f]*")
+_UNITS = re.compile("\\s+|\\S[\u0300-\u036f\u3099-\u309c\uff9e\uff9f]*")
 
 
 class _Letter(NamedTuple):

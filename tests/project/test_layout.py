@@ -41,7 +41,7 @@ ALLOWED = {
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
-    | {"api.schemas", "web.background"},
+    | {"api.schemas", "stores.folding", "web.background"},
     "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_search.records import Edits, Frame, ImageRecord, ImageText, RecognizedText, TextLine
+from image_search.stores.folding import normalise_text
 from image_search.stores.text import (
     contains_phrase,
     decode_path,
@@ -26,7 +27,6 @@ from image_search.stores.text import (
     make_query_tokens,
     make_sort_name,
     make_text_storable,
-    normalise_text,
     tokenize_document,
     tokenize_query,
 )
