@@ -47,6 +47,8 @@ from image_search.registration.text_reading import find_unread
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
+from image_search.stores.errors import has_old_tokens
+from image_search.stores.text import TOKEN_SETTING
 
 _log = logging.getLogger(__name__)
 
@@ -255,6 +257,7 @@ def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]
     current = next((model for model, count in status.models if model.is_current and count), None)
     if status.image_count:
         yield from _check_recipes(store, status)
+        yield from _check_words(store, status)
         yield from _try_image(store, current)
 
 
@@ -271,6 +274,13 @@ def _check_recipes(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
         what = " and ".join(f"{count:,} {name}" for count, name in old)
         remedy = "Run: python register_images.py --repair"
         yield Finding("older version", True, f"{what} were made by an older version of the program", remedy)
+
+
+def _check_words(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
+    """Whether words are indexed by an older rule, as they stay where the library cannot be written."""
+    if has_old_tokens(store.list_settings(TOKEN_SETTING).get(TOKEN_SETTING), status.location):
+        remedy = "Open the library once with the right to write into it, which indexes them again."
+        yield Finding("words", False, "indexed by an older version of the program: some are not found", remedy)
 
 
 def _count_pages(find: Callable[[int], Sequence[int]]) -> int:

@@ -13,6 +13,10 @@ the trash are parked outside the searched ones, so that a vector search needs no
 An image has a content hash, unique among all images, and any number of paths. A path belongs to one image, or to frames
 of one film. Texts lie in layers: what the file says (ImageText), what a user says (Edits, wins field by field), what
 was recognised (RecognizedText). Words are looked up in all of them.
+
+A library keeps the rule of its tokens (stores/text.py) as the setting token_rule. The first program that opens one of
+an older rule makes all tokens again, or goes on with them where it may not write. One of a newer rule raises
+SchemaError when it is opened, and in a program that had it open already at every write of images or texts.
 """
 
 from __future__ import annotations
@@ -424,8 +428,8 @@ class ImageStore(ABC):
         """Images in which every one of these terms occurs; all images without any term.
 
         A term is looked up in generation_prompt, descriptions and keywords of both layers, recognised text and
-        file_name. It is taken literally, whatever characters it has; case, full and half width, accented
-        and plain letters are alike; blanks inside a term make it a phrase. Japanese and Chinese are found wherever they
+        file_name. It is taken literally, whatever characters it has, in any spelling (stores/folding.py: case, width,
+        accents and more are alike); blanks inside a term make it a phrase. Japanese and Chinese are found wherever they
         occur, down to one character; letters and digits from the beginning of a run: cat finds cats and cat01, not
         education. The tokens of stores/text.py decide, on every engine.
         order: "registered": upload_date, newest first, then image_id, highest first. "taken": taken_at, newest first,

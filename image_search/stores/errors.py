@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from image_search.errors import ContentKnown, EmbeddingRefused, ImageNotFound, SchemaError, StoreError
 from image_search.records import EmbeddingModel
+from image_search.stores.text import TOKEN_RULE
 
 SCHEMA_VERSION = 2  # of every engine
 
@@ -56,6 +57,20 @@ def newer_schema(location: str, version: int) -> SchemaError:
     return SchemaError(
         f"{location} has schema version {version}; this program knows up to {SCHEMA_VERSION}. Update the program."
     )
+
+
+def has_old_tokens(kept: str | None, location: str) -> bool:
+    """Whether tokens of a library are of an older rule. kept: its TOKEN_SETTING.
+
+    Raises SchemaError for a newer rule.
+    """
+    rule, _, is_begun = (kept or "1").partition(" ")
+    if int(rule) > TOKEN_RULE:
+        raise SchemaError(
+            f"The words of {location} are indexed by rule {rule}; this program knows up to {TOKEN_RULE}. "
+            "Update the program."
+        )
+    return int(rule) < TOKEN_RULE or bool(is_begun)
 
 
 def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:

@@ -32,6 +32,13 @@ from image_search.stores.folding import normalise_text
 #
 # Tokens hold letters, digits and characters above 127 only: no query language gives them a meaning.
 
+# The version of this rule, to be raised with every change of what make_index_tokens, tokenize_document or split_text
+# gives. A library keeps that of its tokens as the setting TOKEN_SETTING; an older one is brought up to date when it is
+# opened.
+TOKEN_RULE = 2
+TOKEN_SETTING = "token_rule"
+BEGUN = f"{TOKEN_RULE} begun"  # until all tokens are of this rule, on engines that write them batch by batch
+
 # Scripts written without spaces: Thai, Lao, Myanmar, Khmer; Chinese, Japanese and Korean with their punctuation.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fff\u3001-\u9fff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ from image_search.records import Finding, RecognizedText
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
+from image_search.stores.text import TOKEN_SETTING
 from ImageSearch import main
 from tests.fakes import FakeEncoder, make_embeddings, make_image, make_images
 from tests.fakes.checkpoints import get_checkpoint
@@ -98,6 +100,18 @@ def test_previews_and_embeddings_of_an_older_version_are_counted(settings: Setti
         found = look_at(settings)["older version"]
     assert found.ok and f"{old} previews and {old - 1} embeddings" in found.what
     assert "--repair" in found.remedy
+
+
+def test_words_of_an_older_rule_are_a_fault_where_the_library_cannot_be_written(settings, monkeypatch) -> None:
+    assert "words" not in look_at(settings)
+    with open_store(settings) as store:
+        store.set_setting(TOKEN_SETTING, "1")
+    monkeypatch.setattr(
+        "os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY, f_bavail=9, f_bfree=9, f_blocks=9, f_frsize=2**40)
+    )
+    findings = look_at(settings)
+    assert "words" in list_faults(findings)
+    assert "right to write" in findings["words"].remedy
 
 
 def test_an_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path) -> None:

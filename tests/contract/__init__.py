@@ -21,11 +21,12 @@ from tests.contract.recognized import RecognizedContract
 from tests.contract.registration import RegistrationContract
 from tests.contract.search import SearchContract
 from tests.contract.sharing import SharingContract
+from tests.contract.token_rule import TokenRuleContract
 from tests.contract.trash import TrashContract
 from tests.contract.words import WordContract
 
 
-class ImageStoreContract(
+class ContractWithoutIndex(
     ModelContract,
     RegistrationContract,
     PathContract,
@@ -39,4 +40,8 @@ class ImageStoreContract(
     RecognizedContract,
     SharingContract,
 ):
+    """All but how an index of tokens is kept up to date, for stores that have none."""
+
+
+class ImageStoreContract(ContractWithoutIndex, TokenRuleContract):
     """Not collected by itself: its name does not begin with Test."""

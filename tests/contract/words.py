@@ -90,27 +90,24 @@ class WordContract(StoreFixtures):
         assert {hit.distance for hit in store.list_images(["猫"])} == {None}
 
     def test_japanese_is_found_exactly_where_it_occurs(self, store, model):
-        images = [make_image(f"{n}", ImageText(description=text)) for n, text in enumerate(JAPANESE_TEXTS)]
+        images = [make_image(f"{n}", ImageText(description=one)) for n, one in enumerate(JAPANESE_TEXTS)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(len(images)))
         cuts = {
-            text[a:b]
-            for text in JAPANESE_TEXTS
-            for a in range(len(text))
-            for b in range(a + 1, min(a + 5, len(text) + 1))
+            one[a:b] for one in JAPANESE_TEXTS for a in range(len(one)) for b in range(a + 1, min(a + 5, len(one) + 1))
         }
         foreign = {first + second for first in "猫山都々" for second in "の犬京丘"}
 
         @quick
         @given(st.sampled_from(sorted(cuts | foreign)))
         def check(word):
-            wanted = [i for i, text in zip(image_ids, JAPANESE_TEXTS, strict=True) if word in text]
+            wanted = [i for i, one in zip(image_ids, JAPANESE_TEXTS, strict=True) if word in one]
             assert list_ids(store.list_images([word])) == wanted[::-1]
 
         check()
 
     def test_odd_texts_are_found_exactly_as_the_rule_says(self, store, model):
         texts = make_odd_texts(1000)
-        images = [make_image(f"{n}", ImageText(description=text)) for n, text in enumerate(texts)]
+        images = [make_image(f"{n}", ImageText(description=odd)) for n, odd in enumerate(texts)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(1000))
         tokens = [make_index_tokens(list_searchable(record)).split() for record in store.get_images(image_ids)]
         for word in make_odd_queries(texts, 200)[::3]:

@@ -34,7 +34,7 @@ from image_search.records import (
 )
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
-from image_search.stores.text import decode_path, make_sort_name
+from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, decode_path, make_sort_name
 from tests.fakes.matching import occurs
 from tests.fakes.memory_entry import Entry, Place, check_filter, is_below, list_fields, list_values
 
@@ -46,7 +46,7 @@ class MemoryLibrary:
     models: list[EmbeddingModel] = field(default_factory=list)
     entries: dict[int, Entry] = field(default_factory=dict)
     deleted: dict[str, DeletedImage] = field(default_factory=dict)  # paths: as stored
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=lambda: {TOKEN_SETTING: str(TOKEN_RULE)})
     image_ids: Iterator[int] = field(default_factory=lambda: count(1))
     model_ids: Iterator[int] = field(default_factory=lambda: count(1))
     lock: RLock = field(default_factory=RLock)  # held by whatever writes; readers look at a copy of the list

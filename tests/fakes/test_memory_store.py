@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract import ImageStoreContract
+from tests.contract import ContractWithoutIndex
 from tests.fakes.memory_store import MemoryLibrary, MemoryStore
 
 
-class TestMemoryStore(ImageStoreContract):
+class TestMemoryStore(ContractWithoutIndex):
     @pytest.fixture
     def library(self):
         return MemoryLibrary()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from image_search.settings import ROOT
 from image_search.stores.folding import _KANJI, normalise_text
 
 ALIKE = [
@@ -75,6 +76,15 @@ ALIKE = [
 def test_spellings_of_one_word_are_alike(spellings):
     plain, *others = spellings.split(" ")
     assert {normalise_text(other) for other in others} == {normalise_text(plain)} == {plain}
+
+
+def test_spellings_that_the_documentation_calls_alike_are():
+    section = (ROOT / "docs" / "library.md").read_text(encoding="utf-8").split("## Which spellings are alike")[1]
+    cells = [line.split(" | ")[1].rstrip(" |") for line in section.split("\n## ")[0].splitlines() if line[:2] == "| "]
+    groups = [group.split() for cell in cells[1:] for group in cell.split(", ")]
+    assert len(groups) > 20
+    for group in groups:
+        assert len(group) > 1 and len({normalise_text(spelling) for spelling in group}) == 1, group
 
 
 @pytest.mark.parametrize(

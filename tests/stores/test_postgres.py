@@ -21,6 +21,7 @@ from image_search.stores import open_store, postgres
 from image_search.stores.base import ImageStore
 from image_search.stores.postgres.database import create_extension, explain_error
 from image_search.stores.postgres.rows import explain_search, insert_embeddings
+from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.postgres_server import make_library, remove_library
@@ -72,6 +73,17 @@ class TestPostgresStore(ImageStoreContract):
         settings = Settings(database_url=library, originals_url=str(tmp_path / "originals"))
         registrar.kill_and_finish(settings)
         registrar.check_library(settings)
+
+    def test_who_may_only_read_finds_words_as_they_were_indexed(
+        self, store: ImageStore, model: EmbeddingModel, library: str
+    ) -> None:
+        store.add_images(model.model_id, [make_image("cat.png")], make_embeddings(1))
+        store.set_setting(TOKEN_SETTING, "1")
+        with open_library(f"{library}%20-cdefault_transaction_read_only%3Don") as reader:
+            assert len(reader.list_images(["cat"])) == 1
+            assert reader.list_settings(TOKEN_SETTING) == {TOKEN_SETTING: "1"}
+        with open_library(library) as writer:
+            assert writer.list_settings(TOKEN_SETTING) == {TOKEN_SETTING: str(TOKEN_RULE)}
 
     def test_first_starts_at_once_make_one_schema(self, library: str) -> None:
         for _ in range(3):

@@ -21,6 +21,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.redis.client import Connection, build_expression, make_words
+from image_search.stores.text import TOKEN_SETTING
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.redis_search_stand_in import occurs
@@ -125,6 +126,7 @@ class TestRedisStore(ImageStoreContract):
         self, store: ImageStore, model: EmbeddingModel, library: Settings
     ) -> None:
         image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
+        store.set_setting(TOKEN_SETTING, "1")  # tokens cannot be made again, either
         client, _ = connect(library)
         most = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", "1mb")

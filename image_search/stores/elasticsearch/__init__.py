@@ -76,6 +76,7 @@ from image_search.stores.elasticsearch.writes import (
     put_model,
     read_documents,
     read_sources,
+    renew_words,
     unpack,
     unpack_embedding,
 )
@@ -109,7 +110,7 @@ class ElasticsearchStore(ElasticsearchTrash):
     def __init__(self, url: str, originals: Originals) -> None:
         super().__init__()
         self.originals = originals
-        self._cluster = Connection(url, migrate)
+        self._cluster = Connection(url, migrate, renew_words)
         self._fields: dict[int, str] = {}  # the vector field of each model
         self._refuses_scripts = False
 

@@ -21,17 +21,25 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import elasticsearch
 from elastic_transport import TransportError
-from elasticsearch import ApiError, BadRequestError, ConflictError, NotFoundError, UnsupportedProductError
+from elasticsearch import (
+    ApiError,
+    AuthorizationException,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    UnsupportedProductError,
+)
 
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
 from image_search.stores.search_fields import LIVE, list_filter_keys, list_filter_ranges, make_model_key
-from image_search.stores.text import is_beginning_query, sanitize, tokenize_query
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, is_beginning_query, sanitize, tokenize_query
 
 T = TypeVar("T")
 State = dict[str, Any]
+Change = Callable[["Connection", Any, State, Callable[[], None]], None]
 Query = dict[str, Any]
 
 _log = logging.getLogger(__name__)
@@ -127,12 +135,13 @@ def describe_vector_field(dimension: int) -> dict[str, Any]:
 class Connection:
     """Speaks with one cluster for any number of threads. It is reached, and the indexes made, when first needed."""
 
-    def __init__(self, url: str, migrate: Callable[[Connection, Any, State, Callable[[], None]], None]) -> None:
-        """migrate: carries a library of schema 1 over, given the client, its state and a function that keeps the lock.
+    def __init__(self, url: str, migrate: Change, renew_words: Change) -> None:
+        """migrate: carries a library of schema 1 over. renew_words: writes the tokens of all images again.
 
-        It may be interrupted and called again.
+        Both get the client, the state and a function that keeps the lock, and may be interrupted and called again.
         """
         self._migrate = migrate
+        self._renew_words = renew_words
         address, self.name, options = _read_url(url)
         self.location = f"{address}/{self.name}"
         self.index = f"{self.name}-images"
@@ -249,6 +258,7 @@ class Connection:
             self.make_indexes(self._client)
             with suppress(ConflictError):  # the last step of making a library; another program was quicker
                 self._client.create(index=self.state_index, id=_STATE_ID, document=_FIRST_STATE)
+                self._set_token_rule(str(TOKEN_RULE))
             return
         if state["schema"] > SCHEMA_VERSION:
             raise newer_schema(self.location, state["schema"])
@@ -258,10 +268,32 @@ class Connection:
                 if state["schema"] < SCHEMA_VERSION:
                     self.make_indexes(self._client)
                     self._migrate(self, self._client, state, held.keep)
+                    self._set_token_rule(str(TOKEN_RULE))
                     done = {**_FIRST_STATE, **state, "schema": SCHEMA_VERSION}  # the last step
                     self._client.index(index=self.state_index, id=_STATE_ID, document=done)
                     self._client.options(ignore_status=404).indices.delete(index=self.name)
                     _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
+
+        if self.has_old_words(self._client):
+            with suppress(AuthorizationException):  # who may only read finds words as they were indexed
+                self._renew_words_alone(state)
+
+    def has_old_words(self, client: Any) -> bool:
+        """Whether words are indexed by an older rule. Raises SchemaError for a newer one."""
+        found = client.options(ignore_status=404).get(index=self.state_index, id=_SETTING + TOKEN_SETTING)
+        return has_old_tokens(found["_source"]["value"] if found["found"] else None, self.location)
+
+    def _set_token_rule(self, rule: str) -> None:
+        name = _SETTING + TOKEN_SETTING
+        self._client.index(index=self.state_index, id=name, document={"value": rule}, refresh=True)
+
+    def _renew_words_alone(self, state: State) -> None:
+        with lock(self._client, self.state_index, self.location) as held:
+            if self.has_old_words(self._client):  # still: another program may have been quicker
+                _log.warning("%s: indexing all words again, by rule %s.", self.location, TOKEN_RULE)
+                self._set_token_rule(BEGUN)  # from here on older programs write nothing
+                self._renew_words(self, self._client, state, held.keep)
+                self._set_token_rule(str(TOKEN_RULE))
 
     def make_indexes(self, client: Any) -> None:
         """Make what indexes of the library are not there."""

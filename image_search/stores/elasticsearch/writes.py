@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from elasticsearch import NotFoundError
 
+from image_search.errors import StoreUnavailable
 from image_search.records import DeletedImage
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import (
@@ -216,6 +217,8 @@ def change_images(
     while True:
         sources = dict(read_sources(connection, ids, ["record", "recipes"]))
         found = {image_id: _read_values(one["_source"]) for image_id, one in sources.items()}
+        with connection.client() as client:
+            connection.has_old_words(client)  # refuses what a newer program has indexed; after the images were read
         changes = Changes(found)
         change(changes)
         moved = changes.list_moved()
@@ -374,3 +377,40 @@ def migrate(connection: Connection, client: Any, state: State, keep_lock: Callab
                     raise explain_refusal(result["status"], str(result["error"].get("reason")), connection.location)
         keep_lock()
         after = {"search_after": hits[-1]["sort"]}
+
+
+def renew_words(connection: Connection, client: Any, _: State, keep_lock: Callable[[], None]) -> None:
+    """Write the tokens of every image again, some at a time; one that changes meanwhile is read again."""
+    after: dict[str, Any] = {}
+    while True:
+        sort = [{"image_id": "asc"}]
+        answer = client.search(
+            index=connection.index, query={"match_all": {}}, sort=sort, size=_MIGRATED, source=False, **after
+        )
+        if answer["timed_out"] or answer["_shards"]["failed"]:
+            raise StoreUnavailable(f"{connection.location} answered in part only. Check the state of the cluster.")
+        hits = answer["hits"]["hits"]
+        if not hits:
+            return
+        ids = [hit["_id"] for hit in hits]
+        while ids:
+            ids = _renew_words(connection, client, ids)
+        keep_lock()
+        after = {"search_after": hits[-1]["sort"]}
+
+
+def _renew_words(connection: Connection, client: Any, ids: Sequence[str]) -> list[str]:
+    """Returns the ids of images that another program changed meanwhile."""
+    operations: list[dict[str, Any]] = []
+    for found in client.mget(index=connection.index, ids=ids, source_includes=["record"])["docs"]:
+        if found["found"]:
+            texts = list_texts(load_document(found["_source"]["record"]).record)
+            version = {f"if{name}": found[name] for name in ("_seq_no", "_primary_term")}
+            operations += [{"update": {"_id": found["_id"], **version}}, {"doc": {"words": tokenize_document(texts)}}]
+    if not operations:
+        return []
+    results = [
+        item["update"] for item in client.bulk(index=connection.index, operations=operations, refresh=True)["items"]
+    ]
+    check_results(connection, [result for result in results if result["status"] not in (404, 409)])
+    return [result["_id"] for result in results if result["status"] == 409]

@@ -60,7 +60,7 @@ from image_search.stores.documents import (
     switch_model,
 )
 from image_search.stores.errors import content_is_known, find_model, frame_is_known, image_not_found
-from image_search.stores.milvus.client import Connections, describe_engine, is_written
+from image_search.stores.milvus.client import Confirm, Connections, describe_engine, is_written
 from image_search.stores.milvus.rows import (
     Stored,
     check_image,
@@ -127,9 +127,11 @@ class MilvusStore(MilvusTrash):
         originals = open_separate_originals(settings.originals_url, "Milvus", settings.s3_endpoint_url)
         return cls(settings.database_url, originals)
 
-    def _prepare(self, client: object, is_lite: bool) -> None:
+    def _prepare(self, client: object, is_lite: bool, ensure_locked: Confirm) -> None:
         self._is_lite = is_lite
         prepare_library(client, is_lite, self._database.location, lambda client: migrate(client, self.originals))
+        if self._has_old_words(client, self._database.location):
+            self._renew_words(Writer(client, self.originals, ensure_locked), self._database.location)
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
@@ -145,6 +147,7 @@ class MilvusStore(MilvusTrash):
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
         with self._database.writing() as (client, ensure_locked):
+            self._has_old_words(client, self._database.location)  # refuses what a newer program has indexed
             try:
                 yield Writer(client, self.originals, ensure_locked)
             except BaseException:

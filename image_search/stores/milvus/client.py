@@ -153,8 +153,11 @@ _writing: dict[str, threading.Lock] = {}  # by location: threads of this process
 class Connections:
     """Lends a client of one library. It is reached, and prepared if it is new, when first needed."""
 
-    def __init__(self, url: str, prepare: Callable[[Any, bool], None]) -> None:
-        """prepare: given a client and whether it is Milvus Lite's, makes or checks the collections."""
+    def __init__(self, url: str, prepare: Callable[[Any, bool, Confirm], None]) -> None:
+        """prepare: makes or checks the collections, as the only writer (writing).
+
+        Given a client, whether it is Milvus Lite's, and the function that writing gives.
+        """
         self._parts = _split(url)
         self.path = Path(os.path.expanduser(url.removeprefix(_LITE))).absolute() if url.startswith(_LITE) else None
         self.location = str(self.path) if self.path else _describe(self._parts)
@@ -216,7 +219,7 @@ class Connections:
             client = MilvusClient(f"http://127.0.0.1:{embedded.port}", dedicated=True)
             self._lock = embedded.lock
             with self._lock.writing():
-                self._prepare(client, True)
+                self._prepare(client, True, lambda: None)
         except BaseException:
             _leave(path)
             raise
@@ -235,8 +238,8 @@ class Connections:
             dedicated=True,
         )
         is_lite = str(client.get_server_version()).startswith("milvus_lite")
-        with self._only_writer(client):
-            self._prepare(client, is_lite)
+        with self._only_writer(client) as ensure_locked:
+            self._prepare(client, is_lite, ensure_locked)
         return client
 
     @contextmanager

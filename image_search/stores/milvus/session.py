@@ -299,6 +299,11 @@ class Writer(Snapshot):
         after = self.get_rows(IMAGES, ids, ["content_sha256", "document"])
         self._delete_files(old_files, {name for row in after.values() for name in list_files(row, self.originals)})
 
+    def renew_words(self) -> None:
+        """Make the tokens of all live images again; an image in the trash has none."""
+        for page in cut_in_pages(self.iterate(IMAGES, self.write_live(), []), _ROWS):
+            self.change_images(list(self.get_stored(page).values()))
+
     def park(self, images: Sequence[Stored]) -> list[Stored]:
         """The same images with their embeddings in them."""
         parked: dict[int, dict[int, tuple[Embeddings, int]]] = {image.record.image_id: {} for image in images}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from image_search.stores.documents import (
     restore,
     trash,
 )
+from image_search.stores.errors import has_old_tokens
 from image_search.stores.milvus.rows import fit_text, list_text_files, match_any, match_marks, read_text
 from image_search.stores.milvus.schema import ENTRIES, IMAGES, MAX_MARKS
 from image_search.stores.milvus.session import Snapshot, Writer
@@ -31,6 +33,9 @@ from image_search.stores.search_fields import (
     make_deleted_path_key,
     make_path_key,
 )
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 500
 _LISTED = 16_000  # rows of one question; a server gives 16,384
@@ -180,11 +185,25 @@ class MilvusTrash(ImageStore):
 
     def set_setting(self, name: str, value: str | None) -> None:
         with self._writing() as writer:
-            entry = f"{_SETTING}:{exact_key('', name)}"  # a digest, for a name may have any character
             if value is None:
-                self._drop_entries(writer.client, [entry])
+                self._drop_entries(writer.client, [_name_setting(name)])
             else:
-                self._put_entries(writer.client, _SETTING, [(entry, json.dumps([name, value]), [])])
+                self._put_setting(writer.client, name, value)
+
+    def _put_setting(self, client: Any, name: str, value: str) -> None:
+        self._put_entries(client, _SETTING, [(_name_setting(name), json.dumps([name, value]), [])])
+
+    def _has_old_words(self, client: Any, location: str) -> bool:
+        """Whether words are indexed by an older rule. Raises SchemaError for a newer one."""
+        rows = client.get(ENTRIES, ids=[_name_setting(TOKEN_SETTING)], output_fields=["content"])
+        return has_old_tokens(json.loads(rows[0]["content"])[1] if rows else None, location)
+
+    def _renew_words(self, writer: Writer, location: str) -> None:
+        if writer.state.last_image_id:
+            _log.warning("%s: indexing all words again, by rule %s.", location, TOKEN_RULE)
+            self._put_setting(writer.client, TOKEN_SETTING, BEGUN)  # from here on older programs write nothing
+            writer.renew_words()
+        self._put_setting(writer.client, TOKEN_SETTING, str(TOKEN_RULE))
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
@@ -211,6 +230,10 @@ class MilvusTrash(ImageStore):
         rows = client.get(ENTRIES, ids=list(names), output_fields=["content"])
         client.delete(ENTRIES, ids=list(names))
         self.originals.delete(file for row in rows for file in list_text_files(row["content"]))
+
+
+def _name_setting(name: str) -> str:
+    return f"{_SETTING}:{exact_key('', name)}"  # a digest, for a name may have any character
 
 
 def make_hits(view: Snapshot, page: Iterable[tuple[int, float | None]], total: int) -> Hits:

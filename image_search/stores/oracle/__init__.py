@@ -52,12 +52,13 @@ from image_search.stores.oracle.rows import (
     list_models,
     make_record,
     read_hits,
+    set_setting,
     to_embedding,
     to_vector,
     update_content,
     update_record,
 )
-from image_search.stores.oracle.schema import SearchIndexes, check_version, upgrade_schema
+from image_search.stores.oracle.schema import SearchIndexes, check_version, has_old_words, renew_words, upgrade_schema
 from image_search.stores.oracle.sql import APPROXIMATE_ROWS
 from image_search.stores.sql import list_after, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
@@ -90,10 +91,13 @@ class OracleStore(ImageStore):
 
     def _check_schema(self, session: Session) -> None:
         check_version(session, lambda: upgrade_schema(self._settings, self.location))
+        if has_old_words(session, self.location):
+            renew_words(self._settings, self.location)
 
     def _write(self, work: Callable[[Session], T]) -> T:
         def work_alone(session: Session) -> T:
             session.query(sql.LOCK_WRITES)
+            has_old_words(session, self.location)  # refuses what a newer program has written
             return work(session)
 
         return self._connections.write(work_alone)
@@ -445,12 +449,7 @@ class OracleStore(ImageStore):
         return {name: value or "" for name, value in rows}  # the empty text is kept as NULL
 
     def set_setting(self, name: str, value: str | None) -> None:
-        def change(session: Session) -> None:
-            session.execute(sql.DELETE_SETTING, {"setting_name": name})
-            if value is not None:
-                session.execute(sql.INSERT_SETTING, {"setting_name": name, "setting_value": value})
-
-        self._write(change)
+        self._write(lambda session: set_setting(session, name, value))
 
     def get_status(self) -> StoreStatus:
         def look(session: Session) -> StoreStatus:

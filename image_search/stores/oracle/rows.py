@@ -323,6 +323,13 @@ def read_hits(rows: Sequence[Row]) -> Hits:
     return Hits(hits, int(rows[0][0]))
 
 
+def set_setting(session: Session, name: str, value: str | None) -> None:
+    """Keep a setting; None removes it."""
+    session.execute(sql.DELETE_SETTING, {"setting_name": name})
+    if value is not None:
+        session.execute(sql.INSERT_SETTING, {"setting_name": name, "setting_value": value})
+
+
 def list_models(session: Session) -> list[EmbeddingModel]:
     """All models by model_id."""
     rows = session.query(sql.LIST_MODELS)

@@ -18,19 +18,21 @@ import oracledb
 
 from image_search.errors import SchemaError, StoreError
 from image_search.settings import BUNDLED, Settings
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
 from image_search.stores.oracle.connection import Session, connect
 from image_search.stores.oracle.errors import describe, get_code
-from image_search.stores.oracle.rows import bind_record, make_record
+from image_search.stores.oracle.rows import bind_record, make_record, set_setting
 from image_search.stores.oracle.sql import (
     FIND_SEARCH_INDEXES,
     GET_SCHEMA_VERSION,
+    LIST_AFTER,
     LIST_UNWRITTEN,
+    LOCK_WRITES,
     SET_FOLDER,
     TARGET_ACCURACY,
     UPDATE_RECORD,
 )
-from image_search.stores.text import encode_path, get_folder
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, encode_path, get_folder
 
 SCHEMA_FILE = BUNDLED / "create_all_tables.sql"
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS
@@ -67,6 +69,9 @@ def create_schema(settings: Settings, print_only: bool = False) -> Iterator[str]
         yield from run_statements(session, read_statements())
         if rewrite_texts(session):
             yield from run_statements(session, read_statements())
+        if not session.query(LIST_AFTER, {"after_id": 0, "max_rows": 1}):  # else the first program that opens it does
+            set_setting(session, TOKEN_SETTING, str(TOKEN_RULE))
+            session.connection.commit()
 
 
 def run_statements(session: Session, statements: Iterable[str]) -> Iterator[str]:
@@ -97,6 +102,56 @@ def upgrade_schema(settings: Settings, location: str) -> None:
     for _ in create_schema(settings):
         pass
     _LOGGER.warning("%s: migrated the library to schema %s", location, SCHEMA_VERSION)
+
+
+# Of what words are looked up in: by which rule it is written.
+GET_TOKEN_RULE = """
+SELECT s.value
+FROM library_settings s
+WHERE s.name = :setting_name"""
+
+SET_SEARCH_TEXT = """
+UPDATE images
+SET search_text = :search_text
+WHERE image_id = :image_id"""
+
+_CANNOT_WRITE = ("ORA-01031", "ORA-16000")  # no right to, or a read-only database
+
+
+def has_old_words(session: Session, location: str) -> bool:
+    """Whether SEARCH_TEXT is written by an older rule. Raises SchemaError for a newer one."""
+    rows = session.query(GET_TOKEN_RULE, {"setting_name": TOKEN_SETTING})
+    return has_old_tokens(rows[0][0] if rows else None, location)
+
+
+def renew_words(settings: Settings, location: str) -> None:
+    """Write SEARCH_TEXT of all images again, some in each transaction. Raises StoreError.
+
+    Interrupted, it is done again by the next program. Who cannot write finds words as they were written.
+    """
+    with connect(settings) as session:
+        try:
+            session.query(LOCK_WRITES)
+        except oracledb.Error as error:
+            if get_code(error) in _CANNOT_WRITE:
+                return
+            raise
+        if not has_old_words(session, location):  # another program was quicker
+            return
+        set_setting(session, TOKEN_SETTING, BEGUN)  # from here on older programs write nothing
+        after_id = 0
+        while records := [
+            make_record(row) for row in session.query(LIST_AFTER, {"after_id": after_id, "max_rows": _BATCH})
+        ]:
+            if after_id == 0:
+                _LOGGER.warning("%s: writing all words again, by rule %s", location, TOKEN_RULE)
+            texts = [{"search_text": bind_record(r)["search_text"], "image_id": r.image_id} for r in records]
+            session.execute_many(SET_SEARCH_TEXT, texts)
+            session.connection.commit()
+            session.query(LOCK_WRITES)  # which the commit has let go
+            after_id = records[-1].image_id
+        set_setting(session, TOKEN_SETTING, str(TOKEN_RULE))
+        session.connection.commit()
 
 
 def check_release(session: Session) -> None:

@@ -400,6 +400,14 @@ WHERE i.sort_name IS NULL
 ORDER BY i.image_id
 FETCH FIRST :max_rows ROWS ONLY"""
 
+LIST_AFTER = f"""
+SELECT {_RECORD}
+FROM images i
+LEFT JOIN image_descriptions d ON d.image_id = i.image_id
+WHERE i.image_id > :after_id
+ORDER BY i.image_id
+FETCH FIRST :max_rows ROWS ONLY"""
+
 SET_FOLDER = """
 UPDATE image_paths
 SET folder = :folder

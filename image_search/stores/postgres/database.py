@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from image_search.errors import ImageNotFound, SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
+from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -196,18 +197,33 @@ ALTER TABLE images DROP file_path, DROP modified_ns, ALTER sort_name SET NOT NUL
 """
 
 
+_GET_TOKEN_RULE = f"SELECT value FROM library_settings WHERE name = '{TOKEN_SETTING}'"
+
+
 def _prepare_database(
     connection: Connection, lock: str, location: str, rewrite_texts: Callable[[Connection], None]
 ) -> bool:
-    """Make the schema in an empty database, migrate one of version 1, or check the one that is there.
+    """Make the schema in an empty database, bring an older one up to date, or check the one that is there.
 
     lock: SQL that lets one program in at a time. rewrite_texts: writes what is derived from the texts of all images.
     All of it is one transaction. Returns whether a library was migrated. Raises SchemaError when pgvector is missing,
     or when the tables belong to another program or a newer version.
     """
-    if _find_version(connection) == SCHEMA_VERSION:
+    is_current = _find_version(connection) == SCHEMA_VERSION
+    if is_current and not _has_old_words(connection, location):
         return False
     _check_encoding(connection, location)
+    try:
+        return _change_database(connection, lock, location, rewrite_texts)
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        if not is_current:
+            raise
+        return False  # who may only read finds words as they were indexed
+
+
+def _change_database(
+    connection: Connection, lock: str, location: str, rewrite_texts: Callable[[Connection], None]
+) -> bool:
     with connection.transaction():
         connection.execute(lock)
         found = _find_version(connection)  # again: another program may have made or migrated it meanwhile
@@ -225,9 +241,21 @@ def _prepare_database(
             connection.execute(_MIGRATE + _SINCE_2)
             rewrite_texts(connection)
             connection.execute(_MOVE_PATHS)
+        elif _has_old_words(connection, location):
+            _LOGGER.warning("%s: indexing all words again, by rule %s", location, TOKEN_RULE)
+            rewrite_texts(connection)
+        connection.execute(
+            "INSERT INTO library_settings VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [TOKEN_SETTING, str(TOKEN_RULE)],
+        )
         if found != SCHEMA_VERSION:
             connection.execute("INSERT INTO image_search_schema (schema_version) VALUES (%s)", [SCHEMA_VERSION])
         return found is not None and found < SCHEMA_VERSION
+
+
+def _has_old_words(connection: Connection, location: str) -> bool:
+    row = connection.execute(_GET_TOKEN_RULE).fetchone()
+    return has_old_tokens(row[0] if row else None, location)
 
 
 def _find_version(connection: Connection) -> int | None:
@@ -307,7 +335,10 @@ class Connections:
     def writing(self) -> Iterator[Connection]:
         """A connection inside a write transaction, the only one anywhere; committed when the block ends well."""
         with self._borrowed() as connection, connection.transaction():
-            connection.execute(_LOCK)
+            answers = connection.execute(f"{_LOCK}; {_GET_TOKEN_RULE}")  # one way there and back
+            answers.nextset()
+            row = answers.fetchone()
+            has_old_tokens(row[0] if row else None, self.location)  # refuses what a newer program has indexed
             yield connection
 
     def close(self) -> None:

@@ -81,6 +81,7 @@ from image_search.stores.redis.writes import (
     migrate,
     read_images,
     read_member,
+    renew_words,
 )
 from image_search.stores.search_fields import (
     NEWEST,
@@ -108,7 +109,7 @@ class RedisStore(RedisTrash):
     def __init__(self, url: str, originals: Originals) -> None:
         super().__init__()
         self.originals = originals
-        self._server = Connection(url, migrate)
+        self._server = Connection(url, migrate, renew_words)
 
     @classmethod
     def open(cls, settings: Settings) -> RedisStore:

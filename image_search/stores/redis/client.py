@@ -21,9 +21,17 @@ from image_search.errors import SchemaError, SettingsError, StoreError, StoreFul
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import load_models
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
 from image_search.stores.search_fields import list_filter_keys, list_filter_ranges, make_model_key
-from image_search.stores.text import is_beginning_query, sanitize, tokenize_document, tokenize_query
+from image_search.stores.text import (
+    BEGUN,
+    TOKEN_RULE,
+    TOKEN_SETTING,
+    is_beginning_query,
+    sanitize,
+    tokenize_document,
+    tokenize_query,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -43,15 +51,19 @@ _FORM = (
 )
 
 
+Change = Callable[[Any, "Connection", Callable[[], object]], None]
+
+
 class Connection:
     """Speaks with one server for any number of threads. It is reached, and the index made, when first needed."""
 
-    def __init__(self, url: str, migrate: Callable[[Any, Connection, Callable[[], object]], None]) -> None:
-        """migrate: carries a library of schema 1 over, given the client and a function that keeps the lock.
+    def __init__(self, url: str, migrate: Change, renew_words: Change) -> None:
+        """migrate: carries a library of schema 1 over. renew_words: writes the tokens of all images again.
 
-        It may be interrupted and called again.
+        Both are given the client and a function that keeps the lock, and may be interrupted and called again.
         """
         self._migrate = migrate
+        self._renew_words = renew_words
         url, self.library, self.location = _read_url(url)
         try:
             self._client: Any = redis.Redis.from_url(
@@ -147,23 +159,48 @@ class Connection:
         if version > SCHEMA_VERSION:
             raise newer_schema(self.location, version)
         if version == 1:
-            self._migrate_alone()
+            with self._only_writer() as keep_lock:
+                if int(self._client.get(self.make_key("schema"))) == 1:
+                    self._migrate(self._client, self, keep_lock)
+                    self._make_index()
+                    self._set_token_rule(str(TOKEN_RULE))
+                    self._client.set(self.make_key("schema"), SCHEMA_VERSION)  # the last step
+                    _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
             return
         if not self._is_indexed():
             self._make_index()
-        if version != SCHEMA_VERSION:  # the last step of making a library
-            self._client.set(self.make_key("schema"), SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            self._set_token_rule(str(TOKEN_RULE))
+            self._client.set(self.make_key("schema"), SCHEMA_VERSION)  # the last step of making a library
+        if self.has_old_words(self._client):
+            # Who cannot write, by rights or because the memory is full, finds words as they were indexed.
+            with suppress(exceptions.OutOfMemoryError, exceptions.NoPermissionError, exceptions.ReadOnlyError):
+                self._renew_words_alone()
 
-    def _migrate_alone(self) -> None:
+    def has_old_words(self, client: Any) -> bool:
+        """Whether words are indexed by an older rule. Raises SchemaError for a newer one."""
+        kept = client.hget(self.make_key("settings"), TOKEN_SETTING)
+        return has_old_tokens(kept and kept.decode(), self.location)
+
+    def _set_token_rule(self, rule: str) -> None:
+        self._client.hset(self.make_key("settings"), TOKEN_SETTING, rule)
+
+    def _renew_words_alone(self) -> None:
+        with self._only_writer() as keep_lock:
+            if self.has_old_words(self._client):  # still: another program may have been quicker
+                _log.warning("%s: indexing all words again, by rule %s.", self.location, TOKEN_RULE)
+                self._set_token_rule(BEGUN)  # from here on older programs write nothing
+                self._renew_words(self._client, self, keep_lock)
+                self._set_token_rule(str(TOKEN_RULE))
+
+    @contextmanager
+    def _only_writer(self) -> Iterator[Callable[[], object]]:
+        """Hold the lock for work that takes longer than a lease. Yields a function that keeps it."""
         lock = self._client.lock(self.make_key("writer"), timeout=_LEASE, sleep=0.1, blocking_timeout=_PATIENCE)
         if not lock.acquire():
             raise StoreUnavailable(f"{self.location} is held by another program. Try again when it has finished.")
         try:
-            if int(self._client.get(self.make_key("schema"))) == 1:
-                self._migrate(self._client, self, lock.reacquire)
-                self._make_index()
-                self._client.set(self.make_key("schema"), SCHEMA_VERSION)  # the last step
-                _log.warning("%s: migrated the library to schema %s.", self.location, SCHEMA_VERSION)
+            yield lock.reacquire
         finally:
             with suppress(exceptions.RedisError):
                 lock.release()

@@ -246,6 +246,7 @@ def change_images(
         def transact(pipeline: Any) -> None:
             if ensure_locked is not None:
                 ensure_locked(pipeline)
+            connection.has_old_words(pipeline)  # refuses what a newer program has indexed
             changes = Changes(connection, read_images(connection, ids, client))  # while the pipeline watches
             change(changes)
             pipeline.multi()
@@ -394,3 +395,28 @@ def _migrate_images(client: Any, connection: Connection, image_ids: list[int]) -
         for image_id in found:
             pipeline.hdel(connection.make_image_key(image_id), *_FIELDS_OF_1)
         pipeline.execute()
+
+
+def renew_words(client: Any, connection: Connection, keep_lock: Callable[[], object]) -> None:
+    """Write the tokens of every image again, some at a time; one that changes meanwhile is read again."""
+    live = client.hvals(connection.make_key("hashes"))
+    trashed = client.hvals(connection.make_key("trashed_hashes"))
+    image_ids = sorted(int(value.split()[0]) for value in (*live, *trashed))
+    for start in range(0, len(image_ids), _MIGRATED):
+        _renew_words(client, connection, image_ids[start : start + _MIGRATED])
+        keep_lock()
+
+
+def _renew_words(client: Any, connection: Connection, image_ids: list[int]) -> None:
+    def transact(pipeline: Any) -> None:
+        found = read_images(connection, image_ids, client)
+        pipeline.multi()
+        for values in found.values():
+            texts = list_texts(values.document.record)
+            pipeline.hset(_find_key(connection, values.document), "words", make_words(texts))
+            if beginnings := list_beginnings(texts):
+                pipeline.zadd(connection.make_key("vocabulary"), dict.fromkeys(beginnings, 0))
+        pipeline.incr(connection.make_key("revision"))
+
+    makers = (connection.make_image_key, connection.make_trash_key)
+    client.transaction(transact, *(make(image_id) for image_id in image_ids for make in makers))

@@ -15,7 +15,7 @@ from image_search.originals import check_folder, check_originals
 from image_search.records import EmbeddingModel, Finding
 from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
-from image_search.stores.sqlite.schema import migrate, prepare_database
+from image_search.stores.sqlite.schema import has_old_words, migrate, prepare_database, renew_words
 
 if TYPE_CHECKING:
     from image_search.stores.sqlite import SqliteStore
@@ -70,6 +70,9 @@ class Connections:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection inside a write transaction, the only one anywhere; committed when the block ends well."""
         with self._borrowed("BEGIN IMMEDIATE") as connection:
+            # The index of words keeps no text: tokens of another rule could not be removed.
+            if has_old_words(connection, str(self.path)):
+                renew_words(connection, str(self.path))
             yield connection
 
     def close(self) -> None:
@@ -165,6 +168,7 @@ class Connections:
             if not self._prepared:
                 if prepare_database(connection, str(self.path)) < SCHEMA_VERSION:
                     migrate(self.path, BUSY_SECONDS)
+                self._renew_words(connection)
                 self._prepared = True
             if self._file is None:
                 self._file = _identify(self.path)
@@ -172,6 +176,21 @@ class Connections:
             connection.close()
             raise
         return connection
+
+    def _renew_words(self, connection: sqlite3.Connection) -> None:
+        """Others read the words of before meanwhile; from a file that cannot be written so does everyone."""
+        if not has_old_words(connection, str(self.path)):
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if has_old_words(connection, str(self.path)):  # still: another program may have been quicker
+                renew_words(connection, str(self.path))
+            connection.commit()
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
 
     def _choose_mode(self) -> str:
         """On a disk that is mounted read-only SQLite cannot make the files of its journal; nothing changes there."""

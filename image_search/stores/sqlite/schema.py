@@ -20,9 +20,9 @@ from pathlib import Path
 
 from image_search.errors import SchemaError, StoreFull, StoreUnavailable
 from image_search.records import ImageRecord
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
-from image_search.stores.sqlite.rows import insert_path, insert_record, insert_words
-from image_search.stores.text import encode_path, load_details
+from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
+from image_search.stores.sqlite.rows import find_records, insert_path, insert_record, insert_words
+from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, encode_path, load_details
 
 _LOG = logging.getLogger(__name__)
 
@@ -266,6 +266,7 @@ def _create_schema(connection: sqlite3.Connection) -> None:
         [(table, index, stat) for table, indexes in _STATISTICS.items() for index, stat in indexes.items()],
     )
     connection.execute("ANALYZE sqlite_master")  # reads them; other connections do so when they open the file
+    _write_token_rule(connection)
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -289,6 +290,27 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 def _foreign(location: str) -> str:
     return f"{location} is a SQLite database of another program. Name another file in DATABASE_URL."
+
+
+def has_old_words(connection: sqlite3.Connection, location: str) -> bool:
+    """Whether words are indexed by an older rule. Raises SchemaError for a newer one."""
+    row = connection.execute("SELECT value FROM library_settings WHERE name = ?", [TOKEN_SETTING]).fetchone()
+    return has_old_tokens(row and row[0], location)
+
+
+def renew_words(connection: sqlite3.Connection, location: str) -> None:
+    """Index the words of all images again, inside the caller's transaction."""
+    connection.execute("INSERT INTO image_words (image_words) VALUES ('delete-all')")
+    _LOG.warning("%s: indexing all words again, by rule %s", location, TOKEN_RULE)
+    rows = connection.execute("SELECT image_id FROM images ORDER BY image_id")
+    while chunk := rows.fetchmany(_CHUNK):
+        for record in find_records(connection, [image_id for (image_id,) in chunk]).values():
+            insert_words(connection, record)
+    _write_token_rule(connection)
+
+
+def _write_token_rule(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT OR REPLACE INTO library_settings VALUES (?, ?)", (TOKEN_SETTING, str(TOKEN_RULE)))
 
 
 # A library of schema 1 becomes one of schema 2: a copy of the file first, then everything in one transaction.
