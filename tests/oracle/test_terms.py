@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from image_search.stores.folding import normalise_text
 from image_search.stores.oracle.rows import make_search_text, match_words
 from tests.oracle.wire.functions import has_terms
 
@@ -67,7 +68,7 @@ def test_a_text_is_found_in_itself_whatever_characters_it_has(word: str, before:
     for has_text_index in (True, False):
         conditions, binds = match_words([word], has_text_index)
         if conditions == ["1 = 0"]:
-            assert not word.strip()
+            assert not normalise_text(word).strip()  # a mark that stands alone, for example
             continue
         if "text_query" in binds:
             assert has_terms(text, str(binds["text_query"]), is_japanese=True)
