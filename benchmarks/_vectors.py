@@ -12,7 +12,7 @@ Vectors = npt.NDArray[np.float32]
 Draw = Callable[[np.random.Generator, int], Vectors]
 
 DIMENSION = 768
-QUERIES = 100
+QUERIES = 1000
 _CHUNK = 20_000
 
 

@@ -12,10 +12,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from image_search.stores.sqlite.faiss_index import EmbeddingIndex, Embeddings, Ids
+from image_search.stores.sqlite.faiss_index import EmbeddingIndex
+from image_search.stores.sqlite.inverted_file import Embeddings, Ids
 
 _TIE = 1e-5  # inner products this near may have changed places by rounding in a fast product
 _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
+_FIRST_DOUBT = 6.0  # for those that are read first, so that others seldom are
 _FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
 _DEPTH = 256  # embeddings the index proposes at first
@@ -79,7 +81,7 @@ def _add_proposed(
     read: Ids = np.empty(0, np.int64)
     squares, compared, needed = 0.0, 0, -np.inf
     while True:
-        proposal = index.propose(ranking.query, ranking.count, depth, allowed)
+        proposal = index.propose(ranking.query, ranking.count, depth, allowed, needed - _TIE if len(read) else np.inf)
         new = proposal.embedding_ids <= covered
         if len(read):
             new &= ~np.isin(proposal.embedding_ids, read)
@@ -87,7 +89,7 @@ def _add_proposed(
         # At first those that are needed if the estimates are as far off as they are known to be, in one statement.
         batch = len(scores)
         if batch > ranking.count:
-            near = scores >= scores[ranking.count - 1] - _DOUBT * index.error
+            near = scores >= scores[ranking.count - 1] - _FIRST_DOUBT * proposal.error
             batch = max(int(np.count_nonzero(near)), ranking.count + _SPARE)
         while len(ids):
             rows = table.read(ids[:batch])
@@ -98,7 +100,7 @@ def _add_proposed(
             squares, compared = squares + float(errors @ errors), compared + len(errors)
             ranking.add(rows)
             read, ids, scores = np.concatenate([read, ids[:batch]]), ids[batch:], scores[batch:]
-            needed = ranking.worst - _TIE - _DOUBT * max(float(np.sqrt(squares / max(compared, 1))), index.error)
+            needed = ranking.worst - _TIE - _DOUBT * max(float(np.sqrt(squares / max(compared, 1))), proposal.error)
             if needed > -np.inf:
                 ids = ids[scores >= needed]
                 scores = scores[: len(ids)]

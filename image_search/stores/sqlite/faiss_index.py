@@ -1,47 +1,53 @@
 """An index in memory that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
 
-Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in 570
-bytes an image at 768 dimensions: as a sketch (product quantisation, four bits for three dimensions, scanned by table
-look-ups that stay in the processor's registers) and in codes of four bits a dimension. The sketch picks some thousand,
-the codes put them in order. Before that the mean is taken away and the axes are turned to the principal components.
-These are spread so that every group of three carries a like share of the variance, which makes the sketch several times
-better for queries unlike the images, such as words; and the eighth of them that varies most is coded twice, the second
-time what the first left over, which makes the codes several times better for all queries.
+Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in some 620 bytes an image
+at 768 dimensions: as sketches in lists (inverted_file.py) and in codes of four bits a dimension. The sketches pick some
+hundred, the codes put them in order.
+
+Before that the mean is taken away and the axes are turned to the principal components. These are spread so that every
+group that shares bits of a sketch carries a like share of the variance, which makes sketches several times better for
+queries unlike the images, such as words; and the eighth of them that varies most is coded twice, the second time what
+the first left over, which makes the codes several times better for all queries.
 """
 
 from __future__ import annotations
 
-import zlib
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
+from image_search.stores.sqlite.inverted_file import (
+    GROUP,
+    Embeddings,
+    Ids,
+    InvertedFile,
+    Mask,
+    count_lists,
+    divide,
+)
 from image_search.stores.threads import Cores, ReadWriteLock
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 FAISS_VERSION: str = faiss.__version__
 
-Ids = npt.NDArray[np.int64]
-Embeddings = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 SMALL = 12_288  # one product with so many takes as long as looking at so many in the sketch and some in the codes
-_GROUP = 3  # dimensions that share four bits of the sketch
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
-_BLOCK = 32  # embeddings that lie together in one half of the sketch, the next so many in the other
+_LEADING = 3  # the third of the axes that varies most leads
 _WORTH_HALVES = 2048  # embeddings; fewer are looked at before another thread has begun
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
-_MEASURED = 1024  # embeddings whose products among themselves tell the errors
+_COMPONENTS = 32_768  # embeddings that tell the principal components
+_MEASURED = 1024  # embeddings that tell the codes' errors
+_ROUNDING = 1e-6  # of a product, as a standard deviation
 _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
-_ONE_QUERY = 15  # of FAISS's scans the one that is quickest for a single query and thousands of results
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
-_OVERSAMPLED = 8  # of the sketch as many times the depth is looked at
-_TRIED = 512  # of these the codes are looked at first; they tell how many more are needed
-_ATTEMPTS = 2  # at picking enough from the sketch; a third would cost as much as a scan of all codes
+_TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
+_FIRST_LISTS = 16  # opened at once, or as many as hold _PICKED
+_PICKED, _MORE = 2048, 4  # the sketches pick so many at first, and so many times as many each time
 _VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no help for, it is asked for every eighth
 _SCANNED = 0.25  # if more than this share were to be picked, likewise
 _DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom needed twice then
@@ -58,11 +64,13 @@ class Proposal(NamedTuple):
     """Embeddings that may be nearest, best first, with estimates of their inner products with the query.
 
     floor: no embedding that is left out has a higher inner product, as far as the estimates can tell.
+    error: standard deviation of an estimate from the inner product.
     """
 
     embedding_ids: Ids
     scores: Embeddings
     floor: float
+    error: float
 
 
 class EmbeddingIndex:
@@ -73,11 +81,11 @@ class EmbeddingIndex:
         self.watermark = 0  # every embedding of the model up to this id is here
         self.last_removal = 0  # and the removals up to this one are known
         self.trained_on = 0  # embeddings there were when the compression was fitted; 0 without any
-        self.error = 1e-6  # how far an estimate is from the inner product, as a standard deviation
+        self.errors: Embeddings = np.empty(0, np.float32)  # variances of the codes' errors, by axis
         self.mean = np.zeros(dimension, np.float32)
         self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
         self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
-        self.sketch: tuple[Any, ...] = ()  # two halves, see _find_half
+        self.lists: InvertedFile | None = None
         self.codes: Any = None
         self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
         self.embedding_ids: Ids = np.empty(0, np.int64)
@@ -92,18 +100,16 @@ class EmbeddingIndex:
         index = cls(dimension)
         index.trained_on = count
         index.mean = sample.mean(axis=0)
-        index.rotation = _fit_rotation(sample - index.mean)
+        index.rotation, leading, lists = _fit_rotation(sample - index.mean, count_lists(count))
         turned = index._turn(sample - index.mean)
+        index.lists = InvertedFile.fit(turned, leading, lists)
         width = turned.shape[1]
-        sketch = faiss.IndexPQFastScan(width, width // _GROUP, 4, faiss.METRIC_INNER_PRODUCT)
-        sketch.train(turned)
-        index.sketch = sketch, faiss.clone_index(sketch)
         index.doubled = np.argsort(-turned.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
         index.codes = _make_codes(width + len(index.doubled))
         once = _make_codes(width)
         once.train(turned)
         index.codes.train(np.hstack([turned, (turned - once.sa_decode(once.sa_encode(turned)))[:, index.doubled]]))
-        index.error = index._measure_error(sample[:: -(-len(sample) // _MEASURED)])
+        index.errors = index._measure_errors(turned[:: -(-len(sample) // _MEASURED)])
         return index
 
     def __len__(self) -> int:
@@ -111,7 +117,7 @@ class EmbeddingIndex:
 
     @property
     def is_compressed(self) -> bool:
-        return bool(self.sketch)
+        return self.lists is not None
 
     @property
     def dead_share(self) -> float:
@@ -122,15 +128,14 @@ class EmbeddingIndex:
         """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
         for start in range(0, len(embedding_ids), _ADD_BATCH):
             ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
-            if self.is_compressed:
+            if self.lists:
                 turned = self._turn(rows - self.mean)
+                residuals, lists = self.lists.find_residuals(turned)
                 codes = self._encode(turned)
             with self._lock.writing():
-                if self.is_compressed:
+                if self.lists:
                     self.codes.add_sa_codes(codes)
-                    halves = _find_half(np.arange(len(self), len(self) + len(ids)))
-                    for half, sketch in enumerate(self.sketch):
-                        sketch.add(turned[halves == half])
+                    self.lists.add(residuals, lists, len(self))
                 else:
                     self.embeddings = np.concatenate([self.embeddings, rows])
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
@@ -144,10 +149,13 @@ class EmbeddingIndex:
             alive[self._find_positions(embedding_ids)] = False
             self.alive = alive
 
-    def propose(self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None) -> Proposal:
+    def propose(
+        self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None, reach: float = np.inf
+    ) -> Proposal:
         """At least depth embeddings (or all), among which the count nearest are likely to be.
 
-        Only the allowed ones (ascending embedding_ids) if given.
+        Only the allowed ones (ascending embedding_ids) if given. reach: an inner product that none that is left out may
+        reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
         turned = self._turn_query(query) if self.is_compressed else query
@@ -161,8 +169,9 @@ class EmbeddingIndex:
             elif share < _SPARSE or self._is_hopeless():
                 positions, scores, floor = self._scan_codes(turned, depth, usable)
             else:
-                positions, scores, floor = self._scan_sketch(turned, count, depth, share, usable)
-            return Proposal(self.embedding_ids[positions], scores + offset, floor + offset)
+                positions, scores, floor = self._search_lists(turned, count, depth, share, usable, reach - offset)
+            error = float(np.sqrt(turned[0] ** 2 @ self.errors)) if self.is_compressed else _ROUNDING
+            return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
     def reconstruct(self, positions: Ids) -> Embeddings:
         """The embeddings at these positions as well as the codes of a compressed index know them."""
@@ -195,10 +204,11 @@ class EmbeddingIndex:
     def _double(self, query: Embeddings) -> Embeddings:
         return np.hstack([query, query[:, self.doubled]])
 
-    def _measure_error(self, embeddings: Embeddings) -> float:
-        """Standard deviation between inner products and their estimates, of embeddings among themselves."""
-        known = self._decode(self._encode(self._turn(embeddings - self.mean)))
-        return float(np.sqrt(np.mean((embeddings @ (known - embeddings).T) ** 2)))
+    def _measure_errors(self, turned: Embeddings) -> Embeddings:
+        known = self.codes.sa_decode(self._encode(turned))
+        known, left = np.hsplit(known, [turned.shape[1]])
+        known[:, self.doubled] += left
+        return np.asarray(np.mean((turned - known) ** 2, axis=0), np.float32)
 
     def _find_positions(self, embedding_ids: Ids) -> Ids:
         positions = np.searchsorted(self.embedding_ids, embedding_ids)
@@ -246,48 +256,51 @@ class EmbeddingIndex:
         scores, positions = _merge(_CORES.share(scan, _halve(len(self))), depth)
         return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
 
-    def _scan_sketch(
-        self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None
+    def _search_lists(
+        self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None, reach: float
     ) -> tuple[Ids, Embeddings, float]:
-        size = _OVERSAMPLED * depth / share
-        for _ in range(_ATTEMPTS):
-            if size > _SCANNED * len(self):
-                break
-            rough, positions, last = self._pick(query, int(size))
-            middle = float(rough[len(rough) // 2])
-            if usable is not None:
-                rough, positions = rough[usable[positions]], positions[usable[positions]]
-            if len(positions) <= count:
-                size *= 8
-                continue
-            # The codes of the first tell whether they are enough; if not, how many more are, which seldom are all.
-            tried = min(max(_TRIED, 2 * count), len(rough))
-            beyond = max(float(rough[tried - 1]), last)
-            scores = self._score(query, positions[:tried])
-            line, target = _fit_line(rough[:tried], scores), self._find_target(scores, count)
-            if tried < len(rough) and line.foretell(beyond, _FIRST_DOUBT) < target:
+        assert self.lists
+        bounds = self.lists.bound(query[0])
+        size = int(max(_PICKED, 4 * count) / share)
+        first = min(max(size * len(bounds.near) // len(self), _FIRST_LISTS), len(bounds.near))
+        lists = np.argpartition(-bounds.highest, first - 1)[:first]
+        search = _Search(count, reach, _ROOM * _DOUBT * float(np.sqrt(query[0] ** 2 @ self.errors)))
+        is_open = np.ones(len(bounds.near), np.bool_)
+        while size <= _SCANNED * len(self):
+            bounds.sharpen(lists)
+            if len(lists := lists[bounds.highest[lists] >= search.target]):
+                rough, positions, last = self._pick(query, bounds.near, lists, size, usable)
+                search.look(rough, positions, partial(self._score, query))
+                if len(search.scores) <= count:
+                    break
+                if search.may_reach(last):
+                    size *= _MORE
+                else:
+                    is_open[lists] = False
+            is_open &= bounds.highest >= search.target
+            lists = np.flatnonzero(is_open)
+            if not len(lists):
                 self._vain = 0
-                return _rank(positions[:tried], scores, line.foretell(beyond))
-            if line.foretell(last) < target:
-                scores = np.concatenate([scores, self._score(query, positions[tried:])])
-                line, target = _fit_line(rough, scores), self._find_target(scores, count)
-                if line.foretell(last) < target:
-                    self._vain = 0
-                    return _rank(positions, scores, line.foretell(last))
-            size *= line.count_wanted(middle, last, target)
+                return _rank(search.positions, search.scores, search.target)
         self._vain += 1
         return self._scan_codes(query, depth, usable)
 
-    def _pick(self, query: Embeddings, size: int) -> tuple[Embeddings, Ids, float]:
-        """About so many that the sketch finds best, and the highest estimate that any other may have."""
+    def _pick(
+        self, query: Embeddings, near: Embeddings, lists: Ids, size: int, usable: Mask | None
+    ) -> tuple[Embeddings, Ids, float]:
+        """The usable among so many that the sketches find best, and the highest estimate that any other may have."""
+        assert (inverted := self.lists)
 
-        def scan(half: int) -> tuple[Embeddings, Ids]:
-            self.sketch[half].implem = _ONE_QUERY
-            rough, positions = _search(self.sketch[half], query, min(-(-size // 2), self.sketch[half].ntotal))
-            return rough, (positions // _BLOCK * 2 + half) * _BLOCK + positions % _BLOCK
+        def scan(part: Ids) -> tuple[Embeddings, Ids]:
+            return inverted.scan(query[0], near, part, size)
 
-        found = _CORES.share(scan, (0, 1))
-        return *_merge(found), max(float(rough[-1]) for rough, _ in found)
+        halves = len(lists) * len(self) > 2 * _WORTH_HALVES * len(near)
+        found = _CORES.share(scan, (lists[::2].copy(), lists[1::2].copy()) if halves else (lists,))
+        last = max((float(rough[-1]) for rough, _ in found if len(rough) == size), default=-np.inf)
+        rough, positions = _merge(found)
+        if usable is not None:
+            rough, positions = rough[usable[positions]], positions[usable[positions]]
+        return rough, positions, last
 
     def _is_hopeless(self) -> bool:
         """Whether the sketch told too little of late, as of data without structure. Both ways find the same."""
@@ -295,10 +308,6 @@ class EmbeddingIndex:
             return False
         self._vain += 1
         return True
-
-    def _find_target(self, scores: Embeddings, count: int) -> float:
-        """The estimate that no embedding left out may reach."""
-        return float(np.partition(scores, -count)[-count]) - _ROOM * _DOUBT * self.error
 
     def _score(self, query: Embeddings, positions: Ids) -> Embeddings:
         """Estimates for these positions by their codes."""
@@ -324,11 +333,6 @@ def _halve(count: int) -> tuple[slice, ...]:
     """Two slices of so many, or one of a few."""
     middle = count // 2
     return (slice(0, count),) if count < _WORTH_HALVES else (slice(0, middle), slice(middle, count))
-
-
-def _find_half(positions: Ids) -> Ids:
-    """The half of the sketch, 0 or 1, that holds each position. They take turns, so that both grow alike."""
-    return positions // _BLOCK % 2
 
 
 def _merge(parts: list[tuple[Embeddings, Ids]], most: int | None = None) -> tuple[Embeddings, Ids]:
@@ -369,18 +373,44 @@ class _Line(NamedTuple):
     intercept: float
     error: float
 
-    def foretell(self, x: float, doubt: float = _DOUBT) -> float:
+    def foretell(self, x: Any, doubt: float) -> Any:
         """The highest y to be expected where the sketch estimates x or less."""
         return self.slope * x + self.intercept + doubt * self.error
 
-    def count_wanted(self, middle: float, last: float, target: float) -> float:
-        """How many times as many are to be picked so that those left out stay below the target; 2 at least.
 
-        middle, last: estimates by the sketch of the middle one and of the last one that were picked.
-        """
-        # The number of embeddings above a score grows about so many times with every step of this size.
-        step = self.slope * (middle - last)
-        return max(2.0 ** min((self.foretell(last) - target) / step, 20.0) * 1.5, 2.0) if step > 0 else np.inf
+class _Search:
+    """Embeddings that the sketches picked, and the estimates by the codes of those that may be among the nearest.
+
+    target: what the estimates of all others must stay below.
+    """
+
+    def __init__(self, count: int, reach: float, room: float) -> None:
+        self.target = -np.inf
+        self.rough: Embeddings = np.empty(0, np.float32)
+        self.positions: Ids = np.empty(0, np.int64)
+        self.scores: Embeddings = np.empty(0, np.float32)
+        self._count, self._reach, self._room = count, reach, room
+        self._line = _Line(0.0, np.inf, 0.0)
+
+    def look(self, rough: Embeddings, positions: Ids, score: Callable[[Ids], Embeddings]) -> None:
+        """Have those of these scored that may reach the target, which rises meanwhile. rough: best first."""
+        if len(self.positions):
+            new = np.isin(positions, self.positions, invert=True)
+            rough, positions = rough[new], positions[new]
+        while size := np.count_nonzero(self.may_reach(rough[: max(len(self.scores), _TRIED, 2 * self._count)])):
+            self.rough = np.concatenate([self.rough, rough[:size]])
+            self.positions = np.concatenate([self.positions, positions[:size]])
+            self.scores = np.concatenate([self.scores, score(positions[:size])])
+            rough, positions = rough[size:], positions[size:]
+            if len(self.scores) > self._count:
+                self._line = _fit_line(self.rough, self.scores)
+                lowest = float(np.partition(self.scores, -self._count)[-self._count])
+                self.target = min(lowest - self._room, self._reach)
+
+    def may_reach(self, rough: Any) -> Any:
+        """Whether an embedding of which the sketch estimates so much may reach the target."""
+        doubt = _DOUBT if len(self.scores) > max(_TRIED, 2 * self._count) else _FIRST_DOUBT
+        return self._line.foretell(rough, doubt) >= self.target
 
 
 def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
@@ -393,107 +423,33 @@ def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
     return _Line(slope, float(level - slope * middle), float(np.sqrt(np.vecdot(y, y) / len(y))))
 
 
-def _fit_rotation(centred: Embeddings) -> Embeddings:
-    """Principal components as columns, padded to whole groups, each group with about the same product of variances."""
+def _fit_rotation(centred: Embeddings, count: int) -> tuple[Embeddings, Mask, Ids]:
+    """Principal components as columns, padded to whole groups; which of them lead; the list of each of so many lists.
+
+    Each group has about the same product of the residuals' variances.
+    """
     dimension = centred.shape[1]
-    variances, axes = np.linalg.eigh(np.cov(centred, rowvar=False).reshape(dimension, dimension))
-    groups = -(-dimension // _GROUP)
+    some = centred[:: -(-len(centred) // _COMPONENTS)]
+    axes = np.linalg.eigh(np.cov(some, rowvar=False).reshape(dimension, dimension))[1][:, ::-1].astype(np.float32)
+    turned = centred @ axes
+    ahead = -(-dimension // _LEADING)
+    lists = divide(np.ascontiguousarray(turned[:, :ahead]), count)
+    centroids = np.zeros((count, dimension), np.float32)
+    np.add.at(centroids, lists, turned)
+    turned -= (centroids / np.maximum(np.bincount(lists, minlength=count), 1)[:, None])[lists]
+    variances = turned.var(axis=0)
+    groups = -(-dimension // GROUP)
     logarithms = np.log(np.maximum(variances, 1e-12))
     logarithms -= logarithms.min() - 1e-3
-    members: list[list[int]] = [[] for _ in range(groups)]
-    sums = np.zeros(groups)
+    places = np.empty(dimension, np.int64)
+    sizes, sums = np.zeros(groups, np.int64), np.zeros(groups)
     for component in np.argsort(-variances):
         group = int(np.argmin(sums))
-        members[group].append(int(component))
-        sums[group] = np.inf if len(members[group]) == _GROUP else sums[group] + logarithms[component]
-    rotation = np.zeros((dimension, groups * _GROUP), np.float32, order="F")  # a query is multiplied column by column
-    for group, components in enumerate(members):
-        start = group * _GROUP
-        rotation[:, start : start + len(components)] = axes[:, components]
-    return rotation
-
-
-# A compressed EmbeddingIndex in two files, so that the next start need not build it again.
-#
-# They are a copy and nothing more: whatever is wrong with them, they are left aside and the index is built from the
-# table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
-# that the part is whole and belongs to the other.
-
-_FORMAT = 2
-_CHUNK = 1 << 20
-
-
-def save_index(index: EmbeddingIndex, path: Path) -> None:
-    """Write the index to path.faiss and path.npz. Raises OSError when the disk will not take it."""
-    codes, arrays = _name_files(path)
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        writer = faiss.FileIOWriter(str(partial))
-        try:
-            faiss.write_index(index.codes, writer)
-            for sketch in index.sketch:
-                faiss.write_index(sketch, writer)
-        finally:
-            del writer  # closes the file
-        checksum = _add_up(partial)
-        partial.replace(codes)
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
-                checksum=np.array(checksum),
-                error=np.array(index.error),
-                doubled=index.doubled,
-                mean=index.mean,
-                rotation=index.rotation,
-                embedding_ids=index.embedding_ids,
-                alive=index.alive,
-            )
-        partial.replace(arrays)
-    except RuntimeError as error:  # FAISS's word for a disk that is full
-        raise OSError(str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
-    """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
-    codes, arrays = _name_files(path)
-    try:
-        with np.load(arrays) as stored:
-            form, watermark, last_removal, trained_on = stored["numbers"].tolist()
-            index = EmbeddingIndex(dimension)
-            index.mean, index.rotation = stored["mean"], stored["rotation"]
-            if form != _FORMAT or index.mean.shape != (dimension,):
-                return None
-            index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
-            index.error, index.doubled = float(stored["error"]), stored["doubled"]
-            index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
-            checksum = int(stored["checksum"])
-        if _add_up(codes) != checksum:
-            return None
-        reader = faiss.FileIOReader(str(codes))
-        index.codes = faiss.read_index(reader)
-        index.sketch = faiss.read_index(reader), faiss.read_index(reader)
-        return index
-    except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
-        return None
-
-
-def remove_index(path: Path) -> None:
-    """Remove the files, if they are there."""
-    for file in _name_files(path):
-        with suppress(OSError):
-            file.unlink()
-
-
-def _name_files(path: Path) -> tuple[Path, Path]:
-    return path.with_name(path.name + ".faiss"), path.with_name(path.name + ".npz")
-
-
-def _add_up(file: Path) -> int:
-    checksum = 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+        places[component] = group * GROUP + sizes[group]
+        sizes[group] += 1
+        sums[group] = np.inf if sizes[group] == GROUP else sums[group] + logarithms[component]
+    rotation = np.zeros((dimension, groups * GROUP), np.float32, order="F")  # a query is multiplied column by column
+    rotation[:, places] = axes
+    leading = np.zeros(groups * GROUP, np.bool_)
+    leading[places[:ahead]] = True
+    return rotation, leading, lists

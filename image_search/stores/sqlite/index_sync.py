@@ -7,20 +7,30 @@ lag behind, be under construction or be missing; only speed depends on it.
 from __future__ import annotations
 
 import threading
+import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import faiss as typed_faiss
 import numpy as np
 
 from image_search.errors import StoreError
 from image_search.stores.sqlite.database import Connections
-from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex, load_index, remove_index, save_index
+from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex
+from image_search.stores.sqlite.inverted_file import RESERVOIR, InvertedFile, count_lists
 from image_search.stores.sqlite.rows import read_counters
 from image_search.stores.sqlite.search import TableRows
 
-_SAMPLE = 32_768  # embeddings the compression is fitted to
+faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
+
+_SAMPLE = 32_768  # embeddings the compression is fitted to at least
+_SAMPLE_OF_LIST = 8  # and for each list
+_FORMAT = 3  # of the saved copy
+_READ_BATCH = 2048  # of these
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
+_CHUNK = 1 << 20  # bytes of the copy that are read together
 _UNSAVED = 0.05  # saved again when this share of it is new
 _SPOTS = 32  # embeddings by which a saved index is compared with the table
 _NEAR = 0.5  # what four bits a dimension may lose of a unit vector at most; other images are farther off
@@ -133,8 +143,12 @@ class IndexSync:
         with self._database.reading() as connection:
             table = TableRows(connection, model_id, dimension)
             ids = table.list_ids()
-            chosen = np.random.default_rng(0).choice(ids, min(_SAMPLE, len(ids)), replace=False)
-            sample = table.read(np.sort(chosen)).embeddings
+            size = min(max(_SAMPLE, _SAMPLE_OF_LIST * count_lists(len(ids))), len(ids))
+            chosen = np.random.default_rng(0).choice(ids, size, replace=False)
+            sample = np.empty((len(chosen), dimension), np.float32)
+            for start in range(0, len(chosen), _READ_BATCH):
+                rows = table.read(np.sort(chosen[start : start + _READ_BATCH]))
+                sample[start : start + len(rows.embeddings)] = rows.embeddings
             last_removal = read_counters(connection)["removals"]
         index = EmbeddingIndex.fit(sample, len(ids))
         index.last_removal = last_removal
@@ -159,3 +173,97 @@ class IndexSync:
 
     def _name_copy(self, model_id: int) -> Path:
         return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}")
+
+
+# A compressed EmbeddingIndex in two files, so that the next start need not build it again.
+#
+# They are a copy and nothing more: whatever is wrong with them, they are left aside and the index is built from the
+# table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
+# that the part is whole and belongs to the other.
+
+
+def save_index(index: EmbeddingIndex, path: Path) -> None:
+    """Write the index to path.faiss and path.npz. Raises OSError when the disk will not take it."""
+    codes, arrays = _name_files(path)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        writer = faiss.FileIOWriter(str(partial))
+        try:
+            faiss.write_index(index.codes, writer)
+            assert index.lists
+            faiss.write_index(index.lists.sketches, writer)
+        finally:
+            del writer  # closes the file
+        checksum = _add_up(partial)
+        partial.replace(codes)
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
+                checksum=np.array(checksum),
+                errors=index.errors,
+                doubled=index.doubled,
+                leading=index.lists.leading,
+                centroids=index.lists.get_centroids(),
+                variances=index.lists.variances,
+                sums=index.lists.sums,
+                reach=np.array(index.lists.reach),
+                mean=index.mean,
+                rotation=index.rotation,
+                embedding_ids=index.embedding_ids,
+                alive=index.alive,
+            )
+        partial.replace(arrays)
+    except RuntimeError as error:  # FAISS's word for a disk that is full
+        raise OSError(str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
+    """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
+    codes, arrays = _name_files(path)
+    try:
+        with np.load(arrays) as stored:
+            form, watermark, last_removal, trained_on = stored["numbers"].tolist()
+            index = EmbeddingIndex(dimension)
+            index.mean, index.rotation = stored["mean"], stored["rotation"]
+            if form != _FORMAT or index.mean.shape != (dimension,):
+                return None
+            index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
+            index.errors, index.doubled = stored["errors"], stored["doubled"]
+            index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
+            checksum = int(stored["checksum"])
+            lists = {name: stored[name] for name in ("leading", "centroids", "variances", "sums", "reach")}
+        if _add_up(codes) != checksum:
+            return None
+        reader = faiss.FileIOReader(str(codes))
+        index.codes = faiss.read_index(reader)
+        sketches = faiss.read_index(reader)
+        sketches.implem = RESERVOIR
+        index.lists = InvertedFile(lists["leading"], lists["centroids"], sketches)
+        index.lists.reach = float(lists["reach"])
+        index.lists.variances = lists["variances"]
+        index.lists.take_sums(lists["sums"])
+        return index
+    except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
+        return None
+
+
+def remove_index(path: Path) -> None:
+    """Remove the files, if they are there."""
+    for file in _name_files(path):
+        with suppress(OSError):
+            file.unlink()
+
+
+def _name_files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".faiss"), path.with_name(path.name + ".npz")
+
+
+def _add_up(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -13,7 +13,7 @@ from image_search.records import Hits, ImageRecord, Order, SearchFilter, SearchH
 from image_search.stores.base import CountedField
 from image_search.stores.sql import COUNTED, ORDERS, list_after, read_counts
 from image_search.stores.sqlite.exact_search import Rows
-from image_search.stores.sqlite.faiss_index import Ids
+from image_search.stores.sqlite.inverted_file import Ids
 from image_search.stores.sqlite.rows import EACH, adapt, build_where, dump_values, find_records
 
 _CHUNK = 2048  # embeddings read together

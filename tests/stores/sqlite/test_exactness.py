@@ -86,14 +86,16 @@ class Library:
             assert hits.total == len(ids)
 
 
-@pytest.fixture(params=["sketch", "codes", "uncompressed"])
+@pytest.fixture(params=["few lists", "many lists", "codes", "uncompressed"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a library takes each of the ways that larger ones take."""
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT if request.param == "uncompressed" else 50)
-    if request.param == "sketch":
-        monkeypatch.setattr(faiss_index, "_OVERSAMPLED", 0.5)
+    if request.param.endswith("lists"):
+        monkeypatch.setattr(faiss_index, "_PICKED", 96)
         monkeypatch.setattr(faiss_index, "_TRIED", 48)
         monkeypatch.setattr(faiss_index, "_SCANNED", 1.0)
+    if request.param == "many lists":
+        monkeypatch.setattr(faiss_index, "count_lists", lambda count: count // 24)
 
 
 @pytest.mark.usefixtures("_way")

@@ -1,0 +1,211 @@
+"""An inverted file: sketches of embeddings in lists, each around a centroid, and bounds for what a list may hold.
+
+A sketch tells what its centroid leaves over (the residual) by product quantisation, four bits for three dimensions,
+scanned by table look-ups that stay in the processor's registers. Embeddings come here turned to principal components
+(faiss_index.py), so that the leading axes alone tell of most lists that they hold none of the nearest.
+
+Lists are many and small, so that hardly one holds two clusters. Their residuals then vary alike
+in all lists but for a factor, and a bound can be told from variances by axis: nearly all lists that hold one of the
+nearest lie within some standard deviations of it, which are measured when the file is fitted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import faiss as typed_faiss
+import numpy as np
+import numpy.typing as npt
+
+faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
+
+Ids = npt.NDArray[np.int64]
+Embeddings = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+GROUP = 3  # dimensions that share four bits of a sketch
+
+_BASE = 32  # lists are numbered in three digits (_number_lists)
+_FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
+_LISTS = 8  # times the square root of the number of embeddings at most
+_ROUNDS = 5  # of k-means; more find hardly better centroids
+RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
+_PRIOR = 4  # members that a list's spread is believed to have beyond its own
+_REACH = 4.5  # standard deviations that a member may lie from its centroid; more where the sample shows it
+_SURE = 0.9995  # share of the nearest that the sample shows to lie within that
+_ROOM = 1.05  # beyond these
+_PROBES = 1024  # queries of each kind by which that is measured
+_NEAREST = 4  # of the sample, which are as near as a hundred of a million
+
+
+def count_lists(count: int) -> int:
+    """How many lists so many embeddings are kept in."""
+    return 2 if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
+
+
+def divide(embeddings: Embeddings, count: int) -> Ids:
+    """The list of each embedding when so many lists are made of them, by k-means."""
+    clustering = faiss.Clustering(embeddings.shape[1], count)
+    clustering.niter, clustering.seed = _ROUNDS, 0
+    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(embeddings)
+    nearest = faiss.IndexFlatL2(embeddings.shape[1])
+    clustering.train(embeddings, nearest)
+    lists: Ids = nearest.search(embeddings, 1)[1][:, 0]
+    return lists
+
+
+class InvertedFile:
+    """Sketches by position, in lists. Its owner's lock keeps searches and changes apart."""
+
+    def __init__(self, leading: Mask, centroids: Embeddings, sketches: Any) -> None:
+        """leading: the axes that vary most; centroids: one a list; sketches: an inverted file of FAISS."""
+        self.leading, self.sketches = leading, sketches
+        self.reach = _REACH  # standard deviations that a member may lie from its centroid, along a query
+        self.variances: Embeddings = np.ones(len(leading), np.float32)  # of residuals, by axis
+        self.sums = np.zeros((len(centroids), 2))  # of each list: members, and the squares of their residuals
+        self._nearest = faiss.IndexFlatL2(int(np.count_nonzero(leading)))
+        self._nearest.add(np.ascontiguousarray(centroids[:, leading]))
+        # The centroids by leading axes, where FAISS has them, and by the others.
+        self.ahead: Embeddings = faiss.rev_swig_ptr(self._nearest.get_xb(), self._nearest.ntotal * self._nearest.d)
+        self.ahead = self.ahead.reshape(len(centroids), -1)
+        self.behind = np.ascontiguousarray(centroids[:, ~leading])
+        self.behind_variances = np.mean(self.behind**2, axis=0)
+        self.spreads: Embeddings = np.ones(len(centroids), np.float32)
+
+    @classmethod
+    def fit(cls, turned: Embeddings, leading: Mask, lists: Ids) -> Self:
+        """An empty inverted file for a sample of what it is for, and the list of each."""
+        centroids = np.zeros((int(lists.max()) + 1, turned.shape[1]), np.float32)
+        np.add.at(centroids, lists, turned)
+        centroids /= np.maximum(np.bincount(lists), 1)[:, None]
+        file = cls(leading, centroids, _make_sketches(turned.shape[1], len(centroids)))
+        residuals, lists = file.find_residuals(turned)
+        file.sketches.pq.train(_tag(residuals[: 2**15]))
+        file.sketches.is_trained = True
+        file.variances = np.maximum(np.mean(residuals**2, axis=0), 1e-12)
+        file._measure(residuals, lists)
+        file.reach = max(_REACH, _ROOM * file._measure_reach(turned, lists))
+        file.take_sums(np.zeros_like(file.sums))
+        return file
+
+    def add(self, residuals: Embeddings, lists: Ids, first: int) -> None:
+        """Add embeddings by what find_residuals() tells of them, the first at this position."""
+        self.sketches.add_with_ids(_tag(residuals, lists), np.arange(first, first + len(lists)))
+        self._measure(residuals, lists)
+
+    def bound(self, query: Embeddings) -> Bounds:
+        """The bounds of all lists, by the leading axes."""
+        return Bounds(self, query)
+
+    def get_centroids(self) -> Embeddings:
+        """One a list."""
+        centroids = np.empty((len(self.ahead), len(self.leading)), np.float32)
+        centroids[:, self.leading], centroids[:, ~self.leading] = self.ahead, self.behind
+        return centroids
+
+    def scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int) -> tuple[Embeddings, Ids]:
+        """Estimates and positions of the best so many of these lists, best first."""
+        scores, positions = np.empty(size, np.float32), np.empty(size, np.int64)
+        query, near = _tag(query[None]), near[lists]
+        self.sketches.search_preassigned_c(
+            1,
+            faiss.swig_ptr(query),
+            size,
+            faiss.swig_ptr(lists),
+            faiss.swig_ptr(near),
+            faiss.swig_ptr(scores),
+            faiss.swig_ptr(positions),
+            False,
+            faiss.SearchParametersIVF(nprobe=len(lists)),
+        )
+        found = positions >= 0
+        return scores[found], positions[found]
+
+    def find_residuals(self, turned: Embeddings) -> tuple[Embeddings, Ids]:
+        """Embeddings less the nearest centroid of each, and their lists."""
+        lists = self._nearest.search(np.ascontiguousarray(turned[:, self.leading]), 1)[1][:, 0]
+        residuals = turned.copy()
+        residuals[:, self.leading] -= self.ahead[lists]
+        residuals[:, ~self.leading] -= self.behind[lists]
+        return residuals, lists
+
+    def _measure(self, residuals: Embeddings, lists: Ids) -> None:
+        np.add.at(self.sums, lists, np.stack([np.ones(len(lists)), np.vecdot(residuals, residuals)], axis=1))
+        self.take_sums(self.sums)
+
+    def take_sums(self, sums: npt.NDArray[np.float64]) -> None:
+        """Take these sums, and from them how much the residuals of each list vary, compared with those of all."""
+        typical = float(self.variances.sum())
+        self.sums = sums
+        self.spreads = ((sums[:, 1] / typical + _PRIOR) / (sums[:, 0] + _PRIOR)).astype(np.float32)
+
+    def _measure_reach(self, turned: Embeddings, lists: Ids) -> float:
+        """How many standard deviations a list that holds one of the nearest lies below the last of these, at most.
+
+        The queries: embeddings, and sums of two, which lie between clusters.
+        """
+        count, most = min(_PROBES, len(turned)), 0.0
+        one, other = np.arange(count), np.arange(count)[::-1]
+        for queries in (turned[one], turned[one] + turned[other]):
+            products = queries @ turned.T
+            products[one, one] = products[one, other] = -np.inf
+            nearest = np.argpartition(-products, min(_NEAREST, len(turned) - 1), axis=1)[:, :_NEAREST]
+            near = np.take_along_axis(queries @ self.get_centroids().T, lists[nearest], 1)
+            beyond = np.take_along_axis(products, nearest, 1).min(axis=1, keepdims=True) - near
+            beyond /= np.sqrt((queries**2 @ self.variances)[:, None] * self.spreads[lists[nearest]])
+            most = max(most, float(np.quantile(beyond, _SURE)))
+        return most
+
+
+class Bounds:
+    """The highest inner products that the lists may hold for one query.
+
+    near: inner products of the centroids with the query; highest: the highest ones that a member may have. Both
+    by the leading axes; sharpen() takes the others in.
+    """
+
+    def __init__(self, file: InvertedFile, query: Embeddings) -> None:
+        self._file, self._behind = file, query[~file.leading]
+        self._along = file.reach**2 * float(query**2 @ file.variances)
+        self._is_sharp = np.zeros(len(file.ahead), np.bool_)
+        self.near: Embeddings = np.vecdot(file.ahead, query[file.leading])
+        doubt = np.float32(file.reach**2 * float(self._behind**2 @ file.behind_variances))
+        self.highest: Embeddings = self.near + np.sqrt(np.float32(self._along) * file.spreads + doubt)
+
+    def sharpen(self, lists: Ids) -> None:
+        """Take all axes in for these lists."""
+        lists = lists[~self._is_sharp[lists]]
+        self._is_sharp[lists] = True
+        near = self.near[lists] + np.vecdot(self._file.behind[lists], self._behind)
+        self.near[lists] = near
+        self.highest[lists] = near + np.sqrt(np.float32(self._along) * self._file.spreads[lists])
+
+
+def _number_lists(count: int) -> Embeddings:
+    """For each list three digits."""
+    return np.stack([np.arange(count) // _BASE**place % _BASE for place in range(GROUP)], axis=1).astype(np.float32)
+
+
+def _tag(residuals: Embeddings, lists: Ids | None = None) -> Embeddings:
+    """With three dimensions more that name the list of each, or are 0."""
+    tags = np.zeros((len(residuals), GROUP), np.float32)
+    if lists is not None:
+        tags[:] = lists[:, None] // np.array([1, _BASE, _BASE**2]) % _BASE
+    return np.hstack([residuals, tags])
+
+
+def _make_sketches(width: int, lists: int) -> Any:
+    """An inverted file of FAISS.
+
+    FAISS chooses the list of an embedding, and subtracts its centroid. Both were done: three dimensions more name the
+    list, and FAISS's centroids are 0 but there. So each is done once, and what is known of a list can be kept.
+    """
+    axes = np.arange(width, width + GROUP, dtype=np.int32)
+    names = faiss.IndexFlatL2(GROUP)
+    names.add(_number_lists(lists))
+    whole = width + GROUP
+    chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(whole, GROUP, faiss.swig_ptr(axes)), names)
+    sketches = faiss.IndexIVFPQFastScan(chooser, whole, lists, whole // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
+    sketches.by_residual, sketches.implem = True, RESERVOIR
+    sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning
+    return sketches
