@@ -25,8 +25,9 @@ _PRIMARIES = {  # of cICP; those of television before HDTV differ little from sR
     12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-# The usual white points of numbers of any size: 8, 10, 12, 14, 16, 24 and 32 bits; 1 of floating point.
-_WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0)
+# The usual white points of numbers of any size: 8, 10, 12, 14, 16, 24, 32 and 64 bits; 1 of floating point.
+_WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0, 18446744073709551615.0)
+_SIGNED_WHITES = {1: 127.0, 2: 32767.0}  # by bytes of a number with a sign
 
 _SRGB = ImageCms.createProfile("sRGB")
 _local = threading.local()  # LittleCMS transforms keep a cache of the last pixel, so that threads must not share one
@@ -196,7 +197,10 @@ def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     numbers = (np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0) for row in values)
     ends = np.array([(row.min(), row.max()) for row in numbers])
     low, top = min(0.0, ends[:, 0].min()), ends[:, 1].max()
-    white = next((white for white in ((1.0,) if is_float else ()) + _WHITES if top <= white), top)
+    whites = {*_WHITES, *((1.0,) if is_float else ())}
+    if values.dtype.kind == "i" and values.dtype.itemsize in _SIGNED_WHITES:
+        whites.add(_SIGNED_WHITES[values.dtype.itemsize])
+    white = next((white for white in sorted(whites) if top <= white), top)
     scaled = np.empty(values.shape, np.uint8)
     for target, row in zip(scaled, values, strict=True):
         numbers_of_row = np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0)

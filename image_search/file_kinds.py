@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from image_search.jpeg import read_jpeg
 
 # Suffixes of files that optional packages decode.
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
@@ -74,6 +76,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (8, b"avif", "AVIF"), (8, b"avis", "AVIF"), (0, b"FORM", "IFF"), (0, b"\x59\xa6\x6a\x95", "Sun raster"),
     *((8, brand, "HEIC") for brand in _HEIC_BRANDS), (0, b"\0\0\0\x0cJXL ", "JPEG XL"), (0, b"\xff\x0a", "JPEG XL"),
     (0, b"icns", "icon"), (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"\x0a\x05\x01", "PCX"),
+    (0, b"PF\n", "PFM"), (0, b"P7\n", "PAM"), (0, b"II\xbc\1", "JPEG XR"), (0, b"gimp xcf", "GIMP (XCF)"),
+    (0, b"v/1\1", "OpenEXR"), (0, b"#?RADIANCE", "Radiance HDR"), (0, b"AT&TFORM", "DjVu"), (0, b"BPG\xfb", "BPG"),
+    (128, b"DICM", "DICOM"), (0, b"SDPX", "DPX"), (0, b"XPDS", "DPX"), (0, b"CSFCHUNK", "Clip Studio"),
 )  # fmt: skip
 # Kinds that are not read at all: what to call them, and what to do.
 _OTHER_KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
@@ -113,6 +118,8 @@ def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
     start = data[:1024].find(b"\xff\xd8\xff")
     if start > 0 and not name_format(data):
         return f"a JPEG behind {start} bytes that do not belong to it. Copy it again, or save it as PNG"
+    if within := name_kind_within(data):
+        return f"{within}. Save it as PNG or an ordinary JPEG"
     if name_format(data) == "PNG":
         return f"a PNG file, but damaged: {_explain_png(data)}. Copy it again, or save it as PNG"
     if data[1:4] == b"PNG" or data[12:16] == b"IHDR":
@@ -134,18 +141,50 @@ def _explain_png(data: bytes) -> str:
         return "its header has a wrong checksum"
     if data[24] not in _DEPTHS.get(data[25], ()):
         return f"its header says {data[24]} bits of colours of type {data[25]}"
+    if data[12:16] == b"IHDR" and (data[27], data[28]) > (0, 1):
+        return f"its header says filter method {data[27]} and interlace method {data[28]}"
     position = 8
     while position + 8 <= len(data):
         size, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
-        position += 12 + size
-        if position > len(data):
-            return f"its part {kind.decode('latin-1')!a} ends behind the end of the file"
+        end = position + 8 + size
+        name = f"its part {kind.decode('latin-1')!a}"
+        if end + 4 > len(data):
+            return f"{name} ends behind the end of the file"
+        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return f"{name} has a wrong checksum"
+        position = end + 4
     return "it has no pixels that can be decoded"
+
+
+_FRAMES = {
+    0xC3: "without loss", 0xC5: "of several resolutions", 0xC6: "of several resolutions", 0xC7: "without loss",
+    0xCB: "without loss", 0xCD: "of several resolutions", 0xCE: "of several resolutions", 0xCF: "without loss",
+}  # fmt: skip
+
+
+def name_kind_within(data: bytes) -> str:
+    """A kind of JPEG, PNG or Photoshop file that no decoder takes, in words; "" for the usual ones and other files."""
+    kind = name_format(data)
+    if kind == "JPEG":
+        jpeg = read_jpeg(data)
+        if jpeg.frame == 0xF7:
+            return "a JPEG-LS file, which is not decoded"
+        depth = f"of {jpeg.bits} bits a sample" if jpeg.bits > 8 else ""
+        coding = " ".join(filter(None, (_FRAMES.get(jpeg.frame, ""), depth)))
+        return f"a JPEG file {coding}, which is not decoded" if coding else ""
+    if kind == "PNG" and data[12:16] == b"CgBI":
+        return "a PNG file packed in Apple's own way for iPhones (CgBI), which is not decoded"
+    if kind == "Photoshop" and len(data) > 26:
+        if data[4:6] == b"\0\2":
+            return "a large Photoshop document (PSB), which is not decoded"
+        bits = int.from_bytes(data[22:24])
+        return f"a Photoshop file of {bits} bits a channel, which is not decoded" if bits > 8 else ""
+    return ""
 
 
 def add_article(kind: str) -> str:
     """The name of a format with a or an."""
-    return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon')) else 'a'} {kind}"
+    return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon', 'OpenEXR')) else 'a'} {kind}"
 
 
 def may_hold_picture(suffix: str) -> bool:
@@ -404,3 +443,20 @@ def read_jxl_size(data: bytes) -> tuple[int, int] | None:
     ratio = take(3)
     width = height * _RATIOS[ratio][0] // _RATIOS[ratio][1] if ratio else take_side(is_small)
     return width, height
+
+
+_MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in an .icns file, icons of a file
+
+
+def check_icons(data: bytes) -> None:
+    """Refuse an .icns file with pictures larger than icons are: Pillow notices it when they are decoded."""
+    place, icons = 8, 0
+    while place + 8 < len(data):
+        length, icons = int.from_bytes(data[place + 4 : place + 8], "big"), icons + 1
+        if length < 8 or icons > _MAX_ICONS:
+            raise ValueError("its list of icons is damaged")
+        part = io.BytesIO(data[place + 8 : place + length])
+        with suppress(UnidentifiedImageError), Image.open(part, formats=("PNG", "JPEG2000")) as icon:
+            if max(icon.size) > _MAX_ICON_SIDE:
+                raise ValueError(f"an icon of {icon.width:,} x {icon.height:,} pixels")
+        place += length

@@ -34,30 +34,35 @@ from image_search.file_kinds import (
     HEIF_SUFFIXES,
     RAW_SUFFIXES,
     add_article,
+    check_icons,
     decode_raw,
     decode_webp,
     describe_content,
     is_raw,
     name_format,
+    name_kind_within,
     read_box_size,
     read_jxl_size,
     register_decoders,
     silence_libtiff,
 )
+from image_search.jpeg import read_jpeg
 from image_search.repairs import (
     ENOUGH,
     CutShort,
     complete_file,
-    decode_deep_tiff,
     decode_odd_bmp,
     drop_gif_comments,
     drop_png_extras,
     find_bmp_payload,
     find_cicp,
+    find_jp2_profile,
     find_png_chunk,
+    measure_ending,
     scale_png_transparency,
 )
 from image_search.settings import Settings
+from image_search.tiff import complete_tiff, decode_deep_tiff, has_deep_samples, widen_samples
 
 MAX_FILE_BYTES = 512 * 2**20
 # Version of the decoding that makes previews and embeddings. 1 kept the colour space of the file; 2 did not know cHRM,
@@ -77,7 +82,6 @@ _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the o
 _LONG_STALL = 2_000_000  # pixels of a WebP, from which on Pillow's decoder keeps other threads waiting for long
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
-_MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in an .icns file, icons of a file
 _SMALL_CHUNK = b"SMAL"
 _CHUNKS_OF_COLOR = (b"cICP", b"cHRM", b"gAMA", b"iCCP")
 
@@ -176,6 +180,8 @@ def decode_image(
         kind = "RAW" if is_raw(data) else name_format(data)
         if kind == "JPEG XL":  # whose decoder asks for another build of itself
             reason = "damaged or cut short"
+        if within := name_kind_within(data):
+            raise UnreadableImage(f"{name} is {within}. Save it as PNG or an ordinary JPEG.") from error
         state = f"{add_article(kind)} file that cannot be decoded" if kind else "damaged or of an unusual kind"
         raise UnreadableImage(f"{name} is {state} ({reason}). Copy it again, or save it as PNG.") from error
 
@@ -279,15 +285,23 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
     if kind == "GIF":
         data = drop_gif_comments(data)
     try:
-        if kind == "TIFF" and (deep := decode_deep_tiff(data, lambda size: _check_size(size, max_pixels))):
-            return _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
-        if kind == "BMP" and (inner := find_bmp_payload(data)):
-            return replace(_open(inner, max_pixels, target_pixels), file_type="image/bmp")
-        return _open(data, max_pixels, target_pixels)
-    except Image.DecompressionBombError:
+        return _open_any(data, kind, max_pixels, target_pixels)
+    except (Image.DecompressionBombError, CutShort):
         raise
     except Exception as error:
         return _rescue(data, kind, error, max_pixels, target_pixels)
+
+
+def _open_any(
+    data: bytes, kind: str, max_pixels: int, target_pixels: int | None, has_failed: bool = False
+) -> DecodedPicture:
+    """A file by the decoder that gets it right. has_failed: Pillow has refused it."""
+    if kind == "TIFF" and (deep := decode_deep_tiff(data, lambda size: _check_size(size, max_pixels), has_failed)):
+        picture = _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
+        return replace(picture, is_incomplete=deep.is_incomplete)
+    if kind == "BMP" and (inner := find_bmp_payload(data)):
+        return replace(_open(inner, max_pixels, target_pixels), file_type="image/bmp")
+    return _open(data, max_pixels, target_pixels)
 
 
 def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
@@ -295,18 +309,23 @@ def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pi
     if kind == "PNG" and (plain := drop_png_extras(data)) != data:
         with suppress(Exception):
             return _open(plain, max_pixels, target_pixels)
-    if kind == "BMP" and (image := decode_odd_bmp(data, lambda size: _check_size(size, max_pixels))) is not None:
-        return _finish(image, image.size, "image/bmp", {}, 1, target_pixels)
+    if kind == "BMP" and (odd := decode_odd_bmp(data, lambda size: _check_size(size, max_pixels))) is not None:
+        image, is_whole = odd
+        return replace(_finish(image, image.size, "image/bmp", {}, 1, target_pixels), is_incomplete=not is_whole)
+    completed = complete_tiff(data) if kind == "TIFF" else complete_file(data, kind, str(error), max_pixels)
     try:
-        for completed, share in complete_file(data, kind, str(error), max_pixels):
+        for whole, share in completed:
             if share is not None and share < ENOUGH:
                 raise CutShort(share) from error
             with suppress(Exception):
-                return replace(_open(completed, max_pixels, target_pixels), is_incomplete=True)
+                picture = _open_any(whole, kind, max_pixels, target_pixels)
+                return replace(picture, is_incomplete=kind != "PNG" or share is None or share < 1)
             if share is None:
                 raise CutShort(None) from error
     except (struct.error, IndexError, OSError, SyntaxError):
         raise error from None
+    if kind == "TIFF":
+        return _open_any(data, kind, max_pixels, target_pixels, has_failed=True)
     raise error
 
 
@@ -330,13 +349,17 @@ def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPic
     if (size := read_jxl_size(data) or read_box_size(data)) is not None:
         _check_size(size, max_pixels)
     if data.startswith(b"icns"):
-        _check_icons(data)
+        check_icons(data)
     with Image.open(io.BytesIO(data), formats=_list_formats()) as image:
         _check_size(image.size, max_pixels)
         if cicp := find_cicp(data, image):
             image.info["cicp"] = cicp
         if image.format == "PNG" and "transparency" in image.info:
             scale_png_transparency(image, data)
+        if image.format == "PNG" and image.mode == "P" and not find_png_chunk(data, b"PLTE"):
+            raise ValueError("its palette is missing")
+        if image.format == "JPEG2000" and (profile := find_jp2_profile(data)):
+            image.info["icc_profile"] = profile
         if image.format == "BMP" and data[30:31] == b"\2" and data[14:15] != b"\x0c":
             raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
         return _decode(image, data, target_pixels)
@@ -351,20 +374,6 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ValueError(f"longer than {_MAX_SIDE:,} pixels")
 
 
-def _check_icons(data: bytes) -> None:
-    """Refuse an .icns file with pictures larger than icons are: Pillow notices it when they are decoded."""
-    place, icons = 8, 0
-    while place + 8 < len(data):
-        length, icons = int.from_bytes(data[place + 4 : place + 8], "big"), icons + 1
-        if length < 8 or icons > _MAX_ICONS:
-            raise ValueError("its list of icons is damaged")
-        part = io.BytesIO(data[place + 8 : place + length])
-        with suppress(UnidentifiedImageError), Image.open(part, formats=("PNG", "JPEG2000")) as icon:
-            if max(icon.size) > _MAX_ICON_SIDE:
-                raise ValueError(f"an icon of {icon.width:,} x {icon.height:,} pixels")
-        place += length
-
-
 def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> DecodedPicture:
     width, height = image.size
     kind = "JPEG" if image.format == "MPO" else image.format or ""
@@ -373,18 +382,27 @@ def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> Decod
         # The decoder itself skips what is not needed: a quarter of the time for a photograph of 12 megapixels.
         factor = max(s for s in (1, 2, 4, 8) if s <= _choose_reduction(image.size, target_pixels))
         image.draft(None, (width // factor, height // factor))
+        if read_jpeg(data).is_arithmetic:
+            image.decodermaxblock = len(data)  # type: ignore[attr-defined]  # its decoder cannot wait for more
     elif kind == "JPEG2000":
         _reduce_jpeg2000(image, target_pixels)
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
     with _one_large_picture if held > _LARGE else nullcontext():
         loaded = None
+        is_deep = kind == "TIFF" and has_deep_samples(image)
         if kind == "WEBP" and held > _LONG_STALL and not getattr(image, "is_animated", False):
             loaded = decode_webp(data, image.mode, image.size)
         if loaded is None:
             image.load()
+        if is_deep:
+            loaded = widen_samples(image, data)
         info: dict[Any, Any] = dict(image.info)
-        return _finish(loaded or image, (width, height), file_type, info, _read_orientation(image), target_pixels)
+        share = measure_ending(image, data)
+        if share < ENOUGH:
+            raise CutShort(share)
+        picture = _finish(loaded or image, (width, height), file_type, info, _read_orientation(image), target_pixels)
+        return replace(picture, is_incomplete=share < 1)
 
 
 def _finish(

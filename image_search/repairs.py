@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
-from image_search.colors import scale_to_bytes
+from image_search.jpeg import complete_jpeg, measure_jpeg
 
 ENOUGH = 0.9  # share of a picture that must be there
 
@@ -24,16 +23,23 @@ class CutShort(Exception):
         self.share = share
 
 
-_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB"}
+_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB"}
+_SIZES = {b"gAMA": (4,), b"sRGB": (1,)}
+_KEY_SIZES = {0: (2,), 2: (6,), 3: range(1, 257)}  # of tRNS, by colour type
+_INDEXED = 3
 
 
 def drop_png_extras(data: bytes) -> bytes:
     """The PNG with its pixels, palette, transparency and gamma only; text, profiles and damaged chunks are left out."""
     kept = [data[:8]]
+    colors = data[25] if len(data) > 25 else 0
     for kind, start, end in _walk_png(data):
         chunk = data[start - 8 : end + 4]
+        is_needed = kind[0:1].isupper() and (kind != b"PLTE" or colors == _INDEXED)
         is_whole = zlib.crc32(kind + data[start:end]) == int.from_bytes(data[end : end + 4])
-        if kind in _CRITICAL and (is_whole or kind[0:1].isupper()):
+        sizes = _KEY_SIZES.get(colors, ()) if kind == b"tRNS" else _SIZES.get(kind)
+        is_fit = sizes is None or end - start in sizes
+        if kind in _KEPT and (is_needed or (is_whole and is_fit)):
             kept.append(chunk)
     return b"".join(kept)
 
@@ -41,32 +47,83 @@ def drop_png_extras(data: bytes) -> bytes:
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 # First column and row, and the steps to the next ones, of the passes of an interlaced PNG.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_STEP = 4096  # bytes that are inflated at once
 
 
-def _complete_png(data: bytes, max_pixels: int) -> tuple[bytes, float | None]:
-    """A PNG with its missing pixels in zeros, and the share of its pixels that is there; None without a header."""
+def _count_png_bytes(data: bytes, max_pixels: int) -> int:
+    """Bytes of the pixels of a PNG, with the filter of each row; 0 without a header."""
     header = find_png_chunk(data, b"IHDR")
     if len(header) != 13 or header[9] not in _CHANNELS:
-        return data, None
+        return 0
     width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
     if not 0 < width * height <= max_pixels:
-        return data, None
-    bits = _CHANNELS[header[9]] * header[8]
-    total = 0
+        return 0
+    bits, total = _CHANNELS[header[9]] * header[8], 0
     for left, top, across, down in _PASSES if header[12] else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         total += rows * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
-    pixels, stream, start_of_pixels = bytearray(), zlib.decompressobj(), 0
+    return total
+
+
+def _inflate_png(data: bytes, total: int) -> Iterator[bytes]:
+    stream, left = zlib.decompressobj(), total
     for kind, start, end in _walk_png(data):
-        if kind == b"IDAT" and len(pixels) < total:
-            start_of_pixels = start_of_pixels or start - 8
+        for place in range(start, min(end, len(data)), _STEP) if kind == b"IDAT" else ():
+            step, before = data[place : min(place + _STEP, end)], stream.copy()
             try:
-                pixels += stream.decompress(data[start:end], total - len(pixels))
+                part = stream.decompress(step, left)
             except zlib.error:
-                break
-    body = zlib.compress(bytes(pixels) + bytes(total - len(pixels)), 1)
-    chunks = (_make_chunk(b"IDAT", body), _make_chunk(b"IEND", b""))
-    return data[:start_of_pixels] + b"".join(chunks), len(pixels) / total
+                yield from _inflate_bytes(before, step, left)
+                return
+            left -= len(part)
+            yield part
+            if left <= 0:
+                return
+
+
+def _inflate_bytes(stream: Any, data: bytes, left: int) -> Iterator[bytes]:
+    """The text before the byte that is damaged: zlib gives nothing of a call in which it finds damage."""
+    for value in data:
+        try:
+            part = stream.decompress(bytes([value]), left)
+        except zlib.error:
+            return
+        left -= len(part)
+        yield part
+        if left <= 0:
+            return
+
+
+def _measure_png(data: bytes, max_pixels: int) -> float:
+    """The share of the pixels of a PNG that is there."""
+    total = _count_png_bytes(data, max_pixels)
+    return sum(map(len, _inflate_png(data, total))) / total if total else 1.0
+
+
+def measure_ending(image: Image.Image, data: bytes) -> float:
+    """The share of a decoded picture that its file has data for, where it ends before its end and does not say so.
+
+    Decoders leave the rest of a JPEG grey and that of a PNG zero, so that only those that end so are looked at closely.
+    """
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        last = image.crop((width - 1, height - 1, width, height)).getextrema()
+        ends = last if isinstance(last[0], tuple) else (last,)
+        return measure_jpeg(data) if all(126 <= low <= high <= 129 for low, high in ends) else 1.0
+    if image.format == "PNG" and not image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
+        return _measure_png(data, width * height)
+    return 1.0
+
+
+def _complete_png(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]]:
+    """A PNG with its missing pixels in zeros, and the share of its pixels that is there; nothing without a header."""
+    total = _count_png_bytes(data, max_pixels)
+    start_of_pixels = next((start - 8 for kind, start, _ in _walk_png(data) if kind == b"IDAT"), 0)
+    if total and start_of_pixels and data[12:16] == b"IHDR":
+        pixels = b"".join(_inflate_png(data, total))
+        body = zlib.compress(pixels + bytes(total - len(pixels)), 1)
+        chunks = (_make_chunk(b"IDAT", body), _make_chunk(b"IEND", b""))
+        yield data[:start_of_pixels] + b"".join(chunks), len(pixels) / total
 
 
 def _make_chunk(kind: bytes, content: bytes) -> bytes:
@@ -130,37 +187,36 @@ def complete_file(data: bytes, kind: str, reason: str, max_pixels: int) -> Itera
 
     kind: as file_kinds.name_format says; reason: why it was not decoded. Raises CutShort.
     """
-    if kind in ("PNG", "JPEG", "GIF"):
-        if "truncated" not in reason:
-            return
-        if kind == "PNG":
-            yield _complete_png(data, max_pixels)
-        elif kind == "JPEG":
-            share = _measure_jpeg(data)
-            for end in (
-                len(data),
-                max(data.rfind(b"\xff\xda"), data.rfind(b"\xff\xc4")),
-            ):  # within the last scan's header
-                yield data[:end] + b"\xff\xd9", share
-        else:
+    if kind in _COMPLETED:
+        yield from _COMPLETED[kind](data, max_pixels)
+    elif kind == "GIF":
+        if "truncated" in reason:
             yield _complete_gif(data, max_pixels), None
-    elif kind == "TIFF":
-        yield from _complete_tiff(data)
-    elif kind == "JPEG 2000":
-        yield from _complete_jpeg2000(data)
     elif (length := _find_length(data, kind)) > len(data):
         if length * ENOUGH <= len(data):
             for fill in _FILLS:
                 yield data + fill * (length - len(data)), len(data) / length
         raise CutShort(len(data) / length)
     elif length == 0:
-        yield data + bytes(int(len(data) * (1 / ENOUGH - 1))), 1.0
+        missing = int(len(data) * (1 / ENOUGH - 1))
+        yield data + bytes(missing), 1.0
+        if kind == "BMP":  # run-length encoded: rows of the first colour, the first of which ends that in hand
+            yield data.removesuffix(b"\xff") + b"\0\0" + _make_bmp_rows(data) + b"\0\1", 1.0
+        if any(sign in reason for sign in _SIGNS_OF_A_CUT):
+            raise CutShort(None)
+
+
+def _make_bmp_rows(data: bytes) -> bytes:
+    sides: tuple[int, int] = struct.unpack_from("<ii", data, 18)
+    width, height = (min(abs(side), 1 << 15) for side in sides)
+    return (b"\xff\0" * (width // 255 + 1) + b"\0\0") * (height // 10 + 1)
+
+
+_SIGNS_OF_A_CUT = ("image file is truncated", "not enough image data")  # in Pillow's words
 
 
 def _find_length(data: bytes, kind: str) -> int:
     """The length that a file announces, 0 where it does not."""
-    if kind == "WebP":
-        return 8 + int.from_bytes(data[4:8], "little")
     if kind not in ("AVIF", "HEIC", "JPEG XL") or data[:2] == b"\xff\x0a":
         return 0
     position = 0
@@ -174,22 +230,32 @@ def _find_length(data: bytes, kind: str) -> int:
     return position
 
 
-def _measure_jpeg(data: bytes) -> float:
-    """The share of the rows of a cut JPEG that can be decoded; of a progressive one 1 when a scan is whole."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        if image.info.get("progressive"):
-            return 1.0 if data.count(b"\xff\xda") > 1 else 0.0
-        [(name, box, offset, arguments), *_] = image.tile
-        papers = []
-        for color in (0, 255):  # rows that are not decoded differ
-            paper = Image.new(image.mode, image.size, color)
-            # The decoder without what ImageFile does around it, which gives nothing of a file that is cut short.
-            decoder = Image._getdecoder(image.mode, name, arguments, image.decoderconfig)
-            decoder.setimage(paper.im, box)
-            decoder.decode(data[offset:])
-            papers.append(paper)
-    missing = ImageChops.difference(*papers).getbbox()
-    return missing[1] / papers[0].height if missing else 1.0
+# WebP: chunks, of which the picture is one; in an animation each frame holds one. Source: RFC 9649.
+
+_PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
+_HAS_EXIF, _HAS_XMP = 8, 4  # of the flags in VP8X
+
+
+def _complete_webp(data: bytes) -> Iterator[tuple[bytes, float]]:
+    """Up to the picture, or the first frame of an animation, which is filled up; what follows it is left out."""
+    place, kept = 12, bytearray()
+    while place + 8 <= len(data):
+        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        end = place + 8 + size + size % 2
+        if kind in _PICTURES:
+            share = min(1.0, (len(data) - place) / (end - place))
+            if share < ENOUGH:
+                raise CutShort(share)
+            for fill in _FILLS if end > len(data) else (b"",):
+                body = bytes(kept) + data[place:end] + fill * (end - len(data))
+                yield b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body, share
+            return
+        chunk = bytearray(data[place:end])
+        if kind == b"VP8X" and len(chunk) > 8:
+            chunk[8] &= ~(_HAS_EXIF | _HAS_XMP)
+        kept += chunk
+        place = end
+    raise CutShort(None)
 
 
 def _complete_gif(data: bytes, max_pixels: int) -> bytes:
@@ -217,13 +283,23 @@ _PART_HEADER = struct.Struct(">2sHHIBB")  # of a tile-part: its marker, length, 
 def _complete_jpeg2000(data: bytes) -> Iterator[tuple[bytes, float]]:
     """With zeros, which are empty packets, for the rest of a tile-part and for those that are missing.
 
-    The share counts tile-parts, as their sizes are not known. Source: ISO/IEC 15444-1, A.4.
+    The share counts tile-parts, weighted by the pixels of their tile. Source: ISO/IEC 15444-1, A.4.
     """
     start = _find_codestream(data)
     if start < 0 or data[start : start + 4] != _SOC + b"\xff\x51":
         return
     width, height, _, _, across, down, tile_left, tile_top = struct.unpack_from(">8I", data, start + 8)
-    tiles = -(-(width - tile_left) // max(1, across)) * -(-(height - tile_top) // max(1, down))
+    across, down = max(1, int(across)), max(1, int(down))
+    columns = -(-(width - tile_left) // across)
+    tiles = columns * -(-(height - tile_top) // down)
+
+    def measure(tile: int) -> int:
+        row, column = divmod(tile, max(1, columns))
+        left: int = tile_left + column * across
+        top: int = tile_top + row * down
+        sides = min(width, left + across) - left, min(height, top + down) - top
+        return int(max(0, sides[0]) * max(0, sides[1]))
+
     place = start + 2
     while data[place : place + 2] != _SOT:
         if data[place : place + 1] != b"\xff" or place > 1 << 20:
@@ -237,15 +313,16 @@ def _complete_jpeg2000(data: bytes) -> Iterator[tuple[bytes, float]]:
         if place + length > len(data) and _SOD not in data[place:]:
             break
         if (tile, number) not in found:
-            there += min(1.0, (len(data) - place) / length)
+            there += min(1.0, (len(data) - place) / length) * measure(tile)
         found.add((tile, number))
         counts = max(counts, count)
         place = end = place + length
     if data[end : end + 2] not in (b"", b"\xff", _SOT):  # not cut, but damaged
         return
-    share = there / max(1, tiles * counts)
-    if share < ENOUGH or not found:
-        raise CutShort(share)
+    share = there / max(1, (width - tile_left) * (height - tile_top) * counts)
+    # Where the header is damaged, more may be missing than is there.
+    if share < ENOUGH or not found or tiles * counts > 2 * len(found) or end > 2 * len(data):
+        raise CutShort(min(1.0, max(0.0, share)))
     missing = [(tile, part) for tile in range(tiles) for part in range(counts) if (tile, part) not in found]
     size = len(data) // len(found)
     parts = (_PART_HEADER.pack(_SOT, 10, tile, 14 + size, part, counts) for tile, part in missing)
@@ -271,149 +348,23 @@ def _find_codestream(data: bytes) -> int:
     return 0 if data[:2] == _SOC else -1
 
 
-_TIFF_COMPRESSION = 259
-_TIFF_PARTS = ((273, 279), (324, 325))  # tags: where the strips or tiles are, and their sizes
-
-
-def _complete_tiff(data: bytes) -> Iterator[tuple[bytes, float | None]]:
-    """Zeros in the place of plain pixels that are missing; the last whole strip in the place of compressed ones."""
-    order = "<" if data[:2] == b"II" else ">"
-    if len(data) < 8 or data[2:4] not in (b"*\0", b"\0*"):
-        return
-    entries = _read_directory(data, order)
-    parts = next((pair for pair in _TIFF_PARTS if pair[0] in entries and pair[1] in entries), None)
-    if parts is None:
-        return
-    (starts_at, starts_code, starts), (sizes_at, sizes_code, sizes) = (entries[tag] for tag in parts)
-    places = list(zip(starts, sizes, strict=False))
-    there, wanted = sum(min(size, max(0, len(data) - start)) for start, size in places), sum(sizes)
-    if there >= wanted:
-        return
-    if there < ENOUGH * wanted:
-        raise CutShort(there / wanted)
-    if entries.get(_TIFF_COMPRESSION, (0, "", (1,)))[2][0] == 1:
-        yield data + bytes(max(map(sum, places)) - len(data)), there / wanted
-        return
-    completed, last = bytearray(data), 0
-    for number, (start, size) in enumerate(places):
-        if start + size <= len(data):
-            last = number
-            continue
-        for place, code, values in ((starts_at, starts_code, starts), (sizes_at, sizes_code, sizes)):
-            struct.pack_into(order + code, completed, place + struct.calcsize(code) * number, values[last])
-    yield bytes(completed), there / wanted
-
-
-def _read_directory(data: bytes, order: str) -> dict[int, tuple[int, str, tuple[int, ...]]]:
-    """Tag to place, code and values of the whole numbers in the first directory. Raises CutShort."""
-    (directory,) = struct.unpack_from(order + "I", data, 4)
-    if directory < 8:
-        return {}
-    (count,) = struct.unpack_from(order + "H", data, directory) if directory + 2 <= len(data) else (1,)
-    if directory + 2 + 12 * count > len(data):  # most programs write it behind the pixels
-        raise CutShort(None)
-    entries = {}
-    for place in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, kind, length = struct.unpack_from(order + "HHI", data, place)
-        code, width = {3: ("H", 2), 4: ("I", 4)}.get(kind, ("", 0))
-        start = place + 8
-        if width * length > 4:
-            (start,) = struct.unpack_from(order + "I", data, start)
-        if start + width * length > len(data):
-            raise CutShort(None)
-        if code:
-            entries[tag] = (start, code, struct.unpack_from(f"{order}{length}{code}", data, start))
-    return entries
+_COMPLETED: dict[str, Callable[[bytes, int], Iterator[tuple[bytes, float]]]] = {
+    "PNG": _complete_png,
+    "JPEG": lambda data, _: complete_jpeg(data),
+    "WebP": lambda data, _: _complete_webp(data),
+    "JPEG 2000": lambda data, _: _complete_jpeg2000(data),
+}
 
 
 # Kinds that Pillow does not decode, or decodes wrong.
 
 
-class Opened(NamedTuple):
-    """A picture with what its file says of it, as Pillow gives it. orientation: in the numbers of EXIF."""
-
-    image: Image.Image
-    info: dict[str, Any]
-    orientation: int
-
-
-_TIFF_WEBP = 50001  # value of the tag Compression
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _LAB = 0, 1, 2, 5, 8
-_COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4, _LAB: 3}
-
-
-def decode_deep_tiff(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Opened | None:
-    """A TIFF of more than 8 bits that Pillow garbles or refuses, or with WebP inside; None for others.
-
-    check_size: refuses a size, by raising. Raises ValueError for one that is not decoded here either.
-    """
-    import tifffile
-
-    try:
-        file = tifffile.TiffFile(io.BytesIO(data))
-    except Exception:
-        return None
-    with file:
-        try:
-            page: Any = file.pages.first
-            size, photometric, kind = (page.imagewidth, page.imagelength), int(page.photometric), page.dtype
-            is_deep, is_apart = page.bitspersample > 8 and kind is not None, page.planarconfig == 2
-        except Exception:
-            return None
-        if page.compression == _TIFF_WEBP:
-            check_size(size)
-            return Opened(_join_webp(data, page, check_size), {}, 1)
-        is_plain = kind == np.uint16 and photometric in (_BLACK_IS_ZERO, _RGB, _CMYK) and not is_apart
-        if not is_deep or is_plain or (kind == np.float32 and photometric == _BLACK_IS_ZERO):
-            return None
-        if photometric not in _COLORS:
-            return None
-        check_size(size)
-        try:
-            pixels = page.asarray()
-        except Exception as error:  # of a compression that Pillow knows
-            if kind == np.uint16 and photometric in (_BLACK_IS_ZERO, _RGB, _CMYK):
-                return None
-            raise ValueError(f"TIFF of {page.bitspersample} bits: {error}") from error
-        if is_apart and pixels.ndim == 3:
-            pixels = np.moveaxis(pixels, 0, -1)
-        pixels = pixels.reshape(size[1], size[0], -1)
-        info = {"icc_profile": profile.value} if (profile := page.tags.get(34675)) else {}
-        orientation = int(page.tags[274].value) if 274 in page.tags else 1
-        has_alpha = photometric in (_BLACK_IS_ZERO, _RGB) and tuple(map(int, page.extrasamples))[:1] == (2,)
-        return Opened(_make_image(pixels, photometric, has_alpha), info, orientation)
-
-
-def _make_image(pixels: Any, photometric: int, has_alpha: bool) -> Image.Image:
-    """pixels: rows, columns, samples."""
-    colors, size = _COLORS[photometric], pixels.shape[1::-1]
-    if photometric == _LAB and pixels.dtype.itemsize == 2:
-        light = np.rint(pixels[..., :1].astype(np.uint16) / 257).astype(np.uint8)
-        others = np.rint(pixels[..., 1:3].astype(np.int16) / 256).clip(-128, 127).astype(np.int8)
-        return Image.frombytes("LAB", size, np.concatenate([light, others.view(np.uint8)], -1).tobytes())
-    values = scale_to_bytes(pixels[..., :colors])
-    if photometric == _WHITE_IS_ZERO:
-        values = 255 - values
-    image = Image.frombytes({1: "L", 3: "RGB", 4: "CMYK"}[colors], size, values.tobytes())
-    if has_alpha and pixels.shape[2] > colors:
-        image.putalpha(Image.fromarray(scale_to_bytes(pixels[..., colors])))
-    return image
-
-
-def _join_webp(data: bytes, page: Any, check_size: Callable[[tuple[int, int]], None]) -> Image.Image:
-    """A TIFF whose strips or tiles are WebP files each, which Pillow's libtiff is built without."""
-    image = Image.new("RGB", (page.imagewidth, page.imagelength), "white")
-    width = page.tilewidth or page.imagewidth
-    height = page.tilelength or page.rowsperstrip
-    columns = -(-page.imagewidth // width)
-    for number, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        row, column = divmod(number, columns)
-        with Image.open(io.BytesIO(data[start : start + size]), formats=["WEBP"]) as part:
-            if part.width > width or part.height > height:
-                raise ValueError("TIFF with parts larger than itself")
-            check_size(part.size)
-            image.paste(part.convert("RGB"), (column * width, row * height))
-    return image
+def find_jp2_profile(data: bytes) -> bytes:
+    """The ICC profile in the header of a JPEG 2000 file, which Pillow passes over; b"" where there is none."""
+    end = data.find(b"jp2c")
+    place = data.find(b"colr\2", 0, end if end >= 0 else 1 << 16)
+    size = int.from_bytes(data[place - 4 : place]) if place >= 4 else 0
+    return data[place + 7 : place - 4 + size] if size > 11 else b""
 
 
 def find_cicp(data: bytes, image: Image.Image) -> bytes:
@@ -448,8 +399,11 @@ def find_bmp_payload(data: bytes) -> bytes:
     return data[int.from_bytes(data[10:14], "little") :]
 
 
-def decode_odd_bmp(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Image.Image | None:
-    """A BMP of four colours, or with bits of a pixel in an unusual order; None for others. check_size: as above."""
+def decode_odd_bmp(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, bool] | None:
+    """A BMP of four colours, or with bits of a pixel in an unusual order, and whether it is whole; None for others.
+
+    check_size: refuses a size, by raising. Raises CutShort.
+    """
     if len(data) < 70:
         return None
     start, header, width, height, _, bits, method = struct.unpack_from("<10xIIiiHHI", data)
@@ -457,8 +411,12 @@ def decode_odd_bmp(data: bytes, check_size: Callable[[tuple[int, int]], None]) -
         return None
     check_size((width, abs(height)))
     stride = (width * bits + 31) // 32 * 4
-    if start + stride * abs(height) > len(data):
-        return None
+    needed = start + stride * abs(height)
+    is_whole = needed <= len(data)
+    if not is_whole:
+        if len(data) < ENOUGH * needed:
+            raise CutShort(len(data) / needed)
+        data += bytes(needed - len(data))
     rows = np.frombuffer(data, np.uint8, stride * abs(height), start).reshape(abs(height), stride)
     if bits == 2:
         indexes = (rows[:, :, None] >> np.array([6, 4, 2, 0], np.uint8) & 3).reshape(len(rows), -1)[:, :width]
@@ -471,7 +429,7 @@ def decode_odd_bmp(data: bytes, check_size: Callable[[tuple[int, int]], None]) -
         pixels = np.stack([_read_mask(values, mask) for mask in wanted], -1)
     if height > 0:  # from below
         pixels = pixels[::-1]
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    return Image.fromarray(np.ascontiguousarray(pixels)), is_whole
 
 
 def _read_mask(values: Any, mask: int) -> Any:
