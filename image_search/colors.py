@@ -16,9 +16,20 @@ _MAX_TRANSFORMS = 16  # kept by a thread; a folder has few profiles
 _SPACES = {"RGB ": ("RGB",), "CMYK": ("CMYK",), "GRAY": ("L",), "Lab ": ("LAB",)}  # of a profile, and modes it fits
 _SRGB_GAMMA = 0.45455
 _REFERENCE_WHITE = 203.0  # nits, ITU-R BT.2408
+_HLG_PEAK, _HLG_GAMMA = 1000.0, 1.2  # nits of a screen, and its power from light of the scene, ITU-R BT.2100
 _GAMMA_22, _GAMMA_28, _LINEAR, _PQ, _HLG = 4, 5, 8, 16, 18  # transfer functions of cICP (ITU-T H.273)
+_CURVES = {1, 6, 7, 11, 12, 13, 14, 15}  # of television and sRGB, shown as that of sRGB
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green, blue
-_PRIMARIES = {  # of cICP; those of television before HDTV differ little from sRGB's
+_ADOBE_RGB = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+_ADOBE_GAMMA = 2.19921875
+_NTSC = (0.3127, 0.329, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07)
+_PRIMARIES = {  # of cICP
+    1: _SRGB_PRIMARIES,
+    5: (0.3127, 0.329, 0.64, 0.33, 0.29, 0.6, 0.15, 0.06),
+    6: _NTSC,
+    7: _NTSC,
+    8: (0.31, 0.316, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
+    22: (0.3127, 0.329, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
     4: (0.31, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
     9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
     11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
@@ -29,6 +40,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0, 18446744073709551615.0)
 _SIGNED_WHITES = {1: 127.0, 2: 32767.0}  # by bytes of a number with a sign
 
+_SAMPLES = np.arange(256) / 255
 _SRGB = ImageCms.createProfile("sRGB")
 _local = threading.local()  # LittleCMS transforms keep a cache of the last pixel, so that threads must not share one
 
@@ -36,9 +48,9 @@ _local = threading.local()  # LittleCMS transforms keep a cache of the last pixe
 def convert_to_srgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
     """The same picture as RGB in sRGB, from any mode; transparency is composed on white, deep numbers are scaled.
 
-    info: as Pillow gives it for the file. In this order: cICP of a PNG (or the like of AVIF), an ICC profile that fits
-    the mode, gAMA and cHRM of a PNG. A profile that does not fit or is broken is ignored; CMYK without one is converted
-    by Pillow's plain formula.
+    info: as Pillow gives it for the file, with what find_color_tags found. In this order: cICP of a PNG (or the like of
+    AVIF), an ICC profile that fits the mode, sRGB or gAMA and cHRM of a PNG, tags of TIFF and EXIF. What does not fit,
+    is broken or means nothing is passed over; CMYK without a profile is converted by Pillow's plain formula.
     """
     return _convert_colors(_flatten(image), info).convert("RGB")
 
@@ -56,24 +68,62 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _convert_colors(image: Image.Image, info: dict[str, Any]) -> Image.Image:
-    if (cicp := info.get("cicp")) and image.mode in ("L", "RGB"):
-        return _convert_light(image, _decode_transfer(cicp[1]), _PRIMARIES.get(cicp[0], _SRGB_PRIMARIES))
+    is_light = image.mode in ("L", "RGB")
+    if (cicp := info.get("cicp")) and is_light and cicp[0] in _PRIMARIES:
+        # The last byte is 0 for samples from 16 to 235.
+        samples = _SAMPLES if cicp[3] else np.clip((_SAMPLES * 255 - 16) / 219, 0, 1)
+        if (table := _decode_transfer(cicp[1], samples)) is not None:
+            return _convert_light(image, table, _PRIMARIES[cicp[0]], is_scene=cicp[1] == _HLG)
     profile = info.get("icc_profile")
     if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE:
         transform = _get_transform(profile, image.mode)
-        return image if transform is None else transform.apply(image)
-    if ("gamma" in info or "chromaticity" in info) and "srgb" not in info and image.mode in ("L", "RGB"):
+        if isinstance(transform, ImageCms.ImageCmsTransform):
+            return transform.apply(image)
+        if transform is _IS_SRGB:
+            return image
+    if ("gamma" in info or "chromaticity" in info) and "srgb" not in info and is_light:
         gamma, primaries = float(info.get("gamma") or _SRGB_GAMMA), info.get("chromaticity") or _SRGB_PRIMARIES
         # Beside sRGB's own colours a gamma of 1/2.2 is short for its curve.
         is_srgb = abs(gamma - _SRGB_GAMMA) < 0.01 and _find_matrix(primaries) is None
         is_curve = not is_srgb and 0.05 <= gamma <= 20
         return _convert_light(image, _SAMPLES ** (1 / gamma) if is_curve else _decode_srgb(_SAMPLES), primaries)
+    if is_light and "srgb" not in info and (tags := info.get("color_tags")):
+        return _convert_light(image, *tags)
     return image
 
 
-def _get_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From this profile to sRGB; None when it does not fit, is broken, or is sRGB already."""
-    transforms: OrderedDict[tuple[str, bytes], ImageCms.ImageCmsTransform | None] | None
+_COLOR_SPACE, _INTEROPERABILITY = 0xA001, 0xA005
+_TRANSFER, _WHITE_POINT, _PRIMARY_COLORS = 301, 318, 319  # tags of TIFF
+
+
+def find_color_tags(image: Image.Image) -> tuple[npt.NDArray[np.float64], tuple[float, ...]] | None:
+    """Light of 256 samples and primaries by tags of EXIF and TIFF, of an opened file; None where they say nothing."""
+    try:
+        exif = image.getexif()
+        inner = exif.get_ifd(0x8769)
+        index = exif.get_ifd(_INTEROPERABILITY).get(1) if _INTEROPERABILITY in inner else ""
+        # Adobe RGB is 2 by custom, and "R03" by the rules of DCF, beside "uncalibrated".
+        if inner.get(_COLOR_SPACE) == 2 or str(index).startswith("R03"):
+            return _SAMPLES**_ADOBE_GAMMA, _ADOBE_RGB
+        tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+        curve = np.asarray(tags.get(_TRANSFER, ()), np.float64)[:256] / 65535
+        white, colors = tags.get(_WHITE_POINT, _SRGB_PRIMARIES[:2]), tags.get(_PRIMARY_COLORS, _SRGB_PRIMARIES[2:])
+        primaries = tuple(float(value) for value in (*white, *colors))
+    except Exception:  # damaged tags do not make the picture unreadable
+        return None
+    is_curve = len(curve) == 256 and curve[-1] > curve[0]
+    if not is_curve and _find_matrix(primaries) is None:
+        return None
+    return curve if is_curve else _decode_srgb(_SAMPLES), primaries
+
+
+_IS_SRGB, _UNFIT = True, False
+_Transform = ImageCms.ImageCmsTransform | bool
+
+
+def _get_transform(profile: bytes, mode: str) -> _Transform:
+    """From this profile to sRGB; _IS_SRGB where there is nothing to do, _UNFIT where it is broken or does not fit."""
+    transforms: OrderedDict[tuple[str, bytes], _Transform] | None
     transforms = getattr(_local, "transforms", None)
     if transforms is None:
         transforms = _local.transforms = OrderedDict()
@@ -86,16 +136,16 @@ def _get_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | No
     return transforms[key]
 
 
-def _build_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _build_transform(profile: bytes, mode: str) -> _Transform:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if mode not in _SPACES.get(source.profile.xcolor_space, ()):
-            return None
+            return _UNFIT
         transform = ImageCms.buildTransform(source, _SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
         if mode == "RGB" and _changes_little(transform):
-            return None
+            return _IS_SRGB
     except Exception:  # LittleCMS answers broken profiles with whatever goes wrong inside
-        return None
+        return _UNFIT
     return transform
 
 
@@ -108,14 +158,23 @@ def _changes_little(transform: ImageCms.ImageCmsTransform) -> bool:
 
 # Colours that are described by a curve from samples to light, and by the colours of the three lights.
 
-_SAMPLES = np.arange(256) / 255
-
 
 def _convert_light(
-    image: Image.Image, table: npt.NDArray[np.float64], primaries: tuple[float, ...] | list[float]
+    image: Image.Image,
+    table: npt.NDArray[np.float64],
+    primaries: tuple[float, ...] | list[float],
+    is_scene: bool = False,
 ) -> Image.Image:
-    """table: light of each sample, 1 for white; what is brighter becomes white."""
+    """table: light of each sample, 1 for white; what is brighter becomes white. is_scene: it is light of the scene."""
     matrix = _find_matrix(primaries) if image.mode == "RGB" else None
+    if is_scene and image.mode == "RGB":
+        scene = table.astype(np.float32)[np.asarray(image)]
+        brightness = scene @ _to_xyz(primaries)[1].astype(np.float32)
+        light = _HLG_PEAK / _REFERENCE_WHITE * scene * np.power(brightness, _HLG_GAMMA - 1)[..., None]
+        light = light if matrix is None else light @ matrix.T.astype(np.float32)
+        return Image.fromarray(np.rint(_encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
+    if is_scene:
+        table = _HLG_PEAK / _REFERENCE_WHITE * table**_HLG_GAMMA
     if matrix is None:
         encoded = np.rint(_encode_srgb(np.clip(table, 0, 1)) * 255).astype(int)
         return image if np.abs(encoded - np.arange(256)).max() <= 1 else image.point(encoded.tolist() * len(image.mode))
@@ -150,14 +209,16 @@ def _to_xyz(primaries: tuple[float, ...] | list[float]) -> npt.NDArray[np.float6
     return adapted
 
 
-def _decode_transfer(transfer: int) -> npt.NDArray[np.float64]:
-    """Light of 256 samples by the number of cICP; a curve for screens that is not listed is sRGB's."""
+def _decode_transfer(transfer: int, samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Light of samples by the number of cICP; of HLG that of the scene. None for a number that means no curve."""
     if transfer == _PQ:
-        return _decode_pq(_SAMPLES) / _REFERENCE_WHITE
+        return _decode_pq(samples) / _REFERENCE_WHITE
     if transfer == _HLG:
-        return _decode_hlg(_SAMPLES)
+        return _decode_hlg(samples)
+    if transfer in _CURVES:
+        return _decode_srgb(samples)
     power = {_GAMMA_22: 2.2, _GAMMA_28: 2.8, _LINEAR: 1.0}.get(transfer)
-    return _SAMPLES**power if power else _decode_srgb(_SAMPLES)
+    return samples**power if power else None
 
 
 def _decode_pq(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -170,10 +231,10 @@ def _decode_pq(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _decode_hlg(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Light of HLG samples relative to its reference white (75 % of the signal), ARIB STD-B67."""
+    """Light of the scene of HLG samples, 0 to 1, ARIB STD-B67."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    light = np.where(samples <= 0.5, samples**2 / 3, (np.exp((samples - c) / a) + b) / 12)
-    return light / 0.2645
+    light: npt.NDArray[np.float64] = np.where(samples <= 0.5, samples**2 / 3, (np.exp((samples - c) / a) + b) / 12)
+    return light
 
 
 def _decode_srgb(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

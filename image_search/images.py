@@ -28,7 +28,7 @@ from unicodedata import category, normalize
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from image_search.colors import convert_to_srgb, scale_to_bytes
+from image_search.colors import convert_to_srgb, find_color_tags, scale_to_bytes
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import (
     HEIF_SUFFIXES,
@@ -397,7 +397,7 @@ def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> Decod
             image.load()
         if is_deep:
             loaded = widen_samples(image, data)
-        info: dict[Any, Any] = dict(image.info)
+        info: dict[Any, Any] = {**image.info, "color_tags": find_color_tags(image)}
         share = measure_ending(image, data)
         if share < ENOUGH:
             raise CutShort(share)

@@ -162,9 +162,11 @@ def to_pq(light: np.ndarray) -> np.ndarray:
 
 
 def to_hlg(light: np.ndarray) -> np.ndarray:
-    light = light * 0.2645
+    """By the inverse of the display's transfer function, ITU-R BT.2100, for colours of BT.2020."""
+    shown = light * 203 / 1000
+    scene = shown * ((shown @ [0.2627, 0.678, 0.0593]) ** (1 / 1.2 - 1))[..., None]
     return np.where(
-        light <= 1 / 12, np.sqrt(3 * light), 0.17883277 * np.log(np.maximum(12 * light - 0.28466892, 1e-9)) + 0.55991073
+        scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
     )
 
 
@@ -182,9 +184,30 @@ def png(values: np.ndarray, *chunks: tuple[bytes, bytes], mode: str = "", icc: b
     return data
 
 
-def tiff(pixels: np.ndarray, photometric: str, icc: bytes = b"", **options: object) -> bytes:
+LINEAR_CURVE = tuple(257 * value for value in range(256))
+
+
+def write_adobe_rgb(tags: dict[int, object]) -> bytes:
+    exif = Image.Exif()
+    exif._ifds[0x8769] = tags
+    if isinstance(inner := tags.get(0xA005), dict):
+        exif._ifds[0xA005] = inner
+    return write(Image.fromarray(spread(to_lights("A98") ** (1 / 2.2))), "JPEG", exif=exif, quality=98, subsampling=0)
+
+
+def add_jp2_profile(data: bytes, profile: bytes) -> bytes:
+    start, header = data.index(b"colr") - 4, data.index(b"jp2h") - 4
+    old = int.from_bytes(data[start : start + 4])
+    box = (11 + len(profile)).to_bytes(4) + b"colr\2\0\0" + profile
+    size = int.from_bytes(data[header : header + 4]) + len(box) - old
+    return data[:header] + size.to_bytes(4) + data[header + 4 : start] + box + data[start + old :]
+
+
+def tiff(
+    pixels: np.ndarray, photometric: str, icc: bytes = b"", tags: tuple[object, ...] = (), **options: object
+) -> bytes:
     file = io.BytesIO()
-    tags = [(34675, 7, len(icc), icc, True)] if icc else []
+    tags += ((34675, 7, len(icc), icc, True),) if icc else ()
     tifffile.imwrite(file, pixels, photometric=photometric, extratags=tags, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
@@ -242,6 +265,13 @@ COLOR_FILES = {
     "cICP P3": png(to_srgb(to_lights("P3")), (b"cICP", bytes([12, 13, 0, 1]))),
     "cICP linear": png(LIGHT, (b"cICP", bytes([1, 8, 0, 1]))),
     "cICP before a profile": png(to_srgb(to_lights("P3")), (b"cICP", bytes([12, 13, 0, 1])), icc=LINEAR),
+    "cICP that says nothing before a profile": png(LIGHT, (b"cICP", bytes([2, 2, 0, 1])), icc=LINEAR),
+    "cICP of a narrow range": png((16 + FIELDS / 255 * 219) / 255, (b"cICP", bytes([1, 13, 0, 0]))),
+    "broken profile before gAMA": png(LIGHT, gamma_chunk(1), icc=b"junk" * 50),
+    "Adobe RGB by EXIF": write_adobe_rgb({0xA001: 2}),
+    "Adobe RGB by the rules of DCF": write_adobe_rgb({0xA001: 0xFFFF, 0xA005: {1: "R03"}}),
+    "JPEG 2000 with a profile": add_jp2_profile(write(Image.fromarray(spread(LIGHT)), "JPEG2000"), LINEAR),
+    "TIFF with a transfer function": tiff(spread(LIGHT), "rgb", tags=((301, 3, 256, LINEAR_CURVE, True),)),
     "CMYK": tiff(spread(INKS), "separated"),
     "CMYK, 16 bits": tiff(spread(INKS, 65535, np.uint16), "separated"),
     "CMYK, 16 bits, planes": tiff(

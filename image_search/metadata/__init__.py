@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from image_search.metadata.containers import Extracted, find_texts
 from image_search.metadata.containers.stealth import read_stealth
@@ -124,7 +123,7 @@ def _keep_raw(found: Extracted) -> dict[str, str]:
 
 # Files beside a picture that speak about it: cat.txt or cat.png.txt, cat.json, cat.xmp.
 
-_SUFFIXES = (".txt", ".json", ".xmp")
+_SUFFIXES = (".txt", ".caption", ".json", ".xmp")
 
 
 def find_sidecars(path: Path) -> dict[str, bytes]:
@@ -135,48 +134,47 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for suffix in _SUFFIXES:
-        for candidate in _list_candidates(path, suffix):
+        for candidate, is_certain in _list_candidates(path, suffix):
             try:
                 if not candidate.is_file():  # a named pipe would wait for its writer
                     continue
                 with candidate.open("rb") as file:
-                    found[candidate.name] = file.read(4 * MAX_KEPT_CHARACTERS)
+                    content = file.read(4 * MAX_KEPT_CHARACTERS)
             except (OSError, ValueError):
                 continue
+            if not is_certain and b"photoTakenTime" not in content:
+                continue
+            found[candidate.name] = content
             if not is_marked(found[candidate.name]):
                 break  # our sidecar does not replace another program's
     return found
 
 
-# Google's mark of an edited copy, in some of its languages.
-_WORDS_OF_GOOGLE = (
-    "edited", "effects", "bearbeitet", "modifié", "editado", "editada", "ha editado", "editat", "modificato", "bewerkt",
-    "edytowane", "編集済み", "已修改", "已編輯", "수정됨",
-)  # fmt: skip
-_MARKS = tuple(normalize(form, word) for word in _WORDS_OF_GOOGLE for form in ("NFC", "NFD"))
-_EDITED = re.compile(rf"(.*)-(?:{'|'.join(_MARKS)})(\(\d+\))?(\.\w+)")
-_LONGEST_STEM = 47  # characters; Takeout cuts a longer name, with its mark
+# A copy that Google Photos made has only the file of the original: IMG_1-edited.jpg, in any language and cut.
+_EDITED = re.compile(r"(.+)-([^\d().-]{1,30})(\(\d+\))?(\.\w+)")
+_NUMBERED = re.compile(r"(.+)(\(\d+\))(\.\w+)")
+_FILM_OF_PHOTO = {".mp4", ".mov", ".mp"}
+_PHOTOS = (".HEIC", ".heic", ".JPG", ".jpg", ".JPEG", ".jpeg")
 
 
-def _starts_a_mark(text: str) -> bool:
-    return any(mark.startswith(text) for mark in _MARKS)
-
-
-def _list_candidates(path: Path, suffix: str) -> Iterator[Path]:
+def _list_candidates(path: Path, suffix: str) -> Iterator[tuple[Path, bool]]:
+    """Paths beside an image, and whether the name alone says that they are its."""
     for written in (suffix, suffix.upper(), f".{suffix[1:].title()}"):
-        yield path.with_name(path.name + written)
-        yield path.with_suffix(written)
+        yield path.with_name(path.name + written), True
+        yield path.with_suffix(written), True
     if suffix == ".json":
         # Takeout cuts the name before .json at 46 characters; "(1)" of a second file of one name moves to the end.
-        names = [(path.name, "")]
-        if edited := _EDITED.fullmatch(path.name):  # the copy that Google Photos made has none of its own
-            names.append((edited[1] + edited[3], edited[2] or ""))
-        elif len(path.stem) == _LONGEST_STEM and (cut := path.stem.rpartition("-"))[1] and _starts_a_mark(cut[2]):
-            names.append((cut[0] + path.suffix, ""))
-        for name, count in names[-1:]:
-            if not count and (number := re.fullmatch(r"(.*)(\(\d+\))(\.\w+)", name)):
-                names.append((number[1] + number[3], number[2]))
-        for name, count in names:
+        names = [(path.name, "", True)]
+        if number := _NUMBERED.fullmatch(path.name):
+            names.append((number[1] + number[3], number[2], True))
+        if edited := _EDITED.fullmatch(path.name):
+            original = edited[1] + edited[4]
+            names.append((original, edited[3] or "", False))
+            if not edited[3] and (number := _NUMBERED.fullmatch(original)):
+                names.append((number[1] + number[3], number[2], False))
+        if path.suffix.lower() in _FILM_OF_PHOTO:  # of a live photograph
+            names += [(path.stem + kind, "", False) for kind in _PHOTOS]
+        for name, count, is_certain in names:
             whole = f"{name}.supplemental-metadata"
             for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):
-                yield path.with_name(f"{whole[:end]}{count}.json")
+                yield path.with_name(f"{whole[:end]}{count}.json"), is_certain

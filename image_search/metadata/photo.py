@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,7 +21,16 @@ _PEOPLE = {"people", "person", "persons", "personen", "faces", "人物"}  # root
 
 # Texts that cameras and programs write in the place of a caption.
 _NO_CAPTION = re.compile(
-    r"(?:[\w ]{2,30} )?digital camera|(?:sony|samsung|minolta) (?:dsc|csc)|dcim\w*|default|untitled|no title|screenshot"
+    r"(?:[\w ]{2,30} )?digital camera|null|none|n/a|undefined|\(null\)|no description|title|s?rgb|unicode|vsig:.*"
+    r"|charset=\W?\w+\W?|(?:samsung|nikon|canon|pentax|fujifilm|sony|panasonic|olympus|leica|ulead|hp scan|mtk|qc|cmap)"
+    r"|(?:img|dsc[nf]?|pict|p|avseq|screenshot)[_-]?\d{2,8}(?:[_-]\d{1,6})?|maker:\w+,date:.*|date:[\d:. -]+"
+    r"|created with the gimp|jpeg encoder copyright.*|(?:progressive)?jpeg|compressed jpeg.*|ver[\d.]+|binary comment"
+    r"|(?:picasa|paint\.net|irfanview|imagemagick|gifski|matplotlib|matlab|gnome-screenshot|canva|snapseed|handbrake"
+    r"|lavf|x264|mozjpeg|qrencode)(?:,? (?:the mathworks.*|- core \d.*)|[ ,]{0,2}(?:v(?:er(?:sion)?)?\.? ?)?\d.*)?"
+    r"|kodak digital science|digital stillcamera|digimax|mediatek camera.*|samsung camera pictures"
+    r"|gif(?:89a|87a)|gif (?:edited|made) (?:on|with) .*|resized on https?:.*|produced by \w+|scanned document"
+    r"|https?://\S+|www\.\S+|adobe photoshop (?:cs|lightroom|elements|cc).*"
+    r"|(?:sony|samsung|minolta) (?:dsc|csc)|dcim\w*|default|untitled|no title|screenshot"
     r"|(?:image )?description|image|my beautiful picture|ascii|charset=\w+|\[?(?:exif[_ ])?jpeg(?:_picture)?\]?"
     r"|cof|dav|r?ptr|r?hdr|sdr|edf|oznor\w*|bty|mde|_cuva|fbmd[0-9a-f]+|metadata-start|[\w-]+:[\d.]+;.*"
     r"|creator: gd-jpeg.*|lead technologies.*|file written by adobe photoshop.*|(?:adobe )?photoshop[ \d.]*|adobe"
@@ -126,7 +136,8 @@ def _read_caption(found: Extracted) -> str | None:
     caption = _first_caption(
         found.iptc.get("caption"),
         found.xmp.get("description"),
-        *([text] for text in (*exif, *texts, *_read_sidecars(found, "caption", "description")) if text),
+        found.xmp.get("AltText"),
+        *([text] for text in (*exif, *texts, *_read_sidecars(found, "caption", "description", "content")) if text),
         *([text] for name, text in found.texts.items() if _is_caption_file(name, text)),
     )
     if title and caption and title not in caption:
@@ -137,7 +148,11 @@ def _read_caption(found: Extracted) -> str | None:
 def _is_caption_file(name: str, text: str) -> bool:
     """Whether a file beside an image is its caption: words, not a document, a table, coordinates, code or a list."""
     file_name, text = name.removeprefix("sidecar:"), text.strip("\ufeff \n\t")
-    if not name.startswith("sidecar:") or not file_name.lower().endswith(".txt") or len(text) > _MAX_CAPTION:
+    if (
+        not name.startswith("sidecar:")
+        or not file_name.lower().endswith((".txt", ".caption"))
+        or len(text) > _MAX_CAPTION
+    ):
         return False
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines or _CODE_START.match(text):
@@ -179,11 +194,16 @@ def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:
             words += levels[-1:]
     words += sorted(people) if read_people else ()
     words += (_get_text(found, "XPKeywords") or "").split(";")
-    for tags in _read_sidecars(found, "tags", "keywords"):
-        words += tags if isinstance(tags, list) else tags.split(",") if isinstance(tags, str) else []
+    for tags in _read_sidecars(found, "tags", "keywords", "tag_string"):
+        words += tags if isinstance(tags, list) else _split_tags(tags) if isinstance(tags, str) else []
     cleaned = (word.strip()[:_MAX_KEYWORD] for word in words if isinstance(word, str))
     left_out = automatic | (set() if read_people else people)
     return tuple(dict.fromkeys(word for word in cleaned if word and word not in left_out))[:_MAX_KEYWORDS]
+
+
+def _split_tags(tags: str) -> list[str]:
+    """Words between commas, or between blanks as boorus write them: long_hair 1girl."""
+    return tags.split() if "," not in tags and "_" in tags else tags.split(",")
 
 
 def _read_sidecars(found: Extracted, *keys: str) -> list[Any]:
@@ -269,6 +289,16 @@ _NAMES = (
     re.compile(rf"{_YEAR}(?P<dash>[-_]|\.(?=\d\d\.\d\d))(?P<month>\d{{1,2}})(?P=dash)(?P<day>\d{{1,2}}){_TIME}(?!\d)"),
     re.compile(rf"{_YEAR}[年년]\s?(?P<month>\d{{1,2}})[月월](?:\s?(?P<day>\d{{1,2}})[日일](?:\s?\(\w\))?{_TIME})?"),
     re.compile(rf"@(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>20\d\d){_TIME}(?!\d)"),  # Telegram's export
+    re.compile(rf"(?<![\d.])(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.(?P<year>(?:19[1-9]|20\d)\d){_TIME}(?![\d.]\d)"),
+    re.compile(  # Nextcloud on iOS, 24-02-03 10-11-12 1234, and photo editors; iOS in German
+        r"(?:^|(?<=[A-Za-z]_))(?P<year>\d\d)-(?P<month>\d\d)-(?P<day>\d\d)[ _]"
+        r"(?P<hour>[01]\d|2[0-3])-(?P<minute>[0-5]\d)-(?P<second>[0-5]\d)(?!\d)"
+    ),
+    re.compile(
+        r"(?<![\d.])(?P<day>\d\d)\.(?P<month>\d\d)\.(?P<year>\d\d), (?P<hour>[01]\d|2[0-3])[ _.](?P<minute>[0-5]\d)"
+        r"[ _.](?P<second>[0-5]\d)(?!\d)"
+    ),
+    re.compile(r"^LINE_(?:ALBUM|MOVIE)_.{1,200}_(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d)_\d{1,4}(?!\d)"),
     re.compile(  # cameras of cars and helmets: 2024_0203_101112_001
         rf"{_YEAR}(?P<dash>[-_])(?P<month>\d\d)(?P<day>\d\d)(?P=dash)"
         r"(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d)(?P<second>[0-5]\d)(?!\d)"
@@ -322,7 +352,7 @@ def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
         iptc = "".join(
             [*found.iptc.get(f"{part}date", [])[:1], *(t[:6] for t in found.iptc.get(f"{part}time", [])[:1])]
         )
-        if taken := _parse(_COMPACT.match(iptc), "iptc"):
+        if taken := _parse(_COMPACT.match(iptc) or _DATE.match(iptc), "iptc"):
             return taken
     if taken := _read_text(_get(found, "DateTime"), "exif"):
         return taken
@@ -391,11 +421,21 @@ def _read_takeout(found: Extracted) -> TakenAt | None:
     return None
 
 
+# As people and programs write a date into a PNG, besides RFC 1123.
+_SPELT_DATES: dict[str, Precision] = {
+    "%d %B %Y": "day", "%d %b %Y": "day", "%B %d, %Y": "day", "%b %d, %Y": "day", "%d.%m.%Y": "day",
+    "%d.%m.%Y %H:%M:%S": "second",
+}  # fmt: skip
+
+
 def _read_png_text(found: Extracted) -> TakenAt | None:
     names = ("creation time", "create-date", "creationtime", "creation_time", "date")
     text = next((text for name, text in found.texts.items() if name.lower() in names), "")
     if taken := _read_text(text, "png"):
         return taken
+    for form, precision in _SPELT_DATES.items():
+        with suppress(ValueError):
+            return _judge(datetime.strptime(text.strip(), form), precision, "png")
     try:
         return _judge(parsedate_to_datetime(text).replace(tzinfo=None), "second", "png")  # RFC 1123, as PNG suggests
     except (ValueError, TypeError, IndexError):
@@ -429,7 +469,10 @@ def _parse(match: re.Match[str] | None, source: str) -> TakenAt | None:
     if hour > 24 or minute > 59 or second > 60:
         return None
     try:
-        moment = datetime(int(parts["year"]), 1 if month is None else month, 1 if day is None else day)
+        year = int(parts["year"])
+        moment = datetime(
+            year + 2000 if len(parts["year"]) == 2 else year, 1 if month is None else month, 1 if day is None else day
+        )
         # 24:05 is 00:05 of the next day, and a leap second the next second.
         moment += timedelta(hours=hour, minutes=minute, seconds=second)
     except (ValueError, OverflowError):  # zeros of a clock that was never set, a thirteenth month

@@ -255,6 +255,9 @@ def make_fields(texts: Mapping[str, str]) -> Fields:
             fields.setdefault("parameters", text)
     if written := next((text for name, text in texts.items() if name.lower() == "parameters"), None):
         fields.setdefault("parameters", written)
+    for place in ("XMP:description", "EXIF:ImageDescription", "IPTC:caption"):
+        if "Job ID:" in texts.get(place, "")[-8192:]:  # Midjourney's
+            fields.setdefault("Description", texts[place])
     for name in ("Software", "CreatorTool", "Make", "Model", "MakerNote"):
         for place in ("EXIF", "XMP"):
             if f"{place}:{name}" in texts:

@@ -63,7 +63,10 @@ _COUNTED: dict[str, CountedField] = {
     "keyword": "keyword",
 }
 # A month at least, as it is written; 2024.5.1 and 20240501 may be a version or a seed.
-_DATE = re.compile(r"\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?|\d{4}年(?:\d{1,2}月(?:\d{1,2}日)?)?", re.ASCII)
+_DATE = re.compile(
+    r"\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?|(?:\d{4}|(?:明治|大正|昭和|平成|令和)(?:元|\d{1,2}))年(?:\d{1,2}月(?:\d{1,2}日)?)?",
+    re.ASCII,
+)
 
 
 class ConditionNotUnderstood(ImageSearchError):
@@ -111,7 +114,8 @@ def parse_conditions(typed: str) -> TypedConditions:
             continue
         whole = token[0].strip()
         plain = unicodedata.normalize("NFKC", whole)
-        if phrase is None and not token["minus"] and _DATE.fullmatch(plain) and parse_date(plain):
+        # What has 年 is meant as a date, and refused where there is no such day; 2024-13 may be anything.
+        if phrase is None and not token["minus"] and _DATE.fullmatch(plain) and ("年" in plain or parse_date(plain)):
             take("taken", plain)
             continue
         rest.append(whole)
@@ -261,27 +265,80 @@ _DATES = tuple(
 )
 
 
+# Eras of Japan: their first day, and that after their last.
+_ERAS = {
+    "明治": (datetime(1868, 10, 23), datetime(1912, 7, 30)),
+    "大正": (datetime(1912, 7, 30), datetime(1926, 12, 25)),
+    "昭和": (datetime(1926, 12, 25), datetime(1989, 1, 8)),
+    "平成": (datetime(1989, 1, 8), datetime(2019, 5, 1)),
+    "令和": (datetime(2019, 5, 1), datetime(9999, 1, 1)),
+}
+_ERA_LETTERS = dict(zip("MTSHR", _ERAS, strict=True))
+_ERA_DATE = re.compile(
+    r"(?P<era>明治|大正|昭和|平成|令和|[MTSHR])\s*(?P<number>元|\d{1,2})\s*"
+    r"(?:[年./-]\s*(?:(?P<month>\d{1,2})\s*[月./-]?\s*(?:(?P<day>\d{1,2})\s*日?)?)?)?",
+    re.IGNORECASE | re.ASCII,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_ENGLISH = (
+    re.compile(r"(?:(?P<day>\d{1,2})\s+)?(?P<name>[A-Za-z]{3,9})\.?,?\s+(?P<year>\d{4})", re.ASCII),
+    re.compile(r"(?P<name>[A-Za-z]{3,9})\.?\s+(?P<day>\d{1,2}),?\s+(?P<year>\d{4})", re.ASCII),
+)
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+_WEEKDAY = re.compile(r"\s*(?:\([月火水木金土日]\)|[月火水木金土日]曜日?)$")
+
+
 def parse_date(text: str, last: bool = False) -> datetime | None:
     """The first moment of a day, month or year (2024-05-01, 2024-05, 2024); with last, of the one after it.
 
-    Also 2024/5/1, 2024.5.1, 20240501, 2024年5月1日 and digits of full width. None for what is no date.
+    Also 2024/5/1, 2024.5.1, 20240501, 2024年5月1日, 令和6年5月1日, R6.5.1, May 1, 2024 and digits of full width. None
+    for what is no date, such as a day that its era did not have.
     """
-    plain = unicodedata.normalize("NFKC", text).strip()
-    match = next((found for pattern in _DATES if (found := pattern.fullmatch(plain))), None)
-    if not match:
+    plain = _WEEKDAY.sub("", unicodedata.normalize("NFKC", text[:100]).strip().translate(_DASHES))
+    numbers, era = _split_date(plain)
+    if numbers is None:
         return None
-    year, month, day = int(match[1]), int(match[2] or 1), int(match[3] or 1)
+    year, month, day = numbers
     try:
-        start = datetime(year, month, day)
-        if not last:
-            return start
-        if match[3]:
-            return start + timedelta(days=1)
-        if match[2]:
-            return datetime(year + month // 12, month % 12 + 1, 1)
-        return datetime(year + 1, 1, 1)
+        start = datetime(year, 1 if month is None else month, 1 if day is None else day)
+        if day is not None:
+            end = start + timedelta(days=1)
+        elif month is not None:
+            end = datetime(year + month // 12, month % 12 + 1, 1)
+        else:
+            end = datetime(year + 1, 1, 1)
     except (ValueError, OverflowError):
+        # The last day, month or year that there is has none after it.
+        return start if year == datetime.max.year and not last and _is_day(year, month, day) else None
+    if era and (end <= era[0] or start >= era[1]):
         return None
+    return end if last else start
+
+
+def _is_day(year: int, month: int | None, day: int | None) -> bool:
+    try:
+        return bool(datetime(year, 1 if month is None else month, 1 if day is None else day))
+    except ValueError:
+        return False
+
+
+def _split_date(
+    plain: str,
+) -> tuple[tuple[int, int | None, int | None] | None, tuple[datetime, datetime] | None]:
+    """Year, month and day, and the era they were told in; None for what is no date."""
+    if match := next((found for pattern in _DATES if (found := pattern.fullmatch(plain))), None):
+        year, month, day = (int(part) if part else None for part in match.groups())
+        return (year or 0, month, day), None
+    if match := _ERA_DATE.fullmatch(plain):
+        era = _ERAS[_ERA_LETTERS.get(match["era"].upper(), match["era"])]
+        number = 1 if match["number"] == "元" else int(match["number"])
+        month, day = (int(match[name]) if match[name] else None for name in ("month", "day"))
+        return ((era[0].year + number - 1, month, day) if number else None), era
+    for pattern in _ENGLISH:
+        if (match := pattern.fullmatch(plain)) and (name := match["name"][:3].lower()) in _MONTHS:
+            number_of_day = int(match["day"]) if match["day"] else None
+            return (int(match["year"]), _MONTHS.index(name) + 1, number_of_day), None
+    return None, None
 
 
 def normalise_folder(folder: str) -> str:

@@ -324,3 +324,19 @@ def test_stability_matrix_is_known_by_its_project() -> None:
     text = read_image_text(make_png_of(**{"parameters-json": settings, "smproj": "{}", "prompt": make_graph()}))
     assert (text.generator, text.prompt, text.negative_prompt) == ("Stability Matrix", *WORDS)
     assert (text.seed, text.generation_model, text.sampler) == ("12345", "anything", "euler")
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("ImpactSwitch", {"select": 2, "input1": ["b", 0], "input2": ["a", 0]}),
+        ("Any Switch (rgthree)", {"any_01": ["a", 0], "any_02": ["b", 0]}),
+        ("CR Text Input Switch", {"Input": 1, "text1": ["a", 0], "text2": ["b", 0]}),
+        ("easy anythingIndexSwitch", {"index": 0, "value0": ["a", 0], "value1": ["b", 0]}),
+    ],
+)
+def test_switch_gives_the_words_of_its_chosen_input_only(kind: str, inputs: dict[str, Any]) -> None:
+    words = {name: node("PrimitiveString", value=text) for name, text in (("a", "白い猫"), ("b", "赤い犬"))}
+    switch = node(kind, **inputs)
+    encoder = node("CLIPTextEncode", text=["switch", 0], clip=["loader", 1])
+    assert list_words(make_graph(positive=encoder, switch=switch, **words))[0] == "白い猫"

@@ -115,3 +115,28 @@ def test_a_subgraph_that_holds_itself_ends() -> None:
 def test_a_workflow_of_something_else_is_named_and_nothing_more() -> None:
     text = read({"nodes": [], "links": []})
     assert (text.generator, text.prompt, text.generation_prompt) == ("ComfyUI", None, None)
+
+
+def test_text_typed_into_the_node_of_a_subgraph_is_the_prompt() -> None:
+    inside = drawn(1, "CLIPTextEncode", ["stale"])
+    inside["inputs"] = [{"name": "text", "link": 1, "widget": {"name": "text"}}]
+    subgraph = {
+        "id": "sub",
+        "nodes": [inside],
+        "links": [
+            {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0},
+            {"id": 2, "origin_id": 1, "origin_slot": 0, "target_id": -20, "target_slot": 0},
+        ],
+    }
+    outside = drawn(6, "sub", ["赤い犬"])
+    outside["inputs"] = [{"name": "text", "link": None, "widget": {"name": "text"}}]
+    assert read(change(outside, definitions={"subgraphs": [subgraph]})).prompt == "赤い犬"
+
+
+def test_get_node_leads_to_what_the_set_node_of_its_name_was_given() -> None:
+    workflow = change(
+        drawn(20, "GetNode", ["words"]),
+        drawn(21, "SetNode", ["words"], CONDITIONING=21),
+        links=([4, 20, 0, 3, 1, "CONDITIONING"], [21, 6, 0, 21, 0, "CONDITIONING"]),
+    )
+    assert read(workflow).prompt == "白い猫"

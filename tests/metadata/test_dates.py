@@ -250,3 +250,43 @@ def test_date_is_read_in_the_language_of_the_phone(written: str, meant: datetime
 def test_edited_copy_of_a_takeout_has_the_facts_of_the_original(tmp_path: Path, name: str, sidecar: str) -> None:
     (tmp_path / sidecar).write_text('{"photoTakenTime": {"timestamp": "1706955072"}}')
     assert list(find_sidecars(tmp_path / name)) == [sidecar]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("24-02-03 10-11-12 1234.jpg", datetime(2024, 2, 3, 10, 11, 12)),  # Nextcloud on iOS
+        ("Picsart_24-02-03_10-11-12-123.jpg", datetime(2024, 2, 3, 10, 11, 12)),
+        ("LINE_ALBUM_旅行_240203_1.jpg", datetime(2024, 2, 3)),
+        ("Foto 03.02.24, 10 11 12.jpg", datetime(2024, 2, 3, 10, 11, 12)),
+        ("Scan 03.02.2024.jpg", datetime(2024, 2, 3)),
+        ("Version 1.2.3.2024.jpg", None),
+        ("99-12-24.jpg", None),
+    ],
+)
+def test_name_with_the_year_in_two_digits_or_the_day_first_has_its_date(name: str, expected: datetime | None) -> None:
+    taken = parse_name(name)
+    assert (taken.moment if taken else None) == expected
+
+
+@pytest.mark.parametrize("text", ["1 May 2024", "May 1, 2024", "01.05.2024"])
+def test_day_that_is_spelt_out_in_a_png_is_read(text: str) -> None:
+    found = read_image_text(make_png(text_chunk("Creation Time", text)))
+    assert (found.taken_at, found.taken_precision) == (datetime(2024, 5, 1), "day")
+
+
+@pytest.mark.parametrize("mark", ["edited", "redigerad", "изменено", "đã chỉnh sửa", "已编辑"])
+def test_edited_copy_of_takeout_takes_the_facts_of_the_original_in_any_language(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "IMG_1.jpg.supplemental-metadata.json").write_text('{"photoTakenTime": {"timestamp": "1258375918"}}')
+    assert find_sidecars(tmp_path / f"IMG_1-{mark}.jpg")
+    assert find_sidecars(tmp_path / "IMG_1.jpg")
+
+
+def test_facts_of_another_picture_are_not_taken_for_an_edited_copy(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg.json").write_text('{"description": "A cat"}')
+    assert not find_sidecars(tmp_path / "cat-black.jpg")
+
+
+def test_film_of_a_live_photograph_takes_the_facts_of_the_photograph(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC.supplemental-metadata.json").write_text('{"photoTakenTime": {"timestamp": "1258375918"}}')
+    assert find_sidecars(tmp_path / "IMG_1.MP4")

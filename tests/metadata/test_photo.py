@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from image_search.metadata import read_image_text
+from image_search.metadata.photo import is_caption
 from image_search.records import ImageText
 from tests.fakes.images_with_text import (
     INFOTEXT,
@@ -342,3 +343,45 @@ def test_read_me_beside_an_image_of_its_name_is_its_caption_only_when_it_is_one_
 def test_annotation_of_objects_gives_neither_caption_nor_keywords(annotation: dict[str, Any]) -> None:
     text = read_image_text(make_jpeg(), sidecars={"a.json": json.dumps(annotation).encode()})
     assert (text.description, text.keywords, text.generator) == (None, (), None)
+
+
+def test_caption_is_that_of_the_first_language_that_says_something() -> None:
+    items = '<rdf:li xml:lang="x-default"></rdf:li><rdf:li xml:lang="en">A cat</rdf:li>'
+    assert read_xmp(f"<dc:description><rdf:Alt>{items}</rdf:Alt></dc:description>").description == "A cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "caption", "keywords"),
+    [
+        ("a.caption", b"a cat on a mat", "a cat on a mat", ()),
+        ("a.json", b'{"tag_string": "long_hair 1girl"}', None, ("long_hair", "1girl")),
+        ("a.json", b'{"tags": "New York, cat"}', None, ("New York", "cat")),
+        ("a.json", b'{"content": "Look at my cat"}', "Look at my cat", ()),
+    ],
+)
+def test_captions_and_tags_of_trainers_and_boorus_are_read(
+    name: str, content: bytes, caption: str | None, keywords: tuple[str, ...]
+) -> None:
+    found = read_image_text(make_jpeg(), sidecars={name: content})
+    assert (found.description, found.keywords) == (caption, keywords)
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("Shift_JIS", "猫"), ("ISO-8859-1", "München"), ("UTF-8", "猫")])
+def test_sidecar_is_read_in_the_encoding_that_it_declares(encoding: str, text: str) -> None:
+    packet = make_xmp(f"<dc:description>{text}</dc:description>").decode()
+    packet = packet[packet.index("<x:xmpmeta") : packet.rindex(">") + 1]
+    content = f'<?xml version="1.0" encoding="{encoding}"?>\n{packet}'.encode(encoding)
+    assert read_image_text(make_jpeg(), sidecars={"a.xmp": content}).description == text
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["NIKON", "IMG_1234", "null", "Created with The GIMP", "vsig:abc", "https://example.com/a", "Paint.NET v3.5"],
+)
+def test_notes_of_programs_and_cameras_are_no_captions(junk: str) -> None:
+    assert not is_caption(junk)
+
+
+@pytest.mark.parametrize("words", ["NIKON day trip", "IMG of a cat", "Title fight 1971", "Canva and canvas", "P 7"])
+def test_words_that_begin_as_notes_are_captions(words: str) -> None:
+    assert is_caption(words)

@@ -215,6 +215,7 @@ _WANTED = {
     "{http://ns.iview-multimedia.com/mediapro/1.0/}CatalogSets": "CatalogSets",
     "{http://ns.iview-multimedia.com/mediapro/1.0/}People": "People",
     "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}PersonInImage": "PersonInImage",
+    "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility": "AltText",
     f"{{{_PHOTOSHOP}}}DateCreated": "DateCreated",
     f"{{{_PHOTOSHOP}}}Headline": "Headline",
     f"{{{_PHOTOSHOP}}}Credit": "Credit",
@@ -269,7 +270,8 @@ def _parse(packet: bytes) -> ElementTree.Element | None:
     if len(packet) > MAX_PACKET:
         return None
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
-    text = packet.decode(marks.get(packet[:2], "utf-8-sig"), "replace").strip("\x00 \r\n\t")
+    encoding = marks.get(packet[:2]) or _find_encoding(packet)
+    text = packet.decode(encoding, "replace").strip("\x00 \r\n\t")
     # XMP has no document type. Without one an XML bomb has no entities to expand.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None
@@ -280,13 +282,31 @@ def _parse(packet: bytes) -> ElementTree.Element | None:
         return None
 
 
+_DECLARED = re.compile(rb"""<\?xml[^>]{1,100}encoding\s{0,9}=\s{0,9}["']([\w.-]{1,40})["']""")
+
+
+def _find_encoding(packet: bytes) -> str:
+    """The encoding that an XML declaration names, or UTF-8."""
+    declared = _DECLARED.match(packet.lstrip(codecs.BOM_UTF8)[:200])
+    try:
+        name = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
+    except LookupError:
+        name = "utf-8"
+    # Of others that codecs know, some decode no text, and UTF-16 has a mark.
+    return "utf-8-sig" if name in ("utf-8", "ascii") or not name.startswith(_TEXT_CODECS) else name
+
+
+_TEXT_CODECS = ("iso8859", "cp", "shift_jis", "euc", "gb", "big5", "koi8", "mac", "latin")
+
+
 def _read_values(element: ElementTree.Element) -> list[str]:
     items = element.findall(f"*/{{{_RDF}}}li")
     if not items:
         text = element.text or element.get(f"{{{_RDF}}}resource") or ""
         return [clean_text(text)] if text.strip() else []
-    if items[0].get(_LANGUAGE):
-        items = [next((item for item in items if item.get(_LANGUAGE) == "x-default"), items[0])]
+    if items[0].get(_LANGUAGE):  # the default language, or the first that says something
+        spoken = [item for item in items if (item.text or "").strip()]
+        items = sorted(spoken, key=lambda item: item.get(_LANGUAGE) != "x-default")[:1]
     return [clean_text(item.text) for item in items if item.text and item.text.strip()]
 
 

@@ -35,6 +35,8 @@ _CONDITIONING_INPUT = re.compile(
     re.IGNORECASE,
 )
 _BOTH_ROLES_INPUT = re.compile(r".*(?:embeds|pipe|tuple|context)[a-z_]*\d*|neg\w*|uncond\w*", re.IGNORECASE)
+_SWITCH = re.compile(r"[\w ()-]{0,40}Switch[\w ()-]{0,40}")
+_NUMBERED = re.compile(r"[A-Za-z_]{1,30}?(\d{1,2})")
 _SILENT = re.compile(r"ConditioningZeroOut|TextGenerate|.*(?:LLM|Ollama|Florence|Interrogat|Tagger|Caption).*")
 _PLAIN_CLASSES = re.compile(r".*(?:Encode|Conditioning|Apply).*")
 
@@ -85,6 +87,8 @@ class _Walk:
             chosen = self.graph.find_value(node, "switch") is not False
             branches = ("on_true", "on_false") if chosen else ("on_false", "on_true")
             return next((found for name in branches if (found := self.read_input(node.inputs.get(name), depth))), [])
+        if _SWITCH.fullmatch(node.kind) and (name := self._choose(node)):
+            return self.read_input(node.inputs[name], depth)
         if node.inputs.get("populated_text"):  # wildcards as they were drawn, beside the pattern
             return self.read_input(node.inputs["populated_text"], depth)
         texts: list[str] = []
@@ -102,6 +106,13 @@ class _Walk:
             if _CONDITIONING_INPUT.fullmatch(name) and not _TEXT_INPUT.fullmatch(name):
                 before += self.read_named(node, name, depth)
         return before + texts
+
+    def _choose(self, node: Node) -> str | None:
+        """The input that a switch lets through: that of the number it has, or the first that is there."""
+        numbered = {name: int(match[1]) for name in node.inputs if (match := _NUMBERED.fullmatch(name))}
+        chosen = self.graph.find_number(node, "select", "index", "Input", "input", "selected")
+        names = [name for name, number in numbered.items() if chosen is None or number == chosen]
+        return next((name for name in names if node.inputs[name] not in (None, "")), None)
 
     def _concatenate(self, node: Node, texts: list[str]) -> str:
         """The texts that a node for strings puts together, with its own separator."""

@@ -180,6 +180,7 @@ def convert_workflow(workflow: dict[str, Any]) -> dict[str, Any]:
     """Nodes by their number, as in the API graph; {} for what is no workflow."""
     drawing = _Drawing(_list_subgraphs(workflow))
     drawing.add_nodes(workflow)
+    drawing.join_buses()
     for node in drawing.nodes.values():
         node["inputs"] = {name: drawing.leave_subgraphs(value) for name, value in node["inputs"].items()}
     return drawing.nodes
@@ -200,6 +201,23 @@ class _Drawing:
         self.nodes: dict[str, dict[str, Any]] = {}
         self.exits: dict[tuple[str, int], list[Any]] = {}
         self.opened = 0
+        self.buses: dict[str, Any] = {}  # names of SetNodes (KJNodes), which GetNodes repeat, and what they were given
+        self.readers: list[tuple[str, dict[str, Any]]] = []
+
+    def _add_bus(self, kind: str, node: dict[str, Any], inputs: dict[str, Any]) -> None:
+        values = node.get("widgets_values")
+        name = str(values[0])[:100] if isinstance(values, list) and values else ""
+        links = [value for value in inputs.values() if isinstance(value, list)]
+        if kind == "get":
+            self.readers.append((name, inputs))
+        elif links:
+            self.buses.setdefault(name, links[0])
+
+    def join_buses(self) -> None:
+        """Link every GetNode to what the SetNode of its name was given."""
+        for name, inputs in self.readers:
+            if name in self.buses:
+                inputs["*"] = self.buses[name]
 
     def add_nodes(
         self, workflow: dict[str, Any], prefix: str = "", outside: dict[int, Any] | None = None, depth: int = 0
@@ -215,13 +233,17 @@ class _Drawing:
             subgraph = self.subgraphs.get(str(node.get("type")))
             if subgraph and depth < MAX_SUBGRAPH_DEPTH and self.opened < MAX_SUBGRAPHS:
                 self.opened += 1
-                entrance = {slot: inputs.get(name) for slot, name in enumerate(_list_input_names(node))}
+                typed = _name_widgets(node)  # into the node that stands for the subgraph
+                names = enumerate(_list_input_names(node))
+                entrance = {slot: typed.get(name) if inputs.get(name) is None else inputs[name] for slot, name in names}
                 self.add_nodes(subgraph, f"{key}:", entrance, depth + 1)
                 self.exits |= _read_exits(subgraph, key)
                 continue
             if node.get("mode") != _BYPASSED:
                 inputs = {**_name_widgets(node), **{name: value for name, value in inputs.items() if value is not None}}
             kind, title = str(node.get("type")), node.get("title")
+            if kind_of_bus := {"SetNode": "set", "GetNode": "get"}.get(str(node.get("type"))):
+                self._add_bus(kind_of_bus, node, inputs)
             self.nodes[key] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
 
     def leave_subgraphs(self, value: Any) -> Any:
