@@ -49,8 +49,8 @@ def convert_to_srgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
     """The same picture as RGB in sRGB, from any mode; transparency is composed on white, deep numbers are scaled.
 
     info: as Pillow gives it for the file, with what find_color_tags found. In this order: cICP of a PNG (or the like of
-    AVIF), an ICC profile that fits the mode, sRGB or gAMA and cHRM of a PNG, tags of TIFF and EXIF. What does not fit,
-    is broken or means nothing is passed over; CMYK without a profile is converted by Pillow's plain formula.
+    AVIF), an ICC profile that fits the mode, sRGB or gAMA and cHRM of a PNG, tags of TIFF and EXIF. Each is passed
+    over where it does not fit, is broken or means nothing; CMYK without one is converted by Pillow's plain formula.
     """
     return _convert_colors(_flatten(image), info).convert("RGB")
 

@@ -114,7 +114,7 @@ def parse_conditions(typed: str) -> TypedConditions:
             continue
         whole = token[0].strip()
         plain = unicodedata.normalize("NFKC", whole)
-        # What has 年 is meant as a date, and refused where there is no such day; 2024-13 may be anything.
+        # A word with 年 is meant as a date, and refused where there is no such day; 2024-13 may be anything.
         if phrase is None and not token["minus"] and _DATE.fullmatch(plain) and ("年" in plain or parse_date(plain)):
             take("taken", plain)
             continue
