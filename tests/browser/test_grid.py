@@ -115,6 +115,33 @@ TOP_TILE = """() => {
 }"""
 
 
+def test_a_reload_loads_no_more_than_its_place_needs(open_page: OpenPage) -> None:
+    page = open_page()
+    page.mouse.move(600, 500)
+    scroll_to_end(page)
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_function("history.state.scroll === 0")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "ui/results" in request.url else None)
+    page.reload()
+    page.locator("body:not(.asking) .tile").first.wait_for()
+    assert int(asked[0].split("limit=")[1]) < 100
+
+
+def test_pictures_that_were_passed_by_are_not_waited_for(open_page: OpenPage) -> None:
+    page = open_page()
+    waiting: list[str] = []
+    left: list[str] = []
+    page.route("**/images/*/preview*", lambda route: waiting.append(route.request.url))  # a line that brings nothing
+    page.on("requestfailed", lambda request: left.append(request.url))
+    page.mouse.move(600, 500)
+    scroll_to_end(page)
+    page.wait_for_timeout(500)
+    shown = set(page.locator("#grid li").evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)"))
+    assert {url.split("/images/")[1].split("/")[0] for url in {*waiting} - {*left}} <= shown
+    assert len(left) > 100
+
+
 def test_a_new_question_begins_at_its_heading(open_page: OpenPage) -> None:
     page = open_page()
     page.mouse.move(600, 500)
@@ -162,6 +189,20 @@ def test_tiles_that_cannot_be_loaded_are_asked_for_again(open_page: OpenPage) ->
     page.unroute("**/ui/results*offset=16*")
     page.locator("#more").click()
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
+def test_a_search_that_found_nothing_yet_shows_what_is_registered_meanwhile(open_page: OpenPage) -> None:
+    page = open_page()
+    progress = {"kind": "progress", "title": "登録中", "hint": "", "done": 1, "count": 9, "is_loading": False}
+    page.route("**/ui/progress", lambda route: route.fulfill(json={**progress, "is_over": False}))
+    nothing = {"tiles": [], "total": 0, "has_more": False, "ranked": True, "heading": "", "count": "", "timing": ""}
+    message = {"kind": "empty", "title": "画像を準備しています", "hint": "", "is_library_empty": False}
+    page.route("**/ui/results*", lambda route: route.fulfill(json={**nothing, "message": message}))
+    page.goto(page.url + "?q=red")
+    expect(page.locator("#message")).to_contain_text("画像を準備しています")
+    page.unroute("**/ui/results*")
+    expect(page.locator("#grid .tile").first).to_be_visible()
+    expect(page.locator("#message .message.empty")).to_have_count(0)
 
 
 def test_twenty_thousand_tiles_keep_the_document_small(open_page: OpenPage) -> None:

@@ -163,7 +163,9 @@ async function watchProgress() {
   }
   if (progress) place.hidden = !progress.kind;
   const isNewest = grid.grid.answer?.newest && scrollY < 40 && !viewer.isOpen() && grid.grid.tiles.length <= 16;
-  if (progress && isNewest && (!progress.is_over || !wasOver)) grid.refresh().catch(() => {});
+  const isEmpty = grid.grid.answer?.message?.kind === 'empty'; // a search that waits for the first pictures
+  if (progress && (isNewest || isEmpty) && (!progress.is_over || !wasOver)) grid.refresh().catch(() => {});
+  if (progress?.is_over && !wasOver) library.refresh();
   wasOver = !progress || progress.is_over;
   if (!wasOver || !progress) setTimeout(watchProgress, PROGRESS);
 }

@@ -254,7 +254,7 @@ function draw() {
     const row = rows.find(({ cells }) => cells.some(({ index }) => grid.tiles[index].id === Number(focused.dataset.id)));
     if (row) addRow(row, wanted);
   }
-  for (const [key, node] of nodes) if (!wanted.has(key)) (node.remove(), nodes.delete(key));
+  for (const [key, node] of nodes) if (!wanted.has(key)) (remove(node), nodes.delete(key));
   const order = [...wanted.entries()].sort(([, a], [, b]) => a.place - b.place);
   let next = list.firstElementChild;
   for (const [key, { row, cell }] of order) {
@@ -264,6 +264,15 @@ function draw() {
     else list.insertBefore(node, next);
     place(node, row, cell);
   }
+}
+
+// A picture that has not come is no longer waited for: those in sight would come after all that were passed by.
+function remove(node) {
+  node.remove();
+  const image = node.querySelector('img');
+  if (!image || image.complete) return;
+  image.removeAttribute('srcset');
+  image.removeAttribute('src');
 }
 
 function addRow(row, wanted) {
@@ -379,7 +388,11 @@ function onScroll() {
 }
 
 export function keepPlace() {
-  if (!document.body.classList.contains('asking')) keep({ scroll: scrollY, count: grid.tiles.length });
+  if (document.body.classList.contains('asking')) return;
+  // As many as lie above the end of what is in the document: who has been at the end of 20,000 and is back need not load all.
+  const bottom = (AHEAD + 1) * innerHeight - list.getBoundingClientRect().top;
+  const last = rows[Math.min(findRow(bottom), rows.length - 1)]?.cells.at(-1);
+  keep({ scroll: scrollY, count: last ? last.index + 1 : grid.tiles.length });
 }
 
 async function loadIfNear() {
