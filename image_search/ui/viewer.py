@@ -97,7 +97,9 @@ def describe_size(image: ImageRecord) -> str:
     """Pixels, weight and type of an image."""
     size = image.byte_size / 1024
     weight = f"{size:,.0f} KB" if size < 1024 else f"{size / 1024:,.1f} MB"
-    return f"{image.width:,} × {image.height:,} px · {weight} · {image.file_type.removeprefix('image/').upper()}"
+    # Types of films have odd names, as video/x-msvideo for AVI.
+    kind = image.file_name.rpartition(".")[2] if image.frame else image.file_type.removeprefix("image/")
+    return f"{image.width:,} × {image.height:,} px · {weight} · {kind.upper()}"
 
 
 def _search(**parameters: str) -> str:

@@ -90,6 +90,61 @@ def test_an_address_of_a_picture_that_is_gone_says_so(open_page: OpenPage) -> No
     expect(page).not_to_have_url(re.compile("image="))
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenPage, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 844})
+    page.request.post(page.url + "ui/trash", data={"ids": [7]})
+    page.goto(page.url + "?image=7")
+    notice = page.locator(".pswp .in-trash")
+    expect(notice).to_contain_text("この画像はごみ箱にあります")
+    expect(page.locator(".pswp [role=status].sr-only")).to_have_text("1 / 1: picture06.png この画像はごみ箱にあります")
+    panel = page.locator(".facts-panel")
+    expect(panel.locator("textarea, [name=keyword], .stars button").first).to_be_disabled()
+    expect(panel.locator("textarea")).to_be_disabled()
+    expect(panel.locator("[data-action=trash]")).to_have_count(0)
+    for key in ("Delete", "5"):
+        page.keyboard.press(key)
+        expect(page.locator("#toasts")).to_have_text("この画像はごみ箱にあります")
+    expect(page.locator(".pswp")).to_be_visible()
+    assert page.request.get(page.url.split("?")[0] + "ui/images/7").json()["edits"]["rating"] == 0
+
+    notice.locator("button").click()
+    expect(page.locator("#toasts")).to_contain_text("picture06.png を元に戻しました")
+    expect(notice).to_have_count(0)
+    expect(panel.locator("textarea")).to_be_enabled()
+    page.keyboard.press("Escape")
+    expect(page.locator(".pswp")).to_have_count(0)
+    expect(page.locator("#grid .tile[data-id='7']")).to_be_visible()
+
+
+def test_a_picture_that_another_tab_deleted_says_so_where_it_is_opened(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    page.request.post(page.url.split("?")[0] + "ui/trash", data={"ids": [2]})
+    open_tile(page)
+    expect(page.locator(".pswp .in-trash")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".pswp .in-trash")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".pswp .in-trash")).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+    page.locator(".pswp .in-trash button").click()
+    expect(page.locator(".pswp .in-trash")).to_have_count(0)
+    expect(page.locator(".pswp [role=status].sr-only")).to_have_text("2 / 20: picture01.png")
+
+
+def test_stars_that_were_given_have_a_colour_of_their_own(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    open_tile(page, 4)
+    page.keyboard.press("3")
+    stars = page.locator(".facts-panel [data-rating]")
+    expect(stars.nth(2)).to_have_attribute("aria-checked", "true")
+    page.mouse.move(5, 5)
+    colours = stars.evaluate_all("stars => stars.map((star) => getComputedStyle(star).color)")
+    assert colours == ["rgb(180, 83, 9)"] * 3 + ["rgb(91, 100, 112)"] * 2
+    page.keyboard.press("0")
+    expect(stars.nth(2)).to_have_attribute("aria-checked", "false")
+
+
 def test_a_tile_is_a_link_that_opens_a_tab(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     with page.context.expect_page() as opened:

@@ -8,13 +8,16 @@ import { showToast } from './toasts.js';
 const drafts = new Map(); // image id to changes that could not be saved yet
 
 export class FactsPanel {
-  constructor({ onTrash }) {
+  // onFilled: called with the notice of an image in the trash, null for any other.
+  constructor({ onTrash, onFilled }) {
     this.element = document.createElement('aside');
     this.element.className = 'facts-panel';
     this.element.setAttribute('aria-label', say('facts'));
     this.id = null;
     this.tile = null;
     this.onTrash = onTrash;
+    this.onFilled = onFilled;
+    this.isTrashed = false;
     this.element.addEventListener('click', (event) => this.onClick(event));
     this.element.addEventListener('focusout', (event) => this.onLeave(event));
     this.element.addEventListener('keydown', (event) => this.onKey(event));
@@ -51,6 +54,9 @@ export class FactsPanel {
     if (draft) this.find('.saved').textContent = say('not_saved');
     for (const time of this.element.querySelectorAll('time')) time.textContent = sayTime(new Date(time.dateTime));
     this.fillHit();
+    const notice = this.find('.in-trash');
+    this.isTrashed = notice !== null;
+    this.onFilled(notice);
   }
 
   // How the image was found is known to the grid only.

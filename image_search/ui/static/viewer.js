@@ -4,7 +4,7 @@ import { getJson, postJson, root } from './api.js';
 import { compose, composeSimilar, push, read, replace } from './address.js';
 import { FactsPanel } from './facts.js';
 import { addFilms, isFilm } from './film.js';
-import { findPlace, getTile, grid, insertTile, loadMore, removeTile, reveal } from './grid.js';
+import { findPlace, getTile, grid, insertTile, loadMore, refresh, removeTile, reveal } from './grid.js';
 import { say } from './i18n.js';
 import { forgetRoles } from './labels.js';
 import { TextLayer } from './recognized_text.js';
@@ -102,7 +102,7 @@ function open(index) {
       bottom: isPanelOpen() && isNarrow() ? innerHeight * SHEET : 0,
     }),
   });
-  panel = new FactsPanel({ onTrash: trash });
+  panel = new FactsPanel({ onTrash: trash, onFilled: showTrashed });
   textLayer = new TextLayer(swipe);
   status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
   status.setAttribute('aria-live', 'polite');
@@ -188,6 +188,16 @@ function name(tile) {
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
+// Over the picture: on a phone the facts are hidden at first.
+function showTrashed(notice) {
+  if (!swipe) return;
+  swipe.element.querySelector(':scope > .in-trash')?.remove();
+  if (!notice) return;
+  notice.querySelector('button').addEventListener('click', restore);
+  swipe.element.append(notice);
+  status.textContent += ` ${notice.firstElementChild.textContent}`;
+}
+
 function addButtons(viewer) {
   viewer.on('uiRegister', () => {
     const add = (name, title, order, onClick) =>
@@ -259,6 +269,7 @@ function onStep() {
   if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }));
   name(tile);
   panel.flush();
+  showTrashed(null);
   textLayer.clear();
   clearTimeout(timer);
   const slide = swipe.currSlide;
@@ -300,6 +311,10 @@ function onDestroy() {
 async function trash() {
   const tile = tileAt(swipe.currIndex);
   if (!tile) return;
+  if (isTrashed()) {
+    showToast(say('in_trash'));
+    return;
+  }
   try {
     await postJson('ui/trash', { ids: [tile.id] });
   } catch (error) {
@@ -310,6 +325,25 @@ async function trash() {
   if (swipe && (lone || !grid.tiles.length)) close();
   else if (swipe) redraw(Math.min(index, count() - 1));
   showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index), seconds: 10 });
+}
+
+const isTrashed = () => panel.id === tileAt(swipe.currIndex)?.id && panel.isTrashed;
+
+async function restore() {
+  const tile = tileAt(swipe.currIndex);
+  try {
+    await postJson('ui/restore', { ids: [tile.id] });
+  } catch (error) {
+    showToast(error.title || say('offline'));
+    return;
+  }
+  showToast(say('restored_name', { name: tile.name }));
+  if (lone) refresh().catch(() => {});
+  if (swipe && tileAt(swipe.currIndex) === tile) {
+    swipe.element.focus(); // the button goes
+    name(tile);
+    panel.show(tile);
+  }
 }
 
 async function undo(tile, index) {
@@ -362,6 +396,10 @@ function onKey(pswpEvent) {
 
 function rate(stars) {
   if (!panel.saved) return;
+  if (isTrashed()) {
+    showToast(say('in_trash'));
+    return;
+  }
   panel.rate(stars);
   if (!isPanelOpen()) showToast(stars ? say('stars', { count: stars }) : say('no_stars'), { seconds: 3 });
 }
