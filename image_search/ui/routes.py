@@ -38,7 +38,8 @@ MAX_TILES = 500  # of one request
 _LONG = 2000  # bytes of JSON, from which on encoding pays
 CONCURRENCY = 16  # threads that wait for encoder and database; more would only keep other work waiting
 
-ImageIds = Annotated[list[ImageId], Field(min_length=1, max_length=10_000)]
+# More than "select all" chooses, so that a few can be added to those.
+ImageIds = Annotated[list[ImageId], Field(min_length=1, max_length=100_000)]
 
 
 class EditsIn(BaseModel):

@@ -29,7 +29,7 @@ from image_search.ui.search_form import SearchForm, from_query_string
 
 T = TypeVar("T")
 
-MAX_SELECTED = 10_000
+MAX_SELECTED = 50_000
 _BEST = 1000  # hits of a semantic search that are looked through for those above the line
 _PAGE = 500  # records read at a time
 _CONCURRENCY = 4  # threads that wait for the database

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.fakes.browsing import OpenPage, fill_library, list_names, search_words, serve_page
 
@@ -109,6 +109,30 @@ def test_a_finger_that_stays_chooses_and_taps_go_on(open_page: OpenPage) -> None
     expect(page).to_have_url(re.compile("image="))
 
 
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        ("ja-JP", ["すべて", "キーワード", "評価", "ZIP", "パス", "一覧", "ごみ箱"]),
+        ("en-US", ["All", "Keywords", "Rate", "ZIP", "Paths", "Sheet", "Trash"]),
+    ],
+)
+def test_on_a_phone_each_action_has_a_word_below_its_icon(open_page: OpenPage, locale: str, words: list[str]) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = open_page("?order=name", locale=locale, **phone)
+    page.locator(".tile").first.press("x")
+    actions = page.locator(".selection-actions button")
+    assert actions.all_inner_texts() == words
+    bar = page.locator(".selection-actions")
+    assert bar.evaluate("bar => bar.scrollWidth <= bar.clientWidth")  # all in sight, none cut
+    for button in actions.all():
+        box, icon, word = (part.bounding_box() for part in (button, button.locator("svg"), button.locator(".short")))
+        assert box["width"] >= 44
+        assert box["height"] >= 44
+        assert icon["y"] + icon["height"] <= word["y"]
+        assert box["x"] <= word["x"]
+        assert word["x"] + word["width"] <= box["x"] + box["width"]
+
+
 def test_a_finger_that_scrolls_chooses_nothing(open_page: OpenPage) -> None:
     page = open_page("?order=name", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     session = page.context.new_cdp_session(page)
@@ -180,6 +204,37 @@ def test_a_rating_is_given_to_all(open_page: OpenPage) -> None:
     page.locator("#toasts button").click()
     expect(page.locator("#toasts")).to_contain_text("取り消しました")
     assert page.request.get(page.url.split("?")[0] + "ui/results?rating=4").json()["total"] == 0
+
+
+def test_what_takes_long_says_how_far_it_is_also_to_be_undone(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    ids = list(range(1, 1201))
+    page.route("**/ui/selection?*", lambda route: route.fulfill(json={"ids": ids, "total": 1200, "kind": "all"}))
+    held: list[Route] = []
+
+    def hold_second(route: Route) -> None:
+        asked = route.request.post_data_json["ids"]
+        if asked[0] == 501:
+            held.append(route)
+        else:
+            route.fulfill(json={"count": len(asked)})
+
+    page.route("**/ui/trash", hold_second)
+    page.route("**/ui/restore", hold_second)
+    choose(page, 0)
+    act(page, "all")
+    expect(page.locator("#selection .selected")).to_have_text("1,200枚を選択中")
+    act(page, "trash")
+    expect(page.locator("#selection .selected")).to_have_text("1,200枚中500枚")
+    held.pop().fulfill(json={"count": 500})
+    expect(page.locator("#toasts")).to_contain_text("1,200枚をごみ箱に移しました")
+    expect(page.locator("#selection")).to_be_hidden()
+    page.locator("#toasts button").click()
+    expect(page.locator("#selection .selected")).to_have_text("1,200枚中500枚")
+    expect(page.locator("#selection progress")).to_be_visible()
+    held.pop().fulfill(json={"count": 500})
+    expect(page.locator("#toasts")).to_contain_text("1,200枚を元に戻しました")
+    expect(page.locator("#selection")).to_be_hidden()
 
 
 def test_all_chosen_go_to_the_trash_and_come_back(open_page: OpenPage) -> None:

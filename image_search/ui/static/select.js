@@ -150,6 +150,7 @@ async function attempt(action) {
   } finally {
     bar.classList.remove('busy');
     bar.querySelector('progress').hidden = true;
+    show();
   }
 }
 
@@ -158,7 +159,11 @@ async function postInPieces(path, ids, body = {}) {
   const answers = [];
   const progress = bar.querySelector('progress');
   for (let first = 0; first < ids.length; first += AT_ONCE) {
-    Object.assign(progress, { hidden: ids.length <= AT_ONCE, max: ids.length, value: first });
+    if (ids.length > AT_ONCE) {
+      bar.hidden = false; // also for an undo, after which nothing is selected
+      Object.assign(progress, { hidden: false, max: ids.length, value: first });
+      bar.querySelector('.selected').textContent = say('job_progress', { done: first, total: ids.length });
+    }
     try {
       answers.push(await postJson(path, { ...body, ids: ids.slice(first, first + AT_ONCE) }));
     } catch (error) {
