@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.fakes.browsing import OpenPage
 
@@ -40,3 +40,36 @@ def test_nothing_jumps_while_the_page_comes_up(
     total = sum(value for value, _ in shifts)
     print(f"layout shift {path or '/'} {size}: {total:.4f} {shifts}")
     assert total < GOOD, shifts
+
+
+LOADING = {"kind": "notice", "title": "モデルを読み込み中です", "hint": "", "done": 0, "count": 0, "is_loading": True}
+REGISTERING = {**LOADING, "kind": "progress", "title": "登録中", "done": 3, "count": 9, "is_loading": False}
+OVER = {**LOADING, "kind": "", "title": "", "is_loading": False}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
+def test_nothing_jumps_when_the_notices_of_the_start_come_and_go(
+    browser: Browser, address: str, size: str, locale: str
+) -> None:
+    said = {**LOADING, "is_over": False}
+    context = browser.new_context(locale=locale, **SIZES[size])  # type: ignore[arg-type]
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    page.route("**/ui/progress", lambda route: route.fulfill(json=said))
+
+    page.goto(address)
+    page.locator("#grid .tile").first.wait_for()
+    expect(page.locator("#notice .busy")).to_be_visible()
+    page.locator("#text textarea, #text input").wait_for()
+    page.wait_for_timeout(300)
+    top = page.locator("#grid .tile").first.bounding_box()["y"]
+    said.update(REGISTERING)
+    expect(page.locator("#notice progress")).to_be_visible()
+    said.update({**OVER, "is_over": True})
+    expect(page.locator("#notice")).to_be_hidden()
+    page.wait_for_timeout(500)
+    assert page.locator("#grid .tile").first.bounding_box()["y"] == top
+    shifts = page.evaluate("window.shifts")
+    context.close()
+    assert sum(value for value, _ in shifts) < GOOD, shifts
