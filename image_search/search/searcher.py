@@ -185,6 +185,12 @@ def count_films(store: ImageStore, filter: SearchFilter) -> Films | None:
     return Films(store.count_values("film", filter), images)
 
 
+def count_hits(store: ImageStore, filter: SearchFilter) -> int:
+    """How many hits there are under a filter: a film is one. Raises StoreError."""
+    films = count_films(store, filter)
+    return films.total if films else store.count_images(filter)
+
+
 def group_hits(
     fetch: Callable[[int, int], tuple[Sequence[_Hit], int]],
     limit: int,

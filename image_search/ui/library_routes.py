@@ -37,6 +37,7 @@ from image_search.registration.folders import (
 )
 from image_search.registration.jobs import JobQueue
 from image_search.registration.text_reading import add_reading
+from image_search.search.searcher import count_hits
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
@@ -124,6 +125,7 @@ class LibraryPage:
             **self.describe_models(status.image_count, language),
             "trash": status.trash_count,
             "trash_note": translate(language, "trash_days" if trash_days else "trash_forever", days=trash_days),
+            "has_password": bool(self.settings.app_password),
         }
 
     def describe_jobs(self, language: Language) -> list[dict[str, Any]]:
@@ -193,7 +195,7 @@ class LibraryPage:
         for job in self.jobs.list_jobs():
             if job.target == stored and job.state in ("waiting", "running"):
                 self.jobs.cancel(job.job_id)
-        return self.store.count_images(SearchFilter(folder=folder))
+        return count_hits(self.store, SearchFilter(folder=folder))
 
     def forget_texts(self) -> int:
         """Forget all recognised text, and end a reading of it. Returns the job's id. Raises StoreError."""
@@ -207,7 +209,7 @@ class LibraryPage:
         return {
             "path": encode_path(folder),
             "name": make_printable(folder),
-            "count": self.store.count_images(SearchFilter(folder=folder)),
+            "count": count_hits(self.store, SearchFilter(folder=folder)),
             "can_scan": is_reachable,
             # Of a folder outside the roots it is not told whether it is there.
             "is_missing": is_reachable and not os.path.isdir(folder),

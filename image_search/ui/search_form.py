@@ -23,6 +23,7 @@ from image_search.search.query import (
     parse_date,
     read_rating,
 )
+from image_search.search.searcher import count_hits
 from image_search.search.tagging import DEFAULT_LIST, read_tags
 from image_search.stores.base import EVERYTHING, CountedField, ImageStore
 from image_search.stores.text import trim_model_name
@@ -283,7 +284,7 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
             {
                 "value": value,
                 "label": translate(language, key),
-                "count": _count(store, _replace(asked, name, value)),
+                "count": count_hits(store, _replace(asked, name, value).filter),
             }
             for value, key in choices
         ]
@@ -336,13 +337,6 @@ def _draw_tree(folders: list[tuple[str, int]]) -> list[dict[str, Any]]:
         choices.append({"value": path, "label": "\u2003" * len(above) + label, "count": count})
         above.append(path)
     return choices
-
-
-def _count(store: ImageStore, asked: SearchForm) -> int:
-    """How many images qualify; of films each counts once."""
-    if asked.filter.kind == "frame":
-        return len(store.count_values("film", asked.filter))
-    return store.count_images(asked.filter)
 
 
 def _count_ratings(counts: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -101,12 +101,16 @@ def test_the_model_of_the_settings_wins_and_says_so(browser: Browser, tmp_path: 
         expect(page.locator("#model-list .use:visible")).to_have_count(0)
 
 
-def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser: Browser, tmp_path: Path) -> None:
-    environment = {"EMBEDDING_MODEL": "demo/model"}
-    with (
-        serve_page(f"sqlite:///{tmp_path}/library.db", **environment) as address,
-        watch_pages(browser, address) as open_page,
-    ):
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of a library that registers the samples as it starts."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('samples')}/library.db"
+    with serve_page(url, EMBEDDING_MODEL="demo/model") as address:
+        yield address
+
+
+def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser: Browser, samples: str) -> None:
+    with watch_pages(browser, samples) as open_page:
         page = open_page(locale="en-US")
         expect(page.locator("#notice")).to_be_hidden(timeout=180_000)
         examples = page.locator("#examples a").all_inner_texts()
@@ -115,3 +119,16 @@ def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser:
             search_words(page, words)
             expect(page.locator("#grid .tile").first).to_be_visible()
             expect(page.locator("#message .message")).to_have_count(0)
+
+
+def test_the_focus_goes_to_the_folders_when_the_samples_are_removed(browser: Browser, samples: str) -> None:
+    with watch_pages(browser, samples) as open_page:
+        page = open_page()
+        page.locator("#tabs a[data-tab=library]").click()
+        expect(page.locator(".remove-samples")).to_be_visible(timeout=180_000)  # also if they are still registered
+        page.locator(".remove-samples").press("Enter")
+        expect(page.locator(".toast").last).to_contain_text("サンプル")
+        expect(page.locator(".remove-samples")).to_be_hidden()
+        expect(page.locator("#folders-title")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.locator("#library-page header .add-folder")).to_be_focused()

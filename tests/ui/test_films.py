@@ -58,6 +58,11 @@ def test_films_and_images_are_counted_and_shown_apart(client: TestClient) -> Non
     assert sorted(tile["name"] for tile in list_tiles(client, "kind=frame&q=sunset")) == ["a.mp4", "b.mp4"]
 
 
+def test_a_facet_counts_a_film_once_like_its_search(client: TestClient) -> None:
+    for shape in client.get("/ui/facets").json()["shape"]:
+        assert shape["count"] == len(list_tiles(client, f"shape={shape['value']}"))
+
+
 def test_the_moments_of_a_film_are_told_in_the_order_of_time(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "") if tile["name"] == "a.mp4"]
     moments = client.get(f"/ui/images/{film['id']}/moments").json()["moments"]

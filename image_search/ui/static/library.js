@@ -37,6 +37,11 @@ export function follow(shown) {
   if (isNew) load();
 }
 
+// Samples or a model came meanwhile.
+export function refresh() {
+  if (isShown) load();
+}
+
 async function attempt(work) {
   try {
     return await work();
@@ -66,6 +71,7 @@ async function loadParts() {
   showFolders(found.folders);
   showModels(found);
   get('trash-note').textContent = found.trash_note;
+  page.querySelector('.log-out').hidden = !found.has_password;
   showJobs(found.jobs);
   attempt(loadDisk); // takes long where there are many files
   await attempt(() => Promise.all([loadTrash(0), loadDuplicates()]));
