@@ -217,10 +217,8 @@ def serve_library(folder: Path, size: int, vectors_folder: Path, pictures: Path)
 
     place = folder / str(size)
     place.mkdir()
-    checkpoints.DIMENSION = DIMENSION
-    settings = Settings(
-        database_url=f"sqlite:///{place}/library.db", embedding_model=str(checkpoints.get_checkpoint("clip"))
-    )
+    checkpoint = checkpoints.write_clip(place / "clip", dimension=DIMENSION)
+    settings = Settings(database_url=f"sqlite:///{place}/library.db", embedding_model=str(checkpoint))
     vectors, _ = make_vectors("clustered", size, vectors_folder)
     Ours().build(place, vectors, np.zeros(size, np.bool_))
     encoder = open_encoder(settings)
