@@ -191,6 +191,26 @@ def test_tiles_that_cannot_be_loaded_are_asked_for_again(open_page: OpenPage) ->
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
 
 
+def test_tiles_that_came_while_the_newest_were_asked_for_again_stay(open_page: OpenPage) -> None:
+    page = open_page()
+    progress = {"kind": "progress", "title": "登録中", "hint": "", "done": 1, "count": 9, "is_loading": False}
+    page.route("**/ui/progress", lambda route: route.fulfill(json={**progress, "is_over": False}))
+    page.reload()
+    page.locator("#grid .tile").first.wait_for()
+    held: list[Route] = []
+    page.route("**/ui/results*offset=0*", lambda route: held.append(route))
+    for _ in range(100):  # until the newest are asked for again
+        if held:
+            break
+        page.wait_for_timeout(100)
+    page.locator("#more").click()
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(500)
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
 def test_a_search_that_found_nothing_yet_shows_what_is_registered_meanwhile(open_page: OpenPage) -> None:
     page = open_page()
     progress = {"kind": "progress", "title": "登録中", "hint": "", "done": 1, "count": 9, "is_loading": False}

@@ -73,9 +73,10 @@ export async function load(query, { count = FIRST, scroll = 0 } = {}) {
 
 // Ask again without moving anything: for what has come into the library meanwhile.
 export async function refresh() {
-  const mine = sequence;
-  const answer = await fetchTiles(grid.query, 0, Math.min(MOST, Math.max(FIRST, grid.tiles.length)));
-  if (mine === sequence && !loading) show(answer);
+  const [mine, before] = [sequence, grid.tiles.length];
+  const answer = await fetchTiles(grid.query, 0, Math.min(MOST, Math.max(FIRST, before)));
+  // Tiles that were loaded meanwhile would be taken away again.
+  if (mine === sequence && !loading && grid.tiles.length === before) show(answer);
 }
 
 // The next tiles, if there are any. Returns whether some came.
