@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -33,6 +35,10 @@ def address(folder: Path) -> Iterator[str]:
             image = make_image(f"{number:03}.png", ImageText(taken_at=taken_at))
             store.add_images(model.model_id, [image], make_embeddings(1, model.dimension, seed=number))
     with serve_page(url) as address:
+        while not httpx.get(f"{address}ui/progress", timeout=60).json()["is_over"]:
+            time.sleep(
+                0.1
+            )  # the page asks for the newest again when the model is there, and these tests count what it asks
         yield address
 
 
