@@ -289,7 +289,8 @@ class EmbeddingIndex:
         self, query: Embeddings, near: Embeddings, lists: Ids, size: int, usable: Mask | None
     ) -> tuple[Embeddings, Ids, float]:
         """The usable among so many that the sketches find best, and the highest estimate that any other may have."""
-        assert (inverted := self.lists)
+        assert self.lists
+        inverted = self.lists
 
         def scan(part: Ids) -> tuple[Embeddings, Ids]:
             return inverted.scan(query[0], near, part, size)
