@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from math import ceil, sqrt
 from pathlib import Path
@@ -66,8 +66,8 @@ from image_search.tiff import complete_tiff, decode_deep_tiff, has_deep_samples,
 
 MAX_FILE_BYTES = 512 * 2**20
 # Version of the decoding that makes previews and embeddings. 1 kept the colour space of the file; 2 did not know cHRM,
-# all primaries of cICP, Lab, and the depths of TIFF.
-RECIPE = 3
+# all primaries of cICP, Lab, and the depths of TIFF; 3 did not know Adobe RGB by EXIF, nor all codes of cICP.
+RECIPE = 4
 MAX_IMAGE_PIXELS = Settings.max_image_pixels
 MAX_DETAILED_PIXELS = 9_000_000  # a screen of 3840 x 2160, a page of A4 at 300 dots to the inch
 PREVIEW_SIDE = 768
@@ -83,7 +83,6 @@ _LONG_STALL = 2_000_000  # pixels of a WebP, from which on Pillow's decoder keep
 _MAX_SIDE = 1_000_000  # pixels
 _MAX_HELD = 40_000_000  # pixels that JPEG 2000 decodes at once, holding every thread of Python
 _SMALL_CHUNK = b"SMAL"
-_CHUNKS_OF_COLOR = (b"cICP", b"cHRM", b"gAMA", b"iCCP")
 
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
@@ -208,12 +207,14 @@ def make_preview(picture: DecodedPicture) -> bytes:
 def looks_as_before(file_type: str, read_data: Callable[[], bytes]) -> bool:
     """Whether a picture looks as by the recipe before this one; False where that is not easily known.
 
-    read_data: its original, read for a PNG only.
+    read_data: its original, read for a PNG or a JPEG only.
     """
     if file_type == "image/png":
-        data = read_data()
-        return data[24:25] != b"\x10" and not any(find_png_chunk(data, name) for name in _CHUNKS_OF_COLOR)
-    return file_type in ("image/jpeg", "image/webp", "image/gif")
+        return not any(map(partial(find_png_chunk, read_data()), (b"cICP", b"iCCP")))
+    if file_type == "image/jpeg":
+        with suppress(Exception), Image.open(io.BytesIO(read_data())) as image:
+            return "icc_profile" in image.info or find_color_tags(image) is None
+    return file_type in ("image/webp", "image/gif")
 
 
 def read_small_preview(preview: bytes) -> bytes:

@@ -339,8 +339,10 @@ def save(format: str, color: str, mode: str = "RGB", **options: object) -> bytes
 
 
 def test_repair_makes_only_what_another_recipe_makes_differently(store: ImageStore) -> None:
-    gamma = PngInfo()
-    gamma.add(b"gAMA", (100_000).to_bytes(4))
+    narrow = PngInfo()
+    narrow.add(b"cICP", bytes([1, 13, 0, 0]))
+    adobe = Image.Exif()
+    adobe.get_ifd(0x8769)[0xA001] = 2
     frame = Frame("f" * 64, 1000, 5000)
     kinds = {
         "jpeg": (save("JPEG", "red"), {}),
@@ -348,7 +350,8 @@ def test_repair_makes_only_what_another_recipe_makes_differently(store: ImageSto
         "gif": (save("GIF", "green"), {}),
         "png": (save("PNG", "white"), {}),
         "frame": (b"", {"data": None, "size": 5, "frame": frame, "content_sha256": "e" * 64}),
-        "png with gamma": (save("PNG", "gray", pnginfo=gamma), {}),
+        "png with cICP": (save("PNG", "gray", pnginfo=narrow), {}),
+        "jpeg in Adobe RGB": (save("JPEG", "teal", exif=adobe), {}),
         "tiff": (save("TIFF", "yellow"), {}),
         "older jpeg": (save("JPEG", "black"), {"recipe": RECIPE - 2}),
     }
@@ -362,8 +365,8 @@ def test_repair_makes_only_what_another_recipe_makes_differently(store: ImageSto
     ids = dict(zip(kinds, store.add_images(registrar.model.model_id, images, before), strict=True))
     report = registrar.embed_missing(repair=True)
     made = {name for name, image_id in ids.items() if store.read_preview(image_id) != b"before"}
-    assert made == {"png with gamma", "tiff", "older jpeg"}
-    assert (report.embedded, report.failed) == (3, 0)
+    assert made == {"png with cICP", "jpeg in Adobe RGB", "tiff", "older jpeg"}
+    assert (report.embedded, report.failed) == (4, 0)
     embeddings = store.get_embeddings(list(ids.values()), registrar.model.model_id)
     for name, image_id in ids.items():
         assert np.allclose(embeddings[image_id], before[0], atol=1e-3) == (name not in made)
