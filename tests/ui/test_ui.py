@@ -77,6 +77,8 @@ def list_names(answer: dict[str, Any]) -> list[str]:
 class AwayStore:
     """A database that does not answer, whatever it is asked."""
 
+    concurrency = 8
+
     def __getattr__(self, name: str) -> object:
         def refuse(*_: object, **__: object) -> None:
             raise StoreUnavailable("The database at localhost:1521 does not answer. Start it and search again.")
