@@ -90,6 +90,9 @@ def remove_samples(store: ImageStore, folder: Path) -> Exit:
 
 def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
     """Write the user's edits into sidecars beside the files."""
+    absent = [folder for folder in folders if not folder.exists()]
+    for folder in absent:
+        write_line(f"{make_printable(str(folder))}: there is no such file or folder; check the path.", to_stderr=True)
     report = write_sidecars(store, folders)
     for sentence in report.failures:
         write_line(sentence, to_stderr=True)
@@ -98,7 +101,7 @@ def save_sidecars(store: ImageStore, folders: Sequence[Path]) -> Exit:
     if report.without_file:
         write_line(f"{report.without_file} images were uploaded and have no file to write beside.", to_stderr=True)
     write_line(f"written {report.written}, unchanged {report.unchanged}, failed {len(report.failures)}")
-    return Exit.SOME_FAILED if report.failures or report.missing else Exit.OK
+    return Exit.SOME_FAILED if report.failures or report.missing or absent else Exit.OK
 
 
 def refresh_metadata(store: ImageStore, settings: Settings, options: argparse.Namespace) -> Exit:

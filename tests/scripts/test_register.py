@@ -257,6 +257,8 @@ def test_sidecars_are_written_and_counted(folder: Path, capsys: pytest.CaptureFi
         "written 0, unchanged 1, failed 0",
     ]
     assert b"Paris, France" in (folder / "0.png.xmp").read_bytes()
+    assert run("--write-sidecars", folder / "gone") == 1
+    assert "gone: there is no such file or folder; check the path." in capsys.readouterr().err
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
