@@ -84,14 +84,20 @@ function startFolders() {
   const field = get('folder-path');
   for (const button of page.querySelectorAll('.add-folder')) button.addEventListener('click', () => openForm(true));
   form.querySelector('.cancel').addEventListener('click', () => openForm(false));
-  form.querySelector('.browse').addEventListener('click', () => browse(field.dataset.path ?? ''));
+  let browsing = Promise.resolve(true); // whether the folder that was clicked is in the field
+  form.querySelector('.browse').addEventListener('click', () => {
+    browsing = browse(field.dataset.path ?? '');
+  });
   field.addEventListener('input', () => delete field.dataset.path);
   get('folder-browser').addEventListener('click', ({ target }) => {
     const button = target.closest('button');
-    if (button) browse(button.dataset.path);
+    if (button) browsing = browse(button.dataset.path);
   });
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
+    const isChosen = await browsing; // on a slow line the field still names the folder above
+    browsing = Promise.resolve(true);
+    if (!isChosen) return;
     get('folder-error').textContent = '';
     try {
       await postJson('ui/library/folders', { path: field.dataset.path ?? field.value });
@@ -138,7 +144,7 @@ async function browse(path) {
     found = await getJson(`ui/library/browse?${new URLSearchParams({ path })}`);
   } catch (error) {
     get('folder-error').textContent = error.title || say('offline');
-    return;
+    return false;
   }
   place.hidden = false;
   get('folder-form').querySelector('.browse').setAttribute('aria-expanded', 'true');
@@ -157,6 +163,7 @@ async function browse(path) {
     }),
   );
   place.querySelector('button')?.focus();
+  return true;
 }
 
 function showFolders(folders) {
