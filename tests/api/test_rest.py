@@ -15,9 +15,8 @@ from image_search.errors import SchemaError, StoreFull, TextNotSupported
 from image_search.records import Edits, ImageText
 from image_search.search.searcher import Searcher
 from image_search.settings import Settings
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
 from tests.fakes.api_library import build_small, open_client, open_colours
-from tests.ui.test_ui import AwayStore
 
 
 def list_names(answer: Any) -> list[str]:

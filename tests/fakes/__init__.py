@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from image_search.encoders.base import Embeddings
-from image_search.errors import TextNotSupported
+from image_search.errors import StoreUnavailable, TextNotSupported
 from image_search.records import ImageText, NewImage, SearchFilter
 from image_search.stores.base import ImageStore
 
@@ -121,3 +121,15 @@ def find_ids(store: ImageStore, file_name: str) -> list[int]:
 
 def _make_seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:4], "big")
+
+
+class AwayStore:
+    """A database that does not answer, whatever it is asked."""
+
+    concurrency = 8
+
+    def __getattr__(self, name: str) -> object:
+        def refuse(*_: object, **__: object) -> None:
+            raise StoreUnavailable("The database at localhost:1521 does not answer. Start it and search again.")
+
+        return refuse

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from image_search.errors import ModelUnavailable, StoreError, StoreUnavailable
+from image_search.errors import ModelUnavailable, StoreError
 from image_search.images import decode_image, make_preview
 from image_search.records import Edits, ImageText
 from image_search.registration.reader import ImageReader
@@ -26,7 +26,7 @@ from image_search.ui.rendering import get_static_root
 from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
 from image_search.web.background import Progress, ReportProgress, Warmup
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
 from tests.fakes.page_addresses import open_addresses
 
 READER = ImageReader(max_pixels=10**6)
@@ -72,18 +72,6 @@ def register_one(searcher: Searcher, name: str = "a.png", text: ImageText = NO_T
 
 def list_names(answer: dict[str, Any]) -> list[str]:
     return [tile["name"] for tile in answer["tiles"]]
-
-
-class AwayStore:
-    """A database that does not answer, whatever it is asked."""
-
-    concurrency = 8
-
-    def __getattr__(self, name: str) -> object:
-        def refuse(*_: object, **__: object) -> None:
-            raise StoreUnavailable("The database at localhost:1521 does not answer. Start it and search again.")
-
-        return refuse
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
