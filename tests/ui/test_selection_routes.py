@@ -204,7 +204,7 @@ def test_a_selection_that_is_gone_altogether_is_said(client: TestClient) -> None
         ("keywords", {"ids": [1], "add": [""]}),
         ("rating", {"ids": [1], "rating": 6}),
         ("rating", {"ids": [1]}),
-        ("paths", {"ids": list(range(1, 10_002))}),
+        ("paths", {"ids": list(range(1, 100_002))}),
         ("downloads", {"ids": ["x"]}),
         ("downloads", {"ids": [1], "more": 1}),
     ],
