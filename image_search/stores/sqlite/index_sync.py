@@ -26,7 +26,7 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to at least
 _SAMPLE_OF_LIST = 8  # and for each list
-_FORMAT = 3  # of the saved copy
+_FORMAT = 4  # of the saved copy
 _READ_BATCH = 2048  # of these
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed

@@ -25,13 +25,13 @@ Mask = npt.NDArray[np.bool_]
 
 GROUP = 3  # dimensions that share four bits of a sketch
 
-_BASE = 32  # lists are numbered in three digits (_number_lists)
+_BASE, _STEP = 32, 8.0  # lists are numbered in three digits, so far apart that residuals do not blur them
 _FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
-_LISTS = 8  # times the square root of the number of embeddings at most
+_LISTS = 8  # times the square root of the number of embeddings
 _ROUNDS = 5  # of k-means; more find hardly better centroids
 RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
 _PRIOR = 4  # members that a list's spread is believed to have beyond its own
-_REACH = 4.5  # standard deviations that a member may lie from its centroid; more where the sample shows it
+_REACH = 4.0  # standard deviations that a member may lie from its centroid; more where the sample shows it
 _SURE = 0.9995  # share of the nearest that the sample shows to lie within that
 _ROOM = 1.05  # beyond these
 _PROBES = 1024  # queries of each kind by which that is measured
@@ -80,7 +80,7 @@ class InvertedFile:
         centroids /= np.maximum(np.bincount(lists), 1)[:, None]
         file = cls(leading, centroids, _make_sketches(turned.shape[1], len(centroids)))
         residuals, lists = file.find_residuals(turned)
-        file.sketches.pq.train(_tag(residuals[: 2**15]))
+        file.sketches.pq.train(residuals[: 2**15])
         file.sketches.is_trained = True
         file.variances = np.maximum(np.mean(residuals**2, axis=0), 1e-12)
         file._measure(residuals, lists)
@@ -106,7 +106,7 @@ class InvertedFile:
     def scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int) -> tuple[Embeddings, Ids]:
         """Estimates and positions of the best so many of these lists, best first."""
         scores, positions = np.empty(size, np.float32), np.empty(size, np.int64)
-        query, near = _tag(query[None]), near[lists]
+        query, near = np.ascontiguousarray(query), near[lists]
         self.sketches.search_preassigned_c(
             1,
             faiss.swig_ptr(query),
@@ -181,31 +181,30 @@ class Bounds:
         self.highest[lists] = near + np.sqrt(np.float32(self._along) * self._file.spreads[lists])
 
 
-def _number_lists(count: int) -> Embeddings:
-    """For each list three digits."""
-    return np.stack([np.arange(count) // _BASE**place % _BASE for place in range(GROUP)], axis=1).astype(np.float32)
+def _number_lists(lists: Ids) -> Embeddings:
+    """Three digits for each of these lists."""
+    digits = lists[:, None] // np.array([1, _BASE, _BASE**2]) % _BASE
+    return np.asarray(digits * _STEP, np.float32)
 
 
-def _tag(residuals: Embeddings, lists: Ids | None = None) -> Embeddings:
-    """With three dimensions more that name the list of each, or are 0."""
-    tags = np.zeros((len(residuals), GROUP), np.float32)
-    if lists is not None:
-        tags[:] = lists[:, None] // np.array([1, _BASE, _BASE**2]) % _BASE
-    return np.hstack([residuals, tags])
+def _tag(residuals: Embeddings, lists: Ids) -> Embeddings:
+    tagged = residuals.copy()
+    tagged[:, :GROUP] += _number_lists(lists)
+    return tagged
 
 
 def _make_sketches(width: int, lists: int) -> Any:
     """An inverted file of FAISS.
 
-    FAISS chooses the list of an embedding, and subtracts its centroid. Both were done: three dimensions more name the
-    list, and FAISS's centroids are 0 but there. So each is done once, and what is known of a list can be kept.
+    FAISS chooses the list of an embedding, and subtracts its centroid. Both were done: the number of the list is added
+    to the first three axes, and FAISS's centroids are these numbers. So each is done once, and what is known of a list
+    can be kept.
     """
-    axes = np.arange(width, width + GROUP, dtype=np.int32)
+    axes = np.arange(GROUP, dtype=np.int32)
     names = faiss.IndexFlatL2(GROUP)
-    names.add(_number_lists(lists))
-    whole = width + GROUP
-    chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(whole, GROUP, faiss.swig_ptr(axes)), names)
-    sketches = faiss.IndexIVFPQFastScan(chooser, whole, lists, whole // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
+    names.add(_number_lists(np.arange(lists)))
+    chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), names)
+    sketches = faiss.IndexIVFPQFastScan(chooser, width, lists, width // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
     sketches.by_residual, sketches.implem = True, RESERVOIR
     sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning
     return sketches
