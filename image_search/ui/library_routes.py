@@ -94,7 +94,11 @@ class TrashIn(BaseModel):
 
 @dataclass(frozen=True)
 class LibraryPage:
-    """All the library page needs. samples: folder of the samples; find_model: name of the model in use."""
+    """All the library page needs.
+
+    samples: folder of the samples; find_model: name of the model in use; is_prepared: whether no more samples will
+    come, so that removing them leaves none.
+    """
 
     store: ImageStore
     jobs: JobQueue
@@ -104,6 +108,7 @@ class LibraryPage:
     find_model: Callable[[], str]
     inbox: UploadInbox
     check: Callable[[], Iterable[Finding]] | None = None
+    is_prepared: Callable[[], bool] = lambda: True
 
     def describe(self, roots: tuple[Path, ...], language: Language) -> dict[str, Any]:
         """Folders, jobs, models, trash and samples. Raises StoreError."""
@@ -118,6 +123,7 @@ class LibraryPage:
         return {
             "count": status.image_count,
             "samples": samples,
+            "has_all_samples": self.is_prepared(),
             "is_new": not folders and status.image_count == samples,
             "can_add": bool(roots),
             "folders": folders,

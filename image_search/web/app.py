@@ -164,7 +164,15 @@ def build_application(
     inbox = inbox or make_inbox(settings)
     jobs = jobs or make_jobs(searcher, settings, inbox)
     page = LibraryPage(
-        searcher.store, jobs, find_roots(settings), SAMPLES, settings, lambda: searcher.encoder.name, inbox, check
+        searcher.store,
+        jobs,
+        find_roots(settings),
+        SAMPLES,
+        settings,
+        lambda: searcher.encoder.name,
+        inbox,
+        check,
+        lambda: preparation.progress.is_over,
     )
     routes += build_library_routes(page).routes
     lifespan = _live_alone

@@ -76,7 +76,9 @@ def client(tmp_path: Path, store: ImageStore, root: Path, samples: Path, setting
     works: dict[str, Work] = {"scan": scan, "model": lambda *_: None, "upload": upload, **make_text_jobs(store, 10**8)}
     jobs = JobQueue(tmp_path / "data" / "jobs.db", "a", works, ["upload"], ["read_text", "forget_text"])
     app = FastAPI()
-    page = LibraryPage(store, jobs, FolderRoots(home=root), samples, settings, lambda: "fake", inbox)
+    page = LibraryPage(
+        store, jobs, FolderRoots(home=root), samples, settings, lambda: "fake", inbox, None, lambda: False
+    )
     app.include_router(build_library_routes(page))
     with TestClient(app, headers={"Accept-Language": "ja"}) as client:
         yield client
@@ -109,7 +111,7 @@ def test_an_empty_library_is_new_and_one_with_samples_only_is_too(
     assert (found["is_new"], found["samples"], found["folders"], found["jobs"]) == (True, 0, [], [])
     register(store, samples)
     found = client.get("/ui/library").json()
-    assert (found["is_new"], found["samples"]) == (True, 1)
+    assert (found["is_new"], found["samples"], found["has_all_samples"]) == (True, 1, False)
     assert client.post("/ui/library/samples/remove").json() == {"count": 1}
     assert client.get("/ui/library").json()["trash"] == 1
 

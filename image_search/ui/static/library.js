@@ -66,6 +66,7 @@ async function loadParts() {
   if (!found) return;
   get('library-begin').hidden = !found.is_new;
   for (const node of page.querySelectorAll('.with-samples')) node.hidden = !found.samples;
+  if (!found.has_all_samples) page.querySelector('.remove-samples').hidden = true; // the rest would still come
   for (const button of page.querySelectorAll('.add-folder')) button.disabled = !found.can_add;
   page.querySelector('.folders-closed').hidden = found.can_add;
   showFolders(found.folders);
