@@ -28,6 +28,7 @@ from image_search.stores.sqlite.inverted_file import (
     Mask,
     count_lists,
     divide,
+    find_means,
 )
 from image_search.stores.threads import Cores, ReadWriteLock
 
@@ -435,9 +436,7 @@ def _fit_rotation(centred: Embeddings, count: int) -> tuple[Embeddings, Mask, Id
     turned = centred @ axes
     ahead = -(-dimension // _LEADING)
     lists = divide(np.ascontiguousarray(turned[:, :ahead]), count)
-    centroids = np.zeros((count, dimension), np.float32)
-    np.add.at(centroids, lists, turned)
-    turned -= (centroids / np.maximum(np.bincount(lists, minlength=count), 1)[:, None])[lists]
+    turned -= find_means(turned, lists)[lists]
     variances = turned.var(axis=0)
     groups = -(-dimension // GROUP)
     logarithms = np.log(np.maximum(variances, 1e-12))

@@ -54,6 +54,14 @@ def divide(embeddings: Embeddings, count: int) -> Ids:
     return lists
 
 
+def find_means(embeddings: Embeddings, lists: Ids) -> Embeddings:
+    """The mean of the embeddings of each list; 0 for a list without any."""
+    means = np.zeros((int(lists.max()) + 1, embeddings.shape[1]), np.float32)
+    np.add.at(means, lists, embeddings)
+    means /= np.maximum(np.bincount(lists), 1)[:, None]
+    return means
+
+
 class InvertedFile:
     """Sketches by position, in lists. Its owner's lock keeps searches and changes apart."""
 
@@ -75,9 +83,7 @@ class InvertedFile:
     @classmethod
     def fit(cls, turned: Embeddings, leading: Mask, lists: Ids) -> Self:
         """An empty inverted file for a sample of what it is for, and the list of each."""
-        centroids = np.zeros((int(lists.max()) + 1, turned.shape[1]), np.float32)
-        np.add.at(centroids, lists, turned)
-        centroids /= np.maximum(np.bincount(lists), 1)[:, None]
+        centroids = find_means(turned, lists)
         file = cls(leading, centroids, _make_sketches(turned.shape[1], len(centroids)))
         residuals, lists = file.find_residuals(turned)
         file.sketches.pq.train(residuals[: 2**15])
