@@ -38,7 +38,9 @@ _PRIMARIES = {  # of cICP
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 # The usual white points of numbers of any size: 8, 10, 12, 14, 16, 24, 32 and 64 bits; 1 of floating point.
 _WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0, 18446744073709551615.0)
-_SIGNED_WHITES = {1: 127.0, 2: 32767.0}  # by bytes of a number with a sign
+_SIGNED_WHITES = {1: 127.0, 2: 32767.0, 4: 2147483647.0, 8: 9223372036854775807.0}  # by bytes of a number with a sign
+
+_LARGEST = 1e30  # what a file of floating point has for "no value", -3.4e38 or so, lies above
 
 _SAMPLES = np.arange(256) / 255
 _SRGB = ImageCms.createProfile("sRGB")
@@ -172,14 +174,14 @@ def _convert_light(
         brightness = scene @ _to_xyz(primaries)[1].astype(np.float32)
         light = _HLG_PEAK / _REFERENCE_WHITE * scene * np.power(brightness, _HLG_GAMMA - 1)[..., None]
         light = light if matrix is None else light @ matrix.T.astype(np.float32)
-        return Image.fromarray(np.rint(_encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
+        return Image.fromarray(np.rint(encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
     if is_scene:
         table = _HLG_PEAK / _REFERENCE_WHITE * table**_HLG_GAMMA
     if matrix is None:
-        encoded = np.rint(_encode_srgb(np.clip(table, 0, 1)) * 255).astype(int)
+        encoded = np.rint(encode_srgb(np.clip(table, 0, 1)) * 255).astype(int)
         return image if np.abs(encoded - np.arange(256)).max() <= 1 else image.point(encoded.tolist() * len(image.mode))
     light = table.astype(np.float32)[np.asarray(image)] @ matrix.T.astype(np.float32)
-    return Image.fromarray(np.rint(_encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
+    return Image.fromarray(np.rint(encode_srgb(np.clip(light, 0, 1)) * 255).astype(np.uint8))
 
 
 def _find_matrix(primaries: tuple[float, ...] | list[float]) -> npt.NDArray[np.float64] | None:
@@ -242,7 +244,8 @@ def _decode_srgb(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return light
 
 
-def _encode_srgb(light: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def encode_srgb(light: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Samples of sRGB, 0 to 1, of light from 0 to 1."""
     encoded: npt.NDArray[Any] = np.where(
         light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
     )
@@ -255,7 +258,7 @@ def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return values
     is_float = values.dtype.kind == "f"
     # A sum of all rows would hold eight bytes for each number, so that rows are looked at one by one.
-    numbers = (np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0) for row in values)
+    numbers = (_read_numbers(row) for row in values)
     ends = np.array([(row.min(), row.max()) for row in numbers])
     low, top = min(0.0, ends[:, 0].min()), ends[:, 1].max()
     whites = {*_WHITES, *((1.0,) if is_float else ())}
@@ -264,6 +267,12 @@ def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     white = next((white for white in sorted(whites) if top <= white), top)
     scaled = np.empty(values.shape, np.uint8)
     for target, row in zip(scaled, values, strict=True):
-        numbers_of_row = np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0)
-        target[...] = np.rint((numbers_of_row - low) * (255 / (white - low)))
+        target[...] = np.rint((_read_numbers(row) - low) * (255 / (white - low)))
     return scaled
+
+
+def _read_numbers(row: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """As floating point, with zeros for what is no number, or larger than light can be."""
+    with np.errstate(invalid="ignore"):
+        numbers: npt.NDArray[np.float64] = np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0)
+    return np.where(np.abs(numbers) < _LARGEST, numbers, 0)

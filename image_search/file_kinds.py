@@ -163,7 +163,7 @@ _FRAMES = {
 
 
 def name_kind_within(data: bytes) -> str:
-    """A kind of JPEG, PNG or Photoshop file that no decoder takes, in words; "" for the usual ones and other files."""
+    """A kind of JPEG or PNG file that no decoder takes, in words; "" for the usual ones and other files."""
     kind = name_format(data)
     if kind == "JPEG":
         jpeg = read_jpeg(data)
@@ -174,11 +174,6 @@ def name_kind_within(data: bytes) -> str:
         return f"a JPEG file {coding}, which is not decoded" if coding else ""
     if kind == "PNG" and data[12:16] == b"CgBI":
         return "a PNG file packed in Apple's own way for iPhones (CgBI), which is not decoded"
-    if kind == "Photoshop" and len(data) > 26:
-        if data[4:6] == b"\0\2":
-            return "a large Photoshop document (PSB), which is not decoded"
-        bits = int.from_bytes(data[22:24])
-        return f"a Photoshop file of {bits} bits a channel, which is not decoded" if bits > 8 else ""
     return ""
 
 

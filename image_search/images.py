@@ -47,6 +47,7 @@ from image_search.file_kinds import (
     silence_libtiff,
 )
 from image_search.jpeg import read_jpeg
+from image_search.photoshop import simplify_photoshop
 from image_search.repairs import (
     ENOUGH,
     CutShort,
@@ -302,6 +303,8 @@ def _open_any(
         return replace(picture, is_incomplete=deep.is_incomplete)
     if kind == "BMP" and (inner := find_bmp_payload(data)):
         return replace(_open(inner, max_pixels, target_pixels), file_type="image/bmp")
+    if kind == "Photoshop" and (plain := simplify_photoshop(data, lambda size: _check_size(size, max_pixels))):
+        return replace(_open(plain[0], max_pixels, target_pixels), is_incomplete=not plain[1])
     return _open(data, max_pixels, target_pixels)
 
 
@@ -333,14 +336,8 @@ def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pi
 def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
     with _one_large_picture:
         raw = decode_raw(data, lambda size: _check_size(size, max_pixels))
-        shown = _finish(
-            raw.image,
-            raw.image.size,
-            raw.file_type,
-            {str(name): value for name, value in raw.image.info.items()},
-            raw.orientation,
-            target_pixels,
-        )
+        info = {str(name): value for name, value in raw.image.info.items()}
+        shown = _finish(raw.image, raw.image.size, raw.file_type, info, raw.orientation, target_pixels)
     width, height = raw.size if raw.orientation <= 4 else raw.size[::-1]
     return replace(shown, width=width, height=height)
 

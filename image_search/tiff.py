@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, TiffImagePlugin
 
 from image_search.colors import scale_to_bytes
 from image_search.repairs import ENOUGH, CutShort
@@ -73,13 +74,99 @@ def decode_deep_tiff(data: bytes, check_size: CheckSize, has_failed: bool = Fals
         except Exception as error:  # of a compression that Pillow knows
             if kind == np.uint16 and photometric in (_BLACK_IS_ZERO, _RGB, _CMYK) and not has_failed:
                 return None
-            reason = str(error) if "imagecodecs" not in str(error) else _name_coding(page)
-            raise ValueError(f"TIFF of {page.bitspersample} bits: {reason}") from error
+            if "imagecodecs" not in str(error):
+                raise ValueError(f"TIFF of {page.bitspersample} bits: {error}") from error
+            pixels = _read_parts(data, page, check_size)
         if page.planarconfig == 2 and pixels.ndim == 3:
             pixels = np.moveaxis(pixels, 0, -1)
         pixels = pixels.reshape(size[1], size[0], -1)
         alpha = next(map(int, page.extrasamples), 0) if photometric in (_BLACK_IS_ZERO, _RGB) else 0
         return Opened(_make_image(pixels, photometric, alpha), info, orientation)
+
+
+_HORIZONTAL, _FLOATING_POINT = 2, 3  # predictors
+
+
+def _read_parts(data: bytes, page: Any, check_size: CheckSize) -> npt.NDArray[Any]:
+    """Pixels coded in a way for which tifffile wants a large package: rows, columns, samples; planes first if apart.
+
+    Raises ValueError for one that libtiff does not know either.
+    """
+    kind, predictor, bits = page.dtype, int(page.predictor), page.bitspersample
+    is_packed = kind == np.uint16 and 8 < bits < 16 and predictor == 1
+    if not is_packed and (bits != 8 * kind.itemsize or predictor not in (1, _HORIZONTAL, _FLOATING_POINT)):
+        raise ValueError(f"TIFF of {bits} bits: {_name_coding(page)}")
+    is_apart = page.planarconfig == 2
+    planes, samples = (page.samplesperpixel, 1) if is_apart else (1, page.samplesperpixel)
+    width = page.tilewidth or page.imagewidth
+    height = page.tilelength or min(page.rowsperstrip, page.imagelength)
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    check_size((across * width, down * height))
+    pixels = np.zeros((planes, down * height, across * width, samples), kind)
+    for index, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        plane, row, column = (int(number) for number in np.unravel_index(index, (planes, down, across)))
+        top, left = row * height, column * width
+        rows = height if page.tilelength else min(height, page.imagelength - top)
+        try:
+            part = decompress(data[start : start + size], page.compression, (width * samples * bits + 7) // 8, rows)
+        except OSError as error:
+            raise ValueError(f"TIFF of {bits} bits: {_name_coding(page)}") from error
+        if is_packed:
+            numbers = _unpack_bits(part, bits)[:, : width * samples].reshape(rows, width, samples)
+        else:
+            numbers = _undo_predictor(part, predictor, kind, page.parent.byteorder, samples)
+        pixels[plane, top : top + rows, left : left + width] = numbers
+    shown: npt.NDArray[Any] = pixels[:, : page.imagelength, : page.imagewidth]
+    return shown[..., 0] if is_apart else shown[0]
+
+
+def _unpack_bits(part: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint16]:
+    """Numbers of fewer than 16 bits that lie one behind the other in each row."""
+    flags = np.unpackbits(part, axis=1)
+    flags = flags[:, : flags.shape[1] // bits * bits].reshape(len(part), -1, bits)
+    numbers = np.packbits(np.pad(flags, ((0, 0), (0, 0), (16 - bits, 0))), axis=2).view(">u2")[..., 0]
+    return numbers.astype(np.uint16)
+
+
+def _undo_predictor(
+    part: npt.NDArray[np.uint8], predictor: int, kind: Any, order: str, samples: int
+) -> npt.NDArray[Any]:
+    """Bytes of rows as numbers: rows, columns, samples. Source: TIFF 6.0, section 14, and Adobe's Technical Note 3."""
+    rows = len(part)
+    if predictor == _FLOATING_POINT:  # differences of bytes, the highest bytes of all numbers of a row first
+        sums = np.cumsum(part.reshape(rows, -1, samples), axis=1, dtype=np.uint8)
+        by_number = np.ascontiguousarray(sums.reshape(rows, kind.itemsize, -1).transpose(0, 2, 1))
+        numbers: npt.NDArray[Any] = by_number.view(kind.newbyteorder(">")).reshape(rows, -1, samples)
+        return numbers
+    whole = np.dtype(f"{order}u{kind.itemsize}")
+    values = part.view(whole).reshape(rows, -1, samples).astype(whole.newbyteorder("="))
+    if predictor == _HORIZONTAL:
+        values = np.cumsum(values, axis=1, dtype=values.dtype)
+    return values.view(kind)
+
+
+def decompress(data: bytes, method: int, width: int, rows: int) -> npt.NDArray[np.uint8]:
+    """Bytes as libtiff decompresses them, (rows, width): those of a grey TIFF of one strip. Raises OSError.
+
+    method: by the number of TIFF.
+    """
+    entries = (
+        (256, width),
+        (257, rows),
+        (258, 8),
+        (259, method),
+        (262, 1),
+        (273, 122),
+        (277, 1),
+        (278, rows),
+        (279, len(data)),
+    )
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    file = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + bytes(4) + data
+    # Not by Image.open, which takes bytes for pixels, and may refuse so many.
+    with TiffImagePlugin.TiffImageFile(io.BytesIO(file)) as image:
+        bytes_of_rows: npt.NDArray[np.uint8] = np.asarray(image)
+    return bytes_of_rows
 
 
 def _name_coding(page: Any) -> str:
@@ -93,8 +180,8 @@ def _is_garbled(page: Any) -> bool:
     photometric, kind, is_apart = int(page.photometric), page.dtype, page.planarconfig == 2
     if photometric in (_LAB, _ICC_LAB) and (is_apart or photometric == _ICC_LAB):
         return True
-    if page.bitspersample <= 8 or (kind == np.float32 and photometric == _BLACK_IS_ZERO):
-        return False
+    if page.bitspersample <= 8:
+        return is_apart and photometric == _WHITE_IS_ZERO
     return not (kind == np.uint16 and photometric in (_BLACK_IS_ZERO, _RGB, _CMYK) and not is_apart)
 
 
@@ -184,7 +271,7 @@ def _swap_bytes(tile: Any) -> Any:
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = (
     256, 257, 258, 259, 277, 278, 284, 322, 323,
 )  # fmt: skip
-_PLAIN, _LZW, _JPEG, _DEFLATE, _PACK_BITS = 1, 5, 7, (8, 32946), 32773
+_PLAIN, _LZW, _JPEG, _DEFLATE, PACK_BITS = 1, 5, 7, (8, 32946), 32773
 _MAX_PART = 16 << 20  # bytes of a strip that is filled up
 _PARTS = ((273, 279), (324, 325))  # tags: where the strips or tiles are, and their sizes
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -259,7 +346,7 @@ def _fill_up(data: bytes, method: int, length: int) -> bytes:
         return zlib.compress(_inflate(data).ljust(length, b"\0"), 1)
     if method == _LZW:
         return _pack_lzw(_unpack_lzw(data).ljust(length, b"\0"))
-    if method == _PACK_BITS:
+    if method == PACK_BITS:
         return data + bytes(2 * length)  # pairs of zeros are a zero each
     return data + b"\xff\xd9" if method == _JPEG else b""
 

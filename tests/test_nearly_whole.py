@@ -219,8 +219,6 @@ def test_bmp_of_runs_without_its_end_is_taken() -> None:
     [
         (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "a JPEG file of 12 bits a sample"),
         (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\1\1\x11\0" + bytes(40), "a JPEG-LS file"),
-        (b"8BPS\0\2" + bytes(40), "a large Photoshop document"),
-        (b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 16, 3) + bytes(40), "a Photoshop file of 16 bits"),
         (
             b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", b"\x50\0\x20\2") + png(0, body=b"\x01\x02\x03")[8:],
             "a PNG file packed in Apple's own way",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import brotli
 
-from image_search.metadata.containers.blocks import Exif, Xmp, read_exif, read_iptc, read_xmp
+from image_search.metadata.containers.blocks import Exif, Xmp, read_exif, read_iptc, read_xmp, walk_resources
 from image_search.metadata.text import (
     MAX_BLOCK_BYTES,
     MAX_CHUNKS,
@@ -227,6 +227,14 @@ def _read_raf(data: bytes, found: Extracted) -> None:
         _read_jpeg(data[offset : offset + length], found)
 
 
+def _read_photoshop(data: bytes, found: Extracted) -> None:
+    """Add what the resources of a Photoshop document say, which lie behind its palette."""
+    readers = {0x0404: found.add_iptc, 0x0422: found.add_exif, 0x0424: found.add_xmp}
+    start = 34 + int.from_bytes(data[26:30])
+    for resource, value in walk_resources(data[start : start + MAX_BLOCK_BYTES]):
+        readers.get(resource, len)(value)
+
+
 # WebP: the chunks of a RIFF file that hold EXIF, XMP and Content Credentials.
 
 _MAX_WEBP_CHUNKS = 10_000  # a long animation has a part for each frame
@@ -326,9 +334,9 @@ def _read_tiff(data: bytes, found: Extracted) -> None:
 # Files of boxes. AVIF and HEIF: EXIF and XMP are items of the "meta" box, Content Credentials a box of their own.
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-_CR3_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_MAX_BOXES = 2000
-_MAX_ITEMS = 2000
+_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_JP2_EXIF, _JP2_IPTC = b"JpgTiffExif->JP2", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+_MAX_BOXES = _MAX_ITEMS = 2000
 
 
 def _read_heif(data: bytes, found: Extracted) -> None:
@@ -353,6 +361,14 @@ def _read_jxl(data: bytes, found: Extracted) -> None:
             found.add_xmp(value)
 
 
+def _read_jp2(data: bytes, found: Extracted) -> None:
+    """Add what the boxes of a JPEG 2000 file say."""
+    readers = {_XMP_UUID: found.add_xmp, _JP2_EXIF: found.add_exif, _JP2_IPTC: found.add_iptc}
+    for kind, start, end in _walk_boxes(data, 0, len(data)):
+        if kind == b"uuid":
+            readers.get(data[start : start + 16], len)(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
+
+
 def _decompress(data: bytes) -> bytes:
     """The first bytes of a Brotli stream, b"" of one that is damaged."""
     try:
@@ -365,7 +381,7 @@ def _decompress(data: bytes) -> bytes:
 def _read_cr3(data: bytes, found: Extracted) -> None:
     """Add what a RAW file of Canon says: EXIF directories, each in a box of its own inside "moov"."""
     for kind, start, end in _walk_boxes(data, 0, len(data)):
-        if kind == b"uuid" and data[start : start + 16] == _CR3_XMP:
+        if kind == b"uuid" and data[start : start + 16] == _XMP_UUID:
             found.add_xmp(data[start + 16 : min(end, start + MAX_BLOCK_BYTES)])
         for inner, begin, stop in _walk_boxes(data, start, end) if kind == b"moov" else ():
             for name, first, last in _walk_boxes(data, begin + 16, stop) if inner == b"uuid" else ():
@@ -461,6 +477,8 @@ _READERS: tuple[tuple[int, bytes, Callable[[bytes, Extracted], None]], ...] = (
     (4, b"ftypcrx ", _read_cr3),
     (4, b"ftyp", _read_heif),
     (4, b"JXL ", _read_jxl),
+    (4, b"jP  ", _read_jp2),
+    (0, b"8BPS", _read_photoshop),
     (0, b"FUJIFILMCCD-RAW", _read_raf),
     # RAW files that are TIFF under a signature of their own.
     *((0, signature, _read_tiff) for signature in (b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")),

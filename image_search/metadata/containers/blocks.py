@@ -329,16 +329,18 @@ _MAX_DATASETS = 2000
 def read_iptc(data: bytes) -> dict[str, list[str]]:
     """The values by name, in the order of the file; {} where there are none."""
     data = data.removeprefix(b"Photoshop 3.0\x00")
-    records = b"".join(_walk_resources(data)) if data[:4] == b"8BIM" else data
+    if data[:4] == b"8BIM":
+        data = b"".join(value for resource, value in walk_resources(data) if resource == _IPTC_RESOURCE)
     found: dict[str, list[str]] = {}
-    for dataset, value in _walk_records(records):
+    for dataset, value in _walk_records(data):
         text = decode_text(value).strip("\x00").strip()
         if dataset in _DATASETS and text:
             found.setdefault(_DATASETS[dataset], []).append(text)
     return found
 
 
-def _walk_resources(data: bytes) -> Iterator[bytes]:
+def walk_resources(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, value) of every resource of Photoshop."""
     position = 0
     while position + 12 <= len(data) and data[position : position + 4] == b"8BIM":
         (resource,) = struct.unpack_from(">H", data, position + 4)
@@ -347,8 +349,7 @@ def _walk_resources(data: bytes) -> Iterator[bytes]:
         if start + 4 > len(data):
             return
         (size,) = struct.unpack_from(">I", data, start)
-        if resource == _IPTC_RESOURCE:
-            yield data[start + 4 : start + 4 + size]
+        yield resource, data[start + 4 : start + 4 + size]
         position = start + 4 + size + size % 2
 
 
