@@ -61,7 +61,7 @@ RAW_SUFFIXES = frozenset(
     ]
 )
 # Files that say something about images, and are read with them.
-SIDECAR_SUFFIXES = frozenset({".txt", ".caption", ".json", ".xmp"})
+SIDECAR_SUFFIXES = frozenset({".txt", ".caption", ".json", ".jsonl", ".xmp"})
 # Pictures by content that are none by purpose: downloads that are not done, and thumbnails of cameras.
 _NEVER_OPENED = frozenset({".part", ".partial", ".crdownload", ".download", ".filepart", ".!ut", ".tmp", ".thm"})
 SNIFFED_BYTES = 64  # of a file that are enough for looks_like_picture

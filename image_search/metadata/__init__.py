@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from image_search.metadata import imagefolder
 from image_search.metadata.containers import Extracted, find_texts
 from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
@@ -130,7 +131,8 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
     """Name to content of the files beside an image, each up to a bound; {} when there are none or they cannot be read.
 
     A file of the full name (cat.png.txt) comes before one that images of several formats would share (cat.txt).
-    Suffixes in capitals count, and the names of Google Takeout (cat.jpg.supplemental-metadata.json, cut or not).
+    Suffixes in capitals count, and the names of Google Takeout (cat.jpg.supplemental-metadata.json, cut or not). Last
+    comes what a metadata.jsonl says of the image.
     """
     found: dict[str, bytes] = {}
     for suffix in _SUFFIXES:
@@ -147,6 +149,8 @@ def find_sidecars(path: Path) -> dict[str, bytes]:
             found[candidate.name] = content
             if not is_marked(found[candidate.name]):
                 break  # our sidecar does not replace another program's
+    if caption := imagefolder.find_caption(path):
+        found[imagefolder.NAME] = caption
     return found
 
 

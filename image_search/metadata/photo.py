@@ -150,7 +150,7 @@ def _is_caption_file(name: str, text: str) -> bool:
     file_name, text = name.removeprefix("sidecar:"), text.strip("\ufeff \n\t")
     if (
         not name.startswith("sidecar:")
-        or not file_name.lower().endswith((".txt", ".caption"))
+        or not file_name.lower().endswith((".txt", ".caption", ".jsonl"))
         or len(text) > _MAX_CAPTION
     ):
         return False

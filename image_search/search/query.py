@@ -113,7 +113,7 @@ def parse_conditions(typed: str) -> TypedConditions:
             take(_NAMES[token["name"].lower()], _clean(named))
             continue
         whole = token[0].strip()
-        plain = unicodedata.normalize("NFKC", whole)
+        plain = _WEEKDAY.sub("", _write_digits(unicodedata.normalize("NFKC", whole)))
         # A word with 年 is meant as a date, and refused where there is no such day; 2024-13 may be anything.
         if phrase is None and not token["minus"] and _DATE.fullmatch(plain) and ("年" in plain or parse_date(plain)):
             take("taken", plain)
@@ -291,10 +291,10 @@ _WEEKDAY = re.compile(r"\s*(?:\([月火水木金土日]\)|[月火水木金土日
 def parse_date(text: str, last: bool = False) -> datetime | None:
     """The first moment of a day, month or year (2024-05-01, 2024-05, 2024); with last, of the one after it.
 
-    Also 2024/5/1, 2024.5.1, 20240501, 2024年5月1日, 令和6年5月1日, R6.5.1, May 1, 2024 and digits of full width. None
-    for what is no date, such as a day that its era did not have.
+    Also 2024/5/1, 2024.5.1, 20240501, 2024年5月1日, 令和6年5月1日, R6.5.1, May 1, 2024, 二〇二四年五月一日 and
+    digits of full width. None for what is no date, such as a day that its era did not have.
     """
-    plain = _WEEKDAY.sub("", unicodedata.normalize("NFKC", text[:100]).strip().translate(_DASHES))
+    plain = _WEEKDAY.sub("", _write_digits(unicodedata.normalize("NFKC", text[:100]).strip().translate(_DASHES)))
     numbers, era = _split_date(plain)
     if numbers is None:
         return None
@@ -313,6 +313,20 @@ def parse_date(text: str, last: bool = False) -> datetime | None:
     if era and (end <= era[0] or start >= era[1]):
         return None
     return end if last else start
+
+
+_KANJI_NUMBER = re.compile(r"([〇零一二三四五六七八九]*)(十?)([一二三四五六七八九]?)(?=[年月日])")
+_KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
+
+
+def _write_digits(plain: str) -> str:
+    """二〇二四年十二月 as 2024年12月."""
+
+    def write(match: re.Match[str]) -> str:
+        before, ten, after = (part.translate(_KANJI_DIGITS) for part in match.groups())
+        return (before or "1") + (after or "0") if ten else before
+
+    return _KANJI_NUMBER.sub(write, plain)
 
 
 def _is_day(year: int, month: int | None, day: int | None) -> bool:

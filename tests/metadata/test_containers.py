@@ -215,6 +215,28 @@ def test_a_text_beside_a_photograph_is_its_caption_and_an_xmp_file_its_keywords(
     assert (text.description, text.keywords) == (CAPTION, ("海",))
 
 
+def test_metadata_jsonl_gives_captions_after_a_text_beside_the_image(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "train").mkdir()
+    lines = [
+        '{"file_name": "a.jpg", "text": "港の灯"}',
+        "{broken",
+        "",
+        '{"file_name": "train/b.jpg", "caption": "雪の町"}',
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    def describe(name: str) -> str | None:
+        return read_image_text(make_image(format="JPEG"), sidecars=find_sidecars(tmp_path / name)).description
+
+    assert [describe("a.jpg"), describe("train/b.jpg"), describe("c.jpg")] == ["港の灯", "雪の町", None]
+    assert len(caplog.records) == 1
+    assert "line 2 is no JSON object" in caplog.text
+    (tmp_path / "a.txt").write_text(CAPTION, encoding="utf-8")
+    assert describe("a.jpg") == CAPTION
+
+
 def test_a_named_pipe_beside_an_image_is_no_sidecar(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")  # opening it would wait for its writer
     assert find_sidecars(tmp_path / "a.jpg") == {}

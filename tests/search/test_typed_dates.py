@@ -22,6 +22,9 @@ from image_search.search.query import ConditionNotUnderstood, apply_conditions, 
         ("R6.5.1", "2024-05-01", "2024-05-02"),
         ("S55", "1980-01-01", "1981-01-01"),
         ("2024年5月1日（水）", "2024-05-01", "2024-05-02"),
+        ("二〇二四年五月一日", "2024-05-01", "2024-05-02"),
+        ("令和六年十二月三十一日", "2024-12-31", "2025-01-01"),
+        ("昭和六十三年十月", "1988-10-01", "1988-11-01"),
         ("2024‐05‐01", "2024-05-01", "2024-05-02"),
         ("May 1, 2024", "2024-05-01", "2024-05-02"),
         ("1 May 2024", "2024-05-01", "2024-05-02"),
@@ -45,6 +48,8 @@ def test_day_that_there_never_was_is_none(typed: str) -> None:
 def test_typed_era_is_a_condition_and_an_impossible_one_is_refused() -> None:
     typed = parse_conditions("猫 令和6年5月1日")
     assert (typed.text, apply_conditions(typed, SearchFilter()).taken_from) == ("猫", datetime(2024, 5, 1))
+    assert dict(parse_conditions("猫 二〇二四年五月一日(水)").values) == {"taken": "2024年5月1日"}
+    assert parse_conditions("三年二組 十日市 日曜日").text == "三年二組 十日市 日曜日"
     for impossible in ("猫 2024年13月1日", "令和6年2月30日"):
         with pytest.raises(ConditionNotUnderstood, match="is not a date"):
             apply_conditions(parse_conditions(impossible), SearchFilter())
