@@ -45,9 +45,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from image_search.encoders.base import Encoder
 from image_search.images import hash_bytes, read_file
 from image_search.records import NewImage
+from image_search.registration import Registrar
 from image_search.registration.files import FoundFile, find_files
 from image_search.registration.reader import ImageReader, ReadFile
-from image_search.registration.registrar import Registrar
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

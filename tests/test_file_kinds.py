@@ -29,8 +29,8 @@ from image_search.file_kinds import (
 )
 from image_search.images import decode_image, hash_bytes, list_picture_suffixes
 from image_search.metadata import read_image_text
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder

@@ -1,1 +1,401 @@
-"""APIs for programs: REST, named Gradio endpoints and MCP tools over one LibraryService."""
+"""Operations of the library for REST, Gradio and MCP, with limits on concurrent work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from image_search.api.schemas import (
+    Count,
+    Cursor,
+    DeletedOut,
+    EditsIn,
+    Extracted,
+    Hit,
+    ImageOut,
+    ModelOut,
+    Registered,
+    SearchAnswer,
+    SearchRequest,
+    Status,
+    TagOut,
+    TrashOut,
+)
+from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.images import decode_image
+from image_search.records import ImageRecord
+from image_search.registration.files import find_files, is_film
+from image_search.registration.films import set_edits
+from image_search.registration.reader import ImageReader
+from image_search.registration.rereading import update_texts
+from image_search.registration.trash import delete_images, empty_trash, restore_images, trash_images
+from image_search.registration.uploads import (
+    PreparedUpload,
+    UploadedImage,
+    prepare_upload,
+    register_uploaded_film,
+    store_upload,
+)
+from image_search.search import Searcher, SearchResult
+from image_search.search.query import Plan, Query
+from image_search.stores.base import ImageStore
+from image_search.stores.errors import image_not_found
+from image_search.stores.text import sanitize
+
+# Which folders of this computer a program may name: those below configured roots, wherever links lead.
+
+MAX_WARNINGS = 100
+
+
+class FolderRefused(ImageSearchError):
+    """A folder that no program may name."""
+
+
+class AfterRefused(ImageSearchError):
+    """A cursor for hits that are ranked."""
+
+
+class FolderNotFound(ImageSearchError):
+    """A folder below a root that is not there."""
+
+
+def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], reader: ImageReader) -> Extracted:
+    """Read again what the files of a folder say, and store it with their images. roots: without links.
+
+    Raises FolderRefused, FolderNotFound, StoreError.
+    """
+    place = _find_folder(folder, roots)
+    found = find_files([place])
+    inside = [file for file in found.files if _is_below(Path(file.path).resolve(), roots)]
+    counts: Counter[str] = Counter(failed=len(found.failures))
+    warnings = list(found.failures)
+    for update in update_texts(store, inside, reader):
+        counts[update.outcome] += 1
+        warnings += [update.warning] if update.warning else []
+    return Extracted(
+        updated=counts["updated"],
+        unchanged=counts["unchanged"],
+        no_text=counts["no text"],
+        failed=counts["failed"],
+        warnings=warnings[:MAX_WARNINGS],
+    )
+
+
+def _find_folder(folder: str, roots: Sequence[Path]) -> Path:
+    if not roots:
+        raise FolderRefused("No folder of this computer is open to programs. Name some in APP_EXTRACT_ROOTS.")
+    try:
+        place = Path(folder).resolve()
+    except (OSError, ValueError, RuntimeError):  # a zero byte, or links in a circle
+        place = Path()
+    # A folder elsewhere is refused before it is looked at: do not reveal whether it exists.
+    if not Path(folder).is_absolute() or not _is_below(place, roots):
+        raise FolderRefused("The folder is not below one of APP_EXTRACT_ROOTS. Give its whole path.")
+    if not os.path.isdir(place):  # Path.is_dir raises for a name that is too long
+        raise FolderNotFound("There is no such folder below APP_EXTRACT_ROOTS.")
+    return place
+
+
+def _is_below(place: Path, roots: Sequence[Path]) -> bool:
+    return any(place.is_relative_to(root) for root in roots)
+
+
+# Concurrency limits, and the bounded wait before a request is rejected.
+
+T = TypeVar("T")
+
+
+class Overloaded(ImageSearchError):
+    """Too many concurrent requests. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: float = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConcurrencyLimiter:
+    """Runs a bounded number of tasks in threads; a bounded number waits, for a bounded time, on the event loop.
+
+    Waiting holds no thread.
+    """
+
+    def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:
+        """name: of the resource, for the message. max_wait: seconds."""
+        self._name = name
+        self._places = asyncio.Semaphore(at_once)
+        self._most_waiting = waiting
+        self._patience = max_wait
+        self.waiting = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread. Raises Overloaded when too many wait already."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()
+        try:
+            return await anyio.to_thread.run_sync(work)
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
+        refusal = Overloaded(f"The {self._name} is busy with other requests. Try again in a few seconds.")
+        if self.waiting >= self._most_waiting:
+            raise refusal
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise refusal from None
+        finally:
+            self.waiting -= 1
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture as a program sent it. It is read in its turn, so that what waits is not held in memory."""
+
+    name: str
+    read: Callable[[], bytes]
+
+    def fetch(self) -> bytes:
+        """Its bytes. Raises UnreadableImage when there are none."""
+        data = self.read()
+        if not data:
+            raise UnreadableImage(f"{self.name} is empty.")
+        return data
+
+
+class LibraryService:
+    """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
+
+    More concurrency than processors does not speed up the model, but texts that wait together are embedded as one
+    batch; of the store each engine says how much suits it.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        reader: ImageReader,
+        roots: tuple[Path, ...] = (),
+        text_gate: ConcurrencyLimiter | None = None,
+        store_gate: ConcurrencyLimiter | None = None,
+    ) -> None:
+        """roots: folders whose files a program may have read again, without links."""
+        self.searcher = searcher
+        self.reader = reader
+        self.roots = roots
+        self.text_gate = text_gate or ConcurrencyLimiter("model", at_once=16, waiting=64, max_wait=20)
+        self.encoder_gate = ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
+        at_once = searcher.store.concurrency
+        self.store_gate = store_gate or ConcurrencyLimiter("database", at_once, waiting=128, max_wait=20)
+        self.write_gate = ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
+        self.folder_gate = ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
+
+    async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
+        """One page of the nearest images, or of the newest.
+
+        Raises UnreadableImage, TextNotSupported, AfterRefused, ImageNotFound for asked.like.
+        """
+        if picture or asked.text.strip() or asked.exclude.strip():
+            gate = self.encoder_gate if picture else self.text_gate
+            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
+        elif asked.like is not None:
+            plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
+        elif asked.filter.folder is None:
+            plan = Plan(filter=asked.filter)  # a second turn at the gate would be for nothing
+        else:
+            plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
+        if asked.cursor and plan.blend is not None:
+            raise AfterRefused("after goes on in a list. Hits that are ranked by words or an image have page instead.")
+        after = asked.cursor.record if asked.cursor else None
+        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset, after=after))
+        return _make_answer(asked, result)
+
+    async def describe(self, image_id: int) -> ImageOut:
+        """One image. Raises ImageNotFound."""
+        return ImageOut.of(await self._find(image_id))
+
+    async def find_tags(self, image_id: int) -> list[TagOut]:
+        """The likeliest words for an image. Raises ImageNotFound, TextNotSupported for an image-only model."""
+
+        def find() -> list[TagOut]:
+            model = self.searcher.model
+            embedding = self.searcher.store.get_embedding(image_id, model.get_row().model_id)
+            tags = model.tagger.classify_image(embedding)
+            return [TagOut(japanese=t.japanese, english=t.english, probability=t.probability) for t in tags]
+
+        return await self.encoder_gate.run(find)  # the first time embeds the whole list
+
+    async def register(self, picture: Upload) -> Registered:
+        """Register an image or a film. Raises UnreadableImage, UnreadableFilm, FilmsUnavailable, StoreFull."""
+
+        store, model = self.searcher.store, self.searcher.model
+        if is_film(picture.name):
+            return await self.folder_gate.run(lambda: self._register_film(picture))  # may take minutes
+
+        def prepare() -> tuple[bytes, PreparedUpload | UploadedImage]:
+            data = picture.fetch()
+            return data, prepare_upload(store, model.encoder, self.reader, data, picture.name)
+
+        def write() -> Registered:
+            sent = store_upload(store, lambda: model.get_row().model_id, prepared, data)
+            return _describe_sent(store, sent)
+
+        data, prepared = await self.encoder_gate.run(prepare)
+        return await self.write_gate.run(write)  # a write may wait for a lock: nothing else waits with it
+
+    async def edit(self, image_id: int, asked: EditsIn) -> ImageOut:
+        """Store the user's edits of an image or of a film. Raises ImageNotFound."""
+        store = self.searcher.store
+
+        def edit() -> ImageOut:
+            image = store.get_image(image_id)
+            set_edits(store, image, asked.apply(image.edits))
+            return ImageOut.of(store.get_image(image_id))
+
+        return await self.write_gate.run(edit)
+
+    async def delete(self, image_id: int, permanent: bool = False) -> None:
+        """Move an image or a film to the trash, or remove it for good; its file stays. Raises ImageNotFound."""
+        store = self.searcher.store
+        remove = delete_images if permanent else trash_images
+        if not await self.write_gate.run(lambda: remove(store, [image_id])):
+            raise image_not_found(image_id)
+
+    async def restore(self, image_id: int) -> ImageOut:
+        """Bring an image back from the trash. Raises ImageNotFound when it is not in it."""
+        store = self.searcher.store
+
+        def restore() -> ImageOut:
+            if not restore_images(store, [image_id]):
+                raise image_not_found(image_id)
+            return ImageOut.of(store.get_image(image_id))
+
+        return await self.write_gate.run(restore)
+
+    async def list_trash(self, page: int, page_size: int) -> TrashOut:
+        """One page of the trash."""
+        offset = (page - 1) * page_size
+        found = await self.store_gate.run(lambda: self.searcher.store.list_trash(page_size, offset))
+        return TrashOut(
+            images=[ImageOut.of(hit.image) for hit in found],
+            total=found.total,
+            page=page,
+            page_size=page_size,
+            has_more=offset + len(found) < found.total,
+        )
+
+    async def empty_trash(self) -> Count:
+        """Remove everything in the trash for good."""
+        return Count(count=await self.write_gate.run(lambda: empty_trash(self.searcher.store)))
+
+    async def list_deleted(self, after: str, limit: int) -> list[DeletedOut]:
+        """Records of images removed for good, in the order of their hashes, from the one behind `after` on."""
+        found = await self.store_gate.run(lambda: self.searcher.store.list_deleted(after, limit))
+        return [
+            DeletedOut(
+                content_sha256=image.content_sha256,
+                deleted_at=image.deleted_at.replace(tzinfo=UTC),
+                paths=[sanitize(path) for path in image.paths],
+            )
+            for image in found
+        ]
+
+    async def forget_deleted(self, content_sha256: str | None = None) -> Count:
+        """Forget one deleted image, or all, so that it may be registered again."""
+        hashes = None if content_sha256 is None else [content_sha256]
+        return Count(count=await self.write_gate.run(lambda: self.searcher.store.forget_deleted(hashes)))
+
+    async def extract(self, folder: str) -> Extracted:
+        """Read again what the files of a folder say. Raises FolderRefused, FolderNotFound."""
+        store, reader = self.searcher.store, self.reader
+        return await self.folder_gate.run(lambda: extract_texts(store, folder, self.roots, reader))
+
+    async def read_preview(self, image_id: int) -> bytes:
+        """The WebP preview. Raises ImageNotFound."""
+        return await self.store_gate.run(lambda: self.searcher.store.read_preview(image_id))
+
+    async def read_status(self) -> Status:
+        """Engine, counts and models."""
+        status = await self.store_gate.run(self.searcher.store.get_status)
+        encoder = self.searcher.encoder
+        return Status(
+            engine=status.engine,
+            location=status.location,
+            image_count=status.image_count,
+            trash_count=status.trash_count,
+            model=encoder.name,
+            understands_text=encoder.supports_text,
+            models=[
+                ModelOut(
+                    model_id=model.model_id,
+                    name=model.name,
+                    version=model.version,
+                    dimension=model.dimension,
+                    is_current=model.is_current,
+                    embeddings=count,
+                )
+                for model, count in status.models
+            ],
+        )
+
+    def _register_film(self, sent: Upload) -> Registered:
+        store, model = self.searcher.store, self.searcher.model
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(sent.fetch())
+            file.flush()
+            return _describe_sent(
+                store, register_uploaded_film(store, model.encoder, self.reader, file.name, sent.name)
+            )
+
+    async def _find(self, image_id: int) -> ImageRecord:
+        return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
+
+    def _make_query(self, asked: SearchRequest, picture: Upload | None) -> Query:
+        image = decode_image(picture.fetch(), picture.name, self.reader.max_pixels).image if picture else None
+        return Query(
+            text=asked.text,
+            image=image,
+            excluded_text=asked.exclude,
+            like=asked.like,
+            image_weight=asked.image_weight,
+            filter=asked.filter,
+        )
+
+
+def _describe_sent(store: ImageStore, sent: UploadedImage) -> Registered:
+    image = ImageOut.of(store.get_image(sent.image_id))
+    return Registered(is_new=sent.outcome != "known", was_restored=sent.outcome == "restored", image=image)
+
+
+def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
+    before = asked.cursor.rank if asked.cursor else asked.offset  # hits on the pages in front of this one
+    ranked = enumerate(result.hits, start=before + 1)
+    hits = [Hit.of(hit, rank) for rank, hit in ranked if hit.relevance is None or hit.relevance >= asked.min_relevance]
+    return SearchAnswer(
+        hits=hits,
+        total=result.total,
+        page=before // asked.page_size + 1,
+        page_size=asked.page_size,
+        next=Cursor(result.last.upload_date, result.last.image_id, before + len(result.hits)).encode()
+        if result.last and result.has_more
+        else None,
+        pages=-(-result.total // asked.page_size),
+        # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
+        has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
+        has_match=result.has_match,
+        is_text_cut=result.is_text_cut,
+        encode_ms=round(result.encode_ms, 3),
+        search_ms=round(result.search_ms, 3),
+    )

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
 
+from image_search.api import AfterRefused, FolderNotFound, FolderRefused, Overloaded
 from image_search.api.schemas import ErrorOut
-from image_search.api.service import AfterRefused, FolderNotFound, FolderRefused, Overloaded
 from image_search.errors import (
     EmbeddingRefused,
     FilmsUnavailable,

@@ -10,9 +10,9 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from pydantic import BaseModel, ValidationError
 
+from image_search.api import LibraryService, Upload
 from image_search.api.errors import describe_faults
 from image_search.api.schemas import SearchRequest
-from image_search.api.service import LibraryService, Upload
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import read_file
 from image_search.registration.uploads import clean_name

@@ -19,9 +19,9 @@ from PIL import Image
 from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 
+from image_search.api import LibraryService, Upload
 from image_search.api.errors import describe_faults
 from image_search.api.schemas import ImageId, ImageOut, SearchAnswer, SearchRequest
-from image_search.api.service import LibraryService, Upload
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.registration.uploads import clean_name
 

@@ -15,6 +15,7 @@ from starlette.datastructures import FormData
 from starlette.datastructures import UploadFile as StarletteUpload
 from starlette.exceptions import HTTPException
 
+from image_search.api import LibraryService, Upload
 from image_search.api.errors import error_response, error_responses, install_error_handlers
 from image_search.api.schemas import (
     LARGEST_PAGE,
@@ -33,9 +34,8 @@ from image_search.api.schemas import (
     TagOut,
     TrashOut,
 )
-from image_search.api.service import LibraryService, Upload
 from image_search.registration.uploads import clean_name
-from image_search.search.searcher import PAGE_SIZE
+from image_search.search import PAGE_SIZE
 
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")

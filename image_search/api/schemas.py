@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
+from image_search.search import PAGE_SIZE, FoundBy, FoundHit
 from image_search.search.query import IMAGE_WEIGHT, parse_date
-from image_search.search.searcher import PAGE_SIZE, FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
 LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100

@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 
 import image_search
-from image_search.cli import Exit
-from image_search.cli.console import name_commands, write_json, write_line
+from image_search.cli import Exit, name_commands, write_json, write_line
 from image_search.cli.serve import check_page
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, find_cached, find_folder, refuse_missing_folder
@@ -39,11 +38,11 @@ from image_search.errors import (
     StoreError,
 )
 from image_search.images import RECIPE, make_printable, read_file
-from image_search.library.models import choose_model_if_reachable
+from image_search.library import choose_model_if_reachable
 from image_search.originals import FolderOriginals, ReferencedOriginals
 from image_search.recognition import RECOGNIZER, check_packages, open_recognizer
 from image_search.records import EmbeddingModel, Finding, ImageRecord, StoreStatus
-from image_search.registration.text_reading import find_unread
+from image_search.registration.rereading import find_unread
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

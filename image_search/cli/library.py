@@ -16,17 +16,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image_search.cli import Exit
-from image_search.cli.console import Console, finishing_on_interrupt, name_commands, write_json, write_line
+from image_search.cli import Console, Exit, finishing_on_interrupt, name_commands, write_json, write_line
 from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.images import make_printable, open_detailed_image
 from image_search.originals import FolderOriginals
 from image_search.recognition import is_sure, open_recognizer
 from image_search.registration import trash
 from image_search.registration.files import find_files
-from image_search.registration.metadata_refresh import update_texts, write_sidecars
 from image_search.registration.reader import make_reader
-from image_search.registration.text_reading import forget_texts, read_missing_texts, set_forgotten
+from image_search.registration.rereading import (
+    forget_texts,
+    read_missing_texts,
+    set_forgotten,
+    update_texts,
+    write_sidecars,
+)
 from image_search.registration.trash import find_gone_files, trash_gone_files
 from image_search.settings import Settings
 from image_search.stores import open_store

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from image_search import __version__
-from image_search.cli import Exit, library
-from image_search.cli.console import prepare_output, run, write_line
+from image_search.cli import Exit, library, prepare_output, run, write_line
 from image_search.cli.library import forget_recognized, print_text, read_texts
 from image_search.cli.register import change_oracle, copy, list_models, register, remove_model
 from image_search.cli.search import add_query_options, print_tags, search

@@ -8,17 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import unquote
 
-from image_search.cli import Exit
-from image_search.cli.console import Console, finishing_on_interrupt, write_json, write_line
+from image_search.cli import Console, Exit, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
-from image_search.library.models import choose_model, keep_choice
+from image_search.library import choose_model, keep_choice
 from image_search.records import EmbeddingModel
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.folders import watch_folders
 from image_search.registration.reader import make_reader
-from image_search.registration.registrar import Registrar, RegistrationReport
-from image_search.registration.text_reading import BackgroundReading
+from image_search.registration.rereading import BackgroundReading
 from image_search.settings import SAMPLES, Settings, mask_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

@@ -12,8 +12,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, get_args
 
-from image_search.cli import Exit
-from image_search.cli.console import write_json, write_line
+from image_search.cli import Exit, write_json, write_line
 from image_search.errors import (
     ImageSearchError,
     ModelUnavailable,
@@ -32,8 +31,8 @@ from image_search.stores.text import sanitize
 if TYPE_CHECKING:
     from PIL import Image
 
+    from image_search.search import FoundHit, Searcher, SearchResult
     from image_search.search.query import Query
-    from image_search.search.searcher import FoundHit, Searcher, SearchResult
     from image_search.stores.base import ImageStore
 
 
@@ -191,8 +190,8 @@ FROM_INPUT = ["-"]
 def open_searcher(settings: Settings) -> Searcher:
     """The search over the store and the model that the settings choose. Connects and loads nothing yet."""
     from image_search.encoders import open_encoder
-    from image_search.library.models import choose_model_if_reachable
-    from image_search.search.searcher import Searcher
+    from image_search.library import choose_model_if_reachable
+    from image_search.search import Searcher
     from image_search.stores import open_store
 
     store = open_store(settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
-from image_search.cli.console import write_line
+from image_search.cli import write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import RecognizerUnavailable, SettingsError
 from image_search.recognition import check_packages
@@ -20,8 +20,8 @@ from image_search.settings import SAMPLES, Settings, mask_url
 from image_search.web.background import make_watcher
 
 if TYPE_CHECKING:
-    from image_search.registration.text_reading import BackgroundReading
-    from image_search.search.searcher import Searcher
+    from image_search.registration.rereading import BackgroundReading
+    from image_search.search import Searcher
     from image_search.stores.base import ImageStore
     from image_search.web.background import ReportProgress
     from image_search.web.server import TemporaryFiles
@@ -57,7 +57,7 @@ def serve_page(settings: Settings) -> NoReturn:
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
     from image_search.cli.health import check_served
     from image_search.registration.folders import FolderWatcher
-    from image_search.registration.text_reading import BackgroundReading
+    from image_search.registration.rereading import BackgroundReading
     from image_search.web.app import build_application, check_bind_address
     from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.web.server import Server, configure_logging
@@ -133,9 +133,9 @@ def open_port(host: str, port: int) -> socket.socket:
 
 def complete_library(searcher: Searcher, settings: Settings, report: ReportProgress, stop: threading.Event) -> None:
     """Register the samples in a new library, and embed a small library with a model that is new to it."""
+    from image_search.registration import Registrar
     from image_search.registration.files import find_files
     from image_search.registration.reader import make_reader
-    from image_search.registration.registrar import Registrar
 
     registrar = Registrar(
         searcher.store,

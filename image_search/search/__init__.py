@@ -1,1 +1,486 @@
-"""Search: from what was typed to one ranked list of hits."""
+"""A query (words, pictures, what to leave out, or nothing) to one ranked list.
+
+Two steps, so that the next page of a result embeds nothing again: plan() turns what was asked into one embedding and
+the words to look up, rank() asks the store for a page. Store and encoder are known here by their two types only.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+from unicodedata import normalize
+
+from image_search.encoders.base import Embeddings, Encoder
+from image_search.errors import TextNotSupported
+from image_search.records import EmbeddingModel, ImageRecord, Order, SearchFilter, SearchHit
+from image_search.search.query import (
+    ParsedText,
+    Plan,
+    Query,
+    QueryVector,
+    apply_conditions,
+    blend_embeddings,
+    normalise_folder,
+    parse_conditions,
+    parse_text,
+    resolve_values,
+    split_excluded,
+)
+from image_search.search.relevance import (
+    SAMPLE_SIZE,
+    ReferenceScores,
+    compute_match_threshold,
+    compute_relevance,
+    compute_z_scores,
+    measure_reference_scores,
+)
+from image_search.search.tagging import Tagger
+from image_search.stores.base import ImageStore
+from image_search.stores.text import contains_phrase, make_phrases
+
+if TYPE_CHECKING:
+    pass
+
+
+# The model that searches are made with, and what was computed with it: another model takes the place of all of it.
+
+
+class ModelContext:
+    """An encoder with its entry in the store, its tags, the words asked lately, and its sense of relevance."""
+
+    def __init__(self, store: ImageStore, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.tagger = Tagger(encoder)
+        self.encode_text = functools.lru_cache(maxsize=1024)(self._encode_text_anew)
+        self.is_too_long = functools.lru_cache(maxsize=1024)(encoder.is_too_long)
+        self._store = store
+        self._entry: EmbeddingModel | None = None
+        self._background: tuple[int, ReferenceScores | None] = (-1, None)
+
+    def get_row(self) -> EmbeddingModel:
+        """The store's entry of this model, made if it is new: embeddings of another model never answer a query."""
+        if self._entry is None:
+            encoder = self.encoder
+            self._entry = self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
+        return self._entry
+
+    def get_reference_scores(self) -> ReferenceScores | None:
+        """Measured once the list of tags is embedded, and again when the library has grown or shrunk by a tenth."""
+        count = self._store.count_images()
+        measured = self._background[0]
+        if measured >= 0 and abs(count - measured) <= measured // 10:
+            return self._background[1]
+        if self.encoder.supports_text and not self.tagger.is_ready:
+            return None
+        sample = self._store.sample_embeddings(self.get_row().model_id, SAMPLE_SIZE)
+        words = self.tagger.embeddings if self.encoder.supports_text else None
+        self._background = (count, measure_reference_scores(sample, words))
+        return self._background[1]
+
+    def _encode_text_anew(self, text: str) -> Embeddings:
+        embedding: Embeddings = self.encoder.encode_texts([text])[0]
+        return embedding
+
+
+# Two rankings of one library made into one: by meaning, and of those in whose texts the words occur.
+#
+# Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): every list gives 1 / (60 + rank). Both lists are ordered by
+# the same distance, so the sum asks one question only: how much being named in words lifts an image.
+
+FoundBy = Literal["meaning", "words", "both"]
+
+_RRF_K = 60
+# Identifiers say nothing by their meaning: twice the weight puts every image that has them before all others.
+_WORDS_WEIGHT, _EXACT_WEIGHT = 1.0, 2.0
+_NEAR = 32  # ranks by meaning that count as found by meaning, too
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHit(SearchHit):
+    """A hit and how it was found; None for the newest images, which no query asked for.
+
+    relevance: 0 to 1, 0.5 is the line (relevance.py); None when it cannot be told.
+    moments:   other frames of the same film that qualify, which this hit stands for.
+    found_in_text: whether a term stands in the image itself, as recognised text.
+    """
+
+    found_by: FoundBy | None = None
+    relevance: float | None = None
+    moments: int = 0
+    found_in_text: bool = False
+
+
+def _fuse_rankings(
+    by_meaning: Sequence[SearchHit], by_words: Sequence[SearchHit], is_identifier_query: bool
+) -> list[FoundHit]:
+    """One list of all hits of both, each once, best first. Images named in words win ties."""
+    weight = _EXACT_WEIGHT if is_identifier_query else _WORDS_WEIGHT
+    scores: dict[int, float] = {}
+    for rank, hit in enumerate(by_words, start=1):
+        scores[hit.image_id] = weight / (_RRF_K + rank)
+    near = {hit.image_id for hit in by_meaning[:_NEAR]}
+    named = set(scores)
+    for rank, hit in enumerate(by_meaning, start=1):
+        scores[hit.image_id] = scores.get(hit.image_id, 0.0) + 1 / (_RRF_K + rank)
+    hits = {hit.image_id: hit for hit in (*by_words, *by_meaning)}  # by_words first: its order breaks ties
+    order = sorted(hits, key=lambda image_id: -scores[image_id])
+    return [_with_source(hits[image_id], _name_source(image_id, near, named)) for image_id in order]
+
+
+def _with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
+    return FoundHit(hit.image, hit.distance, found_by)
+
+
+def _label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
+    """The hits, with found_in_text where one of these terms stands in the recognised text."""
+    phrases = make_phrases(terms)
+    return [
+        replace(hit, found_in_text=True) if phrases and _stands_in(hit.image, phrases) else hit  # most have no text
+        for hit in hits
+    ]
+
+
+def _stands_in(image: ImageRecord, phrases: Collection[str]) -> bool:
+    text = image.searched_text or image.recognized_text
+    return contains_phrase(text, phrases) if text else False
+
+
+def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:
+    if image_id not in named:
+        return "meaning"
+    return "both" if image_id in near else "words"
+
+
+# One hit for each film: the best of its moments stands for it, and tells how many others there are.
+
+_Hit = TypeVar("_Hit", bound=SearchHit)
+
+_MAX_RANKED = 20_000  # hits, frames included, among which the films of a page are looked for
+_STEP = 200  # hits that are asked for at least, once the first page held frames of one film
+
+
+@dataclass(frozen=True)
+class Films:
+    """Films and images under a filter. frames: their number by film hash; images: those that are no frame."""
+
+    frames: Mapping[str, int]
+    images: int
+
+    @property
+    def total(self) -> int:
+        return len(self.frames) + self.images
+
+
+def count_films(store: ImageStore, filter: SearchFilter) -> Films | None:
+    """Films and images that qualify; None where a search has nothing to group. Raises StoreError."""
+    if filter.kind == "image" or filter.film_sha256 is not None:
+        return None
+    if not store.count_images(SearchFilter(kind="frame")):
+        return None
+    images = 0 if filter.kind == "frame" else store.count_images(replace(filter, kind="image"))
+    return Films(store.count_values("film", filter), images)
+
+
+def count_hits(store: ImageStore, filter: SearchFilter) -> int:
+    """How many hits there are under a filter: a film is one. Raises StoreError."""
+    films = count_films(store, filter)
+    return films.total if films else store.count_images(filter)
+
+
+def group_hits(
+    fetch: Callable[[int, int], tuple[Sequence[_Hit], int]],
+    limit: int,
+    offset: int,
+    films: Films,
+    is_passed: Callable[[_Hit], bool] = lambda _: False,
+) -> tuple[list[_Hit], int]:
+    """One page of hits, each film once with its best hit, and how many there are in all.
+
+    fetch: hits of one total order by limit and offset, and their total. It is asked until the page is full, so that a
+    page is short only at the end; or after _MAX_RANKED hits, where the list ends.
+    is_passed: whether the film of a frame was a hit of an earlier page, which fetch does not tell.
+    """
+    groups: list[_Hit] = []
+    seen: set[str] = set()
+    start, step, wanted = 0, offset + limit, offset + limit
+    while len(groups) < wanted:
+        hits, total = fetch(step, start)
+        for hit in hits:
+            film = hit.image.frame.film_sha256 if hit.image.frame else None
+            if film is None or (film not in seen and not is_passed(hit)):
+                groups.append(hit)
+            if film is not None:
+                seen.add(film)
+        start += len(hits)
+        if not hits or start >= total or start >= _MAX_RANKED:
+            return groups[offset:wanted], len(groups)
+        step = min(max(_STEP, 2 * step), _MAX_RANKED - start)
+    return groups[offset:wanted], max(films.total, len(groups))
+
+
+# The search itself.
+
+PAGE_SIZE = 16
+# Ranks that take part in the fusion; what is further down follows by distance alone. Three pages.
+_WINDOW = 48
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One page of a ranked list, best first. total: how many qualified on all pages together; a film counts once.
+
+    has_match: whether anything on this page stands out; None when it cannot be told.
+    is_text_cut: the model has read the beginning of the words only; it takes no more.
+    last: of a list, the image behind whose place the next page begins.
+    """
+
+    hits: tuple[FoundHit, ...]
+    total: int
+    encode_ms: float
+    search_ms: float
+    has_more: bool
+    has_match: bool | None = None
+    is_text_cut: bool = False
+    last: ImageRecord | None = None
+
+
+class Searcher:
+    """Searches one store with one encoder. Safe to use from several threads when the two are."""
+
+    def __init__(self, store: ImageStore, encoder: Encoder) -> None:
+        self.store = store
+        self._model = ModelContext(store, encoder)
+
+    @property
+    def model(self) -> ModelContext:
+        """The model in use with all that belongs to it. Take it once where several of its parts must agree."""
+        return self._model
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._model.encoder
+
+    @property
+    def tagger(self) -> Tagger:
+        return self._model.tagger
+
+    def use(self, encoder: Encoder) -> None:
+        """Search with this model from now on. Plans made with the former one are still ranked by it."""
+        self._model = ModelContext(self.store, encoder)
+
+    def search(self, query: Query, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
+        """Plan and rank in one call. Raises EncoderError or StoreError, ready to be shown."""
+        return self.rank(self.plan(query), limit, offset)
+
+    def plan(self, query: Query) -> Plan:
+        """Embed what was asked. Raises ModelUnavailable or another EncoderError, ImageNotFound for query.like."""
+        started = time.perf_counter()
+        model = self._model
+        typed = parse_conditions(query.text)
+        if typed.values:
+            query = replace(query, filter=apply_conditions(resolve_values(typed, self.store), query.filter))
+        query = replace(query, filter=self.find_folder(query.filter))
+        text = parse_text(typed.rest)
+        has_picture = query.image is not None or query.like is not None
+        try:
+            blend = self._embed(model, query, text)
+        except TextNotSupported:
+            # An image-only model still leaves the words themselves to be looked up.
+            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
+                raise
+            blend = None
+        return Plan(
+            blend,
+            model_id=model.get_row().model_id if blend else None,
+            words=() if has_picture else text.words,
+            excluded=(*text.excluded, *_list_excluded_words(query.excluded_text)),
+            is_identifier_query=text.is_identifier_query,
+            left_out=query.like,
+            filter=replace(query.filter, words=(*query.filter.words, *text.required)),
+            encode_ms=_milliseconds_since(started),
+            is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
+        )
+
+    def rank(
+        self,
+        plan: Plan,
+        limit: int = PAGE_SIZE,
+        offset: int = 0,
+        order: Order = "registered",
+        after: ImageRecord | None = None,
+    ) -> SearchResult:
+        """A page of the images that answer the plan, or of a list in an order where nothing was embedded.
+
+        A film is one hit, the best of its frames, unless the filter names the film. after: last of an earlier page of
+        such a list, from which the offset counts. Raises StoreError.
+        """
+        started = time.perf_counter()
+        candidates = 0
+        model = self._model
+        if plan.blend is not None:
+            model.get_row()  # outside the snapshot: it may have to be written
+
+        def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
+            nonlocal candidates
+            if plan.blend is None:
+                found = self.store.list_images(plan.words, limit, offset, plan.filter, order, after)
+                hits, candidates = [_with_source(hit, "words" if plan.words else None) for hit in found], found.total
+            else:
+                hits, candidates = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
+            return hits, candidates
+
+        def is_passed(hit: FoundHit) -> bool:
+            """Whether the first frame of this film in the order is in front of this page."""
+            if after is None or hit.image.frame is None:
+                return False
+            of_film = replace(plan.filter, film_sha256=hit.image.frame.film_sha256)
+            return self.store.list_images(plan.words, 1, 0, of_film, order)[0].image_id != hit.image_id
+
+        more = 0 if plan.blend is not None else 1  # of a list one more, to know whether anything follows
+        with self.store.snapshot():
+            films = self._count_films(plan)
+            hits, total = (
+                group_hits(fetch, limit + more, offset, films, is_passed) if films else fetch(limit + more, offset)
+            )
+            if after is not None and films:
+                total = films.total
+            has_more = len(hits) > limit if more else len(hits) == limit and offset + limit < total
+            hits = hits[:limit]
+            last = hits[-1].image if hits and more else None
+            hits, has_match = self._judge(model, plan, _label_text(hits, plan.terms), candidates)
+            if films:
+                hits = [self._describe_film(plan, hit, films) for hit in hits]
+        return SearchResult(
+            tuple(hits),
+            total,
+            plan.encode_ms,
+            _milliseconds_since(started),
+            has_more=has_more,
+            has_match=has_match,
+            is_text_cut=plan.is_text_cut,
+            last=last,
+        )
+
+    def find_folder(self, filter: SearchFilter) -> SearchFilter:
+        """The filter with its folder as the library spells it: as asked, or else composed or decomposed.
+
+        Raises StoreError.
+        """
+        if filter.folder is None:
+            return filter
+        asked = normalise_folder(filter.folder)
+        spellings = dict.fromkeys([asked, normalize("NFC", asked), normalize("NFD", asked)])
+        known = (folder for folder in spellings if self.store.list_paths(folder, limit=1))
+        return replace(filter, folder=asked if len(spellings) == 1 else next(known, asked))
+
+    def _count_films(self, plan: Plan) -> Films | None:
+        words = plan.words if plan.blend is None else ()
+        films = count_films(self.store, replace(plan.filter, words=(*plan.filter.words, *words)))
+        if films is None or plan.left_out is None:
+            return films
+        frame = self.store.get_image(plan.left_out).frame
+        if frame is None:
+            return replace(films, images=max(films.images - 1, 0))
+        others = {**films.frames, frame.film_sha256: films.frames.get(frame.film_sha256, 1) - 1}
+        return replace(films, frames={film: count for film, count in others.items() if count > 0})
+
+    def _describe_film(self, plan: Plan, hit: FoundHit, films: Films) -> FoundHit:
+        """A frame that stands for its film: with the others counted, and in a list the first of them."""
+        if hit.image.frame is None:
+            return hit
+        film = hit.image.frame.film_sha256
+        hit = replace(hit, moments=max(films.frames.get(film, 1) - 1, 0))
+        if plan.blend is not None:
+            return hit
+        first = self.store.list_images(plan.words, 1, 0, replace(plan.filter, film_sha256=film), "name")
+        return replace(hit, image=first[0].image) if first else hit
+
+    def get_model(self) -> EmbeddingModel:
+        """The store's entry of the loaded model. Raises StoreError, ModelUnavailable."""
+        return self._model.get_row()
+
+    def _embed(self, model: ModelContext, query: Query, text: ParsedText) -> QueryVector | None:
+        words = [model.encode_text(text.meaning)] if text.meaning else []
+        pictures = [model.encoder.encode_images([query.image])[0]] if query.image is not None else []
+        if query.like is not None:
+            pictures.append(self.store.get_embedding(query.like, model.get_row().model_id))
+        excluded = [model.encode_text(word) for word in (*text.excluded, *split_excluded(query.excluded_text))]
+        if query.excluded_image is not None:
+            excluded.append(model.encoder.encode_images([query.excluded_image])[0])
+        return blend_embeddings(words, pictures, excluded, query.image_weight)
+
+    def _rank_by_both(
+        self,
+        model: ModelContext,
+        plan: Plan,
+        embedding: Embeddings,
+        limit: int,
+        offset: int,
+        films: Films | None,
+    ) -> tuple[list[FoundHit], int]:
+        """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
+        model_id = plan.model_id or model.get_row().model_id
+        named: Sequence[SearchHit] = ()
+        if plan.words:
+            with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
+
+            def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
+                found = self.store.search_embedding(model_id, embedding, limit, offset, with_words)
+                return found, found.total
+
+            # The name of a film is that of all its frames, which would leave no room for what else is named so.
+            named = group_hits(fetch, _WINDOW, 0, films)[0] if films else fetch(_WINDOW, 0)[0]
+        for word in plan.excluded if named else ():
+            unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
+            gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}
+            named = [hit for hit in named if hit.image_id not in gone]
+        if not named and plan.left_out is None:
+            hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
+            return [_with_source(hit, "meaning") for hit in hits], hits.total
+        near = self.store.search_embedding(model_id, embedding, _WINDOW, 0, plan.filter)
+        order = _fuse_rankings(near, named, plan.is_identifier_query)
+        missing = offset + limit + (plan.left_out is not None) - len(order)
+        if missing > 0 and len(near) == _WINDOW:
+            # Of the ranks behind the window, at most as many as are named in words were fused already.
+            rest = self.store.search_embedding(model_id, embedding, missing + len(named), _WINDOW, plan.filter)
+            fused = {hit.image_id for hit in order}
+            order += [_with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
+        kept = [hit for hit in order if hit.image_id != plan.left_out]
+        return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
+
+    def _judge(
+        self, model: ModelContext, plan: Plan, hits: list[FoundHit], total: int
+    ) -> tuple[list[FoundHit], bool | None]:
+        """The hits with their relevance, and whether any stands out. Hits whose texts hold the terms are relevant."""
+        is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
+        background = model.get_reference_scores() if is_current and hits else None
+        scores = [-hit.distance for hit in hits if hit.distance is not None]
+        if background is None or plan.blend is None or len(scores) < len(hits):
+            return hits, None
+        evidence = compute_relevance(background, plan.blend, scores)
+        if evidence is None:
+            return hits, None
+        named = [hit.found_by in ("words", "both") for hit in hits]
+        rated = [
+            replace(hit, relevance=max(float(rating), 0.5) if is_named else float(rating))
+            for hit, rating, is_named in zip(hits, compute_z_scores(plan.blend, evidence, total), named, strict=True)
+        ]
+        return rated, any(named) or bool(evidence.max() >= compute_match_threshold(plan.blend, total))
+
+
+def _list_excluded_words(text: str) -> list[str]:
+    quoted = set(re.findall(r'"([^"]*)"', text))
+    return [word for part in split_excluded(text) for word in ([part] if part in quoted else part.split())]
+
+
+def _list_texts(query: Query, text: ParsedText) -> list[str]:
+    """Every text of a query that is embedded."""
+    return [text.meaning, *text.excluded, *split_excluded(query.excluded_text)]
+
+
+def _milliseconds_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

@@ -22,7 +22,7 @@ from PIL import Image
 
 from image_search.errors import ImageNotFound
 from image_search.records import ImageRecord, ImageText
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.stores.base import ImageStore
 
 NEAREST = -0.9  # distance; lenient, because the hash has to agree

@@ -17,9 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_search.api.schemas import ImageId
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
-from image_search.library import measure_disk
-from image_search.library.inbox import BatchGone, UploadInbox
-from image_search.library.models import check_choice, list_choices
+from image_search.library import check_choice, list_choices, measure_disk
 from image_search.records import Finding, SearchFilter
 from image_search.registration import trash
 from image_search.registration.folders import (
@@ -36,8 +34,9 @@ from image_search.registration.folders import (
     set_watched,
 )
 from image_search.registration.jobs import JobQueue
-from image_search.registration.text_reading import add_reading
-from image_search.search.searcher import count_hits
+from image_search.registration.rereading import add_reading
+from image_search.registration.uploads import BatchGone, UploadInbox
+from image_search.search import count_hits
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path

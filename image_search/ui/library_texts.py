@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from image_search.images import make_printable
-from image_search.library.models import DOWNLOAD, ModelChoice
+from image_search.library import DOWNLOAD, ModelChoice
 from image_search.records import Finding
 from image_search.registration.files import describe_unread
 from image_search.registration.folders import UNREAD

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from image_search.images import make_printable
 from image_search.records import Kind, Order, Orientation, SearchFilter
+from image_search.search import count_hits
 from image_search.search.query import (
     IMAGE_WEIGHT,
     TypedConditions,
@@ -23,7 +24,6 @@ from image_search.search.query import (
     parse_date,
     read_rating,
 )
-from image_search.search.searcher import count_hits
 from image_search.search.tagging import DEFAULT_LIST, read_tags
 from image_search.stores.base import EVERYTHING, CountedField, ImageStore
 from image_search.stores.text import trim_model_name

@@ -13,16 +13,16 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp
 
+from image_search.api import LibraryService
 from image_search.api.gradio_endpoints import add_endpoints
 from image_search.api.rest import build_rest
-from image_search.api.service import LibraryService
 from image_search.errors import SettingsError
-from image_search.library.inbox import UploadInbox
 from image_search.records import Finding
 from image_search.registration.folders import FolderRoots
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import ImageReader, make_reader
-from image_search.search.searcher import Searcher
+from image_search.registration.uploads import UploadInbox
+from image_search.search import Searcher
 from image_search.settings import SAMPLES, Settings
 from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.ui.page import TRANSLATIONS, bound_queue, bound_sessions, build_page, harden_gradio

@@ -15,15 +15,15 @@ from PIL import Image
 
 from image_search.encoders.checkpoint import canonical_name
 from image_search.errors import ImageSearchError, ModelUnavailable
-from image_search.library.inbox import UploadInbox, make_upload_work
-from image_search.library.models import choose_model, make_model_change
+from image_search.library import choose_model, make_model_change
 from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
 from image_search.registration.jobs import JobQueue
 from image_search.registration.reader import make_reader
-from image_search.registration.text_reading import make_text_jobs
+from image_search.registration.rereading import make_text_jobs
 from image_search.registration.trash import empty_old_trash
-from image_search.search.searcher import Searcher
+from image_search.registration.uploads import UploadInbox, make_upload_work
+from image_search.search import Searcher
 from image_search.settings import ROOT
 
 if TYPE_CHECKING:

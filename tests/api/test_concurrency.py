@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from image_search.api.service import ConcurrencyLimiter, Overloaded
+from image_search.api import ConcurrencyLimiter, Overloaded
 from image_search.errors import StoreUnavailable
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.web.middleware import RequestLogMiddleware
 from tests.fakes.api_library import build_small, open_client, open_colours
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.errors import SettingsError
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from tests.fakes import make_picture_bytes
 from tests.fakes.api_library import build_small, open_client, open_colours

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from mcp import Client as ToolClient
 from mcp.types import TextContent
 
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from tests.fakes import make_picture
 from tests.fakes.api_library import build_small, open_client, open_colours, serve_in_thread

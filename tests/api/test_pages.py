@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.registration.trash import delete_images, restore_images, trash_images
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from tests.contract.frames import make_frame
 from tests.fakes import COLOURS, make_embeddings, make_image
 

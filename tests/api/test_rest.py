@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from image_search.api.schemas import SearchRequest
 from image_search.errors import SchemaError, StoreFull, TextNotSupported
 from image_search.records import Edits, ImageText
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
 from tests.fakes.api_library import build_small, open_client, open_colours

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from image_search.encoders import open_encoder
 from image_search.records import SearchFilter
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
 from image_search.stores import open_store
 from tests.fakes.browsing import OpenPage, fill_library, search_words, serve_page
 from tests.fakes.film_files import make_scenes, write_film

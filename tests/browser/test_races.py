@@ -17,8 +17,8 @@ from playwright.sync_api import Page, expect
 from image_search.encoders.base import Embeddings
 from image_search.records import Order
 from image_search.registration.reader import ImageReader
+from image_search.search import PAGE_SIZE, Searcher, SearchResult
 from image_search.search.query import Plan
-from image_search.search.searcher import PAGE_SIZE, Searcher, SearchResult
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.web.app import build_app

@@ -11,7 +11,7 @@ from playwright.sync_api import CDPSession, Page, expect
 
 from image_search.encoders import open_encoder
 from image_search.records import ImageText
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes.browsing import OpenPage, make_real_image, serve_page

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from image_search.records import Frame
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
 from image_search.stores import open_store
 from ImageSearch import main

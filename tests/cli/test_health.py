@@ -25,7 +25,7 @@ from image_search.images import RECIPE
 from image_search.originals import check_folder, check_originals
 from image_search.recognition import RECOGNIZER
 from image_search.records import Finding, RecognizedText
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.text import TOKEN_SETTING

@@ -12,10 +12,10 @@ from image_search.cli import health
 from image_search.cli.health import check_everything, check_files
 from image_search.errors import OriginalMissing
 from image_search.records import Finding, StoreStatus
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
 from image_search.registration.uploads import register_upload
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.sqlite import SqliteStore

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from image_search.cli import Exit
-from image_search.cli.console import name_commands
+from image_search.cli import Exit, name_commands
 from image_search.cli.main import build_parser, main
 from image_search.settings import DEFAULT_MODEL, ROOT
 from tests.fakes import FakeLazyEncoder, make_picture_bytes
@@ -100,7 +99,7 @@ def test_messages_of_an_installed_program_name_its_own_commands(
     of_a_clone: str, of_an_installation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert name_commands(of_a_clone) == of_a_clone
-    monkeypatch.setattr("image_search.cli.console.IS_INSTALLED", True)
+    monkeypatch.setattr("image_search.cli.IS_INSTALLED", True)
     assert name_commands(of_a_clone) == of_an_installation
 
 

@@ -18,8 +18,8 @@ from image_search.cli.search import make_filter
 from image_search.errors import ModelUnavailable
 from image_search.images import decode_image, make_preview, open_image, read_file
 from image_search.records import ImageText, SearchFilter
+from image_search.search import Searcher
 from image_search.search.exporting import make_safe_name
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from ImageSearch import main

@@ -18,7 +18,7 @@ import update_description_by_extracted_text_chunk as update
 from image_search.cli.main import main as run_command
 from image_search.errors import SettingsError, escape_controls
 from image_search.images import make_printable
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import FakeEncoder

@@ -16,12 +16,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
+from image_search.api import LibraryService
 from image_search.api.rest import build_rest
-from image_search.api.service import LibraryService
 from image_search.images import decode_image, make_preview
 from image_search.records import NewImage
 from image_search.registration.reader import ImageReader
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.web.app import add_middleware, build_application

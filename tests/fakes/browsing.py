@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from image_search.encoders import open_encoder
 from image_search.images import DecodedPicture, decode_image, make_preview
 from image_search.records import ImageText, NewImage
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import make_image, make_picture_bytes

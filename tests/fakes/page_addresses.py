@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from image_search.images import MAX_IMAGE_PIXELS
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.routes import build_page_routes
 from image_search.ui.selection_routes import build_selection_routes

@@ -20,8 +20,8 @@ from PIL import Image
 
 from image_search.cli.health import check_files
 from image_search.errors import StoreFull
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.settings import Settings
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder

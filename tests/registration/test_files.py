@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.folders import watch_folders
-from image_search.registration.registrar import Registrar
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore

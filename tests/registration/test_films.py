@@ -18,11 +18,11 @@ import pytest
 from image_search.errors import EncoderError, StoreUnavailable, UnreadableFilm
 from image_search.films import hash_film
 from image_search.records import Edits, SearchFilter
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames, set_edits
 from image_search.registration.folders import watch_folders
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.trash import (
     delete_images,
     empty_trash,

@@ -13,8 +13,8 @@ from PIL import Image
 
 from image_search.errors import UnreadableImage
 from image_search.records import Edits, Frame
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.registration.trash import find_gone_files, trash_gone_files
 from image_search.settings import Settings
 from image_search.stores import open_store

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from image_search.records import Edits
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
 from image_search.registration.trash import find_gone_files, restore_images, trash_gone_files
 from tests.fakes import FakeEncoder
 from tests.fakes.memory_store import MemoryStore

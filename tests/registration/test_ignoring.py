@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_search.errors import SettingsError
+from image_search.registration import Registrar
 from image_search.registration.files import IGNORE_FILE, describe_unread, find_files, locate, suggest_packages
 from image_search.registration.folders import watch_folders
-from image_search.registration.registrar import Registrar
 from image_search.registration.trash import find_gone_files
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore

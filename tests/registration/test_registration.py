@@ -19,9 +19,9 @@ from image_search.encoders.base import Embeddings
 from image_search.errors import EncoderError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import RECIPE
 from image_search.records import Frame
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import Registrar, RegistrationReport
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
@@ -73,7 +73,7 @@ def test_a_second_run_registers_nothing_and_does_not_even_ask_the_model(store: I
 
 def test_an_unchanged_file_is_not_even_read(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(store, folder)
-    monkeypatch.setattr("image_search.registration.registrar.read_file", None)
+    monkeypatch.setattr("image_search.registration.read_file", None)
     assert count(register(store, folder)) == (0, 9, 0, 0)
 
 

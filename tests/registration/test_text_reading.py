@@ -16,7 +16,7 @@ from image_search.errors import RecognizerUnavailable
 from image_search.recognition import NAME, RECOGNIZER, VERSION
 from image_search.records import SearchFilter, TextLine
 from image_search.registration.jobs import Job, JobQueue
-from image_search.registration.text_reading import (
+from image_search.registration.rereading import (
     BackgroundReading,
     forget_texts,
     is_forgotten,
@@ -197,7 +197,7 @@ def test_forgotten_text_is_not_found_and_not_read_again_unasked(tmp_path: Path) 
 
 def test_jobs_read_and_forget_beside_a_scan(tmp_path: Path, monkeypatch) -> None:
     recognizer, held = FakeRecognizer(), threading.Event()
-    monkeypatch.setattr("image_search.registration.text_reading.open_recognizer", lambda: recognizer)
+    monkeypatch.setattr("image_search.registration.rereading.open_recognizer", lambda: recognizer)
     with open_library(tmp_path) as store:
         fill(store)
         works = {**make_text_jobs(store, 10**8), "scan": lambda *_: held.wait(20)}

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import register_images
-from image_search.cli.console import finishing_on_interrupt
+from image_search.cli import finishing_on_interrupt
 from image_search.encoders.base import Embeddings
 from image_search.errors import ModelUnavailable, StoreUnavailable
 from image_search.records import Edits
@@ -142,7 +142,7 @@ def test_a_run_that_breaks_off_still_says_what_it_did(
         raise StoreUnavailable("The database is away.")
 
     monkeypatch.setattr("image_search.stores.sqlite.SqliteStore.add_images", fail)
-    monkeypatch.setattr("image_search.registration.registrar.RETRY_DELAYS", (0, 0))
+    monkeypatch.setattr("image_search.registration.RETRY_DELAYS", (0, 0))
     assert run(folder) == 2
     output = capsys.readouterr()
     assert output.out == "registered 0, already known 0, failed 0\n"

@@ -13,7 +13,7 @@ import pytest
 
 from image_search.encoders import open_encoder
 from image_search.images import open_image
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from tests.fakes import COLOURS, make_image, make_picture_bytes

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import lists, sampled_from, text
 
 from image_search.records import ImageText, SearchFilter
+from image_search.search import Searcher
 from image_search.search.query import (
     ConditionNotUnderstood,
     Query,
@@ -21,7 +22,6 @@ from image_search.search.query import (
     read_rating,
     resolve_values,
 )
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

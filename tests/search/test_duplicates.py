@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from image_search.images import decode_image, make_preview
 from image_search.records import Edits, ImageRecord, ImageText, NewImage
+from image_search.search import Searcher
 from image_search.search.duplicates import DuplicateGroup, compute_fingerprint, find_duplicates, keep_all
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import FakeEncoder, make_image

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_search import search as searching
 from image_search.records import Frame, NewImage, SearchFilter
-from image_search.search import searcher as searching
+from image_search.search import Searcher
 from image_search.search.query import Query
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore

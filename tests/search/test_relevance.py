@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from image_search.records import ImageRecord
+from image_search.search import FoundHit, Searcher
 from image_search.search.query import IMAGE_WEIGHT, Query, QueryVector, blend_embeddings
 from image_search.search.relevance import (
     compute_match_threshold,
@@ -19,7 +20,6 @@ from image_search.search.relevance import (
     expect_best,
     measure_reference_scores,
 )
-from image_search.search.searcher import FoundHit, Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.results import find_cutoff

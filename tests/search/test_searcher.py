@@ -12,8 +12,8 @@ from hypothesis.strategies import text
 
 from image_search.errors import ImageNotFound, TextNotSupported
 from image_search.records import Edits, ImageText, NewImage, RecognizedText, SearchFilter, TextLine
+from image_search.search import Searcher
 from image_search.search.query import Query
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import COLOURS, FakeEncoder, find_ids, make_image, make_picture, make_picture_bytes

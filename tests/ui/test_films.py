@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.registrar import Registrar
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import FakeEncoder, make_picture

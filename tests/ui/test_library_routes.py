@@ -17,17 +17,17 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from image_search.cli.health import check_served
-from image_search.library.inbox import UploadInbox, make_upload_work
 from image_search.originals import check_folder
 from image_search.recognition import NAME, VERSION
 from image_search.records import Finding, SearchFilter, TextLine
+from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import Registrar
-from image_search.registration.text_reading import make_text_jobs
+from image_search.registration.rereading import make_text_jobs
 from image_search.registration.trash import trash_images
+from image_search.registration.uploads import UploadInbox, make_upload_work
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
@@ -212,7 +212,7 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
 def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("image_search.library.inbox.SILENCE", 0.1)
+    monkeypatch.setattr("image_search.registration.uploads.SILENCE", 0.1)
     send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
     [job] = wait_for_jobs(client)
     assert job["facts"] == ["新規4枚"]
@@ -431,7 +431,7 @@ class Recognizer:
 def test_text_is_read_and_forgotten_as_jobs(
     client: TestClient, store: ImageStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("image_search.registration.text_reading.open_recognizer", Recognizer)
+    monkeypatch.setattr("image_search.registration.rereading.open_recognizer", Recognizer)
     register(store, root)
     assert client.post("/ui/library/text/read").json() == {"job": 1}
     [job] = wait_for_jobs(client)

@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
+from image_search.api import LibraryService
 from image_search.api.gradio_endpoints import add_endpoints
-from image_search.api.service import LibraryService
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.ui import page
 from image_search.web.app import build_app
 from image_search.web.background import Warmup

@@ -11,7 +11,7 @@ from gradio import Blocks
 from gradio.data_classes import ImageData
 
 from image_search.registration.reader import ImageReader
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.page import build_page, build_picture_box

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.registration.reader import ImageReader
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.rendering import STATIC, get_static_root, list_styles

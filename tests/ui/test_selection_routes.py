@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from image_search.records import Edits, ImageText
+from image_search.search import Searcher
 from image_search.search.exporting import FileNames, stream_zip
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

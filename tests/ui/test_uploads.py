@@ -9,8 +9,8 @@ import pytest
 
 from image_search.registration.jobs import Job, JobControl
 from image_search.registration.uploads import clean_name
+from image_search.search import Searcher
 from image_search.search.duplicates import keep_all, load_groups
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.library_texts import describe_duplicates

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from image_search.errors import SettingsError
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.web.app import build_application, check_bind_address
 from image_search.web.auth import COOKIE, PasswordAuthMiddleware

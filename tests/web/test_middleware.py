@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.web.app import build_application
 from image_search.web.background import Warmup

@@ -10,8 +10,8 @@ import pytest
 
 from image_search.encoders.base import Encoder
 from image_search.errors import ModelUnavailable
+from image_search.search import Searcher
 from image_search.search.query import Query
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore

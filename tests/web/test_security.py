@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 from starlette.types import ASGIApp
 
-from image_search.search.searcher import Searcher
+from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.web.app import build_application
 from image_search.web.background import Warmup

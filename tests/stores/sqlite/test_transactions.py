@@ -11,8 +11,8 @@ import pytest
 
 from image_search.errors import StoreError
 from image_search.records import ImageText
+from image_search.search import Searcher
 from image_search.search.query import Query
-from image_search.search.searcher import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.sqlite import SqliteStore

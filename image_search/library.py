@@ -1,18 +1,22 @@
-"""The model of a library: which ones may be chosen on the page, which one was, and the job that changes it."""
+"""The library as its server looks after it: the models one may choose, the one chosen, and the disk space it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from image_search.encoders.base import Encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, KnownModel, canonical_name, find_folder
 from image_search.errors import ModelUnavailable, StoreError
+from image_search.originals import FolderOriginals
+from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.jobs import JobControl, Work
 from image_search.registration.reader import ImageReader
-from image_search.registration.registrar import Registrar, RegistrationReport
-from image_search.settings import BUNDLED, DEFAULT_MODEL, Settings
+from image_search.settings import BUNDLED, DEFAULT_MODEL, ROOT, Settings
 from image_search.stores.base import ImageStore
 
 _SETTING = "model"  # of the library: the name chosen on the page
@@ -136,3 +140,41 @@ def _report_to(control: JobControl) -> Callable[[RegistrationReport], None]:
         control.report(found.done, found.total, {"embedded": found.embedded}, found.failures, EMBEDDING)
 
     return report
+
+
+def measure_disk(store: ImageStore, settings: Settings) -> dict[str, int]:
+    """Bytes of "database" and "originals" where they are files here, of downloaded "models", and what is "free"."""
+    parts: dict[str, int] = {}
+    if settings.database_url.startswith("sqlite:"):
+        database = Path(store.get_status().location)
+        parts["database"] = sum(_measure(path) for path in database.parent.glob(f"{database.name}*") if path.is_file())
+    if isinstance(store.originals, FolderOriginals):
+        parts["originals"] = _measure(store.originals.folder)
+    parts["models"] = _measure(_find_model_cache())
+    with suppress(OSError):
+        parts["free"] = shutil.disk_usage(ROOT).free
+    return parts
+
+
+def _find_model_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _measure(place: Path) -> int:
+    """Bytes of a file, or of all files below a folder; links are not followed."""
+    with suppress(OSError):
+        if not place.is_dir():
+            return place.stat().st_size
+    return sum(_list_sizes(str(place)))
+
+
+def _list_sizes(folder: str) -> Iterator[int]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _list_sizes(entry.path)
+                elif not entry.is_symlink():
+                    yield entry.stat(follow_symlinks=False).st_size
