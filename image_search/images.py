@@ -166,6 +166,7 @@ def decode_image(
         raise UnreadableImage(f"{name} is {describe_content(data, _list_formats())}.") from error
     except CutShort as error:
         share = "" if error.share is None else f": {min(99, int(100 * error.share))}% of it is there"
+        share += ", and JPEG XL is decoded whole only" if name_format(data) == "JPEG XL" else ""
         raise UnreadableImage(f"{name} is cut short{share}. Copy it again.") from error
     except ModuleNotFoundError as error:
         raise UnreadableImage(
@@ -179,7 +180,7 @@ def decode_image(
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         kind = "RAW" if is_raw(data) else name_format(data)
         if kind == "JPEG XL":  # whose decoder asks for another build of itself
-            reason = "damaged or cut short"
+            reason = "damaged or cut short, and decoded whole only"
         if within := name_kind_within(data):
             raise UnreadableImage(f"{name} is {within}. Save it as PNG or an ordinary JPEG.") from error
         state = f"{add_article(kind)} file that cannot be decoded" if kind else "damaged or of an unusual kind"

@@ -186,6 +186,14 @@ def test_heic_and_jpeg_xl_are_read(tmp_path: Path, format: str, kind: str) -> No
     assert len(find_files([tmp_path]).files) == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"use_container": True}])
+def test_a_cut_jpeg_xl_is_refused_with_the_reason_that_its_decoder_has(options: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    make_halves().save(file, "JXL", **options)
+    with pytest.raises(UnreadableImage, match=r"cut short.*decoded whole only"):
+        decode_image(file.getvalue()[:-9], "a")
+
+
 def test_a_jpeg_xl_is_upright_once() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[306] = 6, "2024:05:06 07:08:09"
