@@ -110,7 +110,7 @@ def read_photograph(
 
 def _read_rating(found: Extracted) -> int | None:
     """Stars of xmp:Rating or EXIF's, 1 to 5; 0 and -1 ("rejected") are none."""
-    text = _first_text(found.xmp.get("Rating"))
+    text = _first_text(found.xmp.get("Rating"), found.xmp.get("stars"))
     number = float(text) if text and re.fullmatch(r"-?\d{1,2}(\.\d+)?", text) else _get_number(found, "Rating")
     return int(number) if number is not None and 1 <= number <= 5 else None
 
@@ -135,8 +135,7 @@ def _read_caption(found: Extracted) -> str | None:
     texts = (text for name, text in found.texts.items() if name in ("JPEG:Comment", "GIF:Comment"))
     caption = _first_caption(
         found.iptc.get("caption"),
-        found.xmp.get("description"),
-        found.xmp.get("AltText"),
+        *(found.xmp.get(name) for name in ("description", "caption", "AltText")),
         *([text] for text in (*exif, *texts, *_read_sidecars(found, "caption", "description", "content")) if text),
         *([text] for name, text in found.texts.items() if _is_caption_file(name, text)),
     )
@@ -180,7 +179,7 @@ def _is_record(line: str) -> bool:
 
 
 def _read_keywords(found: Extracted, read_people: bool) -> tuple[str, ...]:
-    words = [*found.iptc.get("keywords", []), *found.xmp.get("subject", [])]
+    words = [*found.iptc.get("keywords", []), *found.xmp.get("subject", []), *found.xmp.get("keywords", [])]
     people = {name.strip() for key in ("faces", "People", "PersonInImage") for name in found.xmp.get(key, [])}
     automatic: set[str] = set()
     for name in ("TagsList", "hierarchicalSubject", "LastKeyword", "CatalogSets"):
@@ -354,8 +353,9 @@ def read_date(found: Extracted, file_name: str = "") -> TakenAt | None:
         )
         if taken := _parse(_COMPACT.match(iptc) or _DATE.match(iptc), "iptc"):
             return taken
-    if taken := _read_text(_get(found, "DateTime"), "exif"):
-        return taken
+    for source, text in (("exif", _get(found, "DateTime")), ("xmp", _first(found.xmp.get("DateTime")))):
+        if taken := _read_text(text, source):
+            return taken
     if taken := _read_takeout(found):
         return taken
     if taken := _read_png_text(found):

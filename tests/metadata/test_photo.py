@@ -130,6 +130,22 @@ def test_keywords_of_cataloguing_programs_are_read_and_names_of_people_only_when
     }
 
 
+def test_acdsee_gives_caption_keywords_categories_and_stars_in_its_own_properties() -> None:
+    tree = '&lt;Category Assigned="0"&gt;Places&lt;Category Assigned="1"&gt;Kyoto&lt;/Category&gt;&lt;/Category&gt;'
+    packet = make_xmp(
+        f"<a:categories>{tree}</a:categories><a:caption>港の灯</a:caption>" + list_items("a:keywords", "sea"),
+        'xmlns:a="http://ns.acdsee.com/iptc/1.0/" a:rating="4"',
+    )
+    text = read_image_text(make_jpeg(), sidecars={"a.xmp": packet})
+    assert (text.description, text.keywords, text.rating) == ("港の灯", ("sea", "Kyoto"), 4)
+
+
+@pytest.mark.parametrize(("percent", "stars"), [(0, None), (1, 1), (25, 2), (50, 3), (75, 4), (99, 5)])
+def test_percent_of_windows_are_stars(percent: int, stars: int | None) -> None:
+    packet = make_xmp("", f'xmlns:m="http://ns.microsoft.com/photo/1.0/" m:Rating="{percent}"')
+    assert read_image_text(make_jpeg(), sidecars={"a.xmp": packet}).rating == stars
+
+
 def test_the_default_language_of_a_caption_is_taken() -> None:
     item = '<rdf:li xml:lang="{}">{}</rdf:li>'
     items = item.format("fr", "mer") + item.format("x-default", "海") + item.format("en", "sea")

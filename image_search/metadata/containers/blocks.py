@@ -195,6 +195,7 @@ MAX_PACKET = 4 << 20  # bytes; photographs have a few KiB, but ComfyUI keeps gra
 
 _DC = "http://purl.org/dc/elements/1.1/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
+_ACDSEE = "http://ns.acdsee.com/iptc/1.0/"
 _PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -219,6 +220,12 @@ _WANTED = {
     f"{{{_PHOTOSHOP}}}DateCreated": "DateCreated",
     f"{{{_PHOTOSHOP}}}Headline": "Headline",
     f"{{{_PHOTOSHOP}}}Credit": "Credit",
+    f"{{{_ACDSEE}}}caption": "caption",
+    f"{{{_ACDSEE}}}keywords": "keywords",
+    f"{{{_ACDSEE}}}categories": "categories",
+    f"{{{_ACDSEE}}}rating": "stars",
+    "{http://ns.microsoft.com/photo/1.0/}Rating": "percent",
+    "{http://ns.adobe.com/tiff/1.0/}DateTime": "DateTime",
     "{http://ns.adobe.com/tiff/1.0/}Make": "Make",
     "{http://ns.adobe.com/tiff/1.0/}Model": "Model",
     "{http://ns.adobe.com/exif/1.0/aux/}Lens": "Lens",
@@ -230,6 +237,8 @@ _FACES = {
     "{http://www.metadataworkinggroup.com/schemas/regions/}Name",
     "{http://ns.microsoft.com/photo/1.2/t/Region#}PersonDisplayName",
 }
+# Categories of ACDSee's tree that the image is in.
+_ASSIGNED = re.compile(r"""<Category Assigned=["']1["']>([^<]{1,200})""")
 # Settings of generators, whatever namespace they chose.
 _GENERATED = {"prompt", "workflow", "parameters", "generation_data"}
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -251,6 +260,11 @@ def read_xmp(packet: bytes) -> Xmp:
                 found.setdefault(name, values)
     if faces := [name for element in root.iter() for name in _list_faces(element)]:
         found["faces"] = list(dict.fromkeys(faces))
+    if categories := _ASSIGNED.findall("\n".join(found.pop("categories", []))[:MAX_TEXT_BYTES]):
+        found["keywords"] = [*found.get("keywords", []), *categories]
+    for percent in found.pop("percent", []):
+        if percent.isdecimal() and 0 < int(percent[:4]) < 100:  # 1, 25, 50, 75 and 99 are one star to five
+            found.setdefault("stars", [str(1 + round(int(percent[:4]) / 25))])
     return found
 
 
