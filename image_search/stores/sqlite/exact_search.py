@@ -20,7 +20,7 @@ _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
 _FIRST_DOUBT = 6.0  # for those that are read first, so that others seldom are
 _FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
-_DEPTH = 256  # embeddings the index proposes at first
+_DEPTH = 64  # embeddings the index proposes at first
 _SPARE = 8  # embeddings read beyond those wanted, so that the error of the estimates can be told
 _CHUNK = 2048
 
@@ -96,9 +96,9 @@ def _add_proposed(
             # How far the estimates are off says how many more must be looked at. The rows at hand tell it of this
             # query; near duplicates share their errors, so that less than the index is known for is not believed.
             order = np.searchsorted(ids[:batch], rows.embedding_ids, sorter=(by_id := np.argsort(ids[:batch])))
-            errors = _multiply(rows.embeddings, ranking.query) - scores[:batch][by_id[order]]
+            products = ranking.add(rows)
+            errors = products - scores[:batch][by_id[order]]
             squares, compared = squares + float(errors @ errors), compared + len(errors)
-            ranking.add(rows)
             read, ids, scores = np.concatenate([read, ids[:batch]]), ids[batch:], scores[batch:]
             needed = ranking.worst - _TIE - _DOUBT * max(float(np.sqrt(squares / max(compared, 1))), proposal.error)
             if needed > -np.inf:
@@ -119,17 +119,18 @@ class _Ranking:
         self.worst = -np.inf  # the smallest inner product among the nearest; -inf while there are fewer than count
         self._parts: list[Neighbours] = []
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Rows) -> Embeddings:
+        """Take rows in. Returns their inner products with the query, (n,)."""
         products = _multiply(rows.embeddings, self.query)
         near = products >= self.worst - _TIE
         if np.count_nonzero(near) > self.count:
             near &= products >= np.partition(products, -self.count)[-self.count] - _TIE
-        if not near.any():
-            return
-        self._parts.append(Neighbours(rows.image_ids[near], _measure(rows.embeddings[near], self.query)))
-        self._parts = [self.finish()]
-        distances = self._parts[0].distances
-        self.worst = -float(distances[-1]) if len(distances) == self.count else -np.inf
+        if near.any():
+            self._parts.append(Neighbours(rows.image_ids[near], _measure(rows.embeddings[near], self.query)))
+            self._parts = [self.finish()]
+            distances = self._parts[0].distances
+            self.worst = -float(distances[-1]) if len(distances) == self.count else -np.inf
+        return products
 
     def finish(self) -> Neighbours:
         if not self._parts:

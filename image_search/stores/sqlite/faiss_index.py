@@ -1,8 +1,8 @@
 """An index in memory that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
 
-Up to SMALL embeddings are kept as they are, and one product ranks them. More are kept twice, in some 620 bytes an image
-at 768 dimensions: as sketches in lists (inverted_file.py) and in codes of four bits a dimension. The sketches pick some
-hundred, the codes put them in order.
+Up to SMALL embeddings are kept in half precision, and one product ranks them. More are kept twice, in some 620 bytes an
+image at 768 dimensions: as sketches in lists (inverted_file.py) and in codes of four bits a dimension. The sketches
+pick some hundred, the codes put them in order.
 
 Before that the mean is taken away and the axes are turned to the principal components. These are spread so that every
 group that shares bits of a sketch carries a like share of the variance, which makes sketches several times better for
@@ -36,17 +36,17 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 FAISS_VERSION: str = faiss.__version__
 
 
-SMALL = 12_288  # one product with so many takes as long as looking at so many in the sketch and some in the codes
+SMALL = 12_288  # a product with so many takes as long as looking at so many in the sketch and some in the codes
 _LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
 _LEADING = 3  # the third of the axes that varies most leads
 _WORTH_HALVES = 2048  # embeddings; fewer are looked at before another thread has begun
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _COMPONENTS = 32_768  # embeddings that tell the principal components
 _MEASURED = 1024  # embeddings that tell the codes' errors
-_ROUNDING = 1e-6  # of a product, as a standard deviation
+_ROUNDING = 2**-12 / 3**0.5  # of half precision, as a standard deviation
 _SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
 _MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
-_TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
+_TRIED = 128  # of the first lists the codes of so many are looked at; they tell which others are needed
 _FIRST_LISTS = 16  # opened at once, or as many as hold _PICKED
 _PICKED, _MORE = 2048, 4  # the sketches pick so many at first, and so many times as many each time
 _VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no help for, it is asked for every eighth
@@ -55,7 +55,7 @@ _DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom
 _SPARSE = 0.1  # if a filter lets no more than this share through, likewise
 _DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
 _FIRST_DOUBT = 6.0  # when only the first were looked at
-_ROOM = 1.3  # for the codes' error: its standard deviations twice over would be beyond any doubt
+_ROOM = 1.5  # for the codes' error: its standard deviations twice over would be beyond any doubt
 
 
 _CORES = Cores(lambda: faiss.omp_set_num_threads(1))
@@ -78,7 +78,7 @@ class EmbeddingIndex:
     """The embeddings of one model up to a watermark, by embedding_id. Any thread may search while one changes it."""
 
     def __init__(self, dimension: int) -> None:
-        """An empty index that keeps embeddings as they are."""
+        """An empty index that keeps embeddings in half precision."""
         self.watermark = 0  # every embedding of the model up to this id is here
         self.last_removal = 0  # and the removals up to this one are known
         self.trained_on = 0  # embeddings there were when the compression was fitted; 0 without any
@@ -87,8 +87,7 @@ class EmbeddingIndex:
         self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
         self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
         self.lists: InvertedFile | None = None
-        self.codes: Any = None
-        self.embeddings: Embeddings = np.empty((0, dimension), np.float32)  # those of an index without compression
+        self.codes: Any = _make_codes(dimension, faiss.ScalarQuantizer.QT_fp16)
         self.embedding_ids: Ids = np.empty(0, np.int64)
         self.alive: Mask = np.empty(0, np.bool_)
         self._vain = 0  # searches in a row that the sketch was no help for
@@ -138,7 +137,7 @@ class EmbeddingIndex:
                     self.codes.add_sa_codes(codes)
                     self.lists.add(residuals, lists, len(self))
                 else:
-                    self.embeddings = np.concatenate([self.embeddings, rows])
+                    self.codes.add(rows)
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
                 self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
                 self.watermark = int(ids[-1])
@@ -159,19 +158,22 @@ class EmbeddingIndex:
         reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
-        turned = self._turn_query(query) if self.is_compressed else query
-        offset = float(query @ self.mean)
+        # The rounding of a product is at most that of a row as long as the largest coordinate of the query.
+        turned, offset, error = query[None], 0.0, _ROUNDING * float(np.abs(query).max())
+        if self.is_compressed:
+            turned, offset = self._turn_query(query), float(query @ self.mean)
+            error = float(np.sqrt(turned[0] ** 2 @ self.errors))
         with self._lock.reading(), _CORES.searching():
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
             depth = min(depth, len(self))
             if not self.is_compressed:
-                positions, scores, floor = self._multiply(query, depth, usable)
-            elif share < _SPARSE or self._is_hopeless():
                 positions, scores, floor = self._scan_codes(turned, depth, usable)
+            elif share < _SPARSE or self._is_hopeless():
+                positions, scores, floor = self._scan_codes(turned, max(depth, _DEEP), usable)
             else:
-                positions, scores, floor = self._search_lists(turned, count, depth, share, usable, reach - offset)
-            error = float(np.sqrt(turned[0] ** 2 @ self.errors)) if self.is_compressed else _ROUNDING
+                search = _Search(count, reach - offset, _ROOM * _DOUBT * error)
+                positions, scores, floor = self._search_lists(turned, search, depth, share, usable)
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
     def reconstruct(self, positions: Ids) -> Embeddings:
@@ -225,25 +227,8 @@ class EmbeddingIndex:
         usable[self._find_positions(allowed)] = True
         return usable & self.alive
 
-    def _multiply(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
-        # A matrix product would take all processors, and wait for each that is busy.
-        products = np.empty(len(self), np.float32)
-
-        def multiply(part: slice) -> None:
-            np.vecdot(self.embeddings[part], query, out=products[part])
-
-        _CORES.share(multiply, _halve(len(self)))
-        if usable is not None:
-            products[~usable] = -np.inf
-        is_part = 0 < depth < len(products)
-        positions = np.argpartition(products, -depth)[-depth:] if is_part else np.arange(len(products))
-        positions = positions[np.argsort(-products[positions])]
-        scores = products[positions]
-        floor = float(scores[-1]) if is_part else -np.inf
-        return positions[scores > -np.inf], scores[scores > -np.inf], floor
-
     def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
-        depth = max(depth, min(_DEEP, len(self)))
+        depth = min(depth, len(self))
         bits = None if usable is None else np.packbits(usable, bitorder="little")
         doubled = self._double(query)
 
@@ -258,21 +243,20 @@ class EmbeddingIndex:
         return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
 
     def _search_lists(
-        self, query: Embeddings, count: int, depth: int, share: float, usable: Mask | None, reach: float
+        self, query: Embeddings, search: _Search, depth: int, share: float, usable: Mask | None
     ) -> tuple[Ids, Embeddings, float]:
         assert self.lists
         bounds = self.lists.bound(query[0])
-        size = int(max(_PICKED, 4 * count) / share)
+        size = int(max(_PICKED, 4 * search.count) / share)
         first = min(max(size * len(bounds.near) // len(self), _FIRST_LISTS), len(bounds.near))
         lists = np.argpartition(-bounds.highest, first - 1)[:first]
-        search = _Search(count, reach, _ROOM * _DOUBT * float(np.sqrt(query[0] ** 2 @ self.errors)))
         is_open = np.ones(len(bounds.near), np.bool_)
         while size <= _SCANNED * len(self):
             bounds.sharpen(lists)
             if len(lists := lists[bounds.highest[lists] >= search.target]):
                 rough, positions, last = self._pick(query, bounds.near, lists, size, usable)
                 search.look(rough, positions, partial(self._score, query))
-                if len(search.scores) <= count:
+                if len(search.scores) <= search.count:
                     break
                 if search.may_reach(last):
                     size *= _MORE
@@ -284,7 +268,7 @@ class EmbeddingIndex:
                 self._vain = 0
                 return _rank(search.positions, search.scores, search.target)
         self._vain += 1
-        return self._scan_codes(query, depth, usable)
+        return self._scan_codes(query, max(depth, _DEEP), usable)
 
     def _pick(
         self, query: Embeddings, near: Embeddings, lists: Ids, size: int, usable: Mask | None
@@ -293,10 +277,12 @@ class EmbeddingIndex:
         assert self.lists
         inverted = self.lists
 
+        halves = len(lists) * len(self) > 2 * _WORTH_HALVES * len(near)
+        size = size * 5 // 8 if halves else size  # both rarely have more than that of the best
+
         def scan(part: Ids) -> tuple[Embeddings, Ids]:
             return inverted.scan(query[0], near, part, size)
 
-        halves = len(lists) * len(self) > 2 * _WORTH_HALVES * len(near)
         found = _CORES.share(scan, (lists[::2].copy(), lists[1::2].copy()) if halves else (lists,))
         last = max((float(rough[-1]) for rough, _ in found if len(rough) == size), default=-np.inf)
         rough, positions = _merge(found)
@@ -354,8 +340,8 @@ def _search(index: Any, query: Embeddings, count: int, parameters: Any = None) -
     return scores[0][found], positions[0][found]
 
 
-def _make_codes(dimension: int) -> Any:
-    codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_4bit, faiss.METRIC_INNER_PRODUCT)
+def _make_codes(dimension: int, kind: int = faiss.ScalarQuantizer.QT_4bit) -> Any:
+    codes = faiss.IndexScalarQuantizer(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     codes.sq.rangestat_arg = _MARGIN
     return codes
 
@@ -391,7 +377,7 @@ class _Search:
         self.rough: Embeddings = np.empty(0, np.float32)
         self.positions: Ids = np.empty(0, np.int64)
         self.scores: Embeddings = np.empty(0, np.float32)
-        self._count, self._reach, self._room = count, reach, room
+        self.count, self._reach, self._room = count, reach, room
         self._line = _Line(0.0, np.inf, 0.0)
 
     def look(self, rough: Embeddings, positions: Ids, score: Callable[[Ids], Embeddings]) -> None:
@@ -399,19 +385,19 @@ class _Search:
         if len(self.positions):
             new = np.isin(positions, self.positions, invert=True)
             rough, positions = rough[new], positions[new]
-        while size := np.count_nonzero(self.may_reach(rough[: max(len(self.scores), _TRIED, 2 * self._count)])):
+        while size := np.count_nonzero(self.may_reach(rough[: max(len(self.scores), _TRIED, 2 * self.count)])):
             self.rough = np.concatenate([self.rough, rough[:size]])
             self.positions = np.concatenate([self.positions, positions[:size]])
             self.scores = np.concatenate([self.scores, score(positions[:size])])
             rough, positions = rough[size:], positions[size:]
-            if len(self.scores) > self._count:
+            if len(self.scores) > self.count:
                 self._line = _fit_line(self.rough, self.scores)
-                lowest = float(np.partition(self.scores, -self._count)[-self._count])
+                lowest = float(np.partition(self.scores, -self.count)[-self.count])
                 self.target = min(lowest - self._room, self._reach)
 
     def may_reach(self, rough: Any) -> Any:
         """Whether an embedding of which the sketch estimates so much may reach the target."""
-        doubt = _DOUBT if len(self.scores) > max(_TRIED, 2 * self._count) else _FIRST_DOUBT
+        doubt = _DOUBT if len(self.scores) > max(_TRIED, 2 * self.count) else _FIRST_DOUBT
         return self._line.foretell(rough, doubt) >= self.target
 
 

@@ -240,7 +240,7 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
         reader = faiss.FileIOReader(str(codes))
         index.codes = faiss.read_index(reader)
         sketches = faiss.read_index(reader)
-        sketches.implem = RESERVOIR
+        sketches.implem = RESERVOIR if sketches.nlist > 2 else 0
         index.lists = InvertedFile(lists["leading"], lists["centroids"], sketches)
         index.lists.reach = float(lists["reach"])
         index.lists.variances = lists["variances"]

@@ -211,6 +211,6 @@ def _make_sketches(width: int, lists: int) -> Any:
     names.add(_number_lists(np.arange(lists)))
     chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), names)
     sketches = faiss.IndexIVFPQFastScan(chooser, width, lists, width // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
-    sketches.by_residual, sketches.implem = True, RESERVOIR
+    sketches.by_residual, sketches.implem = True, RESERVOIR if lists > 2 else 0
     sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning
     return sketches

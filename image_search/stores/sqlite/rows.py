@@ -35,6 +35,7 @@ from image_search.stores.text import (
     make_index_tokens,
     make_new_record,
     make_query_tokens,
+    read_json,
     sanitize,
 )
 
@@ -86,7 +87,7 @@ def find_records(connection: sqlite3.Connection, image_ids: Iterable[int]) -> di
         f"FROM images i LEFT JOIN image_descriptions d USING (image_id) WHERE i.image_id IN {EACH}",
         [dump_values(image_ids)],
     )
-    return {row[0]: _make_record(row) for row in rows}
+    return {row[0]: _make_record(row) for row in rows.fetchall()}
 
 
 def get_record(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
@@ -166,8 +167,9 @@ def _mark(values: Sequence[object]) -> str:
 def _make_record(row: Sequence[Any]) -> ImageRecord:
     *columns, details, paths = row
     for index in _TIMES:
-        columns[index] = columns[index] and datetime.fromisoformat(columns[index])
-    return make_record(columns, details, json.loads(paths))
+        if columns[index]:
+            columns[index] = datetime.fromisoformat(columns[index])
+    return make_record(columns, details, read_json(paths))
 
 
 # Changes.
