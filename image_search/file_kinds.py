@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from ctypes import CDLL, c_char_p, c_int, c_size_t, c_void_p
+from ctypes import CDLL, byref, c_char_p, c_int, c_size_t, c_void_p
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,6 +290,31 @@ def decode_webp(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image | 
             if decode(data, len(data), pixels.ctypes.data, pixels.nbytes, 4 * size[0]):
                 kept = "RGBA" if mode == "RGBA" else "RGBX"
                 return Image.frombuffer(kept, size, pixels, "raw", kept, 0, 1)
+    return None
+
+
+def decode_cut_webp(data: bytes, max_pixels: int) -> tuple[Image.Image, float] | None:
+    """A still WebP without its end, white below, and the share of its rows that is there; None without any.
+
+    Raises DecompressionBombError.
+    """
+    width, height, rows = c_int(), c_int(), c_int()
+    for webp in _open_libraries("webp"):
+        with suppress(AttributeError):
+            if not webp.WebPGetInfo(c_char_p(data), c_size_t(len(data)), byref(width), byref(height)):
+                continue
+            if width.value * height.value > max_pixels:
+                raise Image.DecompressionBombError
+            pixels = np.full((height.value, width.value, 4), 255, np.uint8)
+            webp.WebPINewRGB.restype = c_void_p
+            buffer = (c_void_p(pixels.ctypes.data), c_size_t(pixels.nbytes), c_int(4 * width.value))
+            decoder = c_void_p(webp.WebPINewRGB(c_int(1), *buffer))  # 1 is RGBA
+            webp.WebPIAppend(decoder, c_char_p(data), c_size_t(len(data)))
+            webp.WebPIDecGetRGB.restype = c_void_p
+            webp.WebPIDecGetRGB(decoder, byref(rows), None, None, None)
+            webp.WebPIDelete(decoder)
+            if rows.value:
+                return Image.fromarray(pixels), rows.value / height.value
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from image_search.file_kinds import decode_cut_webp
 from image_search.jpeg import complete_jpeg, measure_jpeg
 
 ENOUGH = 0.9  # share of a picture that must be there
@@ -212,7 +214,7 @@ def _make_bmp_rows(data: bytes) -> bytes:
     return (b"\xff\0" * (width // 255 + 1) + b"\0\0") * (height // 10 + 1)
 
 
-_SIGNS_OF_A_CUT = ("image file is truncated", "not enough image data")  # in Pillow's words
+_SIGNS_OF_A_CUT = ("image file is truncated", "not enough image data", "index out of range")  # in Pillow's words
 
 
 def _find_length(data: bytes, kind: str) -> int:
@@ -236,7 +238,7 @@ _PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
 _HAS_EXIF, _HAS_XMP = 8, 4  # of the flags in VP8X
 
 
-def _complete_webp(data: bytes) -> Iterator[tuple[bytes, float]]:
+def _complete_webp(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]]:
     """Up to the picture, or the first frame of an animation, which is filled up; what follows it is left out."""
     place, kept = 12, bytearray()
     while place + 8 <= len(data):
@@ -246,6 +248,12 @@ def _complete_webp(data: bytes) -> Iterator[tuple[bytes, float]]:
             share = min(1.0, (len(data) - place) / (end - place))
             if share < ENOUGH:
                 raise CutShort(share)
+            if kind == b"VP8L" and end > len(data) and (partial := decode_cut_webp(data, max_pixels)):
+                image, share = partial
+                file = io.BytesIO()
+                profile = data[38 : 38 + int.from_bytes(data[34:38], "little")] if data[30:34] == b"ICCP" else b""
+                image.save(file, "WEBP", lossless=True, quality=0, method=0, icc_profile=profile)
+                yield file.getvalue(), share
             for fill in _FILLS if end > len(data) else (b"",):
                 body = bytes(kept) + data[place:end] + fill * (end - len(data))
                 yield b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body, share
@@ -351,7 +359,7 @@ def _find_codestream(data: bytes) -> int:
 _COMPLETED: dict[str, Callable[[bytes, int], Iterator[tuple[bytes, float]]]] = {
     "PNG": _complete_png,
     "JPEG": lambda data, _: complete_jpeg(data),
-    "WebP": lambda data, _: _complete_webp(data),
+    "WebP": _complete_webp,
     "JPEG 2000": lambda data, _: _complete_jpeg2000(data),
 }
 

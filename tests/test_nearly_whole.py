@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageChops
 
 from image_search.errors import UnreadableImage
 from image_search.images import decode_image
@@ -119,6 +119,16 @@ def test_png_with_a_wrong_checksum_behind_its_pixels_is_taken() -> None:
 def test_webp_is_taken_though_what_follows_its_picture_is_lost(options: dict[str, Any]) -> None:
     data = write("WEBP", quality=90, **options)
     assert all(is_taken_incomplete(data[:-lost]) for lost in (1, 300, 1500 if options else 300))
+
+
+def test_webp_without_loss_is_taken_with_the_rows_that_are_there() -> None:
+    image = PICTURE.resize((480, 640))
+    data = write("WEBP", image, lossless=True, icc_profile=b"profile that means nothing")
+    shown = decode_image(data[: len(data) * 98 // 100], "a")
+    assert shown.is_incomplete
+    kept = (0, 0, 480, 576)
+    assert not ImageChops.difference(shown.image.crop(kept), image.crop(kept)).getbbox()
+    assert "cut short: " in explain(data[: len(data) * 7 // 10])
 
 
 def test_webp_animation_is_taken_for_its_first_frame() -> None:

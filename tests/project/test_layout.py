@@ -26,7 +26,7 @@ ALLOWED = {
     "file_kinds": {"jpeg"},
     "colors": set(),
     "jpeg": set(),
-    "repairs": {"jpeg"},
+    "repairs": {"file_kinds", "jpeg"},
     "tiff": {"colors", "repairs"},
     "photoshop": {"colors", "repairs", "tiff"},
     "images": BASE | {"colors", "file_kinds", "jpeg", "photoshop", "repairs", "tiff"},
