@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageCms
 
-_MAX_PROFILE = 8 << 20  # bytes; profiles of printing presses have 2 MiB
+MAX_PROFILE = 8 << 20  # bytes; profiles of printing presses have 2 MiB
 _MAX_TRANSFORMS = 16  # kept by a thread; a folder has few profiles
 _SPACES = {"RGB ": ("RGB",), "CMYK": ("CMYK",), "GRAY": ("L",), "Lab ": ("LAB",)}  # of a profile, and modes it fits
 _SRGB_GAMMA = 0.45455
@@ -77,7 +77,7 @@ def _convert_colors(image: Image.Image, info: dict[str, Any]) -> Image.Image:
         if (table := _decode_transfer(cicp[1], samples)) is not None:
             return _convert_light(image, table, _PRIMARIES[cicp[0]], is_scene=cicp[1] == _HLG)
     profile = info.get("icc_profile")
-    if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE:
+    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE:
         transform = _get_transform(profile, image.mode)
         if isinstance(transform, ImageCms.ImageCmsTransform):
             return transform.apply(image)

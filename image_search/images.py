@@ -26,9 +26,9 @@ from typing import Any
 from unicodedata import category, normalize
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from image_search.colors import convert_to_srgb, find_color_tags, scale_to_bytes
+from image_search.colors import MAX_PROFILE, convert_to_srgb, find_color_tags, scale_to_bytes
 from image_search.errors import UnreadableImage
 from image_search.file_kinds import (
     HEIF_SUFFIXES,
@@ -95,6 +95,7 @@ for _name in ("PIL", "tifffile"):  # they log what they raise, too, without the 
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # its limit for profiles, too
 
 
 @dataclass(frozen=True, slots=True)
