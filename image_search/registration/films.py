@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -33,7 +33,10 @@ from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, Patience
 from image_search.registration.reader import ImageReader, ReadFile
 from image_search.stores.base import ImageStore
+from image_search.stores.errors import image_not_found
 from image_search.stores.text import hash_frame, make_file_name
+
+_EDITED_AT_ONCE = 500  # images of one transaction
 
 
 def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
@@ -47,15 +50,27 @@ def set_edits(store: ImageStore, image: ImageRecord, edits: Edits) -> None:
 
     image: as it was read. Raises ImageNotFound, StoreError.
     """
-    store.set_edits(image.image_id, edits)
-    if image.frame is None:
-        return
-    pairs = {field.name: (getattr(image.edits, field.name), getattr(edits, field.name)) for field in fields(Edits)}
-    changed = {name: after for name, (before, after) in pairs.items() if before != after}
-    for frame in list_frames(store, image.frame.film_sha256) if changed else ():
-        if (said := replace(frame.edits, **changed)) != frame.edits:
-            with suppress(ImageNotFound):  # deleted a moment ago
-                store.set_edits(frame.image_id, said)
+    if change_edits(store, [(image, edits)]):
+        raise image_not_found(image.image_id)
+
+
+def change_edits(store: ImageStore, images: Sequence[tuple[ImageRecord, Edits]]) -> list[int]:
+    """Do so with several images, each as it was read, with its new layer; in few transactions. Raises StoreError.
+
+    Returns those that are gone or in the trash; they are left alone.
+    """
+    wanted: dict[int, Edits] = {}
+    for image, edits in images:
+        wanted[image.image_id] = edits
+        pairs = {field.name: (getattr(image.edits, field.name), getattr(edits, field.name)) for field in fields(Edits)}
+        changed = {name: after for name, (before, after) in pairs.items() if before != after}
+        for frame in list_frames(store, image.frame.film_sha256) if image.frame and changed else ():
+            wanted[frame.image_id] = replace(wanted.get(frame.image_id, frame.edits), **changed)
+    live: set[int] = set()
+    ids = list(wanted)
+    for start in range(0, len(ids), _EDITED_AT_ONCE):
+        live |= store.change_edits({i: wanted[i] for i in ids[start : start + _EDITED_AT_ONCE]}).keys()
+    return [image.image_id for image, _ in images if image.image_id not in live]
 
 
 @dataclass(eq=False)

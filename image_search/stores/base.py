@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -79,6 +79,7 @@ CountedField = (
     Literal["generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating"]
     | Literal["folder", "kind", "film"]
 )
+COUNTS_FRAMES: tuple[CountedField, ...] = ("kind", "film")  # by every other field a film is counted once
 
 EVERYTHING = SearchFilter()
 
@@ -284,12 +285,23 @@ class ImageStore(ABC):
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
         """Replace the user's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
-        if edits.rating is not None and edits.rating not in range(6):
-            raise StoreError(f"A rating is a whole number from 0 to 5, not {edits.rating}.")
-        return self._set_edits(image_id, make_edits_storable(edits))
+        changed = self.change_edits({image_id: edits})
+        if image_id not in changed:
+            raise image_not_found(image_id)
+        return changed[image_id]
+
+    def change_edits(self, edits: Mapping[int, Edits]) -> dict[int, bool]:
+        """Replace the user's layer of several images, by image_id, in one transaction: of all, or of none.
+
+        Returns whether anything changed, for each image that is live; the others are left alone. Raises StoreError.
+        """
+        for said in edits.values():
+            if said.rating is not None and said.rating not in range(6):
+                raise StoreError(f"A rating is a whole number from 0 to 5, not {said.rating}.")
+        return self._change_edits({i: make_edits_storable(said) for i, said in edits.items()}) if edits else {}
 
     @abstractmethod
-    def _set_edits(self, image_id: int, edits: Edits) -> bool: ...
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]: ...
 
     def set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         """Replace the recognised text; None forgets it, as if it had never been looked for, in the trash as well.
@@ -466,6 +478,7 @@ class ImageStore(ABC):
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         """How many of the images that qualify have each value of a field, most frequent first, then by value.
 
+        A film is counted once for each value that its frames have, as a search shows it once, but by COUNTS_FRAMES.
         A rating is given as "0" to "5"; images without one are not counted.
         """
 

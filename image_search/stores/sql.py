@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from image_search.records import ImageRecord, NewImage, Order, SearchFilter
-from image_search.stores.base import CountedField
+from image_search.stores.base import COUNTS_FRAMES, CountedField
 from image_search.stores.text import (
     decode_path,
     describe_recognized,
@@ -108,6 +108,13 @@ COUNTED: dict[CountedField, tuple[str, str]] = {
     "lora": ("v.lora", "image_loras"),
     "folder": ("v.folder", "image_paths"),
 }
+
+
+def count_once(field: CountedField) -> str:
+    """The number of images i of a group, each film once where the field is counted so."""
+    if field in COUNTS_FRAMES:
+        return "COUNT(DISTINCT i.image_id)"
+    return "COUNT(DISTINCT CASE WHEN i.film_sha256 IS NULL THEN i.image_id END) + COUNT(DISTINCT i.film_sha256)"
 
 
 def read_counts(field: CountedField, rows: Iterable[tuple[Any, int]]) -> dict[str, int]:

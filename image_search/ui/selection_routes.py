@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import Edits, ImageRecord
-from image_search.registration.films import set_edits
+from image_search.registration.films import change_edits
 from image_search.search.exporting import ON_SHEET, draw_contact_sheet, stream_zip
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import Language, translate
@@ -194,14 +194,15 @@ def set_rating(store: ImageStore, image_ids: Sequence[int], rating: int | None) 
 def _change_edits(store: ImageStore, image_ids: Sequence[int], change: Callable[[ImageRecord], Edits]) -> list[int]:
     """Returns the images that are gone or in the trash; they are left alone."""
     missing = []
-    for image_id, image in _read_live(store, image_ids):
-        try:
+    ids = list(dict.fromkeys(image_ids))
+    for start in range(0, len(ids), _PAGE):
+        changed = []
+        for image_id, image in _read_live(store, ids[start : start + _PAGE]):
             if image is None:
                 missing.append(image_id)
             elif (edits := change(image)) != image.edits:
-                set_edits(store, image, edits)
-        except ImageNotFound:
-            missing.append(image_id)
+                changed.append((image, edits))
+        missing += change_edits(store, changed)
     return missing
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.fakes import make_picture_bytes
 from tests.fakes.browsing import OpenPage, fill_library, serve_page
@@ -102,3 +103,33 @@ def test_the_model_in_use_is_named_and_the_tab_is_in_the_visitors_language(open_
     expect(page.locator("#model-list .current >> visible=true")).to_have_text("In use")
     expect(page.locator("#folders-title")).to_have_text("Folders")
     assert "undefined" not in page.locator("#library-page").inner_text()
+
+
+def test_samples_can_be_removed_as_soon_as_the_last_is_registered(open_page: OpenPage) -> None:
+    page = open_page()
+    library: list[Route] = []
+    progress: list[Route] = []
+
+    def answer(route: Route, has_all: bool) -> None:
+        found = route.fetch()
+        route.fulfill(response=found, json={**found.json(), "samples": 3, "has_all_samples": has_all})
+
+    def hold_the_first(route: Route) -> None:
+        library.append(route)
+        if len(library) > 1:
+            answer(route, True)
+
+    page.route(re.compile(r"/ui/library$"), hold_the_first)
+    page.route("**/ui/progress", progress.append)
+    page.reload()
+    page.locator("#tabs a[data-tab=library]").click()
+    expect(page.locator("#library-page")).to_be_visible()
+    while not (library and progress):
+        page.wait_for_timeout(50)
+    body = {"kind": "", "title": "", "hint": "", "done": 0, "count": 0, "is_loading": False, "is_over": True}
+    progress[0].fulfill(json=body)
+    expect(page.locator(".remove-samples")).to_be_visible()
+    # Asked while samples still came, and answered last.
+    answer(library[0], False)
+    page.wait_for_timeout(500)
+    expect(page.locator(".remove-samples")).to_be_visible()

@@ -5,14 +5,15 @@ The program runs in this process, with an encoder that answers when a test lets 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from image_search.encoders.base import Embeddings
 from image_search.records import Order
@@ -24,7 +25,7 @@ from image_search.stores import open_store
 from image_search.web.app import build_app
 from image_search.web.background import Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
-from tests.fakes.browsing import OpenPage, find_free_port, list_names, wait_for_answer
+from tests.fakes.browsing import OpenPage, choose_picture, find_free_port, list_names, wait_for_answer
 
 HELD = ("red", "blue")  # words that are answered when let go
 COUNT = 20
@@ -102,6 +103,14 @@ def type_words(page: Page, words: str) -> None:
     box = page.locator("#text textarea, #text input")
     box.fill(words)
     box.press("Enter")
+
+
+def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("It has not come.")
 
 
 def ask_for_held(page: Page, searcher: WatchedSearcher, words: str) -> None:
@@ -188,3 +197,46 @@ def test_what_is_typed_while_an_address_is_searched_stays(
     searcher.answer_now("red")
     wait_for_answer(page, "q=red")
     expect(box).to_have_value("green")
+
+
+def test_a_query_picture_that_arrives_late_calls_no_visitor_back_from_the_library(page: Page, tmp_path: Path) -> None:
+    type_words(page, "green")
+    wait_for_answer(page, "q=green")
+    held: list[Route] = []
+    page.route("**/ui/query-images", lambda route: held.append(route))
+    (tmp_path / "query.png").write_bytes(make_picture_bytes("purple"))
+    choose_picture(page, tmp_path / "query.png")
+    wait_until(page, lambda: bool(held))
+    page.locator("#tabs a[data-tab=library]").click()
+    expect(page).to_have_url(re.compile(r"\?tab=library$"))
+    with page.expect_response("**/ui/query-images"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    expect(page).to_have_url(re.compile(r"\?tab=library$"))
+    page.locator("#tabs a[data-tab=search]").click()
+    wait_for_answer(page, "q=green", "picture=")
+    expect(page.locator("#picture img")).to_have_count(1)
+
+
+def test_the_search_is_as_it_was_when_the_visitor_comes_back_from_the_library(page: Page) -> None:
+    type_words(page, "green")
+    wait_for_answer(page, "q=green")
+    names = list_names(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/ui/results" in request.url else None)
+    page.mouse.wheel(0, 300)
+    page.wait_for_timeout(400)  # the place is kept a moment after the last movement
+    where = page.evaluate("scrollY")
+    page.locator("#tabs a[data-tab=library]").click()
+    expect(page.locator("#library-page")).to_be_visible()
+    before = len(asked)
+    page.go_back()
+    expect(page.locator("#search-page")).to_be_visible()
+    assert page.evaluate("scrollY") == where
+    page.locator("#tabs a[data-tab=library]").click()
+    page.locator("#tabs a[data-tab=search]").click()
+    expect(page).to_have_url(re.compile(r"\?q=green$"))
+    assert list_names(page)[: len(names)] == names
+    assert len(asked) == before
+    page.locator("#tabs a[data-tab=search]").click()  # once more: the newest
+    expect(page.locator("#heading")).to_have_text("新着画像")

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from image_search.errors import StoreError
-from image_search.records import DeletedImage, Frame, Hits, NewImage, SearchFilter
+from image_search.records import DeletedImage, Edits, Frame, Hits, ImageText, NewImage, SearchFilter
 from image_search.stores.text import hash_frame
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image, make_images
@@ -81,6 +81,27 @@ class FrameContract(StoreFixtures):
         assert list(store.count_values("film").items()) == [(OTHER_FILM, 4), (FILM, 2)]
         assert store.count_values("film", SearchFilter(folder="/films", film_sha256=FILM)) == {FILM: 2}
 
+    def test_values_of_a_film_are_counted_once(self, store, model):
+        text = ImageText(
+            keywords=("sea",), camera="X100", lens="23mm", generation_model="flux", loras=("ink",), rating=3
+        )
+        frames = [replace(make_frame(time), text=text) for time in (0, 500, 1000)]
+        frames += [replace(make_frame(time, OTHER_FILM, "/films/2/b.mp4"), text=text) for time in (0, 500)]
+        images = [make_image(f"{n}.png", text, file_path=f"/films/{n}.png") for n in range(2)]
+        image_ids = store.add_images(model.model_id, [*frames, *images], make_embeddings(7))
+        store.set_edits(image_ids[0], Edits(keywords=("sea", "boat")))  # one moment has what the others lack
+        for field in ("camera", "lens", "generation_model", "lora", "rating"):
+            assert list(store.count_values(field).values()) == [4], field
+        assert store.count_values("keyword") == {"sea": 4, "boat": 1}
+        assert store.count_values("file_type") == {"image/png": 2, "video/mp4": 2}
+        assert store.count_values("folder") == {"/films": 3, "/films/2": 1}
+        assert store.count_values("keyword", SearchFilter(folder="/films/2")) == {"sea": 1}
+        assert store.count_values("keyword", SearchFilter(keyword="boat")) == {"boat": 1, "sea": 1}
+        assert store.count_values("camera", SearchFilter(kind="image")) == {"X100": 2}
+        assert store.count_values("camera", SearchFilter(kind="frame")) == {"X100": 2}
+        store.trash_images(image_ids[:3])
+        assert store.count_values("keyword") == {"sea": 3}
+
     def test_frames_of_one_film_share_a_path(self, store, frame_ids):
         known = store.find_known_files(["/films/a.mp4", "/films/b.png"])
         assert (known["/films/a.mp4"].film_sha256, known["/films/b.png"].film_sha256) == (FILM, None)
@@ -92,7 +113,7 @@ class FrameContract(StoreFixtures):
         assert store.list_paths("/films", limit=1) == listed[:1]
         assert store.list_paths("/films", after="/films/a.mp4") == listed[1:]
         assert store.count_images(SearchFilter(folder="/films")) == 4
-        assert store.count_values("folder") == {"/films": 4}
+        assert store.count_values("folder") == {"/films": 2}
 
     def test_a_film_that_moved_keeps_its_frames(self, store, frame_ids):
         for image_id in frame_ids:

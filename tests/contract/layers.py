@@ -82,6 +82,29 @@ class LayerContract(StoreFixtures):
         assert record.edits.is_empty
         assert (record.description, record.keywords) == (FULL_TEXT.description, FULL_TEXT.keywords)
 
+    def test_edits_of_many_images_are_replaced_together(self, store, model, image_id, reopen):
+        image_ids = store.add_images(model.model_id, make_images(120), make_embeddings(120))
+        said = {each: Edits(keywords=("旅", f"{number}"), rating=number % 6) for number, each in enumerate(image_ids)}
+        store.set_edits(image_ids[1], said[image_ids[1]])
+        store.trash_images(image_ids[2:3])
+        changed = store.change_edits({**said, 123_456: EDITS, image_id: EDITS})
+        assert changed == {each: each != image_ids[1] for each in (*image_ids[:2], *image_ids[3:], image_id)}
+        for handle in (store, reopen()):
+            records = handle.get_images(image_ids)
+            assert [record.edits for record in records] == [
+                Edits() if record.deleted_at else said[record.image_id] for record in records
+            ]
+            assert handle.get_image(image_id).edits == EDITS
+        assert store.count_values("keyword")["旅"] == store.list_images(["旅"]).total == 119
+        assert store.count_values("rating") == {**dict.fromkeys("0135", 20), "2": 19, "4": 21}
+        assert store.change_edits({}) == {}
+
+    def test_edits_of_many_images_are_all_refused_with_one_that_cannot_be(self, store, model, image_id):
+        [other] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
+        with pytest.raises(StoreError, match="0 to 5"):
+            store.change_edits({image_id: EDITS, other: Edits(rating=6)})
+        assert store.get_image(image_id).edits.is_empty
+
     def test_reading_the_file_again_never_touches_edits(self, store, image_id):
         store.set_edits(image_id, EDITS)
         for text in (ImageText(), ImageText(description="new", keywords=("new",), rating=1), FULL_TEXT):

@@ -7,9 +7,11 @@ one, so that a test never passes on an option nobody thought about or on luck.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import threading
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -411,6 +413,8 @@ def _aggregate(index: Index, found: dict[str, tuple[Json, float]], values: Json)
 
 
 def _list_composite(index: Index, found: dict[str, tuple[Json, float]], values: Json) -> list[Json]:
+    if "aggregations" not in values:
+        return _count_pairs(index, found, **values["composite"])
     [(name, source)] = values["composite"]["sources"][0].items()
     [(first, least)] = values["aggregations"].items()
     field, number = source["terms"]["field"], least["min"]["field"]
@@ -423,6 +427,19 @@ def _list_composite(index: Index, found: dict[str, tuple[Json, float]], values: 
         {"key": {name: value}, first: {"value": float(smallest[value])}}
         for value in page[: values["composite"]["size"]]
     ]
+
+
+def _count_pairs(
+    index: Index, found: dict[str, tuple[Json, float]], sources: list[Json], size: int, after: Json | None = None
+) -> list[Json]:
+    """Combinations of values, ascending; a document that lacks one of them is in none."""
+    fields = {name: source["terms"]["field"] for one in sources for name, source in one.items()}
+    counts: Counter[tuple[str, ...]] = Counter()
+    for document, _ in found.values():
+        counts.update(itertools.product(*(_list_indexed(index, document, field) for field in fields.values())))
+    behind = tuple(after.values()) if after else ()
+    page = sorted(values for values in counts if values > behind)[:size]
+    return [{"key": dict(zip(fields, values, strict=True)), "doc_count": counts[values]} for values in page]
 
 
 def _list_indexed(index: Index, source: Json, field: str) -> set[str]:

@@ -32,7 +32,7 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, decode_path, make_sort_name
 from tests.fakes.matching import occurs
@@ -246,11 +246,13 @@ class MemoryStore(ImageStore):
             before, entry.facts = entry.facts, replace(entry.facts, text=text)
             return entry.facts != before
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
         with self.library.lock:
-            entry = self._get_live(image_id)
-            before, entry.facts = entry.facts, replace(entry.facts, edits=edits)
-            return entry.facts != before
+            live = [entry for entry in self._list_live() if entry.facts.image_id in edits]
+            changed = {entry.facts.image_id: entry.facts.edits != edits[entry.facts.image_id] for entry in live}
+            for entry in live:
+                entry.facts = replace(entry.facts, edits=edits[entry.facts.image_id])
+            return changed
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self.library.lock:
@@ -361,7 +363,12 @@ class MemoryStore(ImageStore):
         return len(self._list_qualified(filter))
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        counts = Counter(value for entry in self._list_qualified(filter) for value in list_values(entry, field))
+        counted: dict[tuple[str, object], str] = {}
+        for entry in self._list_qualified(filter):
+            frame = None if field in COUNTS_FRAMES else entry.record.frame
+            one = frame.film_sha256 if frame else entry.record.image_id
+            counted.update({(value, one): value for value in list_values(entry, field)})
+        counts = Counter(counted.values())
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     # --- images -----------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ never passes on an option or on a piece of syntax nobody thought about.
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import socketserver
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -156,13 +158,14 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
 
     def _aggregate(self, index: Index, words: list[str]) -> list[Any]:
         options = _read_options(words[1:], {"LOAD", "GROUPBY", "REDUCE", "SORTBY", "LIMIT"})
-        [loaded] = options["LOAD"]
+        loaded = options["LOAD"]
         start, number = map(int, options["LIMIT"])
         order = options.get("SORTBY", [])
         columns = [column.removeprefix("@") for column in order[::2] if column != "MAX"]
         if any("SORTABLE" not in index.kinds.get(column, "") for column in columns):
             raise Rejected(f"Property not loaded nor in schema: {columns}")
-        wanted = [loaded.removeprefix("@")] if loaded != "@__key" else []
+        names = [column.removeprefix("@") for column in loaded]
+        wanted = [name for name in names if name != "__key"]
         rows = self._filter(index, words[0], columns + wanted)
         if "GROUPBY" not in options:
             most = int(order[order.index("MAX") + 1])
@@ -173,12 +176,13 @@ class SearchStandIn(socketserver.ThreadingTCPServer):
                     key=lambda key: rows[key][column] if is_text else float(rows[key][column]),
                     reverse=order[2 * place + 1] == "DESC",
                 )
-            return [1, *([loaded.removeprefix("@"), key] for key in keys[:most][start : start + number])]
-        assert (options["GROUPBY"], options["REDUCE"]) == ([loaded], ["COUNT", "0", "AS", "number"])
-        counts: dict[bytes | None, int] = {}
-        for row in rows.values():
-            counts[row.get(wanted[0])] = counts.get(row.get(wanted[0]), 0) + 1
-        groups = [[wanted[0], value, "number", str(count)] for value, count in counts.items()]
+            return [1, *([*names, key] for key in keys[:most][start : start + number])]
+        assert (options["GROUPBY"], options["REDUCE"]) == (loaded, ["COUNT", "0", "AS", "number"])
+        counts = Counter(tuple(row.get(name) for name in names) for row in rows.values())
+        groups = [
+            [*itertools.chain(*zip(names, values, strict=True)), "number", str(count)]
+            for values, count in counts.items()
+        ]
         return [len(groups), *groups[start : start + number]]
 
     def _filter(self, index: Index, expression: str, columns: list[str] | None = None) -> dict[str, Row]:

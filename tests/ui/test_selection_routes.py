@@ -119,6 +119,20 @@ def test_a_rating_is_set_and_what_was_said_before_is_told(client: TestClient, st
     assert store.get_image(second).edits == Edits(description="said", rating=1)
 
 
+def test_a_selection_is_written_in_batches_not_one_by_one(
+    client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection_routes, "_PAGE", 25)
+    ids = register(store, *(f"{number}.png" for number in range(60)))
+    batches: list[int] = []
+    write = store.change_edits
+    monkeypatch.setattr(store, "change_edits", lambda edits: (batches.append(len(edits)), write(edits))[1])
+    post(client, "rating", ids=ids, rating=2)
+    post(client, "keywords", ids=ids, add=["trip"])
+    assert batches == [25, 25, 10] * 2
+    assert {(image.rating, image.keywords) for image in store.get_images(ids)} == {(2, ("trip",))}
+
+
 def test_an_image_in_the_trash_is_told_and_left_alone(client: TestClient, store: ImageStore) -> None:
     live, trashed = register(store, "a.png", "b.png")
     store.trash_images([trashed])

@@ -13,6 +13,7 @@ Searches are exact: the inner product with every embedding that qualifies.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -36,7 +37,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings
+from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Place,
     change_record,
@@ -69,8 +70,10 @@ from image_search.stores.elasticsearch.trash import ElasticsearchTrash
 from image_search.stores.elasticsearch.writes import (
     Changes,
     change_document,
+    change_documents,
     change_images,
     choose_field,
+    count_frames,
     count_up,
     migrate,
     put_model,
@@ -337,8 +340,10 @@ class ElasticsearchStore(ElasticsearchTrash):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return change_document(self._cluster, image_id, partial(change_record, text=text))
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
-        return change_document(self._cluster, image_id, partial(change_record, edits=edits))
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+        return change_documents(
+            self._cluster, edits, lambda document: change_record(document, edits=edits[document.image_id])
+        )
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         change_document(self._cluster, image_id, partial(recognize, recognized=recognized), recognized is None)
@@ -419,8 +424,11 @@ class ElasticsearchStore(ElasticsearchTrash):
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         counted = {"values": {"terms": {"field": f"counted_{field}", "size": _MAX_VALUES}}}
         answer = self._cluster.ask(query=build_query(filter), size=0, aggregations=counted)
-        buckets = answer["aggregations"]["values"]["buckets"]
-        return sort_counts(((bucket["key"], bucket["doc_count"]) for bucket in buckets), field)
+        counts = {bucket["key"]: int(bucket["doc_count"]) for bucket in answer["aggregations"]["values"]["buckets"]}
+        if field not in COUNTS_FRAMES and filter.kind != "image":
+            for value, frames in count_frames(self._cluster, field, replace(filter, kind="frame")):
+                counts[value] = max(1, counts.get(value, 0) - frames + 1)  # another program may add some meanwhile
+        return sort_counts(counts.items(), field)
 
     # --- images -----------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ import numpy as np
 from elasticsearch import NotFoundError
 
 from image_search.errors import StoreUnavailable
-from image_search.records import DeletedImage
-from image_search.stores.base import Embeddings
+from image_search.records import DeletedImage, SearchFilter
+from image_search.stores.base import CountedField, Embeddings
 from image_search.stores.documents import (
     Document,
     add_model,
@@ -26,7 +26,13 @@ from image_search.stores.documents import (
     load_document,
     load_models,
 )
-from image_search.stores.elasticsearch.client import Connection, State, describe_vector_field, explain_refusal
+from image_search.stores.elasticsearch.client import (
+    Connection,
+    State,
+    build_query,
+    describe_vector_field,
+    explain_refusal,
+)
 from image_search.stores.errors import find_model, image_not_found
 from image_search.stores.search_fields import (
     count_microseconds,
@@ -202,6 +208,20 @@ def read_embeddings(connection: Connection, image_ids: Iterable[int]) -> dict[in
     }
 
 
+def count_frames(connection: Connection, field: CountedField, filter: SearchFilter) -> Iterator[tuple[str, int]]:
+    """For each film, the values of its frames and how many of them have each."""
+    sources = [{name: {"terms": {"field": f"counted_{name}"}}} for name in ("film", field)]
+    after: dict[str, Any] = {}
+    while True:
+        films = {"composite": {"size": _CHUNK, "sources": sources, **after}}
+        answer = connection.ask(query=build_query(filter), size=0, aggregations={"films": films})
+        buckets = answer["aggregations"]["films"]["buckets"]
+        yield from ((bucket["key"][field], int(bucket["doc_count"])) for bucket in buckets)
+        if len(buckets) < _CHUNK:
+            return
+        after = {"after": buckets[-1]["key"]}
+
+
 def change_images(
     connection: Connection,
     image_ids: Iterable[int],
@@ -254,18 +274,33 @@ def change_document(
 
     Raises ImageNotFound, without or_trashed also for one in the trash.
     """
-    has_changed = False
+    changed = change_documents(connection, [image_id], change, or_trashed)
+    if image_id not in changed:
+        raise image_not_found(image_id)
+    return changed[image_id]
+
+
+def change_documents(
+    connection: Connection, image_ids: Iterable[int], change: Callable[[Document], Document], or_trashed: bool = False
+) -> dict[int, bool]:
+    """Replace the documents of those of these images that are live, in one request. Returns whether each changed.
+
+    or_trashed: of those in the trash, too.
+    """
+    changed: dict[int, bool] = {}
 
     def put(changes: Changes) -> None:
-        nonlocal has_changed
-        if image_id not in (changes.documents if or_trashed else changes.list_live()):
-            raise image_not_found(image_id)
-        before = changes.documents[image_id]
-        changes.documents[image_id] = change(before)
-        has_changed = has_changed or changes.documents[image_id] != before
+        nonlocal changed
+        before = dict(changes.documents)
+        ids = list(before) if or_trashed else changes.list_live()
+        changes.documents |= {image_id: change(before[image_id]) for image_id in ids}
+        changed = {
+            image_id: changed.get(image_id, False) or changes.documents[image_id] != before[image_id]
+            for image_id in ids
+        }
 
-    change_images(connection, [image_id], put)
-    return has_changed
+    change_images(connection, image_ids, put)
+    return changed
 
 
 def check_results(connection: Connection, results: Iterable[dict[str, Any]]) -> None:

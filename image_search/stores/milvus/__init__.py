@@ -42,7 +42,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings
+from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Document,
     Place,
@@ -65,6 +65,8 @@ from image_search.stores.milvus.rows import (
     Stored,
     check_image,
     find_nearest,
+    list_marks,
+    list_values,
     match_ids,
     match_marks,
     migrate,
@@ -84,8 +86,6 @@ from image_search.stores.search_fields import (
     NEWEST,
     TRASHED,
     count_microseconds,
-    exact_key,
-    list_counted,
     make_film_key,
     make_folder_key,
     make_frame_key,
@@ -97,19 +97,6 @@ from image_search.stores.search_fields import (
 
 _BATCH = 1000
 _MIN_SCORE = -2.0  # below every inner product of unit vectors
-# The mark of an image for a value of a counted field.
-_MARKS: dict[CountedField, str] = {
-    "generator": "g",
-    "generation_model": "m",
-    "lora": "l",
-    "file_type": "t",
-    "keyword": "k",
-    "camera": "c",
-    "lens": "e",
-    "folder": "b",
-    "film": "x",
-}
-_MARK = len(exact_key("", "")) + 1  # characters of a mark for a value
 
 
 class MilvusStore(MilvusTrash):
@@ -351,8 +338,15 @@ class MilvusStore(MilvusTrash):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return self._change_record(image_id, partial(change_record, text=text))
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
-        return self._change_record(image_id, partial(change_record, edits=edits))
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+        with self._writing() as writer:
+            found = writer.get_stored(list(edits))
+            live = [one for one in found.values() if one.record.deleted_at is None]
+            changed = [one for one in live if one.record.edits != edits[one.record.image_id]]
+            writer.change_images(
+                [one.change(change_record(one.document, edits=edits[one.record.image_id])) for one in changed]
+            )
+        return {one.record.image_id: one.record.edits != edits[one.record.image_id] for one in live}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         self._change_record(image_id, partial(recognize, recognized=recognized), recognized is None)
@@ -408,17 +402,21 @@ class MilvusStore(MilvusTrash):
         # Milvus cannot group. The marks of all images are counted here; one image of each mark gives its value.
         counts: Counter[str] = Counter()
         examples: dict[str, int] = {}
+        counted: set[tuple[str, str]] = set()  # mark and film
         with self._reading() as view:
-            condition = view.write_filter(filter)
-            if field == "rating":
-                ratings = Counter(int(row["rating"]) for row in view.iterate(IMAGES, condition, ["rating"]))
-                return sort_counts(((str(value), count) for value, count in ratings.items() if value >= 0), field)
-            for row in view.iterate(IMAGES, condition, ["marks"]):
-                for mark in _list_marks(row["marks"], field):
-                    counts[mark] += 1
+            for row in view.iterate(IMAGES, view.write_filter(filter), ["marks", *["rating"] * (field == "rating")]):
+                film = "" if field in COUNTS_FRAMES else "".join(list_marks(row, "film"))
+                for mark in list_marks(row, field):
+                    if film:
+                        counts[mark] += (mark, film) not in counted
+                        counted.add((mark, film))
+                    else:
+                        counts[mark] += 1
                     examples.setdefault(mark, int(row["image_id"]))
+            if field == "rating":
+                return sort_counts(counts.items(), field)
             stored = view.get_stored(list(examples.values()))
-        values = {mark: value for one in stored.values() for mark, value in _list_values(one.document, field)}
+        values = {mark: value for one in stored.values() for mark, value in list_values(one.document, field)}
         return sort_counts(((values[mark], count) for mark, count in counts.items() if mark in values), field)
 
     # --- images -----------------------------------------------------------------------------------------------------
@@ -479,16 +477,3 @@ def _list_contents(images: Sequence[NewImage]) -> dict[str, bytes]:
     """The originals and previews that are kept, by name."""
     originals = {image.content_sha256: image.data for image in images if image.data is not None}
     return originals | {name_preview(image.content_sha256): image.preview for image in images}
-
-
-def _list_marks(marks: Sequence[str], field: CountedField) -> list[str]:
-    """The marks of an image for values of a field."""
-    if field == "kind":
-        return [mark for mark in marks if mark in ("image", "frame")]
-    return [mark for mark in marks if mark[0] == _MARKS[field] and len(mark) == _MARK]
-
-
-def _list_values(document: Document, field: CountedField) -> Iterator[tuple[str, str]]:
-    """The marks an image has for a field, with their values."""
-    for value in list_counted(document)[field]:
-        yield (value if field == "kind" else exact_key(_MARKS[field], value)), value

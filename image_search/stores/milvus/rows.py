@@ -20,7 +20,7 @@ import numpy as np
 from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import ImageRecord, NewImage, SearchFilter
-from image_search.stores.base import Embeddings
+from image_search.stores.base import CountedField, Embeddings
 from image_search.stores.documents import Document, drop_paths, dump_document, load_document
 from image_search.stores.milvus.schema import (
     FILTER_FIELDS,
@@ -37,6 +37,7 @@ from image_search.stores.search_fields import (
     count_microseconds,
     exact_key,
     get_sort_name,
+    list_counted,
     list_filter_keys,
     list_filter_ranges,
     list_keys,
@@ -366,3 +367,33 @@ def _count_skipped(ranking: list[tuple[int, float]], offset: int) -> int:
 def _list_groups(ranking: list[tuple[int, float]], offset: int, limit: int) -> list[list[tuple[int, float]]]:
     starts = [*_list_starts(ranking), len(ranking)]
     return [ranking[start:end] for start, end in pairwise(starts) if end > offset and start < offset + limit]
+
+
+# The mark of an image for a value of a counted field.
+_MARKS: dict[CountedField, str] = {
+    "generator": "g",
+    "generation_model": "m",
+    "lora": "l",
+    "file_type": "t",
+    "keyword": "k",
+    "camera": "c",
+    "lens": "e",
+    "folder": "b",
+    "film": "x",
+}
+_MARK = len(exact_key("", "")) + 1  # characters of a mark for a value
+
+
+def list_marks(row: Mapping[str, Any], field: CountedField) -> list[str]:
+    """The marks of an image for values of a field; a rating is its own."""
+    if field == "rating":
+        return [str(row["rating"])] if int(row["rating"]) >= 0 else []
+    if field == "kind":
+        return [mark for mark in row["marks"] if mark in ("image", "frame")]
+    return [mark for mark in row["marks"] if mark[0] == _MARKS[field] and len(mark) == _MARK]
+
+
+def list_values(document: Document, field: CountedField) -> Iterator[tuple[str, str]]:
+    """The marks an image has for a field, with their values."""
+    for value in list_counted(document)[field]:
+        yield (value if field == "kind" else exact_key(_MARKS[field], value)), value

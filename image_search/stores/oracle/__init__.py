@@ -278,10 +278,16 @@ class OracleStore(ImageStore):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return self._write(lambda session: change_record(session, image_id, lambda record: replace(record, text=text)))
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
-        return self._write(
-            lambda session: change_record(session, image_id, lambda record: replace(record, edits=edits))
-        )
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+        def change(session: Session) -> dict[int, bool]:
+            found = list(map(make_record, session.query_chunks(sql.get_records, list(edits))))
+            live = [record for record in found if record.deleted_at is None]
+            for record in live:
+                if record.edits != edits[record.image_id]:
+                    update_record(session, replace(record, edits=edits[record.image_id]))
+            return {record.image_id: record.edits != edits[record.image_id] for record in live}
+
+        return self._write(change)
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         lines = dump_lines(recognized) if recognized else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from image_search.records import Order
 from image_search.stores.base import CountedField
-from image_search.stores.sql import COUNTED, LIVE, ORDERS, RECORD_COLUMNS
+from image_search.stores.sql import COUNTED, LIVE, ORDERS, RECORD_COLUMNS, count_once
 
 # One writer at a time, as in every engine: a path never gets two images, an image in the trash never an embedding that
 # searches see, and no original is removed from its folder while it is added again.
@@ -374,7 +374,7 @@ def count_values(field: CountedField, conditions: Sequence[str]) -> str:
     join = f"\nJOIN {table} v ON v.image_id = i.image_id" if table else ""
     known = [] if field == "folder" else [f"{value} IS NOT NULL"]
     return f"""
-SELECT {value}, COUNT(DISTINCT i.image_id)
+SELECT {value}, {count_once(field)}
 FROM images i{join}{_where([*conditions, *known])}
 GROUP BY {value}"""
 

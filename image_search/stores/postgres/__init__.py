@@ -59,7 +59,7 @@ from image_search.stores.postgres.rows import (
     update_records,
     write_where,
 )
-from image_search.stores.sql import COUNTED, list_folder_bounds, read_counts, replace_content
+from image_search.stores.sql import COUNTED, count_once, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 
@@ -257,10 +257,13 @@ class PostgresStore(ImageStore):
             record = get_live_record(connection, image_id)
             return _update(connection, record, replace(record, text=text))
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
         with self._database.writing() as connection:
-            record = get_live_record(connection, image_id)
-            return _update(connection, record, replace(record, edits=edits))
+            live = [one for one in find_records(connection, list(edits)).values() if one.deleted_at is None]
+            changed = [one for one in live if one.edits != edits[one.image_id]]
+            if changed:
+                update_records(connection, [replace(one, edits=edits[one.image_id]) for one in changed])
+        return {one.image_id: one.edits != edits[one.image_id] for one in live}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:
@@ -337,7 +340,7 @@ class PostgresStore(ImageStore):
         where, values = write_where([(f"{value} IS NOT NULL", []), *list_live_conditions(filter)])
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT {value}, count(DISTINCT i.image_id) FROM images i {join} {where} GROUP BY 1", values
+                f"SELECT {value}, {count_once(field)} FROM images i {join} {where} GROUP BY 1", values
             ).fetchall()
         return read_counts(field, rows)
 

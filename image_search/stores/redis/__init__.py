@@ -12,7 +12,7 @@ Searches are exact scans (FLAT) with the filter in the same query.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,7 @@ from image_search.records import (
     StoreStatus,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings
+from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
 from image_search.stores.documents import (
     Document,
     Place,
@@ -72,6 +72,7 @@ from image_search.stores.redis.trash import RedisTrash
 from image_search.stores.redis.writes import (
     Changes,
     change_document,
+    change_documents,
     change_images,
     change_models,
     find_members,
@@ -336,8 +337,10 @@ class RedisStore(RedisTrash):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return change_document(self._server, image_id, partial(change_record, text=text))
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
-        return change_document(self._server, image_id, partial(change_record, edits=edits))
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+        return change_documents(
+            self._server, edits, lambda document: change_record(document, edits=edits[document.image_id])
+        )
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         change_document(self._server, image_id, partial(recognize, recognized=recognized), recognized is None)
@@ -390,9 +393,15 @@ class RedisStore(RedisTrash):
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         counts: Counter[str] = Counter()
-        for values, number in count_values(self._server, self._build_expression(filter), make_counted_field(field)):
+        films: defaultdict[str, set[bytes]] = defaultdict(set)
+        names = map(make_counted_field, [field] if field in COUNTS_FRAMES else [field, "film"])
+        for (values, *film), number in count_values(self._server, self._build_expression(filter), *names):
             for value in json.loads(values):
-                counts[value] += number
+                if json.loads(film[0] or b"[]") if film else ():
+                    films[value].add(film[0])
+                else:
+                    counts[value] += number
+        counts.update({value: len(found) for value, found in films.items()})
         return sort_counts(counts.items(), field)
 
     # --- images -----------------------------------------------------------------------------------------------------

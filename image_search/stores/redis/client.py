@@ -466,18 +466,20 @@ def list_nearest(
         neighbours = min(2 * neighbours, _ALL)
 
 
-def count_values(connection: Connection, expression: str, field: str) -> Iterator[tuple[bytes, int]]:
-    """The different contents of a field with their numbers."""
+def count_values(connection: Connection, expression: str, *fields: str) -> Iterator[tuple[list[Any], int]]:
+    """The different contents of some fields, as bytes or None, with their numbers. Images without the first: none."""
+    names = [f"@{field}" for field in fields]
     [rows] = connection.ask(
         (
-            *("FT.AGGREGATE", connection.index, expression, "LOAD", 1, f"@{field}"),
-            *("GROUPBY", 1, f"@{field}", "REDUCE", "COUNT", 0, "AS", "number", "LIMIT", 0, _ALL, *_COMMON),
+            *("FT.AGGREGATE", connection.index, expression, "LOAD", len(names), *names),
+            *("GROUPBY", len(names), *names, "REDUCE", "COUNT", 0, "AS", "number", "LIMIT", 0, _ALL, *_COMMON),
         )
     )
     for row in rows[1:]:
         values = _make_dict(row)
-        if values.get(field.encode()) is not None:
-            yield values[field.encode()], int(values[b"number"])
+        contents = [values.get(field.encode()) for field in fields]
+        if contents[0] is not None:
+            yield contents, int(values[b"number"])
 
 
 def _check_depth(connection: Connection, depth: int) -> None:

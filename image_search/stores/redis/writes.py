@@ -263,18 +263,30 @@ def change_document(
 
     Raises ImageNotFound, without or_trashed also for one in the trash.
     """
-    has_changed = False
+    changed = change_documents(connection, [image_id], change, or_trashed)
+    if image_id not in changed:
+        raise image_not_found(image_id)
+    return changed[image_id]
+
+
+def change_documents(
+    connection: Connection, image_ids: Iterable[int], change: Callable[[Document], Document], or_trashed: bool = False
+) -> dict[int, bool]:
+    """Replace the documents of those of these images that are live, in one transaction. Returns whether each changed.
+
+    or_trashed: of those in the trash, too.
+    """
+    changed: dict[int, bool] = {}
 
     def put(changes: Changes) -> None:
-        nonlocal has_changed
-        if image_id not in (changes.documents if or_trashed else changes.list_live()):
-            raise image_not_found(image_id)
-        before = changes.documents[image_id]
-        changes.documents[image_id] = change(before)
-        has_changed = changes.documents[image_id] != before
+        nonlocal changed
+        before = dict(changes.documents)
+        ids = list(before) if or_trashed else changes.list_live()
+        changes.documents |= {image_id: change(before[image_id]) for image_id in ids}
+        changed = {image_id: changes.documents[image_id] != before[image_id] for image_id in ids}
 
-    change_images(connection, [image_id], put)
-    return has_changed
+    change_images(connection, image_ids, put)
+    return changed
 
 
 def _put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:

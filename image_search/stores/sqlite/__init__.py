@@ -299,12 +299,13 @@ class SqliteStore(ImageStore):
                 update_record(connection, record, replace(record, text=text))
         return record.text != text
 
-    def _set_edits(self, image_id: int, edits: Edits) -> bool:
+    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
         with self._database.writing() as connection:
-            record = get_live_record(connection, image_id)
-            if record.edits != edits:
-                update_record(connection, record, replace(record, edits=edits))
-        return record.edits != edits
+            live = [one for one in find_records(connection, edits).values() if one.deleted_at is None]
+            for record in live:
+                if record.edits != edits[record.image_id]:
+                    update_record(connection, record, replace(record, edits=edits[record.image_id]))
+        return {record.image_id: record.edits != edits[record.image_id] for record in live}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from image_search.records import Hits, ImageRecord, Order, SearchFilter, SearchHit
-from image_search.stores.base import CountedField
+from image_search.stores.base import COUNTS_FRAMES, CountedField
 from image_search.stores.sql import COUNTED, ORDERS, list_after, read_counts
 from image_search.stores.sqlite.exact_search import Rows
 from image_search.stores.sqlite.inverted_file import Ids
@@ -76,14 +76,25 @@ def count_growth(connection: sqlite3.Connection, model_id: int, before: Mapping[
 def count_values(
     connection: sqlite3.Connection, field: CountedField, where: str, values: Sequence[object]
 ) -> dict[str, int]:
-    """How many images i that qualify have each value of a field."""
+    """How many images i that qualify have each value of a field, each film once where the field is counted so."""
     value, table = COUNTED[field]
     join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
     distinct = "DISTINCT i.image_id," if field == "folder" else ""  # an image may have several paths in one
+    counted = (
+        f"SELECT value, count(*) AS number FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
+        "WHERE value IS NOT NULL GROUP BY value"
+    )
+    if field in COUNTS_FRAMES:
+        return read_counts(field, connection.execute(counted, values))
+    # Frames are counted with the images, which the index of the field alone can tell, and those too many taken off.
+    repeated = (
+        "SELECT value, count(DISTINCT film) - count(*) "
+        f"FROM (SELECT {distinct} {value} AS value, i.film_sha256 AS film "
+        f"FROM images i INDEXED BY images_by_film {join} {where} AND i.film_sha256 IS NOT NULL) "
+        "WHERE value IS NOT NULL GROUP BY value"
+    )
     rows = connection.execute(
-        f"SELECT value, count(*) FROM (SELECT {distinct} {value} AS value FROM images i {join} {where}) "
-        "WHERE value IS NOT NULL GROUP BY value",
-        values,
+        f"SELECT value, sum(number) FROM ({counted} UNION ALL {repeated}) GROUP BY value", [*values, *values]
     )
     return read_counts(field, rows)
 

@@ -1,12 +1,16 @@
 // The address is the state of the page: the question, the open image (image=) and the tab (tab=).
 const PLACES = ['image', 'tab'];
 
+let searched = ''; // the question of the search, which stays as it is behind the library
+let waiting = null; // { query, changes, over }
+
 export function read(search = location.search) {
-  const parameters = new URLSearchParams(search);
+  let parameters = new URLSearchParams(search);
   const image = Number(parameters.get('image')) || null;
   const tab = parameters.get('tab') === 'library' ? 'library' : 'search';
   for (const name of PLACES) parameters.delete(name);
   for (const [name, value] of [...parameters]) if (!value.trim() || name.startsWith('__')) parameters.delete(name);
+  if (tab === 'library') parameters = new URLSearchParams(searched);
   return { parameters, query: parameters.toString(), image, tab };
 }
 
@@ -24,6 +28,24 @@ export function compose(query, changes = {}) {
 // The address of images similar to one, under the conditions there are.
 export function composeSimilar(id) {
   return compose(read().query, { q: null, picture: null, weight: null, order: null, like: id });
+}
+
+// Change the question, but call no visitor back who has gone on meanwhile: to the library, or into the viewer.
+// from: the address they were asked at, as read.
+export function pushWhenShown(changes, from) {
+  waiting = { query: read().query, changes, over: from.image };
+  resume();
+}
+
+// The address is followed. What waits for the search is asked once it is shown.
+export function resume() {
+  const { query, image, tab } = read();
+  if (tab !== 'search') return;
+  searched = query;
+  if (!waiting || (image && image !== waiting.over)) return;
+  const { changes, query: changed } = waiting;
+  waiting = null;
+  if (changed === query) push(compose(query, changes)); // else another question was asked
 }
 
 let listener = () => {};

@@ -1,5 +1,5 @@
 // Starts the page. The address is the state: whatever changes it, follow() makes the page show it.
-import { compose, composeSimilar, onChange, push, read } from './address.js';
+import { compose, composeSimilar, onChange, push, read, resume } from './address.js';
 import { getJson } from './api.js';
 import * as bar from './bar.js';
 import * as chips from './chips.js';
@@ -22,8 +22,10 @@ history.scrollRestoration = 'manual';
 
 async function follow(how) {
   const { query, image, tab } = read();
+  const isBack = tab === 'search' && document.body.dataset.tab === 'library';
   showTab(tab);
   if (tab !== 'search' || image) filters.closeSheet();
+  document.querySelector('#tabs a[data-tab=search]').setAttribute('href', tab === 'search' ? '?' : `?${query}`);
   if (query !== grid.grid.query) {
     const kept = how === 'push' ? {} : (history.state ?? {});
     get('order').value = new URLSearchParams(query).get('order') ?? '';
@@ -36,8 +38,12 @@ async function follow(how) {
     select.follow(query);
     await search(query, kept);
     if (read().query !== query) return;
+  } else if (isBack) {
+    scrollTo(0, history.state?.scroll ?? 0);
+    if (get('message').querySelector('.problem')) search(query);
   }
   viewer.follow(read().image);
+  resume();
 }
 
 function ask() {
@@ -165,7 +171,7 @@ async function watchProgress() {
   const isNewest = grid.grid.answer?.newest && scrollY < 40 && !viewer.isOpen() && grid.grid.tiles.length <= 16;
   const isEmpty = grid.grid.answer?.message?.kind === 'empty'; // a search that waits for the first pictures
   if (progress && (isNewest || isEmpty) && (!progress.is_over || !wasOver)) grid.refresh().catch(() => {});
-  if (progress?.is_over && !wasOver) library.refresh();
+  if (progress?.is_over) library.completeSamples();
   wasOver = !progress || progress.is_over;
   if (!wasOver || !progress) setTimeout(watchProgress, PROGRESS);
 }

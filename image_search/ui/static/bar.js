@@ -1,6 +1,6 @@
 // The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
 import { getJson, postJson, root } from './api.js';
-import { compose, push, read, replace } from './address.js';
+import { compose, push, pushWhenShown, read, replace } from './address.js';
 import { joinSentences, say } from './i18n.js';
 import { remember } from './suggest.js';
 import { showToast } from './toasts.js';
@@ -39,11 +39,13 @@ let asked = 0;
 
 async function search(text, ask) {
   const number = (asked += 1);
+  const from = read();
   const changes = await understand(text);
   if (number !== asked) return; // another question was asked meanwhile
-  const { query } = read();
+  const { query, tab, image } = read();
   const address = compose(query, changes);
-  if (compose(query) === address && !read().image) ask();
+  if (tab !== 'search') return pushWhenShown(changes, from);
+  if (compose(query) === address && !image) ask();
   else push(address);
   remember();
   // The box keeps the words only: the conditions are chips now.
@@ -84,11 +86,12 @@ export function fill({ isOpening = true } = {}) {
 
 async function searchWith(file) {
   if (!file?.path) return;
+  const from = read();
   try {
     const { token } = await postJson('ui/query-images', { path: file.path, name: file.orig_name ?? '' });
     const changes = { picture: token, like: null, q: getBox().value.trim() };
     shown = `ui/query-images/${token}`;
-    push(compose(read().query, changes));
+    pushWhenShown(changes, from);
   } catch (error) {
     showToast(joinSentences(error.title || say('offline'), error.hint), { kind: 'problem', seconds: 12 });
     shown = '?';

@@ -1,6 +1,6 @@
 // The panel of conditions: each field is a parameter of the address.
 import { getJson, postBytes } from './api.js';
-import { compose, push, read } from './address.js';
+import { compose, push, pushWhenShown, read } from './address.js';
 import { joinSentences, say } from './i18n.js';
 import { moveToasts, showToast } from './toasts.js';
 
@@ -125,8 +125,10 @@ async function leaveOut(input) {
   const [file] = input.files;
   input.value = '';
   if (!file) return;
+  const from = read();
   try {
-    push(compose(read().query, { notpicture: (await postBytes('ui/query-images', file)).token }));
+    const { token } = await postBytes('ui/query-images', file);
+    pushWhenShown({ notpicture: token }, from);
   } catch (error) {
     showToast(joinSentences(error.title || say('offline'), error.hint), { kind: 'problem', seconds: 12 });
   }

@@ -13,6 +13,8 @@ let changed = () => {};
 let isShown = false;
 let isPolling = false;
 let running = new Set();
+let hasSamples = false; // all that will come
+let loads = 0;
 
 // onChange: called when images came into the library or left it.
 export function start(onChange) {
@@ -37,8 +39,10 @@ export function follow(shown) {
   if (isNew) load();
 }
 
-// Samples or a model came meanwhile.
-export function refresh() {
+// The samples are all there, and a model.
+export function completeSamples() {
+  if (hasSamples) return;
+  hasSamples = true;
   if (isShown) load();
 }
 
@@ -62,8 +66,9 @@ async function load() {
 }
 
 async function loadParts() {
+  const number = (loads += 1);
   const found = await attempt(() => getJson('ui/library'));
-  if (!found) return;
+  if (!found || number !== loads) return; // an answer to a newer question tells more
   get('library-begin').hidden = !found.is_new;
   for (const node of page.querySelectorAll('.with-samples')) node.hidden = !found.samples;
   if (!found.has_all_samples) page.querySelector('.remove-samples').hidden = true; // the rest would still come
