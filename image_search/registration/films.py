@@ -33,7 +33,6 @@ from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, Patience
 from image_search.registration.reader import ImageReader, ReadFile
 from image_search.stores.base import ImageStore
-from image_search.stores.errors import image_not_found
 from image_search.stores.text import hash_frame, make_file_name
 
 _EDITED_AT_ONCE = 500  # images of one transaction
@@ -50,8 +49,9 @@ def set_edits(store: ImageStore, image: ImageRecord, edits: Edits) -> None:
 
     image: as it was read. Raises ImageNotFound, StoreError.
     """
-    if change_edits(store, [(image, edits)]):
-        raise image_not_found(image.image_id)
+    store.set_edits(image.image_id, edits)
+    if image.frame is not None:
+        change_edits(store, [(image, edits)])
 
 
 def change_edits(store: ImageStore, images: Sequence[tuple[ImageRecord, Edits]]) -> list[int]:
