@@ -50,9 +50,10 @@ _PREFIXES: dict[str, tuple[str, ...]] = {
 }
 _NAMES = {prefix: name for name, prefixes in _PREFIXES.items() for prefix in prefixes}
 _QUOTED = r'["“”＂]([^"“”＂]*)["“”＂]'
-_NAME = "|".join(sorted(_NAMES, key=len, reverse=True))
+_WIDE = {code: code + 0xFEE0 for code in range(ord("!"), ord("~") + 1)}  # Ａ is as good as A
+_NAME = "|".join(sorted({*_NAMES, *(name.translate(_WIDE) for name in _NAMES)}, key=len, reverse=True))
 _CONDITION = re.compile(
-    rf"(?P<minus>[-－−])?(?:(?P<name>{_NAME})[:：]\s*(?:{_QUOTED}|(?P<value>\S*))|{_QUOTED}|(?P<word>\S+))",
+    rf"(?P<minus>[-－−])?(?:(?P<name>{_NAME})\s?[:：]\s*(?:{_QUOTED}|(?P<value>\S*))|{_QUOTED}|(?P<word>\S+))",
     re.IGNORECASE,
 )
 _COUNTED: dict[str, CountedField] = {
@@ -110,7 +111,7 @@ def parse_conditions(typed: str) -> TypedConditions:
     for token in _CONDITION.finditer(typed):
         named, phrase = token[3] if token[3] is not None else token["value"], token[5]
         if token["name"] and named and named.strip() and not token["minus"]:
-            take(_NAMES[token["name"].lower()], _clean(named))
+            take(_NAMES[_fold(token["name"])], _clean(named))
             continue
         whole = token[0].strip()
         plain = _WEEKDAY.sub("", _write_digits(unicodedata.normalize("NFKC", whole)))

@@ -79,8 +79,7 @@ CountedField = (
     Literal["generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating"]
     | Literal["folder", "kind", "film"]
 )
-COUNTS_FRAMES: tuple[CountedField, ...] = ("kind", "film")  # by every other field a film is counted once
-
+COUNTS_FRAMES = ("kind", "film")  # by every other field a film is counted once
 EVERYTHING = SearchFilter()
 
 _HELD_IMAGES = "held_images"
@@ -285,19 +284,14 @@ class ImageStore(ABC):
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
         """Replace the user's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
-        changed = self.change_edits({image_id: edits})
-        if image_id not in changed:
-            raise image_not_found(image_id)
-        return changed[image_id]
+        for has_changed in self.change_edits({image_id: edits}).values():
+            return has_changed
+        raise image_not_found(image_id)
 
     def change_edits(self, edits: Mapping[int, Edits]) -> dict[int, bool]:
-        """Replace the user's layer of several images, by image_id, in one transaction: of all, or of none.
-
-        Returns whether anything changed, for each image that is live; the others are left alone. Raises StoreError.
-        """
-        for said in edits.values():
-            if said.rating is not None and said.rating not in range(6):
-                raise StoreError(f"A rating is a whole number from 0 to 5, not {said.rating}.")
+        """The same for several images in one transaction; those that are not live are left alone. Raises StoreError."""
+        for rating in {said.rating for said in edits.values()} - {None, *range(6)}:
+            raise StoreError(f"A rating is a whole number from 0 to 5, not {rating}.")
         return self._change_edits({i: make_edits_storable(said) for i, said in edits.items()}) if edits else {}
 
     @abstractmethod
@@ -478,8 +472,8 @@ class ImageStore(ABC):
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         """How many of the images that qualify have each value of a field, most frequent first, then by value.
 
-        A film is counted once for each value that its frames have, as a search shows it once, but by COUNTS_FRAMES.
-        A rating is given as "0" to "5"; images without one are not counted.
+        A film counts once for each value of its frames, but in COUNTS_FRAMES. A rating is given as "0" to "5"; images
+        without one are not counted.
         """
 
     # --- images ---

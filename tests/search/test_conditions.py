@@ -34,6 +34,8 @@ from tests.fakes import FakeEncoder, make_embeddings, make_image
         ("夕焼け camera:Sony", "夕焼け", {"camera": "Sony"}),
         ('camera:"Canon EOS R5" 海', "海", {"camera": "Canon EOS R5"}),
         ("カメラ：Sony", "", {"camera": "Sony"}),
+        ("ＣＡＭＥＲＡ：Sony 猫", "猫", {"camera": "Sony"}),
+        ("camera : Sony　rating　：　５", "", {"camera": "Sony", "min_rating": "５"}),
         ("Lens:50mm MODEL:sdxl lora:ink", "", {"lens": "50mm", "generation_model": "sdxl", "lora": "ink"}),
         ("rating:4 keyword:旅行 folder:/写真/2024", "", {"min_rating": "4", "keyword": "旅行", "folder": "/写真/2024"}),
         ("camera: Sony", "", {"camera": "Sony"}),
