@@ -1,7 +1,8 @@
 """The second seam: what a database must do to hold a library of images.
 
-The contract is this file; tests/contract checks it on every engine. Arguments are checked here, once, so that engines
-cannot disagree. An engine implements the methods whose names begin with an underscore and inherits the rest.
+The contract is this file and reads.py; tests/contract checks it on every engine. Arguments are checked there, once, so
+that engines cannot disagree. An engine implements the methods whose names begin with an underscore and inherits the
+rest.
 
 Distance is always minus the inner product of unit vectors: smaller is nearer. Ties are broken by image_id, so that
 every ranking is one total order and pages of it never overlap. No method opens a connection before it needs one. Any
@@ -22,19 +23,18 @@ SchemaError when it is opened, and in a program that had it open already at ever
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from image_search.errors import EmbeddingRefused, StoreError
-from image_search.originals import FolderOriginals, Originals, ReferencedOriginals, check_originals
+from image_search.errors import StoreError
+from image_search.originals import ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
     Edits,
@@ -45,21 +45,12 @@ from image_search.records import (
     ImageText,
     KnownFile,
     NewImage,
-    Order,
     RecognizedText,
-    SearchFilter,
     StoreStatus,
     TrashReason,
 )
-from image_search.stores.errors import (
-    check_embeddings,
-    check_page,
-    dimension_mismatch,
-    embedding_not_found,
-    find_model,
-    image_not_found,
-    model_not_found,
-)
+from image_search.stores.errors import check_page, dimension_mismatch, find_model, image_not_found
+from image_search.stores.reads import COUNTS_FRAMES, EVERYTHING, PAGE, CountedField, Embeddings, ImageReads
 from image_search.stores.text import (
     decode_path,
     encode_path,
@@ -68,33 +59,19 @@ from image_search.stores.text import (
     make_image_storable,
     make_recognized_storable,
     make_text_storable,
-    sanitize,
 )
 
-Embeddings = npt.NDArray[np.float32]
-
-# "folder": the folder of each path, as paths are given (decode_path). "keyword" and "rating": the effective ones.
-# "kind": "image" or "frame". "film": the film hash of each frame.
-CountedField = (
-    Literal["generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating"]
-    | Literal["folder", "kind", "film"]
-)
-COUNTS_FRAMES = ("kind", "film")  # by every other field a film is counted once
-EVERYTHING = SearchFilter()
+__all__ = ["COUNTS_FRAMES", "EVERYTHING", "CountedField", "Embeddings", "ImageStore"]
 
 _HELD_IMAGES = "held_images"
-_PAGE = 1000
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
 
 
-class ImageStore(ABC):
+class ImageStore(ImageReads):
     """A library of images with their embeddings and texts."""
 
-    originals: Originals | None = None  # where original files are kept; None: in the database
-    concurrency = 8  # threads that may read at once; every engine has so many connections
-
     def __init__(self) -> None:
-        self._dimensions: dict[int, int] = {}  # of the models, by model_id; an engine forgets a model that it removes
+        super().__init__()
         self._has_held_images = False  # whether the setting is known to be there
         self.additions = 0  # how often content came in through this object
 
@@ -118,14 +95,6 @@ class ImageStore(ABC):
     @abstractmethod
     def _add_model(self, name: str, version: str, dimension: int) -> None:
         """Current when no model is. Nothing is done if another program has added it meanwhile."""
-
-    @abstractmethod
-    def list_models(self) -> list[EmbeddingModel]:
-        """All models by model_id. [] in an empty store."""
-
-    def find_current_model(self) -> EmbeddingModel | None:
-        """The model that searches use, or None when there is none yet."""
-        return next((model for model in self.list_models() if model.is_current), None)
 
     @abstractmethod
     def set_current_model(self, model_id: int) -> None:
@@ -351,7 +320,7 @@ class ImageStore(ABC):
     def iterate_trash(self) -> Iterator[ImageRecord]:
         """All images in the trash, the latest deleted first."""
         offset = 0
-        while page := self.list_trash(_PAGE, offset):
+        while page := self.list_trash(PAGE, offset):
             yield from (hit.image for hit in page)
             offset += len(page)
 
@@ -392,130 +361,7 @@ class ImageStore(ABC):
     def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
         """Forget remembered hashes (None: all), so that these images may be registered again. Returns how many."""
 
-    # --- search ---
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Until the block ends, this thread's reads are of one moment, on engines that can tell; it writes nothing."""
-        return nullcontext()
-
-    def search_embedding(
-        self,
-        model_id: int,
-        embedding: Embeddings,
-        limit: int = 16,
-        offset: int = 0,
-        filter: SearchFilter = EVERYTHING,
-    ) -> Hits:
-        """The images nearest to one embedding of shape (dimension,), nearest first; empty when nothing qualifies.
-
-        Only embeddings of this model are compared. Under a filter the result is as complete as without. total: the
-        images that qualify and have an embedding of this model, of the same moment.
-        """
-        check_page(limit, offset)
-        if np.shape(embedding) != (np.size(embedding),):
-            raise EmbeddingRefused(f"A query is one embedding of shape (dimension,), not {np.shape(embedding)}.")
-        self._check_embeddings(model_id, np.reshape(embedding, (1, -1)), 1)
-        return self._search_embedding(model_id, np.ascontiguousarray(embedding, np.float32), limit, offset, filter)
-
-    @abstractmethod
-    def _search_embedding(
-        self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
-    ) -> Hits: ...
-
-    def list_images(
-        self,
-        terms: Sequence[str] = (),
-        limit: int = 16,
-        offset: int = 0,
-        filter: SearchFilter = EVERYTHING,
-        order: Order = "registered",
-        after: ImageRecord | None = None,
-    ) -> Hits:
-        """Images in which every one of these terms occurs; all images without any term.
-
-        A term is looked up in generation_prompt, descriptions and keywords of both layers, recognised text and
-        file_name. It is taken literally, whatever characters it has, in any spelling (stores/folding.py: case, width,
-        accents and more are alike); blanks inside a term make it a phrase. Japanese and Chinese are found wherever they
-        occur, down to one character; letters and digits from the beginning of a run: cat finds cats and cat01, not
-        education. The tokens of stores/text.py decide, on every engine.
-        order: "registered": upload_date, newest first, then image_id, highest first. "taken": taken_at, newest first,
-        images without one last, then as registered. "name": make_sort_name(file_name), then image_id, lowest first.
-        after: an image of such a list; the page begins behind its place, wherever that is by now. So pages neither
-        overlap nor leave out an image that is there all the time, whatever is added and removed between them.
-        total: all images that qualify, of the same moment. Distance is None.
-        """
-        check_page(limit, offset)
-        wanted = [stripped for term in terms if (stripped := sanitize(term).strip())]
-        if terms and not wanted:
-            return Hits()
-        return self._list_images(wanted, limit, offset, filter, order, after)
-
-    @abstractmethod
-    def _list_images(
-        self, terms: list[str], limit: int, offset: int, filter: SearchFilter, order: Order, after: ImageRecord | None
-    ) -> Hits: ...
-
-    def iterate_images(
-        self, terms: Sequence[str] = (), filter: SearchFilter = EVERYTHING, order: Order = "registered"
-    ) -> Iterator[ImageRecord]:
-        """All images of such a list, page by page; the library may change meanwhile."""
-        after: ImageRecord | None = None
-        while page := self.list_images(terms, _PAGE, 0, filter, order, after):
-            yield from (hit.image for hit in page)
-            after = page[-1].image
-
-    @abstractmethod
-    def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
-        """How many images qualify."""
-
-    @abstractmethod
-    def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        """How many of the images that qualify have each value of a field, most frequent first, then by value.
-
-        A film counts once for each value of its frames, but in COUNTS_FRAMES. A rating is given as "0" to "5"; images
-        without one are not counted.
-        """
-
-    # --- images ---
-
-    def get_image(self, image_id: int) -> ImageRecord:
-        """One record, live or in the trash. Raises ImageNotFound."""
-        return self.get_images([image_id])[0]
-
-    def get_images(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        """Records in the order of the ids, in one query, live or in the trash. Raises ImageNotFound for a gap."""
-        found = self.find_images(image_ids)
-        for image_id in image_ids:
-            if image_id not in found:
-                raise image_not_found(image_id)
-        return [found[image_id] for image_id in image_ids]
-
-    def find_images(self, image_ids: Sequence[int]) -> dict[int, ImageRecord]:
-        """Records of those of these images that exist, live or in the trash, in one query."""
-        return self._find_images(list(dict.fromkeys(image_ids))) if image_ids else {}
-
-    @abstractmethod
-    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]: ...
-
-    def read_original(self, image_id: int) -> bytes:
-        """The file as it was registered, byte for byte. Raises ImageNotFound; StoreError when it is missing.
-
-        A frame of a film has none: StoreError.
-        """
-        record = self.get_image(image_id)
-        if record.frame is not None:
-            raise StoreError(f"Image {image_id} is a frame of a film and has no file of its own.")
-        if self.originals is None:
-            return self._read_original(image_id)
-        return self.originals.read(record.content_sha256, record.paths)
-
-    def _read_original(self, image_id: int) -> bytes:
-        """For engines that keep originals themselves (originals is None)."""
-        raise StoreError(f"The file of image {image_id} is not kept in this library.")
-
-    def has_original(self, content_sha256: str) -> bool:
-        """Whether the original is kept, as far as a quick look tells: True for buckets, databases and references."""
-        return type(self.originals) is not FolderOriginals or self.originals.has(content_sha256)
+    # --- originals ---
 
     def heal_original(self, image_id: int, data: bytes) -> bool:
         """Write the original again where it is missing or damaged. data: the same content; else nothing is done.
@@ -533,36 +379,7 @@ class ImageStore(ABC):
         self.originals.write({record.content_sha256: data})
         return True
 
-    def read_preview(self, image_id: int) -> bytes:
-        """The WebP preview, live or in the trash. Raises ImageNotFound."""
-        previews = self.read_previews([image_id])
-        if image_id not in previews:
-            raise image_not_found(image_id)
-        return previews[image_id]
-
-    @abstractmethod
-    def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
-        """The WebP previews of those of these images that exist, live or in the trash, in one query."""
-
-    def get_embedding(self, image_id: int, model_id: int) -> Embeddings:
-        """The stored embedding, float32 (dimension,). Raises ImageNotFound when the image has none of this model."""
-        found = self.get_embeddings([image_id], model_id)
-        if image_id not in found:
-            raise embedding_not_found(image_id, model_id)
-        return found[image_id]
-
-    @abstractmethod
-    def get_embeddings(self, image_ids: Sequence[int], model_id: int) -> dict[int, Embeddings]:
-        """The stored embeddings, float32 (dimension,), of those of these images that have one, in one query.
-
-        Live or in the trash: those of the trash are the parked ones.
-        """
-
     # --- the store as a whole ---
-
-    @abstractmethod
-    def sample_embeddings(self, model_id: int, size: int) -> Embeddings:
-        """Up to size embeddings of this model, the same while the library stays the same. Shape (n, dimension)."""
 
     @abstractmethod
     def list_settings(self, prefix: str = "") -> dict[str, str]:
@@ -601,19 +418,8 @@ class ImageStore(ABC):
 
     # --- checks ---
 
-    def _get_dimension(self, model_id: int) -> int:
-        """Dimension of a model, remembered after the first look. Raises StoreError when there is no such model."""
-        if model_id not in self._dimensions:
-            self._dimensions = {model.model_id: model.dimension for model in self.list_models()}
-        if model_id not in self._dimensions:
-            raise model_not_found(model_id)
-        return self._dimensions[model_id]
-
     def _make_storable(self, image: NewImage) -> NewImage:
         storable = make_image_storable(image)
         if isinstance(self.originals, ReferencedOriginals) and self.originals.leaves(image.file_path, image.byte_size):
             return replace(storable, data=None, size=image.byte_size)
         return storable
-
-    def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
-        check_embeddings(embeddings, count, self._get_dimension(model_id))
