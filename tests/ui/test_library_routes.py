@@ -212,8 +212,8 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
 def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("image_search.registration.uploads.SILENCE", 0.1)
     send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
+    monkeypatch.setattr("image_search.registration.uploads.SILENCE", 0.1)
     [job] = wait_for_jobs(client)
     assert job["facts"] == ["新規4枚"]
     assert job["failures"][0] == "64.png：届きませんでした。もう一度選んでください"
