@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Without browsers, database servers and trained models; without schemathesis, which takes long to import.
-FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders --ignore=tests/api/test_schema.py -p no:schemathesis -m 'not slow' --store sqlite -n 2 --dist loadscope
+# In memory where there is room: each library is written to the disk for certain (fsync), which is most of the waiting.
+MEMORY := $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 2000 {print "/dev/shm"}')
+FAST := tests --ignore=tests/browser --ignore=tests/scripts --ignore=tests/oracle --ignore=tests/demo --ignore=tests/encoders --ignore=tests/api/test_schema.py -p no:schemathesis -m 'not slow' --store sqlite -n 2 --dist loadscope -o tmp_path_retention_policy=failed
 
 .PHONY: run test test-fast lint bench samples screenshots clean
 
@@ -16,7 +18,7 @@ test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest $(FAST) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest $(FAST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

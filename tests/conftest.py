@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine(name): runs only when pytest --store names this engine")
+    if "not slow" in config.option.markexpr:
+        from tests.fakes.examples import use_few_examples
+
+        use_few_examples()
     unknown = set(_list_chosen(config)) - set(ENGINES)
     if unknown:
         raise pytest.UsageError(f"--store names {', '.join(sorted(unknown))}; it may name {', '.join(ENGINES)}.")
@@ -58,6 +63,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # Deselected, not skipped: what was not asked for is no result, and what was asked for fails when it is away.
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if is_wanted(item)]
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules and tests stay until the end: looking at them in every collection is a tenth of the time
 
 
 def _list_chosen(config: pytest.Config) -> list[str]:

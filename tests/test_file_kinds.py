@@ -34,6 +34,7 @@ from image_search.registration.files import find_files
 from image_search.settings import Settings
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder
+from tests.fakes.examples import scale
 from tests.fakes.raw_files import make_dng
 
 RED, GREEN = (200, 60, 50), (60, 160, 70)
@@ -162,7 +163,7 @@ def test_facts_of_raw_files_are_read_from_where_each_camera_puts_them() -> None:
         assert (text.camera, text.taken_at) == ("Test One", datetime(2024, 5, 6, 7, 8, 9)), data[:16]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scale(60), deadline=None)
 @given(data=st.data())
 def test_damaged_raw_files_are_a_picture_or_one_error(data: st.DataObject) -> None:
     content = bytearray(make_dng(make_halves(640, 480), size=(640, 480)))
@@ -239,6 +240,7 @@ def test_a_damaged_file_is_not_told_to_need_a_package_that_is_there(start: bytes
     assert "install" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 90}])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_large_webp_is_decoded_as_by_pillow_while_other_threads_run(mode: str, options: dict[str, object]) -> None:

@@ -33,6 +33,7 @@ from image_search.images import (
 )
 from image_search.settings import ROOT
 from tests.fakes.absent import leave_out
+from tests.fakes.examples import scale
 
 
 def write(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -307,7 +308,7 @@ def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path, monkeyp
         read_file(tmp_path / "huge.png")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scale(150), deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "TGA", "ICO"]), st.data())
 def test_damaged_bytes_are_a_picture_or_one_error(format: str, data: st.DataObject) -> None:
     content = bytearray(write(make_quadrants((24, 24)), format))
@@ -336,6 +337,7 @@ def test_the_hash_is_of_the_bytes() -> None:
     assert hash_bytes(b"abc") == hashlib.sha256(b"abc").hexdigest()
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_each_other() -> None:
     good, wide = write(make_quadrants((64, 64))), write(Image.new("L", (5000, 5100)))
     wrong: list[object] = []
@@ -455,7 +457,7 @@ def test_a_png_of_which_too_little_is_there_is_refused_with_its_share() -> None:
         decode_image(data[:60], "a.png")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scale(60), deadline=None)
 @given(st.data())
 def test_a_cut_and_damaged_png_is_an_image_or_one_error(drawn: st.DataObject) -> None:
     content = bytearray(write(make_noise()))

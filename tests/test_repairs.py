@@ -101,7 +101,10 @@ def measure_upper_part(picture: DecodedPicture) -> float:
     return float(np.abs(pixels - np.asarray(PICTURE, float)[: HEIGHT * 4 // 5]).mean())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow) if k.endswith(("layers", "position", "tiles")) else k for k in KINDS],
+)
 def test_file_that_lacks_its_end_is_taken_and_marked(kind: str) -> None:
     whole = KINDS[kind]()
     assert not decode_image(whole, "a").is_incomplete

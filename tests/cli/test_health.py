@@ -281,6 +281,7 @@ def test_a_page_that_lets_strangers_in_is_a_fault(
     assert "Never_Shown_1" not in finding.what + finding.remedy
 
 
+@pytest.mark.slow
 def test_check_ends_with_0_when_all_is_well_and_with_1_when_it_is_not(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

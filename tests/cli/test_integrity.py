@@ -159,6 +159,7 @@ def test_originals_of_images_in_the_trash_are_no_orphans(store: SqliteStore) -> 
     assert list_findings(store)["orphans"].ok
 
 
+@pytest.mark.slow
 def test_any_error_of_a_check_is_a_finding_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_json_is_utf_8_whatever_the_console_has(folder: Path, monkeypatch: pytes
     assert (hit["file_name"], hit["file_path"]) == (NAME, f"{folder}/{NAME}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp932", pytest.param("ascii", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "program",

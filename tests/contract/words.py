@@ -10,12 +10,13 @@ from image_search.records import Hits, ImageText
 from image_search.stores.text import list_searchable, make_index_tokens
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image
+from tests.fakes.examples import scale
 from tests.fakes.matching import is_among
 from tests.fakes.odd_texts import make_odd_queries, make_odd_texts
 
 # The library stays the same between examples; that each engine's class runs them with its own is meant.
 quick = settings(
-    max_examples=60,
+    max_examples=scale(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )

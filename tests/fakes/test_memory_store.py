@@ -8,6 +8,7 @@ from tests.contract import ContractWithoutIndex
 from tests.fakes.memory_store import MemoryLibrary, MemoryStore
 
 
+@pytest.mark.slow
 class TestMemoryStore(ContractWithoutIndex):
     @pytest.fixture
     def library(self):

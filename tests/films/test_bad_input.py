@@ -18,6 +18,7 @@ from PIL import Image
 from image_search.errors import UnreadableFilm
 from image_search.films import Film, hash_film, read_film
 from image_search.films.source import Source
+from tests.fakes.examples import scale
 from tests.fakes.film_files import RATE, SIZE, make_scene, make_scenes, write_film
 
 pytestmark = pytest.mark.slow
@@ -237,7 +238,7 @@ def test_film_that_is_cut_short_gives_the_frames_before_and_says_where_it_ends(t
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=scale(60))
 @given(st.data())
 def test_film_that_is_cut_off_anywhere_is_read_or_refused_in_a_sentence(kind: str, data: st.DataObject) -> None:
     whole = make_film_bytes(kind)
@@ -245,7 +246,7 @@ def test_film_that_is_cut_off_anywhere_is_read_or_refused_in_a_sentence(kind: st
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=scale(60))
 @given(st.data())
 def test_film_with_any_bytes_changed_is_read_or_refused_in_a_sentence(kind: str, data: st.DataObject) -> None:
     whole = bytearray(make_film_bytes(kind))

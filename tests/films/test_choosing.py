@@ -70,7 +70,9 @@ def test_selector_spreads_its_frames_over_a_film_that_changes_all_the_time() -> 
     assert min(counts) >= 9, counts
 
 
-@pytest.mark.parametrize("minutes", [120, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "minutes", [30, pytest.param(120, marks=pytest.mark.slow), pytest.param(600, marks=pytest.mark.slow)]
+)
 def test_selector_covers_a_long_film_from_end_to_end(minutes: int) -> None:
     length = minutes * MINUTE
     selector = FrameSelector(300, length)
@@ -79,6 +81,7 @@ def test_selector_covers_a_long_film_from_end_to_end(minutes: int) -> None:
     assert max(np.diff([*kept, length])) < 2 * length / 300
 
 
+@pytest.mark.slow
 def test_selector_keeps_20_seconds_apart_at_the_end_of_a_film_that_was_busy_in_the_beginning() -> None:
     length = 60 * MINUTE
     busy = [(ms, make_signature(n % 50)) for n, ms in enumerate(range(0, 20 * MINUTE, 1_000))]

@@ -32,7 +32,11 @@ def measure_difference(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).mean())
 
 
-@pytest.mark.parametrize("gop", [RATE // 2, 2 * RATE, 400], ids=lambda gop: f"gop {gop}")
+@pytest.mark.parametrize(
+    "gop",
+    [pytest.param(RATE // 2, marks=pytest.mark.slow), 2 * RATE, pytest.param(400, marks=pytest.mark.slow)],
+    ids=lambda gop: f"gop {gop}",
+)
 @pytest.mark.parametrize("suffix", sorted(list_film_suffixes()))
 def test_film_gives_one_frame_of_each_scene(tmp_path: Path, suffix: str, gop: int) -> None:
     scenes = make_scenes(5, 4)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from image_search.metadata import MAX_KEPT_TOTAL, read_image_text
 from image_search.metadata.text import MAX_DESCRIPTION_CHARACTERS, MAX_KEPT_CHARACTERS
 from image_search.records import ImageText
+from tests.fakes.examples import scale
 from tests.fakes.images_with_text import (
     INFOTEXT,
     alternatives,
@@ -41,7 +42,7 @@ from tests.fakes.images_with_text import (
 )
 
 EXAMPLES = 30  # few, because the suite runs often; the search has been run with thousands
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=scale(EXAMPLES), deadline=None, suppress_health_check=list(HealthCheck))
 
 EXIF = make_exif({0x010E: "caption", 0x0110: "Camera"}, {0x9286: make_user_comment(INFOTEXT)})
 XMP = make_xmp(alternatives("dc:description", "caption"))
@@ -181,6 +182,7 @@ def test_any_settings_text_is_read_without_an_error(text: str) -> None:
     check(make_png_of(parameters=text))
 
 
+@pytest.mark.slow
 def test_a_text_of_100_mb_is_cut_with_a_note() -> None:
     bomb = zlib.compress(b"a" * 100_000_000)
     assert len(bomb) < 200_000
@@ -193,6 +195,7 @@ def test_a_text_of_100_mb_is_cut_with_a_note() -> None:
         assert len(text.description or "") < MAX_DESCRIPTION_CHARACTERS + 100
 
 
+@pytest.mark.slow
 def test_a_plain_text_of_100_mb_is_cut_as_well() -> None:
     data = make_png(make_chunk(b"tEXt", b"parameters\0" + b"a, " * 33_000_000))
     with at_most(mebibytes=80):

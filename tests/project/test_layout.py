@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -66,10 +67,16 @@ def list_modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def find_imports(path: Path) -> set[str]:
     """Modules of this package that a file imports, at any level, without the leading image_search."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module]
             if node.module == "image_search":
@@ -93,7 +100,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     }
     imported: dict[str, set[str]] = {name: set() for name in paths}
     for name, path in paths.items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {f"{node.module}.{alias.name}" for alias in node.names} & paths.keys()
                 imported[name] |= (names or {node.module}) & paths.keys() - {name}

@@ -436,6 +436,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["set_setting", "trash_images", "add_images", "forget_deleted"])
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_run_killed_while_a_film_is_replaced_is_made_good_by_the_next(

@@ -179,6 +179,7 @@ def test_copies_in_one_run_are_one_film_with_two_paths(store: ImageStore, folder
     assert count(register(store, folder)) == (0, 4, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_no_part_of_a_film(folder: Path, tmp_path: Path) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/killed/image_search.db")
     program = (

@@ -18,6 +18,7 @@ from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.trash import find_gone_files, restore_images, trash_gone_files
 from tests.fakes import FakeEncoder
+from tests.fakes.examples import scale
 from tests.fakes.memory_store import MemoryStore
 
 pytestmark = pytest.mark.slow
@@ -138,7 +139,7 @@ class History:
 
 
 @given(STEPS)
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=scale(150), suppress_health_check=[HealthCheck.too_slow])
 def test_any_history_leaves_every_wanted_file_with_its_image(steps: list[tuple[str, str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         history = History(Path(folder))

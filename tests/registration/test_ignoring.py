@@ -23,6 +23,7 @@ from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder
+from tests.fakes.examples import scale
 from tests.registration.test_files import Looks, age, make_file, make_picture
 
 
@@ -129,7 +130,8 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=scale(60), deadline=None)
 @given(
     files=st.sets(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=8),
     rules=st.dictionaries(st.sampled_from(["", "x", "y", "x/y"]), st.lists(LINES, max_size=4), max_size=3),

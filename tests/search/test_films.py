@@ -20,6 +20,7 @@ from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
 from image_search.stores.text import hash_frame
 from tests.fakes import FakeEncoder, make_embeddings, make_image, make_images
+from tests.fakes.examples import scale
 from tests.fakes.memory_store import MemoryStore
 
 FILMS, FRAMES, IMAGES = 5, 12, 9
@@ -141,7 +142,7 @@ def test_a_list_of_films_that_is_longer_than_may_be_looked_through_ends(
     assert not pages[-1].has_more
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scale(60), deadline=None)
 @given(
     films=st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=60),
     limit=st.integers(1, 9),

@@ -17,6 +17,7 @@ from image_search.search.query import Query
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import COLOURS, FakeEncoder, find_ids, make_image, make_picture, make_picture_bytes
+from tests.fakes.examples import scale
 
 
 def make_coloured_image(colour: str) -> NewImage:
@@ -231,7 +232,7 @@ def test_pages_of_a_fused_ranking_cover_the_library_once(searcher: Searcher) -> 
         assert [page.has_more for page in pages] == [True] * 9 + [False]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=text())
 def test_no_text_breaks_a_search(searcher: Searcher, text: str) -> None:
     result = searcher.search(Query(text))

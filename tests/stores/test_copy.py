@@ -137,6 +137,7 @@ def test_an_interrupted_copy_goes_on(source, new_library):
     assert describe(target) == describe(source)
 
 
+@pytest.mark.slow
 def test_a_copy_killed_before_the_trash_is_filled_goes_on(source, new_library, monkeypatch):
     target = new_library("target")
 

@@ -157,6 +157,7 @@ def test_words_that_are_alike_with_a_blank_between_are_alike_one_by_one(first, s
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["\\", "a\u0301", "\u0301", " ", "\\(", "é", "か゛", "🏽", "\u200b", "a", "髙"])
 def test_a_long_run_of_anything_is_done_in_one_pass(piece):
     normalise_text(piece * 300_000 + "é")  # minutes where the time grows with the square of the length

@@ -24,6 +24,7 @@ from image_search.stores.base import ImageStore
 from image_search.stores.text import hash_frame
 from tests.fakes import make_embeddings, make_image
 from tests.fakes.engines import each_engine, new_library
+from tests.fakes.examples import scale
 from tests.fakes.memory_store import MemoryStore
 
 pytestmark = pytest.mark.slow
@@ -287,7 +288,7 @@ def test_every_history_ends_as_in_memory(engine, tmp_path):
     run_state_machine_as_test(
         lambda: History(engine, tmp_path / f"library{next(numbers)}"),
         settings=settings(
-            max_examples=40 if engine == "sqlite" else 2,
+            max_examples=scale(40) if engine == "sqlite" else 2,
             stateful_step_count=25 if engine == "sqlite" else 10,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -28,13 +28,14 @@ from image_search.stores.milvus import rows as milvus_rows
 from image_search.stores.milvus.client import WRITERS, explain_error, writer_lock
 from image_search.stores.milvus.rows import find_nearest, list_conditions, match_phrase, tokenize_query
 from tests.fakes import make_embeddings, make_image, make_images, milvus_server
+from tests.fakes.examples import scale
 
 pytestmark = pytest.mark.engine("milvus")
 
 texts = st.one_of(st.text(), st.text("\"'\\%_[](){}&|\n\r猫a "), st.text(st.characters()))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=scale(200))
 @given(texts, texts, texts, st.lists(texts, max_size=3))
 def test_no_text_breaks_out_of_an_expression(folder: str, generator: str, keyword: str, words: list[str]) -> None:
     chosen = SearchFilter(

@@ -385,7 +385,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStor
 # --- below a path -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sent", ["/pics", ""])
+@pytest.mark.parametrize("sent", ["/pics", pytest.param("", marks=pytest.mark.slow)])
 def test_all_of_it_is_served_below_a_path_whether_the_proxy_hands_it_on_or_not(searcher: Searcher, sent: str) -> None:
     [image_id] = register_colours(searcher, 1)
     settings = Settings(app_root_path="/pics", app_password="sesame")

@@ -103,6 +103,7 @@ def test_other_weights_under_the_same_name_are_refused(store: ImageStore) -> Non
     assert searcher.encoder is OLD and "is version 2, not 1." in told[0]
 
 
+@pytest.mark.slow
 def test_searches_never_fail_while_models_are_switched_to_and_fro(store: ImageStore) -> None:
     searcher = Searcher(store, OLD)
     follower = ModelWatcher(searcher, lambda name: {"old": OLD, "new": NEW}[name], lambda _: None)

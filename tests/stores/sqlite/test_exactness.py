@@ -86,7 +86,10 @@ class Library:
             assert hits.total == len(ids)
 
 
-@pytest.fixture(params=["few lists", "many lists", "codes", "uncompressed"])
+@pytest.fixture(
+    params=[pytest.param("few lists", marks=pytest.mark.slow), "many lists", "codes", "uncompressed"],
+    ids=["few lists", "many lists", "codes", "uncompressed"],
+)
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a library takes each of the ways that larger ones take."""
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT if request.param == "uncompressed" else 50)

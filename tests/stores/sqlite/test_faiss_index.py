@@ -54,7 +54,7 @@ class FakeTable:
         return Rows(self.ids[chosen], self.image_ids[chosen], self.embeddings[chosen])
 
 
-WAYS = ["uncompressed", "few lists", "many lists"]
+WAYS = ["uncompressed", pytest.param("few lists", marks=pytest.mark.slow), "many lists"]
 
 
 def make_unit(rows: np.ndarray) -> np.ndarray:
@@ -96,7 +96,13 @@ def make_near_duplicates(random: np.random.Generator) -> tuple[np.ndarray, np.nd
     return make_unit(rows), make_unit(base[:20] + 0.01 * random.standard_normal((20, DIMENSION)))
 
 
-SETS = [make_clusters, make_even, make_heavy_tails, make_outliers, make_near_duplicates]
+SETS = [
+    make_clusters,
+    make_even,
+    pytest.param(make_heavy_tails, marks=pytest.mark.slow),
+    pytest.param(make_outliers, marks=pytest.mark.slow),
+    pytest.param(make_near_duplicates, marks=pytest.mark.slow),
+]
 
 
 def make_index(table: FakeTable, way: str) -> EmbeddingIndex:
@@ -136,8 +142,16 @@ def index(table, way) -> EmbeddingIndex:
     return make_index(table, way)
 
 
+@pytest.fixture(scope="module", params=WAYS)
+def unchanged(request) -> tuple[FakeTable, EmbeddingIndex]:
+    """For tests that only search."""
+    table = FakeTable(make_clusters(np.random.default_rng(1))[0])
+    return table, make_index(table, request.param)
+
+
 @pytest.mark.parametrize("share", [0.0005, 0.01, 0.05, 0.3, 0.9])
-def test_a_filter_leaves_the_result_as_complete_as_without(table, index, share):
+def test_a_filter_leaves_the_result_as_complete_as_without(unchanged, share):
+    table, index = unchanged
     random = np.random.default_rng(2)
     allowed = table.ids[random.random(COUNT) < share]
     for query in table.embeddings[:5]:
@@ -147,12 +161,15 @@ def test_a_filter_leaves_the_result_as_complete_as_without(table, index, share):
 
 
 @pytest.mark.parametrize("count", [1, 100, 1000, 3000, COUNT, 2 * COUNT])
-def test_any_number_of_neighbours_is_exact(table, index, count):
+def test_any_number_of_neighbours_is_exact(unchanged, count):
+    table, index = unchanged
     query = make_embeddings(1, DIMENSION)[0]
     assert find_nearest(query, count, index, table).image_ids.tolist() == table.rank(query)[:count].tolist()
 
 
-def test_few_rows_are_read_where_the_data_is_easy(table, index):
+def test_few_rows_are_read_where_the_data_is_easy(unchanged):
+    table, index = unchanged
+    table.rows_read = 0
     find_nearest(table.embeddings[5], 16, index, table)
     assert table.rows_read < COUNT // 10
 
@@ -194,6 +211,7 @@ def test_an_empty_index_and_an_empty_table_find_nothing():
     assert find_nearest(make_embeddings(1, DIMENSION)[0], 5, EmbeddingIndex(DIMENSION), table).image_ids.size == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [2, 7, 512])
 def test_every_dimension_can_be_compressed(dimension):
     table = FakeTable(make_embeddings(2000, dimension))
@@ -209,6 +227,7 @@ def test_a_compressed_index_takes_less_than_600_bytes_an_image():
     assert size < 600
 
 
+@pytest.mark.slow
 def test_searches_go_on_while_embeddings_come_and_go(table, way):
     index = make_index(table, way)
     random = np.random.default_rng(3)

@@ -37,6 +37,7 @@ def small(monkeypatch):
     monkeypatch.setattr(index_sync, "SMALL", SMALL)
 
 
+@pytest.mark.slow
 class TestCompressedStore(SearchContract, FilterContract, SharingContract):
     """What the contract says of searching holds with the compressed index, too."""
 
@@ -48,15 +49,22 @@ class TestCompressedStore(SearchContract, FilterContract, SharingContract):
         return open_library(library)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A library of COUNT images, closed."""
-    path = tmp_path / "library.db"
-    with open_library(path) as store:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a library of COUNT images, closed."""
+    folder = tmp_path_factory.mktemp("made")
+    with open_library(folder / "library.db") as store:
         model = store.get_or_create_model("fake", "1", 16)
         images = [make_image(f"{n}.png", ImageText(generator="a" if n % 2 else "b")) for n in range(COUNT)]
         store.add_images(model.model_id, images, make_embeddings(COUNT))
-    return path
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path, made: Path) -> Path:
+    """A library of its own for each test."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "library.db"
 
 
 QUERY = make_embeddings(1, seed=99)[0]
