@@ -1,4 +1,4 @@
-"""What every store reads: the half of its contract that searches and gives out images.
+"""Searches in a library, and what is read of its images: the half of the contract of stores that changes nothing.
 
 stores/base.py says what holds for both halves.
 """
