@@ -90,6 +90,7 @@ class EmbeddingIndex:
         self.codes: Any = _make_codes(dimension, faiss.ScalarQuantizer.QT_fp16)
         self.embedding_ids: Ids = np.empty(0, np.int64)
         self.alive: Mask = np.empty(0, np.bool_)
+        self.is_mapped = False  # codes lie in a file, which does not grow
         self._vain = 0  # searches in a row that the sketch was no help for
         self._lock = ReadWriteLock()
 
@@ -126,6 +127,8 @@ class EmbeddingIndex:
 
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
         """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
+        if self.is_mapped:
+            self._take_codes()
         for start in range(0, len(embedding_ids), _ADD_BATCH):
             ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
             if self.lists:
@@ -141,6 +144,14 @@ class EmbeddingIndex:
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
                 self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
                 self.watermark = int(ids[-1])
+
+    def _take_codes(self) -> None:
+        """Take the codes into memory."""
+        codes = _make_codes(self.codes.d)
+        codes.sq, codes.is_trained = self.codes.sq, True
+        codes.add_sa_codes(self._view_codes())
+        with self._lock.writing():
+            self.codes, self.is_mapped = codes, False
 
     def remove(self, embedding_ids: Ids) -> None:
         """Propose these no more. Their room is given back when the index is rebuilt."""

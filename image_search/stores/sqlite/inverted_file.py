@@ -29,7 +29,7 @@ _BASE, _STEP = 32, 8.0  # lists are numbered in three digits, so far apart that 
 _FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
 _LISTS = 8  # times the square root of the number of embeddings
 _ROUNDS = 5  # of k-means; more find hardly better centroids
-RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
+_RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
 _PRIOR = 4  # members that a list's spread is believed to have beyond its own
 _REACH = 4.0  # standard deviations that a member may lie from its centroid; more where the sample shows it
 _SURE = 0.9995  # share of the nearest that the sample shows to lie within that
@@ -68,6 +68,7 @@ class InvertedFile:
     def __init__(self, leading: Mask, centroids: Embeddings, sketches: Any) -> None:
         """leading: the axes that vary most; centroids: one a list; sketches: an inverted file of FAISS."""
         self.leading, self.sketches = leading, sketches
+        sketches.implem = _RESERVOIR if len(centroids) > 2 else 0  # of two FAISS chooses itself
         self.reach = _REACH  # standard deviations that a member may lie from its centroid, along a query
         self.variances: Embeddings = np.ones(len(leading), np.float32)  # of residuals, by axis
         self.sums = np.zeros((len(centroids), 2))  # of each list: members, and the squares of their residuals
@@ -211,6 +212,6 @@ def _make_sketches(width: int, lists: int) -> Any:
     names.add(_number_lists(np.arange(lists)))
     chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), names)
     sketches = faiss.IndexIVFPQFastScan(chooser, width, lists, width // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
-    sketches.by_residual, sketches.implem = True, RESERVOIR if lists > 2 else 0
+    sketches.by_residual = True
     sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning
     return sketches

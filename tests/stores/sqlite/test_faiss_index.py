@@ -276,16 +276,16 @@ def test_a_saved_index_proposes_the_same(table, saved):
     assert len(loaded) == COUNT + 1
 
 
-def test_saving_again_leaves_two_files(saved):
+def test_saving_again_leaves_three_files(saved):
     index, path = saved
     save_index(index, path)
-    assert sorted(file.name for file in path.parent.iterdir()) == ["index.faiss", "index.npz"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["index.codes", "index.faiss", "index.npz"]
     remove_index(path)
     remove_index(path)
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "index.npz"])
+@pytest.mark.parametrize("name", ["index.codes", "index.faiss", "index.npz"])
 def test_a_damaged_copy_is_left_aside(saved, name):
     index, path = saved
     file = path.with_name(name)
@@ -302,11 +302,31 @@ def test_a_damaged_copy_is_left_aside(saved, name):
 
 def test_parts_of_different_copies_are_left_aside(table, saved):
     index, path = saved
-    old = path.with_name("index.npz").read_bytes()
+    old = {file: file.read_bytes() for file in path.parent.iterdir()}
     index.add(np.array([10**6]), table.embeddings[:1])
     save_index(index, path)
-    path.with_name("index.npz").write_bytes(old)
-    assert load_index(path, DIMENSION) is None
+    for file, content in old.items():
+        new = file.read_bytes()
+        file.write_bytes(content)
+        assert load_index(path, DIMENSION) is None
+        file.write_bytes(new)
+    assert load_index(path, DIMENSION) is not None
+
+
+def test_codes_of_a_saved_index_stay_in_their_file_until_images_come(table, saved):
+    _, path = saved
+    loaded = load_index(path, DIMENSION)
+    assert loaded.is_mapped
+    loaded.remove(table.ids[20:21])
+    save_index(loaded, path)
+    assert loaded.is_mapped
+    loaded.add(np.array([10**6, 10**6 + 1]), table.embeddings[:2])
+    assert not loaded.is_mapped
+    save_index(loaded, path)
+    again = load_index(path, DIMENSION)
+    for query in table.embeddings[:3]:
+        first, second = loaded.propose(query, 16, 100), again.propose(query, 16, 100)
+        assert first.scores.tolist() == second.scores.tolist()
 
 
 def test_a_copy_of_another_dimension_is_left_aside(saved):
