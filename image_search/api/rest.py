@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 from image_search.api import LibraryService, Upload
 from image_search.api.errors import error_response, error_responses, install_error_handlers
 from image_search.api.schemas import (
-    LARGEST_PAGE,
-    LARGEST_PAGE_SIZE,
+    MAX_PAGE,
+    MAX_PAGE_SIZE,
     Count,
     DeletedOut,
     EditsIn,
@@ -40,8 +40,8 @@ from image_search.search import PAGE_SIZE
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _PAGE = FilePath(__file__).with_name("documentation.html")
 
-Page = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
-PageSize = Annotated[int, Query(ge=1, le=LARGEST_PAGE_SIZE)]
+Page = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)]
 Hash = Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
 HashOrNone = Annotated[str, Query(pattern="^([0-9a-f]{64})?$")]
 

@@ -16,7 +16,7 @@ from image_search.search import PAGE_SIZE, FoundBy, FoundHit
 from image_search.search.query import IMAGE_WEIGHT, parse_date
 from image_search.stores.text import sanitize
 
-LARGEST_PAGE, LARGEST_PAGE_SIZE = 1000, 100
+MAX_PAGE, MAX_PAGE_SIZE = 1000, 100
 _MAX_TEXT = 2000
 _NO_TEXT, _NO_EDITS = ImageText(), Edits()
 
@@ -97,8 +97,8 @@ class SearchRequest(BaseModel):
     min_relevance: float = Field(
         0, ge=0, le=1, description="Leaves out hits of less relevance; 0.5 is the line. Where it is null nothing is."
     )
-    page: int = Field(1, ge=1, le=LARGEST_PAGE)
-    page_size: int = Field(PAGE_SIZE, ge=1, le=LARGEST_PAGE_SIZE)
+    page: int = Field(1, ge=1, le=MAX_PAGE)
+    page_size: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE)
     after: Annotated[str, Field(max_length=200), AfterValidator(_check_cursor)] | None = Field(
         None, description="next of an earlier answer, in place of page: the list goes on behind it. Only of lists."
     )

@@ -253,7 +253,7 @@ def _count_pixels(stream: av.VideoStream) -> int:
 # Which frames are kept: by change, sparing with their number, and never two of the same sight. Works on signatures,
 # small arrays that stand for frames; knows nothing of containers and decoders.
 
-LONGEST_GAP_MS = 20_000  # a sight that does not change is kept again after so long
+MAX_GAP_MS = 20_000  # a sight that does not change is kept again after so long
 SHORTEST_LOOK_MS = 500  # frames are compared so far apart at least
 KEYFRAME_GAP_MS = 2_000  # frames between keyframes are decoded where those lie further apart
 
@@ -262,7 +262,7 @@ _CELL_CHANGE = 12  # levels of 256 by which a cell lies outside of its surroundi
 _CHANGED_CELLS = 20  # of 2 x 256, compared both ways
 _BLANK = 2.0  # levels of standard deviation: black, or one even colour
 _TRANSITION_MS = 1_000  # two looks so close may lie in the same dissolve
-_LONGEST_TRANSITION_MS = 2_000  # then it is movement, not a dissolve
+_MAX_TRANSITION_MS = 2_000  # then it is movement, not a dissolve
 _UNKNOWN_SPARE = 0.25  # share of the frames that may be kept at once in a film of unknown length
 
 
@@ -297,7 +297,7 @@ class FrameSelector:
             slot = duration_ms // max_frames
             self.look_ms = max(SHORTEST_LOOK_MS, slot // 16)
             self.keyframe_gap_ms = max(KEYFRAME_GAP_MS, slot // 2)
-            self._spare = max(0.0, (max_frames - duration_ms / LONGEST_GAP_MS) / 2)
+            self._spare = max(0.0, (max_frames - duration_ms / MAX_GAP_MS) / 2)
         self._last: Look | None = None
         self._held: Look | None = None
         self._held_since = 0
@@ -311,7 +311,7 @@ class FrameSelector:
             moving = (
                 is_changed(held.signature, look.signature)
                 and look.frame_ms - held.frame_ms < _TRANSITION_MS
-                and look.frame_ms - self._held_since < _LONGEST_TRANSITION_MS
+                and look.frame_ms - self._held_since < _MAX_TRANSITION_MS
             )
             if moving:
                 since = self._held_since
@@ -321,7 +321,7 @@ class FrameSelector:
             self._blank = self._blank or look
         elif self._last is None or is_changed(self._last.signature, look.signature):
             self._held, self._held_since = look, since
-        elif look.frame_ms - self._last.frame_ms >= LONGEST_GAP_MS:
+        elif look.frame_ms - self._last.frame_ms >= MAX_GAP_MS:
             yield from self._keep(look, progress)
 
     def finish(self) -> Iterator[Look]:

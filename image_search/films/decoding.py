@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Signature = npt.NDArray[np.int16]  # (16, 16, 3), red, green and blue from 0 to 255
 
-_MOST_WAITING = 64 * 2**20  # bytes of frames that wait, not decoded, for the next keyframe
-_MOST_PIXELS = 16_000_000  # of larger frames, 8K, only keyframes are decoded: a decoder holds up to 16 others besides
-_MOST_ERRORS = 20  # failures of the demuxer in a row
+_MAX_WAITING = 64 * 2**20  # bytes of frames that wait, not decoded, for the next keyframe
+_MAX_PIXELS = 16_000_000  # of larger frames, 8K, only keyframes are decoded: a decoder holds up to 16 others besides
+_MAX_ERRORS = 20  # failures of the demuxer in a row
 _COARSE, _JUMP = 0.05, 0.15  # shares of the time limit that reading may lag behind the film
 _END_TOLERANCE_MS = 5_000
 _REORDERED_MS = 1_000  # by which frames may precede a keyframe that was stored before them
@@ -55,7 +55,7 @@ class LookReader:
         self._decoder.thread_count = 2
         self._start = (container.start_time or 0) / 1_000_000
         self.duration_ms = self._read_duration()
-        self._only_keyframes = stream.width * stream.height > _MOST_PIXELS
+        self._only_keyframes = stream.width * stream.height > _MAX_PIXELS
         self._reached_ms = 0
         self._can_jump = True
         self._turned_back = False
@@ -106,7 +106,7 @@ class LookReader:
                 looked, waiting, waiting_bytes = packet_ms, [packet], packet.size
                 mode = "skip" if self._only_keyframes or self._jump() else "wait"
                 continue
-            if mode != "skip" and (waiting_bytes > _MOST_WAITING or self._lags(_COARSE)):
+            if mode != "skip" and (waiting_bytes > _MAX_WAITING or self._lags(_COARSE)):
                 if mode == "run":
                     yield from self._decode(None)
                 mode, waiting = "skip", []
@@ -127,7 +127,7 @@ class LookReader:
         from av.error import FFmpegError
 
         errors = 0
-        while errors < _MOST_ERRORS and not self._clock.is_over:
+        while errors < _MAX_ERRORS and not self._clock.is_over:
             try:
                 for packet in self._container.demux(self.stream):
                     if packet.size:

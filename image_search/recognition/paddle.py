@@ -24,10 +24,10 @@ from image_search.recognition import FEW_LETTERS, NAME, SURE, VERSION, Floats, N
 
 Pixels = npt.NDArray[np.uint8]
 
-MOST_BOXES = 1000
+MAX_BOXES = 1000
 _TEXT, _LINE = 0.3, 0.5  # probability from which a pixel, and the mean of a line, count as text
 _GROWTH = 1.6  # the network marks the core of a line; this gives it back its height
-_SMALLEST = 3  # pixels of a core
+_MIN_CORE = 3  # pixels of a core
 _MARGIN = 16  # pixels around: text that touches the border is found, too
 # Heights and widths of inputs: few shapes, and one that fits any proportion.
 _SHAPES = (
@@ -78,7 +78,7 @@ class Box:
 
 
 def _detect_lines(networks: Networks, pixels: Pixels, scale: float, most_pixels: int) -> tuple[list[Box], float]:
-    """Lines of text in RGB pixels (height, width, 3), the largest MOST_BOXES of them.
+    """Lines of text in RGB pixels (height, width, 3), the largest MAX_BOXES of them.
 
     They are looked for at scale times the size of the image, less when that has more than most_pixels. Returns them and
     the scale that was used.
@@ -127,10 +127,10 @@ def _find_boxes(probabilities: Floats) -> list[Box]:
     mask = cv2.dilate(mask, np.ones((2, 2), np.uint8))
     contours = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]
     rectangles = [cv2.minAreaRect(contour) for contour in contours]
-    rectangles = [rectangle for rectangle in rectangles if min(rectangle[1]) >= _SMALLEST]
+    rectangles = [rectangle for rectangle in rectangles if min(rectangle[1]) >= _MIN_CORE]
     rectangles.sort(key=lambda rectangle: rectangle[1][0] * rectangle[1][1], reverse=True)
     boxes = []
-    for centre, (width, height), angle in rectangles[:MOST_BOXES]:
+    for centre, (width, height), angle in rectangles[:MAX_BOXES]:
         score = _measure_mean(probabilities, cv2.boxPoints((centre, (width, height), angle)))
         if score >= _LINE:
             grown = width * height * _GROWTH / (width + height)  # twice area x growth / circumference
@@ -159,7 +159,7 @@ def _order_corners(corners: Floats) -> Floats:
 
 _QUICK, _CLOSE = 320_000, 1_300_000  # pixels of a look
 _SMALL, _WANTED = 26, 32  # pixels of a line's box: below, a closer look pays; at this size it is exact
-_MOST_REGIONS = 6
+_MAX_REGIONS = 6
 
 Region = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -177,7 +177,7 @@ def _find_lines(networks: Networks, pixels: Pixels) -> list[Box]:
         closer, _ = _detect_lines(networks, part, min(1.0, _WANTED / thickness), _CLOSE)
         moved = [box.move(left, top) for box in closer]
         found += [box for box in moved if not any(box.repeats(other) for other in found)]
-    return found[:MOST_BOXES]
+    return found[:MAX_BOXES]
 
 
 def _list_regions(boxes: list[Box], shape: tuple[int, ...]) -> list[Region]:
@@ -189,7 +189,7 @@ def _list_regions(boxes: list[Box], shape: tuple[int, ...]) -> list[Region]:
         if len(merged) == len(regions):
             break
         regions = merged
-    if len(regions) > _MOST_REGIONS:
+    if len(regions) > _MAX_REGIONS:
         return [_unite(regions)]
     return regions
 
@@ -394,7 +394,7 @@ def _join(parts: Sequence[Reading]) -> Reading:
     return Reading("".join(part.text for part in parts), score)
 
 
-_MOST_PIXELS = 9_000_000  # of an image; letters of larger ones are large enough at half the size
+_MAX_PIXELS = 9_000_000  # of an image; letters of larger ones are large enough at half the size
 _TALL = 1.5  # a box this many times as high as wide has a line that runs down
 _DOUBTFUL = 0.8  # score below which a line may stand on its head
 _JAPANESE = r"\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
@@ -443,7 +443,7 @@ class PaddleRecognizer:
 
 
 def _take_pixels(image: Image.Image) -> Pixels:
-    factor = ceil(sqrt(image.width * image.height / _MOST_PIXELS))
+    factor = ceil(sqrt(image.width * image.height / _MAX_PIXELS))
     if factor > 1:
         image = image.reduce(factor)
     return np.asarray(image.convert("RGB"))

@@ -38,7 +38,7 @@ from image_search.registration.pipeline import (
     RETRY_DELAYS,
     Encodable,
     EncodedBatch,
-    Patience,
+    Retry,
     batched,
     bounded_map,
     coalescing_map,
@@ -146,9 +146,9 @@ class Registrar:
         self._on_progress = on_progress or _ignore
         self._on_message = on_message or _ignore
         self._stop = stop or threading.Event()
-        self._patience = Patience(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
-        self._changes = ChangeDetector(store, self._patience, include_deleted)
-        self._films = FilmRegistrar(store, self._reader, self._patience, self._stop, self._on_message, include_deleted)
+        self._retry = Retry(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
+        self._changes = ChangeDetector(store, self._retry, include_deleted)
+        self._films = FilmRegistrar(store, self._reader, self._retry, self._stop, self._on_message, include_deleted)
         self._films_hint = ""  # how to install the package that reads films
         self._copies: list[tuple[str, FoundFile]] = []  # of images and films that are on their way into the store
 
@@ -185,7 +185,7 @@ class Registrar:
             images = [(place, item) for place, item in enumerate(batch.items) if isinstance(item, ReadFile)]
             if images:
                 rows = batch.embeddings[[place for place, _ in images]]
-                self._patience.call(write_images, [item for _, item in images], rows)
+                self._retry.call(write_images, [item for _, item in images], rows)
             for film, count in self._films.write(batch, model_id):
                 self.report.registered += film.former is None
                 self.report.updated += film.former is not None
@@ -214,7 +214,7 @@ class Registrar:
             for item in batch.items if repair else ():
                 self._replace_preview(item)
             image_ids = [item.image_id for item in batch.items]
-            self._patience.call(self._store.add_embeddings, model_id, image_ids, batch.embeddings, RECIPE)
+            self._retry.call(self._store.add_embeddings, model_id, image_ids, batch.embeddings, RECIPE)
             self.report.embedded += len(batch.items)
 
         sources = self._list_outdated(shard) if repair else self._list_missing(shard, 0)
@@ -241,24 +241,22 @@ class Registrar:
     def _mark_embeddings(self, image_ids: list[int]) -> None:
         """As made by this recipe."""
         model_id = self.model.model_id
-        found = self._patience.call(self._store.get_embeddings, image_ids, model_id)
+        found = self._retry.call(self._store.get_embeddings, image_ids, model_id)
         if found:
-            self._patience.call(
-                self._store.add_embeddings, model_id, list(found), np.stack(list(found.values())), RECIPE
-            )
+            self._retry.call(self._store.add_embeddings, model_id, list(found), np.stack(list(found.values())), RECIPE)
 
     def _keeps_preview(self, image_id: int) -> bool:
         """Whether an image looks as by the recipe before. Its preview is then of this one, as it is."""
         try:
-            record = self._patience.call(self._store.get_image, image_id)
+            record = self._retry.call(self._store.get_image, image_id)
             if record.frame is None:  # whose preview is all there is
                 if record.recipe < RECIPE - 1:
                     return False
                 if not looks_as_before(record.file_type, partial(self._store.read_original, image_id)):
                     return False
             if record.recipe < RECIPE:
-                preview = self._patience.call(self._store.read_preview, image_id)
-                self._patience.call(self._store.set_preview, image_id, preview, record.dominant_color, RECIPE)
+                preview = self._retry.call(self._store.read_preview, image_id)
+                self._retry.call(self._store.set_preview, image_id, preview, record.dominant_color, RECIPE)
         except (ImageNotFound, OriginalMissing, UnreadableImage):  # told when it is made again
             return False
         return True
@@ -266,7 +264,7 @@ class Registrar:
     def _replace_old_previews(self, shard: tuple[int, int]) -> None:
         """Previews whose embedding is new already."""
         last = 0
-        while image_ids := self._patience.call(self._store.find_images_of_old_recipe, RECIPE, last):
+        while image_ids := self._retry.call(self._store.find_images_of_old_recipe, RECIPE, last):
             last = image_ids[-1]
             for image_id in image_ids:
                 if self._stop.is_set():
@@ -279,10 +277,10 @@ class Registrar:
 
     def _replace_preview(self, item: ReadOriginal) -> None:
         with suppress(ImageNotFound):  # deleted a moment ago
-            if self._patience.call(self._store.get_image, item.image_id).frame is not None:
+            if self._retry.call(self._store.get_image, item.image_id).frame is not None:
                 return  # a preview of a preview would lose more each time
             preview, color = make_preview(item.decoded), find_dominant_color(item.decoded)
-            self._patience.call(self._store.set_preview, item.image_id, preview, color, RECIPE)
+            self._retry.call(self._store.set_preview, item.image_id, preview, color, RECIPE)
 
     def _run(
         self,
@@ -360,8 +358,8 @@ class Registrar:
         for start in range(0, len(files), KNOWN_BATCH):
             chunk = files[start : start + KNOWN_BATCH]
             paths = [file.path for file in chunk]
-            known = self._patience.call(self._store.find_known_files, paths)
-            deleted = self._patience.call(self._store.find_deleted_paths, paths)
+            known = self._retry.call(self._store.find_known_files, paths)
+            deleted = self._retry.call(self._store.find_deleted_paths, paths)
             for file in chunk:
                 if self._stop.is_set():
                     return
@@ -406,9 +404,9 @@ class Registrar:
 
     def _heal(self, content_sha256: str, data: bytes) -> None:
         """Write the original of a known image again if the library has lost it."""
-        for image_id in self._patience.call(self._store.find_known_hashes, [content_sha256]).values():
+        for image_id in self._retry.call(self._store.find_known_hashes, [content_sha256]).values():
             with suppress(ImageNotFound):  # deleted a moment ago
-                self._patience.call(self._store.heal_original, image_id, data)
+                self._retry.call(self._store.heal_original, image_id, data)
 
     def _add_copies(self) -> None:
         """Tell the store where copies lie whose image or film it did not have when they were read."""
@@ -416,11 +414,11 @@ class Registrar:
             with suppress(UnreadableFilm):  # it failed under its other name as well, and that was told
                 self._films.judge(Candidate(film), self.model.model_id)
         copies, self._copies = [copy for copy in self._copies if not is_film(copy[1].path)], []
-        known = self._patience.call(self._store.find_known_hashes, [content_sha256 for content_sha256, _ in copies])
+        known = self._retry.call(self._store.find_known_hashes, [content_sha256 for content_sha256, _ in copies])
         for content_sha256, file in copies:
             if content_sha256 in known:
                 with suppress(ImageNotFound):  # deleted a moment ago
-                    self._patience.call(
+                    self._retry.call(
                         self._store.set_path, known[content_sha256], file.path, file.byte_size, file.modified_ns
                     )
 
@@ -428,7 +426,7 @@ class Registrar:
         number, count = shard
         last = 0
         while not self._stop.is_set():
-            image_ids = self._patience.call(
+            image_ids = self._retry.call(
                 self._store.find_images_without_embedding, self.model.model_id, last, min_recipe=min_recipe
             )
             if not image_ids:
@@ -438,10 +436,10 @@ class Registrar:
 
     def _read_original(self, image_id: int) -> ReadOriginal | Outcome:
         try:
-            is_frame = self._patience.call(self._store.get_image, image_id).frame is not None
+            is_frame = self._retry.call(self._store.get_image, image_id).frame is not None
             # A film may have moved; the preview of a frame is as large as models look at.
             read = self._store.read_preview if is_frame else self._store.read_original
-            return self._reader.read_original(image_id, self._patience.call(read, image_id))
+            return self._reader.read_original(image_id, self._retry.call(read, image_id))
         except ImageNotFound:
             return "stopped"
         except StoreUnavailable:

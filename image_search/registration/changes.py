@@ -20,7 +20,7 @@ from image_search.errors import ContentKnown, ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, read_file
 from image_search.records import DeletedImage, ImageRecord, KnownFile
 from image_search.registration.files import FoundFile, is_missing
-from image_search.registration.pipeline import Patience
+from image_search.registration.pipeline import Retry
 from image_search.registration.reader import ReadFile
 from image_search.stores.base import Embeddings, ImageStore
 
@@ -44,9 +44,9 @@ class Candidate:
 class DeletedFiles:
     """Tells files of deleted images from others. Safe to use from several threads."""
 
-    def __init__(self, store: ImageStore, patience: Patience) -> None:
+    def __init__(self, store: ImageStore, retry: Retry) -> None:
         self._store = store
-        self._call = patience.call
+        self._call = retry.call
         self._lock = threading.Lock()
         self._trash: dict[str, list[ImageRecord]] | None = None  # by the hash of image, frame and film
 
@@ -172,10 +172,10 @@ class ChangeDetector:
     include_deleted: take in what a person deleted
     """
 
-    def __init__(self, store: ImageStore, patience: Patience, include_deleted: bool = False) -> None:
+    def __init__(self, store: ImageStore, retry: Retry, include_deleted: bool = False) -> None:
         self._store = store
-        self._call = patience.call
-        self._deletions = DeletedFiles(store, patience)
+        self._call = retry.call
+        self._deletions = DeletedFiles(store, retry)
         self._include_deleted = include_deleted
 
     def judge(self, candidate: Candidate, content_sha256: str) -> Literal["known", "moved", "deleted"] | NewContent:

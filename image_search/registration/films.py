@@ -30,12 +30,12 @@ from image_search.metadata.sidecars import separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
-from image_search.registration.pipeline import EncodedBatch, Patience
+from image_search.registration.pipeline import EncodedBatch, Retry
 from image_search.registration.reader import ImageReader, ReadFile
 from image_search.stores.base import ImageStore
 from image_search.stores.text import hash_frame, make_file_name
 
-_EDITED_AT_ONCE = 500  # images of one transaction
+_EDITS_BATCH = 500  # images of one transaction
 
 
 def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
@@ -68,8 +68,8 @@ def change_edits(store: ImageStore, images: Sequence[tuple[ImageRecord, Edits]])
             wanted[frame.image_id] = replace(wanted.get(frame.image_id, frame.edits), **changed)
     live: set[int] = set()
     ids = list(wanted)
-    for start in range(0, len(ids), _EDITED_AT_ONCE):
-        live |= store.change_edits({i: wanted[i] for i in ids[start : start + _EDITED_AT_ONCE]}).keys()
+    for start in range(0, len(ids), _EDITS_BATCH):
+        live |= store.change_edits({i: wanted[i] for i in ids[start : start + _EDITS_BATCH]}).keys()
     return [image.image_id for image, _ in images if image.image_id not in live]
 
 
@@ -115,15 +115,15 @@ class FilmRegistrar:
         self,
         store: ImageStore,
         reader: ImageReader,
-        patience: Patience,
+        retry: Retry,
         stop: threading.Event,
         on_message: Callable[[str], None],
         include_deleted: bool = False,
     ) -> None:
         self._store = store
         self._reader = reader
-        self._call = patience.call
-        self._deletions = DeletedFiles(store, patience)
+        self._call = retry.call
+        self._deletions = DeletedFiles(store, retry)
         self._stop = stop
         self._on_message = on_message
         self._include_deleted = include_deleted

@@ -111,28 +111,28 @@ RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds; two minutes to
 
 
 @dataclass
-class Patience:
-    """Repeats what failed because the database was away, with longer and longer pauses.
+class Retry:
+    """Repeats what failed because the database was away, with growing delays.
 
-    say: told once for every pause. stop: set to end a pause at once.
+    on_message: called before each retry. stop: set to end a delay immediately.
     """
 
-    say: Callable[[str], None]
+    on_message: Callable[[str], None]
     stop: threading.Event
-    pauses: Sequence[float] = RETRY_DELAYS
+    delays: Sequence[float] = RETRY_DELAYS
 
     def call(
         self, action: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Returned:
-        """The result of an action that may be repeated without harm. Raises StoreUnavailable after the last pause."""
-        for pause in self.pauses:
+        """The result of an action that may be repeated without harm. Raises StoreUnavailable after the last delay."""
+        for delay in self.delays:
             try:
                 return action(*args, **kwargs)
             except StoreUnavailable as error:
                 if self.stop.is_set():
                     raise
-                self.say(f"{error} Trying again in {pause:g} seconds.")
-                self.stop.wait(pause)
+                self.on_message(f"{error} Trying again in {delay:g} seconds.")
+                self.stop.wait(delay)
         return action(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""A query (words, pictures, what to leave out, or nothing) to one ranked list.
+"""A query (words, images, what to leave out, or nothing) to one ranked list.
 
 Two steps, so that the next page of a result embeds nothing again: plan() turns what was asked into one embedding and
 the words to look up, rank() asks the store for a page. Store and encoder are known here by their two types only.
@@ -226,7 +226,7 @@ def group_hits(
 
 PAGE_SIZE = 16
 # Ranks that take part in the fusion; what is further down follows by distance alone. Three pages.
-_WINDOW = 48
+FUSION_DEPTH = 48
 
 
 @dataclass(frozen=True)
@@ -285,21 +285,21 @@ class Searcher:
             query = replace(query, filter=apply_conditions(resolve_values(typed, self.store), query.filter))
         query = replace(query, filter=self.find_folder(query.filter))
         text = parse_text(typed.rest)
-        has_picture = query.image is not None or query.like is not None
+        has_image = query.image is not None or query.like is not None
         try:
             blend = self._embed(model, query, text)
         except TextNotSupported:
             # An image-only model still leaves the words themselves to be looked up.
-            if has_picture or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
+            if has_image or not text.words or not self.store.list_images(text.words, 1, 0, query.filter):
                 raise
             blend = None
         return Plan(
             blend,
             model_id=model.get_row().model_id if blend else None,
-            words=() if has_picture else text.words,
+            words=() if has_image else text.words,
             excluded=(*text.excluded, *_list_excluded_words(query.excluded_text)),
             is_identifier_query=text.is_identifier_query,
-            left_out=query.like,
+            exclude_id=query.like,
             filter=replace(query.filter, words=(*query.filter.words, *text.required)),
             encode_ms=_milliseconds_since(started),
             is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
@@ -380,9 +380,9 @@ class Searcher:
     def _count_films(self, plan: Plan) -> Films | None:
         words = plan.words if plan.blend is None else ()
         films = count_films(self.store, replace(plan.filter, words=(*plan.filter.words, *words)))
-        if films is None or plan.left_out is None:
+        if films is None or plan.exclude_id is None:
             return films
-        frame = self.store.get_image(plan.left_out).frame
+        frame = self.store.get_image(plan.exclude_id).frame
         if frame is None:
             return replace(films, images=max(films.images - 1, 0))
         others = {**films.frames, frame.film_sha256: films.frames.get(frame.film_sha256, 1) - 1}
@@ -405,13 +405,13 @@ class Searcher:
 
     def _embed(self, model: ModelContext, query: Query, text: ParsedText) -> QueryVector | None:
         words = [model.encode_text(text.meaning)] if text.meaning else []
-        pictures = [model.encoder.encode_images([query.image])[0]] if query.image is not None else []
+        images = [model.encoder.encode_images([query.image])[0]] if query.image is not None else []
         if query.like is not None:
-            pictures.append(self.store.get_embedding(query.like, model.get_row().model_id))
+            images.append(self.store.get_embedding(query.like, model.get_row().model_id))
         excluded = [model.encode_text(word) for word in (*text.excluded, *split_excluded(query.excluded_text))]
         if query.excluded_image is not None:
             excluded.append(model.encoder.encode_images([query.excluded_image])[0])
-        return blend_embeddings(words, pictures, excluded, query.image_weight)
+        return blend_embeddings(words, images, excluded, query.image_weight)
 
     def _rank_by_both(
         self,
@@ -433,24 +433,24 @@ class Searcher:
                 return found, found.total
 
             # The name of a film is that of all its frames, which would leave no room for what else is named so.
-            named = group_hits(fetch, _WINDOW, 0, films)[0] if films else fetch(_WINDOW, 0)[0]
+            named = group_hits(fetch, FUSION_DEPTH, 0, films)[0] if films else fetch(FUSION_DEPTH, 0)[0]
         for word in plan.excluded if named else ():
             unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
-            gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, _WINDOW, 0, unwanted)}
+            gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, FUSION_DEPTH, 0, unwanted)}
             named = [hit for hit in named if hit.image_id not in gone]
-        if not named and plan.left_out is None:
+        if not named and plan.exclude_id is None:
             hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
             return [_with_source(hit, "meaning") for hit in hits], hits.total
-        near = self.store.search_embedding(model_id, embedding, _WINDOW, 0, plan.filter)
+        near = self.store.search_embedding(model_id, embedding, FUSION_DEPTH, 0, plan.filter)
         order = _fuse_rankings(near, named, plan.is_identifier_query)
-        missing = offset + limit + (plan.left_out is not None) - len(order)
-        if missing > 0 and len(near) == _WINDOW:
+        missing = offset + limit + (plan.exclude_id is not None) - len(order)
+        if missing > 0 and len(near) == FUSION_DEPTH:
             # Of the ranks behind the window, at most as many as are named in words were fused already.
-            rest = self.store.search_embedding(model_id, embedding, missing + len(named), _WINDOW, plan.filter)
+            rest = self.store.search_embedding(model_id, embedding, missing + len(named), FUSION_DEPTH, plan.filter)
             fused = {hit.image_id for hit in order}
             order += [_with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
-        kept = [hit for hit in order if hit.image_id != plan.left_out]
-        return kept[offset : offset + limit], max(0, near.total - (plan.left_out is not None))
+        kept = [hit for hit in order if hit.image_id != plan.exclude_id]
+        return kept[offset : offset + limit], max(0, near.total - (plan.exclude_id is not None))
 
     def _judge(
         self, model: ModelContext, plan: Plan, hits: list[FoundHit], total: int

@@ -387,14 +387,14 @@ class QueryVector:
 def blend_embeddings(
     words: Sequence[Embeddings],
     pictures: Sequence[Embeddings],
-    left_out: Sequence[Embeddings],
+    excluded: Sequence[Embeddings],
     image_weight: float = IMAGE_WEIGHT,
 ) -> QueryVector | None:
     """One embedding of all parts, or None when nothing was given. All inputs are of length 1."""
     weight = min(max(image_weight, 0.0), 1.0) if words and pictures else float(bool(pictures))
     sides = [(1 - weight, words), (weight, pictures)]
     wanted = [share * to_unit_length(np.sum(side, axis=0)) for share, side in sides if side]
-    away = to_unit_length(np.sum(left_out, axis=0)) if left_out else None
+    away = to_unit_length(np.sum(excluded, axis=0)) if excluded else None
     if not wanted:
         return None if away is None else QueryVector(-away, None)
     total = to_unit_length(np.sum(wanted, axis=0))
@@ -446,7 +446,7 @@ class Plan:
     words: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     is_identifier_query: bool = False
-    left_out: int | None = None
+    exclude_id: int | None = None
     filter: SearchFilter = EVERYTHING
     encode_ms: float = 0.0
     is_text_cut: bool = False

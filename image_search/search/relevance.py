@@ -35,7 +35,7 @@ MATCH = (1.12, 1.2, 1.12)
 LINE = (3.3, 4.6, 3.3)
 # A query's own mean and spread count up to this many usual deviations, or times the usual: beyond, the library is
 # full of what is asked for, and that is no reason to find it irrelevant.
-_MOST_ABOVE, _MOST_SPREAD = 1.0, 1.25
+_MAX_ABOVE, _MAX_SPREAD = 1.0, 1.25
 _BLENDS = 500  # of words with pictures tell what is usual for both
 
 
@@ -88,8 +88,8 @@ def compute_relevance(
         usual = _find_usual(background, blend.share)
         if usual is None:
             return None
-        mean = (min(mean, usual.mean + _MOST_ABOVE * usual.deviation) + usual.mean) / 2
-        spread = (min(spread, _MOST_SPREAD * usual.spread) + usual.spread) / 2
+        mean = (min(mean, usual.mean + _MAX_ABOVE * usual.deviation) + usual.mean) / 2
+        spread = (min(spread, _MAX_SPREAD * usual.spread) + usual.spread) / 2
     return (np.asarray(scores, np.float64) - mean) / max(spread, 1e-6)
 
 

@@ -112,7 +112,7 @@ class PageSearch:
         """
         plan = self.plan(asked)
         result = self._rank(plan, asked, offset, limit)
-        heading = "latest" if plan.is_newest else "similar" if plan.left_out else "results"
+        heading = "latest" if plan.is_newest else "similar" if plan.exclude_id else "results"
         if plan.is_newest and (asked.store_order or asked.is_filtered):
             heading = "results" if asked.is_filtered else "all_pictures"
         answer: dict[str, Any] = {

@@ -147,7 +147,7 @@ def test_recognizer_survives_noise(recognizer: TextRecognizer) -> None:
 def test_recognizer_bounds_the_number_of_lines(
     recognizer: TextRecognizer, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paddle, "MOST_BOXES", 20)
+    monkeypatch.setattr(paddle, "MAX_BOXES", 20)
     image = draw(*["   ".join(["国会", "予算", "可決", "天気", "株価"])] * 12, size=20)
     assert 10 <= len(recognizer.recognize(image)) <= 20
 

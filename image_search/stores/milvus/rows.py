@@ -52,7 +52,7 @@ from image_search.stores.text import get_folder, make_index_tokens, make_query_t
 # stores/text.py, which have no character that means anything in an expression or to LIKE. Expression templates would do
 # for servers, but Milvus Lite does not know them.
 
-_LARGEST = 2**62
+_MAX_NUMBER = 2**62
 
 
 def make_words(record: ImageRecord) -> str:
@@ -97,7 +97,7 @@ def list_conditions(filter: SearchFilter) -> Iterator[str]:
         yield match_marks(keys) if is_wanted else f"not {match_marks(keys)}"
     for name, low, high in list_filter_ranges(filter):
         if low is not None:
-            yield f"{name} >= {min(int(low), _LARGEST)}"
+            yield f"{name} >= {min(int(low), _MAX_NUMBER)}"
         if high is not None:
             yield f"{name} < {int(high)} and {name} > {NEVER}"
 

@@ -41,6 +41,7 @@ from image_search.stores.postgres.database import Connection, Connections
 from image_search.stores.postgres.rows import (
     TRASH,
     TRASH_ORDER,
+    build_where,
     check_vector_index,
     date_back,
     find_hashes,
@@ -57,7 +58,6 @@ from image_search.stores.postgres.rows import (
     search_embedding,
     update_content,
     update_records,
-    write_where,
 )
 from image_search.stores.sql import COUNTED, count_once, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
@@ -329,7 +329,7 @@ class PostgresStore(ImageStore):
             return list_images(connection, terms, limit, offset, filter, order, after)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
-        where, values = write_where(list_live_conditions(filter))
+        where, values = build_where(list_live_conditions(filter))
         with self._database.reading() as connection:
             row = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()
         return int(row[0]) if row else 0
@@ -337,7 +337,7 @@ class PostgresStore(ImageStore):
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
         value, table = COUNTED[field]
         join = f"JOIN {table} v ON v.image_id = i.image_id" if table else ""
-        where, values = write_where([(f"{value} IS NOT NULL", []), *list_live_conditions(filter)])
+        where, values = build_where([(f"{value} IS NOT NULL", []), *list_live_conditions(filter)])
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT {value}, {count_once(field)} FROM images i {join} {where} GROUP BY 1", values

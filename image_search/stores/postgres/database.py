@@ -300,7 +300,7 @@ def create_extension(connection: Connection, location: str) -> None:
 
 # Connections.
 
-_MOST_CONNECTIONS = 16
+_MAX_CONNECTIONS = 16
 _PATIENCE = 20.0  # seconds for a free connection
 _LOCK = "SELECT pg_advisory_xact_lock(1768780645)"  # "imse"; one writer at a time, as originals.py asks
 # The last three matter only where an administrator made an HNSW index: scan on until enough rows pass the filter.
@@ -368,7 +368,7 @@ class Connections:
                     self._url,
                     kwargs=_PARAMETERS,
                     min_size=0,
-                    max_size=_MOST_CONNECTIONS,
+                    max_size=_MAX_CONNECTIONS,
                     timeout=_PATIENCE,
                     reconnect_timeout=0,
                     configure=_configure,

@@ -293,7 +293,7 @@ def list_live_conditions(filter: SearchFilter, terms: Sequence[str] = ()) -> lis
     return [(LIVE, []), *list_conditions(filter), *(_match_word(word) for word in (*wanted, *terms))]
 
 
-def write_where(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
+def build_where(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
     """A WHERE clause and its values."""
     clause = " AND ".join(sql for sql, _ in conditions)
     return f"WHERE {clause}", [value for _, values in conditions for value in values]
@@ -312,7 +312,7 @@ def list_page(
 
     after: the condition that a row k is behind the former page.
     """
-    where, values = write_where(conditions)
+    where, values = build_where(conditions)
     behind, keys = f"WHERE {after[0]}" if after[0] else "", after[1]
     statement = (
         f"WITH found AS {'NOT ' if repeats else ''}MATERIALIZED "
@@ -354,7 +354,7 @@ def _write_search(table: str, model_id: int, dimension: int, filter: SearchFilte
     # Model and dimension are written out and the distance has the form of the index in docs/engines.md, and it alone
     # orders the inner query: only so can PostgreSQL use the index. Ties at the end are kept for the outer order. The
     # page is found first, so that a large library is not sorted with its texts.
-    where, values = write_where([(f"e.model_id = {int(model_id)}", []), *list_live_conditions(filter)[1:]])
+    where, values = build_where([(f"e.model_id = {int(model_id)}", []), *list_live_conditions(filter)[1:]])
     images = "" if filter.is_empty else "JOIN images i ON i.image_id = e.image_id"
     return (
         "WITH found AS NOT MATERIALIZED (SELECT e.image_id, "

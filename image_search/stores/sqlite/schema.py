@@ -316,7 +316,7 @@ def _write_token_rule(connection: sqlite3.Connection) -> None:
 # A library of schema 1 becomes one of schema 2: a copy of the file first, then everything in one transaction.
 
 _CHUNK = 1000
-_LITTLE = 64 * 2**20  # bytes; what the smallest library needs
+_MIN_FREE = 64 * 2**20  # bytes; what the smallest library needs
 
 
 def migrate(path: Path, timeout: float) -> None:
@@ -347,7 +347,7 @@ def _copy_file(path: Path) -> Path:
     """Copy the library while this process is its only writer. Returns where to."""
     copy = path.with_name(f"{path.name}.schema1")
     part = path.with_name(f"{path.name}.schema1.part")
-    needed = 2 * path.stat().st_size + _LITTLE  # the copy, and what the transaction writes
+    needed = 2 * path.stat().st_size + _MIN_FREE  # the copy, and what the transaction writes
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise StoreFull(
