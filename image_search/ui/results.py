@@ -226,6 +226,8 @@ class PageSearch:
             keys = ("not_embedded", "library_in_preparation" if self.preparation.fills_library else "not_embedded_hint")
         elif asked.store_order and result.has_match is False:  # there are hits, all below the line
             keys = ("no_match", "no_match_in_order")
+        elif asked.is_backwards:
+            keys = ("no_hit", "dates_backwards")
         elif not plan.filter.is_empty:
             keys = ("no_hit", "no_hit_hint")
         elif self.preparation.fills_library:

@@ -100,6 +100,12 @@ class SearchForm:
         return self.filter != EVERYTHING
 
     @property
+    def is_backwards(self) -> bool:
+        """Whether the range of dates ends before it begins: no image can meet it."""
+        since, until = parse_date(self.since), parse_date(self.until, last=True)
+        return since is not None and until is not None and since >= until
+
+    @property
     def store_order(self) -> Order | None:
         """The order asked for; None for the best match."""
         order: Order | None = _choose(self.order, Order)

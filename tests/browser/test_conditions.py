@@ -194,3 +194,13 @@ def test_on_a_wide_window_the_panel_stands_above_the_pictures_and_takes_no_focus
     assert panel["y"] + panel["height"] <= grid["y"]
     page.locator("#filters-toggle").click()
     expect(page.locator("#filters")).to_be_hidden()
+
+
+def test_the_number_beside_filters_is_that_of_the_chips(open_page: OpenPage) -> None:
+    page = open_page("?date=taken&from=2024-12&to=2024-01")
+    expect(page.locator("#message")).to_contain_text("開始日が終了日より後になっています")
+    expect(page.locator("#chips .chip")).to_have_count(2)
+    expect(page.locator("#filters-toggle")).to_have_attribute("data-count", "2")
+    page.goto(page.url.split("?")[0] + "?date=taken&from=2024-01&to=2024-01&shape=landscape")
+    expect(page.locator("#chips .chip")).to_have_count(2)
+    expect(page.locator("#filters-toggle")).to_have_attribute("data-count", "2")

@@ -145,3 +145,13 @@ def test_deleting_a_film_in_the_viewer_deletes_it_whole_and_undo_brings_it_back(
     page.goto(page.url.partition("?")[0])
     expect(page.locator("#grid .tile")).to_have_count(IMAGES + 1)
     expect(find_film(page).locator(".others")).to_have_text(f"+{SCENES - 1}")
+
+
+def test_the_mark_of_a_film_stands_beside_its_tick(open_page: OpenPage) -> None:
+    page = open_page()
+    film = find_film(page)
+    film.hover()
+    film.locator(".pick").click()
+    pick, mark = (film.locator(selector).bounding_box() for selector in (".pick", ".moment"))
+    assert pick and mark
+    assert pick["x"] + pick["width"] <= mark["x"]

@@ -120,3 +120,18 @@ def test_what_is_not_understood_is_named() -> None:
 )
 def test_words_in_the_shape_of_a_condition_are_named(text: str, name: str) -> None:
     assert find_unknown_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "is_backwards"),
+    [
+        ("2024-12", "2024-01", True),
+        ("2024年5月2日", "2024-05-01", True),
+        ("2024-05", "2024-05", False),
+        ("2024-05-31", "2024-05", False),
+        ("2024", "", False),
+        ("2024", "no date", False),
+    ],
+)
+def test_a_range_that_ends_before_it_begins_is_told(since: str, until: str, is_backwards: bool) -> None:
+    assert SearchForm(since=since, until=until).is_backwards is is_backwards

@@ -71,7 +71,10 @@ export function fill() {
       field.add(new Option(value, value));
     field.value = field.type === 'range' && !value ? field.defaultValue : value;
   }
-  const count = fields().filter(({ name }) => parameters.has(name)).length;
+  // As many as there are chips: the meaning of dates is none, and one date is one.
+  const isOneDate = parameters.get('from') === parameters.get('to');
+  const isPart = (name) => name === 'date' || (name === 'to' && isOneDate);
+  const count = fields().filter(({ name }) => parameters.has(name) && !isPart(name)).length;
   toggle.dataset.count = count || '';
 }
 
