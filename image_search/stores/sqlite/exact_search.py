@@ -80,8 +80,12 @@ def _add_proposed(
     depth = max(_DEPTH, 2 * ranking.count)
     read: Ids = np.empty(0, np.int64)
     squares, compared, needed = 0.0, 0, -np.inf
+    # Rows that the index lacks were looked at: nothing that is farther than the last of these need be proposed.
+    least, reach = ranking.worst - _TIE, np.inf
     while True:
-        proposal = index.propose(ranking.query, ranking.count, depth, allowed, needed - _TIE if len(read) else np.inf)
+        proposal = index.propose(ranking.query, ranking.count, depth, allowed, least, reach)
+        if not len(read):
+            needed = ranking.worst - _TIE - _DOUBT * proposal.error
         new = proposal.embedding_ids <= covered
         if len(read):
             new &= ~np.isin(proposal.embedding_ids, read)
@@ -108,6 +112,7 @@ def _add_proposed(
         if proposal.floor < needed or proposal.floor == -np.inf:
             return
         depth *= 8
+        least, reach = -np.inf, needed - _TIE
 
 
 class _Ranking:

@@ -161,12 +161,18 @@ class EmbeddingIndex:
             self.alive = alive
 
     def propose(
-        self, query: Embeddings, count: int, depth: int, allowed: Ids | None = None, reach: float = np.inf
+        self,
+        query: Embeddings,
+        count: int,
+        depth: int,
+        allowed: Ids | None = None,
+        least: float = -np.inf,
+        reach: float = np.inf,
     ) -> Proposal:
         """At least depth embeddings (or all), among which the count nearest are likely to be.
 
-        Only the allowed ones (ascending embedding_ids) if given. reach: an inner product that none that is left out may
-        reach, where it is known.
+        Only the allowed ones (ascending embedding_ids) if given. least: an inner product below which none is wanted.
+        reach: one that none that is left out may reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
         # The rounding of a product is at most that of a row as long as the largest coordinate of the query.
@@ -183,7 +189,7 @@ class EmbeddingIndex:
             elif share < _SPARSE or self._is_hopeless():
                 positions, scores, floor = self._scan_codes(turned, max(depth, _DEEP), usable)
             else:
-                search = _Search(count, reach - offset, _ROOM * _DOUBT * error)
+                search = _Search(count, least - offset, reach - offset, _ROOM * _DOUBT * error)
                 positions, scores, floor = self._search_lists(turned, search, depth, share, usable)
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
@@ -383,8 +389,8 @@ class _Search:
     target: what the estimates of all others must stay below.
     """
 
-    def __init__(self, count: int, reach: float, room: float) -> None:
-        self.target = -np.inf
+    def __init__(self, count: int, least: float, reach: float, room: float) -> None:
+        self.target = least - room
         self.rough: Embeddings = np.empty(0, np.float32)
         self.positions: Ids = np.empty(0, np.int64)
         self.scores: Embeddings = np.empty(0, np.float32)
@@ -404,7 +410,7 @@ class _Search:
             if len(self.scores) > self.count:
                 self._line = _fit_line(self.rough, self.scores)
                 lowest = float(np.partition(self.scores, -self.count)[-self.count])
-                self.target = min(lowest - self._room, self._reach)
+                self.target = max(self.target, min(lowest - self._room, self._reach))
 
     def may_reach(self, rough: Any) -> Any:
         """Whether an embedding of which the sketch estimates so much may reach the target."""

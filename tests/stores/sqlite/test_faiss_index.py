@@ -251,6 +251,19 @@ def test_searches_go_on_while_embeddings_come_and_go(table, way):
             result.result()
 
 
+def test_an_image_that_the_index_lacks_and_that_is_nearest_leaves_little_to_look_at(table, monkeypatch):
+    monkeypatch.setattr(faiss_index, "_PICKED", 96)
+    index = make_index(table, "many lists")
+    query = make_embeddings(1, DIMENSION, 99)[0]  # unlike every image, so that all would have to be looked at
+    near = Rows(np.array([10**6]), np.array([7]), query[None])
+    monkeypatch.setattr(table, "read_after", lambda _: iter([near]))
+    monkeypatch.setattr(index, "_scan_codes", mock.Mock(wraps=index._scan_codes))
+    monkeypatch.setattr(index, "_score", mock.Mock(wraps=index._score))
+    assert find_nearest(query, 1, index, table).image_ids.tolist() == [7]
+    assert not index._scan_codes.called
+    assert sum(len(call.args[1]) for call in index._score.call_args_list) < COUNT // 10
+
+
 # --- the saved copy ---
 
 
