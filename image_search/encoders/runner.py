@@ -88,7 +88,7 @@ class CpuParallel:
 
 
 def start_workers(name: str, count: int, threads_each: int) -> ThreadPoolExecutor:
-    """Threads for which PyTorch computes with so many threads each; for all others nothing changes."""
+    """Threads for which PyTorch computes with that many threads each; for all others nothing changes."""
     arrived = threading.Barrier(count)
     default = torch.get_num_threads()
 

@@ -85,7 +85,7 @@ class Film:
     def __iter__(self) -> Iterator[FilmFrame]:
         """Yield the kept frames in the order of time, one at a time. Only the time spent in here counts.
 
-        Raises UnreadableFilm in the end when not one could be made into an image.
+        Raises UnreadableFilm at the end when not one could be made into an image.
         """
         count = 0
         try:

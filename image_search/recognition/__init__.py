@@ -66,7 +66,7 @@ class TextRecognizer(Protocol):
 
 
 def open_recognizer(threads: int = 0) -> TextRecognizer:
-    """The recogniser, loaded, computing with so many threads; 0 for all processor cores.
+    """The recogniser, loaded, computing with that many threads; 0 for all processor cores.
 
     Raises RecognizerUnavailable when its packages are missing or broken.
     """

@@ -159,7 +159,7 @@ class Registrar:
         return self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
 
     def register(self, found: FileList) -> RegistrationReport:
-        """Register these files. One that cannot be read is counted and told, and the run goes on.
+        """Register these files. One that cannot be read is counted and reported, and the run goes on.
 
         Raises StoreError or EncoderError when going on makes no sense; report tells what was done until then.
         """
@@ -257,7 +257,7 @@ class Registrar:
             if record.recipe < RECIPE:
                 preview = self._retry.call(self._store.read_preview, image_id)
                 self._retry.call(self._store.set_preview, image_id, preview, record.dominant_color, RECIPE)
-        except (ImageNotFound, OriginalMissing, UnreadableImage):  # told when it is made again
+        except (ImageNotFound, OriginalMissing, UnreadableImage):  # reported when it is made again
             return False
         return True
 
@@ -411,7 +411,7 @@ class Registrar:
     def _add_copies(self) -> None:
         """Tell the store where copies lie whose image or film it did not have when they were read."""
         for _, film in [copy for copy in self._copies if is_film(copy[1].path)]:
-            with suppress(UnreadableFilm):  # it failed under its other name as well, and that was told
+            with suppress(UnreadableFilm):  # it failed under its other name as well, and that was reported
                 self._films.judge(Candidate(film), self.model.model_id)
         copies, self._copies = [copy for copy in self._copies if not is_film(copy[1].path)], []
         known = self._retry.call(self._store.find_known_hashes, [content_sha256 for content_sha256, _ in copies])
@@ -457,7 +457,7 @@ def _weigh_file(candidate: Candidate) -> int:
 
 
 def _ignore(news: object) -> None:
-    """Without a callback nothing is told."""
+    """Reports nothing."""
 
 
 def _count_cores() -> int:

@@ -108,7 +108,7 @@ class ReadFrame:
 class FilmRegistrar:
     """Tells what a film is to the library, reads it, and writes its frames.
 
-    include_deleted: take in what a person deleted. on_message: told what was left out of a film.
+    include_deleted: take in what a person deleted. on_message: called with what was left out of a film.
     """
 
     def __init__(
@@ -303,7 +303,7 @@ def _load_edits(held: str) -> Edits:
 
 
 def _is_there(path: str, former: KnownFile) -> bool:
-    """Whether this image or film, as far as can be told, is still at another of its paths."""
+    """Whether this image or film, as far as is known, is still at another of its paths."""
     if former.film_sha256:
         with suppress(UnreadableFilm):
             return hash_film(path) == former.film_sha256

@@ -219,13 +219,13 @@ def watch_folders(
     """Register what is in these paths, then every interval seconds what is new or changed, until stop is set.
 
     A file is registered once its size and time stood still between two looks, or longer than that before the first. A
-    file that vanished is told; its image stays in the library. So does, without a word, that of one that is passed
+    file that vanished is reported; its image stays in the library. So does, without a word, that of one that is passed
     over from now on. Raises as Registrar.register and FileFinder.find do.
     """
     finder = FileFinder(exclude)
     taken: dict[str, FoundFile] = {}
     before: dict[str, FoundFile] | None = None
-    told: set[str] = set()
+    reported: set[str] = set()
     while not stop.is_set():
         found = finder.find(paths, shard)
         registrar.report.unread = found.unread
@@ -238,11 +238,11 @@ def watch_folders(
         else:
             settled = [file for file in found.files if before.get(file.path) == file]
         fresh = [file for file in settled if taken.get(file.path) != file]
-        failures = [sentence for sentence in found.failures if sentence not in told]
+        failures = [sentence for sentence in found.failures if sentence not in reported]
         if fresh or failures:
             registrar.register(FileList(fresh, failures))
         taken.update((file.path, file) for file in fresh)
-        told.update(failures)
+        reported.update(failures)
         before = now
         stop.wait(interval)
 

@@ -153,7 +153,7 @@ class JobQueue:
                 lane.thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End after the batch in hand, or after so many seconds; what is running is taken up at the next start."""
+        """End after the batch in hand, or after that many seconds; what is running is taken up at the next start."""
         with self._lock:
             self._is_closing = True
             for lane in self._lanes:
@@ -233,7 +233,7 @@ class JobQueue:
                 if job:
                     self._run(job, lane)
                     continue
-            except StoreError:  # the file of jobs is away; the page is told so by its own requests
+            except StoreError:  # the file of jobs is away; the page learns it from its own requests
                 lane.wake.wait(_PAUSE)
                 continue
             lane.wake.wait()

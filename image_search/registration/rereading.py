@@ -300,7 +300,7 @@ class BackgroundReading:
         max_pixels: int = MAX_IMAGE_PIXELS,
         open_recognizer: Callable[[int], TextRecognizer] = open_recognizer,
     ) -> None:
-        """say: told about every image that cannot be read, and why none can. open_recognizer: given its threads."""
+        """say: called for every image that cannot be read, and when none can. open_recognizer: given its threads."""
         self._store = store
         self._say = say
         self._max_pixels = max_pixels
@@ -321,7 +321,7 @@ class BackgroundReading:
         self._wake.set()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End after the image in hand, or after so many seconds."""
+        """End after the image in hand, or after that many seconds."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:

@@ -122,7 +122,7 @@ def _list_trashed(store: ImageStore, films: Sequence[str]) -> dict[str, list[Ima
 
 
 def empty_old_trash(store: ImageStore, days: int) -> int:
-    """Remove for good what has been in the trash for so many days; nothing for 0. Returns how many images it was."""
+    """Remove for good what has been in the trash for that many days; nothing for 0. Returns how many images it was."""
     if not days:
         return 0
     return empty_trash(store, before=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days))
@@ -154,7 +154,7 @@ class GoneFile:
 
 @dataclass(frozen=True)
 class GoneFiles:
-    """files that are gone, and a sentence for every folder of which it cannot be told."""
+    """files that are gone, and a sentence for every folder of which it is not known."""
 
     files: tuple[GoneFile, ...]
     warnings: tuple[str, ...]

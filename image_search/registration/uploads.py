@@ -252,7 +252,7 @@ class UploadInbox:
             self._hear(batch)
 
     def wait(self, batch: str, seconds: float) -> None:
-        """Return when something arrived, or after so many seconds."""
+        """Return when something arrived, or after that many seconds."""
         with self._changed:
             self._changed.wait(seconds)
 

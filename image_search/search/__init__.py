@@ -103,7 +103,7 @@ _NEAR = 32  # ranks by meaning that count as found by meaning, too
 class FoundHit(SearchHit):
     """A hit and how it was found; None for the newest images, which no query asked for.
 
-    relevance: 0 to 1, 0.5 is the line (relevance.py); None when it cannot be told.
+    relevance: 0 to 1, 0.5 is the line (relevance.py); None when unknown.
     moments:   other frames of the same film that qualify, which this hit stands for.
     found_in_text: whether a term stands in the image itself, as recognised text.
     """
@@ -233,7 +233,7 @@ FUSION_DEPTH = 48
 class SearchResult:
     """One page of a ranked list, best first. total: how many qualified on all pages together; a film counts once.
 
-    has_match: whether anything on this page stands out; None when it cannot be told.
+    has_match: whether anything on this page stands out; None when unknown.
     is_text_cut: the model has read the beginning of the words only; it takes no more.
     last: of a list, the image behind whose place the next page begins.
     """

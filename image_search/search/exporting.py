@@ -89,7 +89,7 @@ def stream_zip(
     """The originals of these images as a ZIP archive, uncompressed; not more than one original is held in memory.
 
     An original that cannot be read, and an image deleted meanwhile, end nothing. describe_missing: name and content of
-    a text file that is added for them, of their file names; an image that is gone has none and is told by its number.
+    a text file that is added for them, of their file names; an image that is gone has none and is named by its number.
     """
     sink, names, missing = _Sink(), FileNames(), list[str]()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:

@@ -79,7 +79,7 @@ def compute_relevance(
 ) -> npt.NDArray[np.float64] | None:
     """How many spreads each score (an inner product with the query) lies above the mean.
 
-    None when it cannot be told: words to an image-only model.
+    None when unknown: words to an image-only model.
     """
     # Not as a matrix product: numpy's helper thread would wait for more of it, and keep a processor busy for 40 ms.
     own = np.vecdot(background.sample, blend.embedding)

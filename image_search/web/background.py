@@ -79,11 +79,11 @@ class Warmup:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return when it has finished, or after so many seconds."""
+        """Return when it has finished, or after that many seconds."""
         self._thread.join(timeout)
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End after the batch in hand, or leave it alone after so many seconds: it is in the library or it is not."""
+        """End after the batch in hand, or leave it alone after that many seconds: it is in the library or it is not."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)

@@ -56,7 +56,7 @@ class RequestLogMiddleware:
                 await error_response(500, "failed", message)(scope, receive, note)
 
     def _log_failure(self, scope: Scope, error: Exception) -> None:
-        # A client can cause the same failure a thousand times a second: where it happened is told once a minute.
+        # A client can cause the same failure a thousand times a second: where it happened is logged once a minute.
         place = traceback.extract_tb(error.__traceback__)[-1]
         if self._traced.is_new(f"{type(error).__name__} {place.filename}:{place.lineno}"):
             _log.exception("%s failed", _describe_request(scope))
