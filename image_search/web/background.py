@@ -1,4 +1,4 @@
-"""Notice that searches were switched to another model of the library, and load it while the old one still answers."""
+"""Work behind the page: the model is loaded and swapped while the old one answers, the trash emptied, jobs are run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from image_search.errors import ImageSearchError, ModelUnavailable
 from image_search.library import choose_model, make_model_change
 from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
-from image_search.registration.jobs import JobQueue
+from image_search.registration.jobs import JobControl, JobQueue, Work
 from image_search.registration.reader import make_reader
 from image_search.registration.rereading import make_text_jobs
 from image_search.registration.trash import empty_old_trash
 from image_search.registration.uploads import UploadInbox, make_upload_work
 from image_search.search import Searcher
+from image_search.search.duplicates import find_duplicates, save_groups
 from image_search.settings import ROOT
 
 if TYPE_CHECKING:
@@ -31,14 +32,7 @@ if TYPE_CHECKING:
     from image_search.settings import Settings
     from image_search.stores.base import ImageStore
 
-
-from image_search.registration.jobs import JobControl, Work
-from image_search.search.duplicates import find_duplicates, save_groups
-
 _log = logging.getLogger(__name__)
-
-
-# Work behind the page: the model is loaded, the library completed, the list of tags embedded.
 
 ReportProgress = Callable[[int, int], None]  # done, count
 
