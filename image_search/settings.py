@@ -106,7 +106,8 @@ def list_setting_names() -> list[str]:
 
 def mask_url(url: str) -> str:
     """The same URL without its password, fit for a message."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    masked = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:ssl)?(?:password|api_key|token)=)[^&]*", r"\1***", masked, flags=re.IGNORECASE)
 
 
 def _read_env_file(env_file: Path | None) -> dict[str, str]:

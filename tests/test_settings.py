@@ -97,6 +97,7 @@ def test_a_wrong_url_is_not_shown_with_its_password(tmp_path: Path) -> None:
 
 def test_a_password_is_masked_in_a_url() -> None:
     assert mask_url("postgresql://scott:ti@ger@db/x") == "postgresql://scott:***@db/x"
+    assert mask_url("postgresql://db/x?user=a&password=ti/ger&x=1") == "postgresql://db/x?user=a&password=***&x=1"
     assert mask_url("sqlite:///data/x.db") == "sqlite:///data/x.db"
 
 
@@ -130,7 +131,9 @@ def test_the_home_folder_is_written_out_wherever_a_folder_is_set(
         ("::1", "http://[::1]:7860"),
         ("[::1]", "http://[::1]:7860"),
         ("::", "http://localhost:7860"),
+        ("0:0:0:0:0:0:0:0", "http://localhost:7860"),
         ("0.0.0.0", "http://localhost:7860"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:7860"),
         ("nas.local", "http://nas.local:7860"),
     ],
 )

@@ -6,7 +6,9 @@ import logging
 import socket
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -110,8 +112,13 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
 
 def format_address(host: str, port: int) -> str:
     """The address of the page as a browser on this computer takes it."""
-    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    with suppress(ValueError):
+        address = ip_address(host)
+        if address.is_unspecified:
+            return f"http://localhost:{port}"
+        if address.version == 6:  # the name of a network interface stands behind a percent sign
+            return f"http://[{host.replace('%', '%25')}]:{port}"
+    return f"http://{host}:{port}"
 
 
 def open_port(host: str, port: int) -> socket.socket:
