@@ -22,44 +22,11 @@ from image_search.jpeg import read_jpeg
 # Suffixes of files that optional packages decode.
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
 JXL_SUFFIXES = frozenset({".jxl"})
-RAW_SUFFIXES = frozenset(
-    [
-        ".3fr",
-        ".arw",
-        ".bay",
-        ".cap",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".dcr",
-        ".dng",
-        ".erf",
-        ".fff",
-        ".gpr",
-        ".iiq",
-        ".k25",
-        ".kdc",
-        ".mdc",
-        ".mef",
-        ".mos",
-        ".mrw",
-        ".nef",
-        ".nrw",
-        ".orf",
-        ".pef",
-        ".ptx",
-        ".pxn",
-        ".r3d",
-        ".raf",
-        ".raw",
-        ".rw2",
-        ".rwl",
-        ".sr2",
-        ".srf",
-        ".srw",
-        ".x3f",
-    ]
-)
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr",
+    ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".ptx",
+    ".pxn", ".r3d", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
 # Files that say something about images, and are read with them.
 SIDECAR_SUFFIXES = frozenset({".txt", ".caption", ".json", ".jsonl", ".xmp"})
 # Pictures by content that are none by purpose: downloads that are not done, and thumbnails of cameras.
@@ -79,7 +46,15 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PF\n", "PFM"), (0, b"P7\n", "PAM"), (0, b"II\xbc\1", "JPEG XR"), (0, b"gimp xcf", "GIMP (XCF)"),
     (0, b"v/1\1", "OpenEXR"), (0, b"#?RADIANCE", "Radiance HDR"), (0, b"AT&TFORM", "DjVu"), (0, b"BPG\xfb", "BPG"),
     (128, b"DICM", "DICOM"), (0, b"SDPX", "DPX"), (0, b"XPDS", "DPX"), (0, b"CSFCHUNK", "Clip Studio"),
+    (0, b"FLIF", "FLIF"), (0, b"\x8aMNG\r\n", "MNG"), (0, b"\x8bJNG\r\n", "JNG"), (0, b"farbfeld", "farbfeld"),
+    (0, b"\xabKTX ", "KTX"), (0, b"\xd7\xcd\xc6\x9a", "WMF"), (40, b" EMF", "EMF"), (0, b"\0\xffKA", "Affinity"),
+    (0, b"\0\0\x02\0", "icon"),
 )  # fmt: skip
+# Kinds of pictures that have no decoder here.
+_UNREAD = frozenset(
+    {"JPEG XR", "GIMP (XCF)", "OpenEXR", "Radiance HDR", "DjVu", "BPG", "DICOM", "DPX", "Clip Studio", "FLIF", "MNG"}
+    | {"JNG", "farbfeld", "KTX", "WMF", "EMF", "Affinity"}
+)
 # Kinds that are not read at all: what to call them, and what to do.
 _OTHER_KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (0, (b"%PDF", b"%!PS", b"\xc5\xd0\xd3\xc6"), "a PDF or PostScript document, not a picture. Save it as PNG"),
@@ -87,6 +62,9 @@ _OTHER_KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
      "install -r requirements-formats.txt) and run again, or save it as JPEG"),
     (0, (b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b"), "an archive, not a picture. Unpack it"),
     (0, (b"\x1aE\xdf\xa3",), "a film, not a picture. Give it a suffix such as .webm or .mkv"),
+    (8, (b"AVI ",), "a film, not a picture. Give it the suffix .avi"),
+    (0, (b"FLV\1", b"\0\0\1\xba", b"\0\0\1\xb3"), "a film, not a picture. Save it as .mp4"),
+    (0, (b"version https://git-lfs",), "a pointer of Git LFS, not the picture itself. Run: git lfs pull"),
     (0, (b"\0\x05\x16\x07",), "a file of macOS with facts about another file, not a picture. It can be deleted"),
 )  # fmt: skip
 _FILM_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  ", b"dash", b"3gp4", b"3gp5", b"MSNV")
@@ -110,7 +88,7 @@ def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
             continue
         if data[position:].startswith(signatures):
             return description
-    text = data[:1024].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    text = data[:1024].replace(b"\0", b"").lstrip(b"\xff\xfe\xef\xbb\xbf \r\n\t").lower()
     if b"<svg" in text:
         return "an SVG drawing, which is not read. Save it as PNG"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
@@ -125,9 +103,14 @@ def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
     if data[1:4] == b"PNG" or data[12:16] == b"IHDR":
         return "a PNG file, but its first bytes are not as they were. Copy it again, and not as a text"
     if kind := name_format(data):
-        named = add_article(kind)
-        return f"{named} file, but damaged or of a kind that cannot be decoded. Copy it again, or save it as PNG"
+        return f"{add_article(kind)} file, {_explain_kind(kind)}"
     return "not a picture, or of a format that is not known here. Save it as PNG or JPEG"
+
+
+def _explain_kind(kind: str) -> str:
+    if kind in _UNREAD:
+        return "which is not read. Save it as PNG"
+    return "but damaged or of a kind that cannot be decoded. Copy it again, or save it as PNG"
 
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # of a PNG, by its type of colour
@@ -179,7 +162,7 @@ def name_kind_within(data: bytes) -> str:
 
 def add_article(kind: str) -> str:
     """The name of a format with a or an."""
-    return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon', 'OpenEXR')) else 'a'} {kind}"
+    return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon', 'OpenEXR', 'MNG', 'EMF', 'Affinity')) else 'a'} {kind}"
 
 
 def may_hold_picture(suffix: str) -> bool:
@@ -350,7 +333,11 @@ def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Ra
     """
     import rawpy
 
-    with rawpy.imread(io.BytesIO(data)) as raw:
+    try:
+        opened = rawpy.imread(io.BytesIO(data))
+    except rawpy.LibRawError as error:  # in bytes
+        raise ValueError(b" ".join(part for part in error.args if isinstance(part, bytes)).decode()) from error
+    with opened as raw:
         size = (raw.sizes.width, raw.sizes.height)
         orientation = _ORIENTATIONS.get(raw.sizes.flip, 1)
         kind = name_raw_type(data)

@@ -191,6 +191,8 @@ def complete_file(data: bytes, kind: str, reason: str, max_pixels: int) -> Itera
     """
     if kind in _COMPLETED:
         yield from _COMPLETED[kind](data, max_pixels)
+        if "Truncated File Read" in reason:  # before the pixels
+            raise CutShort(None)
     elif kind == "GIF":
         if "truncated" in reason:
             yield _complete_gif(data, max_pixels), None
@@ -214,7 +216,12 @@ def _make_bmp_rows(data: bytes) -> bytes:
     return (b"\xff\0" * (width // 255 + 1) + b"\0\0") * (height // 10 + 1)
 
 
-_SIGNS_OF_A_CUT = ("image file is truncated", "not enough image data", "index out of range")  # in Pillow's words
+_SIGNS_OF_A_CUT = (  # in Pillow's words
+    "image file is truncated",
+    "not enough image data",
+    "index out of range",
+    "Truncated File Read",
+)
 
 
 def _find_length(data: bytes, kind: str) -> int:

@@ -109,7 +109,7 @@ def _read_parts(data: bytes, page: Any, check_size: CheckSize) -> npt.NDArray[An
         rows = height if page.tilelength else min(height, page.imagelength - top)
         try:
             part = decompress(data[start : start + size], page.compression, (width * samples * bits + 7) // 8, rows)
-        except OSError as error:
+        except Exception as error:
             raise ValueError(f"TIFF of {bits} bits: {_name_coding(page)}") from error
         if is_packed:
             numbers = _unpack_bits(part, bits)[:, : width * samples].reshape(rows, width, samples)

@@ -234,7 +234,17 @@ def test_bmp_of_runs_without_its_end_is_taken() -> None:
             "a PNG file packed in Apple's own way",
         ),
         (png(320, color=3), "its palette is missing"),
-        (b"gimp xcf v011" + bytes(40), "a GIMP (XCF) file"),
+        (b"gimp xcf v011" + bytes(40), "a GIMP (XCF) file, which is not read"),
+        (b"v/1\1" + bytes(40), "an OpenEXR file, which is not read"),
+        ("<svg xmlns='x'/>".encode("utf-16"), "an SVG drawing"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        (b"RIFF\x20\0\0\0AVI LIST" + bytes(30), "a film"),
+        (b"\0\0\0\x18ftypcrx " + bytes(60), "(Unsupported file format or not RAW file)"),
+        (
+            tiff(compression=None).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 22610)),
+            "compressed as JPEGXR",
+        ),
+        (JPEG[:300], "cut short"),
     ],
 )
 def test_refusal_names_the_kind_within_the_format(data: bytes, reason: str) -> None:

@@ -34,7 +34,7 @@ _LANGUAGE = re.compile(
 _WORDS = re.compile(r"(?:^|\s)[^\W\d_]{2,30}(?:[\s,.;:!?]|$)|[぀-ヿ一-鿿]{2,}")
 _TECHNICAL = re.compile(
     r"software|source|creation time|generation time|disclaimer|warning|create-?date|modify-?date|signature|dpi"
-    r"|copyright|.*profile.*|.*hash.*|.*version.*|.*uuid.*|.*url.*|workflow|prompt|parameters",
+    r"|copyright|.*profile.*|.*hash.*|.*version.*|.*uuid.*|.*url.*|workflow",
     re.DOTALL | re.IGNORECASE,
 )
 
