@@ -86,3 +86,27 @@ def test_with_a_password_the_page_leads_to_the_login_and_back_to_the_search(
         page.locator("#grid .tile").first.wait_for(timeout=120_000)
         expect(page).to_have_url(re.compile(r"q=blue&kind=image"))
     context.close()
+
+
+def test_a_caption_typed_when_the_login_has_ended_is_saved_after_the_next(browser: Browser, settings: Settings) -> None:
+    context = browser.new_context(locale="ja-JP")
+    page = context.new_page()
+    with serve_page(settings.database_url, APP_PASSWORD="secret") as address:
+        page.goto(address)
+        for _ in range(2):
+            page.locator("[name=password]").fill("secret")
+            page.locator("[name=password]").press("Enter")
+            page.locator("#grid .tile").first.wait_for(timeout=120_000)
+            if page.locator(".facts-panel").count():
+                break
+            page.locator("#grid .tile").first.click()
+            page.locator(".facts-panel [name=description]").fill("大事な言葉")
+            context.clear_cookies()
+            page.locator(".facts-panel [name=keyword]").focus()
+        caption = page.locator(".facts-panel [name=description]")
+        expect(caption).to_have_value("大事な言葉")
+        expect(page).to_have_url(re.compile(r"image=\d+"))
+        page.reload()
+        expect(caption).to_have_value("大事な言葉")
+        assert page.evaluate("JSON.parse(sessionStorage.getItem('image-search-drafts')).length") == 0
+    context.close()

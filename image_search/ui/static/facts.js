@@ -5,7 +5,25 @@ import { compose } from './address.js';
 import { joinSentences, say, sayTime } from './i18n.js';
 import { showToast } from './toasts.js';
 
-const drafts = new Map(); // image id to changes that could not be saved yet
+// Image id to changes that could not be saved yet: they outlive a login that has ended, and a reload.
+const DRAFTS = 'image-search-drafts';
+const drafts = new Map(readDrafts());
+
+function readDrafts() {
+  try {
+    return JSON.parse(sessionStorage.getItem(DRAFTS)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function keepDrafts() {
+  try {
+    sessionStorage.setItem(DRAFTS, JSON.stringify([...drafts]));
+  } catch {
+    // They last as long as the page.
+  }
+}
 
 export class FactsPanel {
   // onFilled: called with the notice of an image in the trash, null for any other.
@@ -23,6 +41,7 @@ export class FactsPanel {
     this.element.addEventListener('keydown', (event) => this.onKey(event));
     for (const name of ['wheel', 'pointerdown', 'touchstart', 'touchmove'])
       this.element.addEventListener(name, (event) => event.stopPropagation());
+    this.sent = Promise.all([...drafts.keys()].map((id) => this.send(id)));
   }
 
   // Show an image. tile: as the grid knows it, with its distance.
@@ -33,8 +52,10 @@ export class FactsPanel {
     this.id = tile.id;
     this.tile = tile;
     this.request = new AbortController();
+    const { signal } = this.request;
     try {
-      this.fill(await getJson(`ui/images/${tile.id}`, this.request.signal));
+      await this.sent; // else the answer may be older
+      this.fill(await getJson(`ui/images/${tile.id}`, signal));
     } catch (error) {
       if (isAbort(error)) return;
       const reason = joinSentences(error.title || say('offline'), error.hint);
@@ -122,17 +143,27 @@ export class FactsPanel {
     }
   }
 
-  async save(changes) {
-    const { id } = this;
-    drafts.set(id, { ...drafts.get(id), ...changes });
+  save(changes) {
+    drafts.set(this.id, { ...drafts.get(this.id), ...changes });
     if (changes.description !== undefined) this.saved.description = changes.description;
+    return this.send(this.id);
+  }
+
+  // Also for an image that is no longer shown.
+  async send(id) {
+    const draft = drafts.get(id);
+    if (!draft) return;
+    keepDrafts();
+    const findSaved = () => (id === this.id ? this.find('.saved') : null);
     try {
-      const edits = await postJson(`ui/images/${id}/edits`, drafts.get(id));
+      const edits = await postJson(`ui/images/${id}/edits`, draft);
+      if (drafts.get(id) !== draft) return; // more was typed, and is sent
       drafts.delete(id);
-      if (id === this.id) this.showSaved(edits, say('saved'));
+      keepDrafts();
+      if (findSaved()) this.showSaved(edits, say('saved'));
     } catch (error) {
-      if (id === this.id && this.find('.saved')) this.find('.saved').textContent = say('not_saved');
-      const again = () => this.save.call(id === this.id ? this : { id, saved: {}, find: () => null }, {});
+      if (findSaved()) findSaved().textContent = say('not_saved');
+      const again = () => this.send(id);
       const isGone = error.code === 'image_gone'; // to the trash, in another tab
       showToast(`${say('not_saved')} ${error.title ?? ''}`, {
         action: say(isGone ? 'restore' : 'try_again'),
@@ -165,6 +196,7 @@ export class FactsPanel {
 
   async revert(name) {
     drafts.delete(this.id);
+    keepDrafts();
     const edits = await postJson(`ui/images/${this.id}/edits`, { revert: [name] });
     this.find('[name=description]').value = edits.description;
     this.keywords = [...edits.keywords];
