@@ -21,3 +21,10 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
 @pytest.fixture
 def client(searcher: Searcher) -> TestClient:
     return open_client(build_small(searcher))
+
+
+@pytest.fixture(scope="session")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The same for tests that change nothing."""
+    with open_colours(tmp_path_factory.mktemp("unchanged")) as searcher:
+        yield open_client(build_small(searcher))

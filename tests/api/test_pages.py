@@ -109,8 +109,8 @@ def make_token(text: str) -> str:
     + [make_token(f'["{date}",1,1]') for date in ("yesterday", "2024-01-01T00:00:00+09:00", "")]
     + ["A" * 201],
 )
-def test_a_token_that_is_none_is_refused_with_a_sentence(client: TestClient, token: str) -> None:
-    answer = client.post("/api/search", json={"after": token})
+def test_a_token_that_is_none_is_refused_with_a_sentence(unchanged: TestClient, token: str) -> None:
+    answer = unchanged.post("/api/search", json={"after": token})
     assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
     assert "after" in answer.json()["message"]
 

@@ -38,17 +38,17 @@ def test_nothing_asked_gives_the_newest_with_totals(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "date", ["2024", "2024-05", "2024-05-01", "20240501", "2024/5/1", "2024年5月1日", "２０２４年５月"]
 )
-def test_dates_are_read_as_people_write_them(client: TestClient, date: str) -> None:
+def test_dates_are_read_as_people_write_them(unchanged: TestClient, date: str) -> None:
     request = SearchRequest.model_validate({"taken_from": date})
     assert request.taken_from is not None
     assert (request.taken_from.year, request.taken_from.day) == (2024, 1)
-    assert client.post("/api/search", json={"taken_from": date}).json()["total"] == 0
-    assert client.post("/api/search", data={"registered_from": date}).status_code == 200
+    assert unchanged.post("/api/search", json={"taken_from": date}).json()["total"] == 0
+    assert unchanged.post("/api/search", data={"registered_from": date}).status_code == 200
 
 
 @pytest.mark.parametrize("date", ["yesterday", "2024-13-01", "5月1日", "2024-02-30"])
-def test_a_date_that_is_none_is_refused_by_name(client: TestClient, date: str) -> None:
-    answer = client.post("/api/search", json={"taken_from": date})
+def test_a_date_that_is_none_is_refused_by_name(unchanged: TestClient, date: str) -> None:
+    answer = unchanged.post("/api/search", json={"taken_from": date})
     assert answer.status_code == 422 and "taken_from" in answer.text
 
 
@@ -128,8 +128,8 @@ def test_min_relevance_leaves_out_what_is_below_it(tmp_path: Path) -> None:
         ({"files": {"pictures": ("a.png", b"x")}}, "pictures"),
     ],
 )
-def test_what_does_not_fit_is_named(client: TestClient, sent: dict[str, Any], named: str) -> None:
-    answer = client.post("/api/search", **sent)
+def test_what_does_not_fit_is_named(unchanged: TestClient, sent: dict[str, Any], named: str) -> None:
+    answer = unchanged.post("/api/search", **sent)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert named in answer.json()["message"]
 

@@ -70,9 +70,8 @@ def test_selector_spreads_its_frames_over_a_film_that_changes_all_the_time() -> 
     assert min(counts) >= 9, counts
 
 
-@pytest.mark.parametrize(
-    "minutes", [30, pytest.param(120, marks=pytest.mark.slow), pytest.param(600, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [120, 600])
 def test_selector_covers_a_long_film_from_end_to_end(minutes: int) -> None:
     length = minutes * MINUTE
     selector = FrameSelector(300, length)

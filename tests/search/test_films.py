@@ -40,7 +40,7 @@ def fill(store: ImageStore) -> None:
     store.add_images(model.model_id, [*frames, *images], make_embeddings(len(frames) + len(images)))
 
 
-@pytest.fixture(params=["memory", "exact", "indexed"])
+@pytest.fixture(params=["memory", "exact", pytest.param("indexed", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageStore]:
     if request.param == "memory":
         with MemoryStore() as store:

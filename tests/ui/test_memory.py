@@ -19,6 +19,8 @@ from image_search.web.app import build_app
 from image_search.web.background import Warmup
 from tests.fakes.api_library import READER, open_client, open_colours
 
+pytestmark = pytest.mark.slow
+
 
 class Program:
     """The page and its calls, and what Gradio keeps of them."""

@@ -90,6 +90,7 @@ def test_the_watch_sees_what_leaves() -> None:
     assert asked[-1] == "socket.connect ('127.0.0.1', 9)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_opened_page_fetches_no_address_and_asks_for_no_name(client: TestClient, address: str) -> None:
     files = ({"path": address}, {"url": address, "path": ""}, {"path": address, "is_stream": True})

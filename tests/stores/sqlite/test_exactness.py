@@ -18,7 +18,7 @@ from image_search.stores import open_store
 from image_search.stores.sqlite import SqliteStore, faiss_index, index_sync
 from tests.fakes import make_image
 
-pytestmark = pytest.mark.engine("sqlite")
+pytestmark = [pytest.mark.engine("sqlite"), pytest.mark.slow]
 
 COUNT = 600
 DIMENSION = 48
@@ -86,10 +86,7 @@ class Library:
             assert hits.total == len(ids)
 
 
-@pytest.fixture(
-    params=[pytest.param("few lists", marks=pytest.mark.slow), "many lists", "codes", "uncompressed"],
-    ids=["few lists", "many lists", "codes", "uncompressed"],
-)
+@pytest.fixture(params=["few lists", "many lists", "codes", "uncompressed"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a library takes each of the ways that larger ones take."""
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT if request.param == "uncompressed" else 50)
@@ -102,9 +99,7 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("_way")
-@pytest.mark.parametrize(
-    "name", [name if name == "structured" else pytest.param(name, marks=pytest.mark.slow) for name in SETS]
-)
+@pytest.mark.parametrize("name", SETS)
 def test_every_nearest_image_is_found_while_images_come_and_go(name: str, tmp_path: Path) -> None:
     make_rows: Callable[[np.random.Generator, int], Rows]
     make_rows, make_queries = SETS[name]
