@@ -167,7 +167,13 @@ Tokens = dict[str, torch.Tensor]
 
 
 class Tokenize(Protocol):
-    """The recipe of one family of models."""
+    """The recipe of one family of models.
+
+    length: of the longest query in tokens; the rest is cut off.
+    """
+
+    @property
+    def length(self) -> int: ...
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, each tensor of shape (n, length)."""
@@ -212,7 +218,7 @@ class JapaneseTokens:
     vocabulary, and no version applies the lower-casing that the vocabulary (which has no capitals) was made for.
     """
 
-    LENGTH = 77
+    length = 77
     BEGIN = 1  # <s>, and not [CLS] as in other Japanese CLIP models
     PADDING = 3  # [PAD]
 
@@ -235,11 +241,11 @@ class JapaneseTokens:
         return cls(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        rows = [[self.BEGIN, *self._encode(clean_text(text))[: self.LENGTH - 1]] for text in texts]
-        padded = [row + [self.PADDING] * (self.LENGTH - len(row)) for row in rows]
-        mask = [[1] * len(row) + [0] * (self.LENGTH - len(row)) for row in rows]
+        rows = [[self.BEGIN, *self._encode(clean_text(text))[: self.length - 1]] for text in texts]
+        padded = [row + [self.PADDING] * (self.length - len(row)) for row in rows]
+        mask = [[1] * len(row) + [0] * (self.length - len(row)) for row in rows]
         # Left out, RoBERTa counts positions from padding_idx + 1, which is not what it was trained with.
-        positions = torch.arange(self.LENGTH).repeat(len(rows), 1)
+        positions = torch.arange(self.length).repeat(len(rows), 1)
         return {
             "input_ids": torch.tensor(padded),
             "attention_mask": torch.tensor(mask),
@@ -247,7 +253,7 @@ class JapaneseTokens:
         }
 
     def is_too_long(self, text: str) -> bool:
-        return len(self._encode(clean_text(text))) > self.LENGTH - 1
+        return len(self._encode(clean_text(text))) > self.length - 1
 
 
 def clean_text(text: str) -> str:

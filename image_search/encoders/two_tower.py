@@ -154,7 +154,12 @@ def patch_legacy_transformers(transformers: Any) -> None:
 
 
 class Towers(ABC):
-    """A network with its preprocessing. Tensors are on the device and in the precision of the network."""
+    """A network with its preprocessing. Tensors are on the device and in the precision of the network.
+
+    max_tokens: of a text, the rest of which is cut off.
+    """
+
+    max_tokens = 0
 
     def __init__(self, network: Any, prepare: Preprocessing) -> None:
         self.network = network
@@ -186,6 +191,7 @@ class TwoTowers(Towers):
     def __init__(self, network: Any, prepare: Preprocessing, tokenize: Tokenize) -> None:
         super().__init__(network, prepare)
         self._tokenize = tokenize
+        self.max_tokens = tokenize.length
 
     def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         return pooled_features(self.network.get_image_features(pixel_values=pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import shutil
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from image_search.encoders import LazyEncoder, open_encoder
+from image_search.encoders.runner import Runner
 from image_search.errors import ModelUnavailable, TextNotSupported
 from image_search.settings import ROOT, Settings
 from tests.fakes import checkpoints
@@ -260,6 +264,20 @@ def test_a_text_that_is_longer_than_the_model_takes_is_known(family: str) -> Non
     encoder = open_encoder(Settings(embedding_model=str(get_checkpoint(family)), device="cpu"))
     assert not encoder.is_too_long("a red car")
     assert encoder.is_too_long("a red car " * 200)
+
+
+@functools.cache
+def start_demo_model() -> Runner:
+    return open_encoder(Settings(device="cpu"))._start()
+
+
+@settings(deadline=None)  # the first example loads the model
+@given(st.text(max_size=40))
+@example("ﷺ" * 3)  # one character that is eighteen to a tokenizer
+@example("🧑‍🚀" * 5)
+def test_a_text_is_as_long_to_the_model_as_to_its_tokenizer(text: str) -> None:
+    runner = start_demo_model()
+    assert runner.is_too_long(text) == runner.towers.is_too_long(text)
 
 
 def test_siglip_reads_text_in_lower_case() -> None:
