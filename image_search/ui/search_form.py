@@ -31,6 +31,7 @@ from image_search.ui.messages import Language, translate
 
 FormOrder = Literal["", "registered", "taken", "name"]  # "": best match, or the newest where nothing is asked
 _MAX_LENGTH = 1000  # characters of one parameter
+_FILM = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class SearchForm:
             min_rating=self.min_rating if 0 < self.min_rating <= 5 else None,
             keyword=self.keyword.strip() or None,
             kind=_choose(self.kind, Kind),
-            film_sha256=self.film or None,
+            film_sha256=self.film if _FILM.fullmatch(self.film) else None,
         )
 
     @property
@@ -208,6 +209,8 @@ def _is_understood(asked: SearchForm, field: str) -> bool:
             return value in get_args(Order)
         case "has_prompt" | "has_text":
             return value in ("yes", "no")
+        case "film":
+            return _FILM.fullmatch(value) is not None
         case "min_rating":
             return bool(0 < value <= 5)
         case "like" | "min_pixels":

@@ -201,6 +201,7 @@ def test_the_number_beside_filters_is_that_of_the_chips(open_page: OpenPage) -> 
     expect(page.locator("#message")).to_contain_text("開始日が終了日より後になっています")
     expect(page.locator("#chips .chip")).to_have_count(2)
     expect(page.locator("#filters-toggle")).to_have_attribute("data-count", "2")
+    expect(page).to_have_title("撮影日時：2024-12以降 - 類似画像検索")
     page.goto(page.url.split("?")[0] + "?date=taken&from=2024-01&to=2024-01&shape=landscape")
     expect(page.locator("#chips .chip")).to_have_count(2)
     expect(page.locator("#filters-toggle")).to_have_attribute("data-count", "2")

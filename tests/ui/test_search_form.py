@@ -104,12 +104,13 @@ def test_what_is_not_understood_is_named() -> None:
         "from": "yesterday",
         "to": "2024年5月",
         "rating": "9",
+        "film": "0",
         "shape": "round",
         "like": "x",
         "q": "海",
         "kind": "frame",
     }
-    assert list_ignored(parameters) == ["like", "from", "shape", "rating"]
+    assert list_ignored(parameters) == ["like", "from", "shape", "rating", "film"]
     assert list_ignored({}) == []
 
 

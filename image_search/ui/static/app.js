@@ -88,7 +88,8 @@ function showAnswer(answer) {
   else get('message').replaceChildren();
   chips.show(answer.ignored, answer.note);
   chips.showExamples(answer.examples ?? []);
-  searched = new URLSearchParams(grid.grid.query).get('q') || (answer.ranked ? answer.heading : '');
+  const condition = get('chips').querySelector('.chip:not(.ignored) span')?.textContent ?? '';
+  searched = new URLSearchParams(grid.grid.query).get('q') || (answer.ranked ? answer.heading : condition);
   setTitle();
   // In one sentence, and new for each question: two answers may have the same count.
   const outcome = answer.message?.title ?? (isPoor ? say('no_match') : '');

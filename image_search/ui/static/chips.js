@@ -71,7 +71,7 @@ export function show(ignored = [], note = '') {
     const isLastDate = isDate && !parameters.get(name === 'from' ? 'to' : 'from');
     add(isLastDate ? [name, 'date'] : [name], text, { isIgnored: ignored.includes(name) });
   }
-  if (parameters.get('film')) add(['film'], say('film'));
+  if (parameters.get('film')) add(['film'], say('film'), { isIgnored: ignored.includes('film') });
   const hadFocus = list.contains(document.activeElement);
   list.replaceChildren(...chips);
   list.hidden = !chips.length;
