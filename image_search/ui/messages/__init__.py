@@ -90,7 +90,7 @@ ERRORS = compile_sentences(
     (r"(?P<name>.+) is empty\.", "failure_empty"),
     (r"(?P<name>.+) is larger than \d+ MiB\..*", "failure_large"),
     (r"(?P<name>.+) has more than \d+ pixels\..*", "failure_pixels"),
-    (r"(?P<name>.+) is cut short: .*", "failure_cut"),
+    (r"(?P<name>.+) is cut short[:.] .*", "failure_cut"),
     (r"(?P<name>.+) needs more memory .*", "failure_memory"),
     (r"EMBEDDING_MODEL is (?P<name>.+), but there is no such folder\..*", "model_no_folder"),
     (r"(?P<name>.+) brings Python code of its own, .*", "model_own_code"),
