@@ -205,3 +205,23 @@ def test_the_number_beside_filters_is_that_of_the_chips(open_page: OpenPage) -> 
     page.goto(page.url.split("?")[0] + "?date=taken&from=2024-01&to=2024-01&shape=landscape")
     expect(page.locator("#chips .chip")).to_have_count(2)
     expect(page.locator("#filters-toggle")).to_have_attribute("data-count", "2")
+
+
+def test_words_with_double_blanks_and_odd_characters_are_searched(open_page: OpenPage) -> None:
+    page = open_page()
+    box = page.locator("#text textarea, #text input")
+    box.fill("red  fox")
+    box.press("Enter")
+    page.locator("body:not(.asking) #heading[data-address*=red]").wait_for()
+    expect(page).to_have_title("red fox - 類似画像検索")
+    for odd in ("%00", "%ff", "a%0A%0Ab"):
+        page.goto(page.url.split("?")[0] + f"?q={odd}")
+        expect(page.locator("#grid .tile").first).to_be_visible()
+        expect(box).to_be_visible()
+
+
+def test_an_address_of_no_image_opens_none(open_page: OpenPage) -> None:
+    for image in ("99999999999999999999", "-3", "1.5", "x"):
+        page = open_page(f"?image={image}")
+        expect(page.locator("#grid .tile").first).to_be_visible()
+        expect(page.locator(".pswp, .toast")).to_have_count(0)

@@ -6,7 +6,8 @@ let waiting = null; // { query, changes, over }
 
 export function read(search = location.search) {
   let parameters = new URLSearchParams(search);
-  const image = Number(parameters.get('image')) || null;
+  const given = Number(parameters.get('image'));
+  const image = Number.isSafeInteger(given) && given > 0 ? given : null;
   const tab = parameters.get('tab') === 'library' ? 'library' : 'search';
   for (const name of PLACES) parameters.delete(name);
   for (const [name, value] of [...parameters]) if (!value.trim() || name.startsWith('__')) parameters.delete(name);

@@ -102,7 +102,8 @@ let searched = ''; // what the search is called, '' for none
 
 function setTitle() {
   const query = document.body.dataset.tab === 'library' ? say('tab_library') : searched;
-  title = document.title = query ? say('page_title', { query }) : say('title');
+  document.title = query ? say('page_title', { query }) : say('title');
+  title = document.title; // as the browser gives it, without double blanks; else the observer would never rest
 }
 
 // Gradio sets a title of its own when it is ready.
