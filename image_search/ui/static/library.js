@@ -61,14 +61,14 @@ function clone(template) {
 }
 
 async function load() {
-  await loadParts();
+  const number = (loads += 1);
+  const found = await attempt(() => getJson('ui/library'));
+  if (number !== loads) return; // the answer to a newer question tells more
+  if (found) await showParts(found);
   page.classList.add('loaded'); // all at once, so that nothing moves under the visitor's hand
 }
 
-async function loadParts() {
-  const number = (loads += 1);
-  const found = await attempt(() => getJson('ui/library'));
-  if (!found || number !== loads) return; // an answer to a newer question tells more
+async function showParts(found) {
   get('library-begin').hidden = !found.is_new;
   for (const node of page.querySelectorAll('.with-samples')) node.hidden = !found.samples;
   if (!found.has_all_samples) page.querySelector('.remove-samples').hidden = true; // the rest would still come
