@@ -111,7 +111,7 @@ def _add_proposed(
                 batch = len(ids)
         if proposal.floor < needed or proposal.floor == -np.inf:
             return
-        depth *= 8
+        depth = 8 * max(depth, len(proposal.embedding_ids))
         least, reach = -np.inf, needed - _TIE
 
 
