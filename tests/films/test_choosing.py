@@ -62,6 +62,7 @@ def test_selector_passes_over_black_between_scenes_but_keeps_it_when_there_is_no
     assert select([(0, black), (2_000, black)], 4_000) == [0]
 
 
+@pytest.mark.slow
 def test_selector_spreads_its_frames_over_a_film_that_changes_all_the_time() -> None:
     length = 20 * MINUTE
     kept = select([(ms, make_signature(n % 50)) for n, ms in enumerate(range(0, length, 1_000))], length, 60)

@@ -44,6 +44,7 @@ COMMON = (".mp4", ".mov", ".webm")
     "suffix",
     [s if s in COMMON else pytest.param(s, marks=pytest.mark.slow) for s in sorted(list_film_suffixes())],
 )
+@pytest.mark.slow
 def test_film_gives_one_frame_of_each_scene(tmp_path: Path, suffix: str, gop: int) -> None:
     scenes = make_scenes(5, 4)
     film = read_film(write_film(tmp_path / f"film{suffix}", scenes, gop=gop))
@@ -262,6 +263,7 @@ def test_hash_reads_no_more_than_both_ends_of_a_large_film(tmp_path: Path) -> No
     assert len(hash_film(path)) == 64
 
 
+@pytest.mark.slow
 def test_frame_is_used_without_counting_against_the_time_of_the_film(tmp_path: Path) -> None:
     film = read_film(write_film(tmp_path / "film.mp4", make_scenes(4, 3)), max_seconds=1.5)
     times = []

@@ -207,6 +207,7 @@ def test_ten_thousand_chunks_are_bounded() -> None:
     assert 0 < len(text.raw) <= 256
 
 
+@pytest.mark.slow
 def test_hidden_text_that_unpacks_without_end_is_cut() -> None:
     with at_most(mebibytes=80):
         check(save_image(hide_text("a" * 30_000_000, "RGB", packed=True, size=(300, 300))))

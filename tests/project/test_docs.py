@@ -39,6 +39,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.slow
 def test_every_option_shown_exists(document: Path) -> None:
     for line in list_code(document):
         for script in SCRIPTS:

@@ -93,6 +93,7 @@ def is_within(name: str, others: set[str]) -> bool:
     return any(name == other or name.startswith(other + ".") for other in others)
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

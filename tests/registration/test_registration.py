@@ -133,6 +133,7 @@ def test_a_touched_file_is_read_once_more_and_then_known_again(store: ImageStore
     assert known[str(folder / "001.png")].modified_ns == 1
 
 
+@pytest.mark.slow
 def test_two_registrars_at_once_make_no_doubles(store: ImageStore, tmp_path: Path) -> None:
     fill_folder(tmp_path / "many", 60)
     reports: list[RegistrationReport] = []
@@ -222,6 +223,7 @@ def test_progress_reaches_the_total(store: ImageStore, folder: Path) -> None:
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
 
+@pytest.mark.slow
 def test_stopping_finishes_the_batch_in_hand_and_leaves_the_rest_for_the_next_run(
     store: ImageStore, tmp_path: Path
 ) -> None:

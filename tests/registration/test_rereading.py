@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from image_search.errors import RecognizerUnavailable
@@ -134,6 +135,7 @@ def wait_for(is_so: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_background_reading_reads_what_comes_in_with_low_priority(tmp_path: Path) -> None:
     recognizer, said = FakeRecognizer(), []
     with open_library(tmp_path) as store:

@@ -132,6 +132,7 @@ def test_each_old_kanji_becomes_one_that_stays():
         assert normalise_text(before) == normalise_text(after) == after
 
 
+@pytest.mark.slow
 def test_every_character_has_one_spelling():
     for plane in range(0, sys.maxunicode, 0x10000):
         characters = " ".join(map(chr, range(plane, plane + 0x10000)))

@@ -209,6 +209,7 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_a_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
         assert client.post(f"/ui/library/uploads/{address}/0", content=b"x").status_code in (404, 405)
 
 
+@pytest.mark.slow
 def test_the_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_waits(
     client: TestClient, tmp_path: Path
 ) -> None:

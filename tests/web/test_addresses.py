@@ -109,6 +109,7 @@ def test_an_opened_page_fetches_no_address_and_asks_for_no_name(client: TestClie
 
 
 @pytest.mark.usefixtures("client")
+@pytest.mark.slow
 def test_gradio_itself_can_fetch_nothing_any_more(tmp_path: Path) -> None:
     """Whatever way leads there in another version: the functions that fetch refuse."""
     from gradio import components, image_utils, processing_utils

@@ -143,6 +143,7 @@ def test_logging_out_ends_the_session_for_every_copy_of_its_cookie() -> None:
     assert other.get("/").status_code == 200
 
 
+@pytest.mark.slow
 def test_many_wrong_passwords_slow_down_their_client_and_no_session_nor_other_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -164,6 +165,7 @@ def test_many_wrong_passwords_slow_down_their_client_and_no_session_nor_other_cl
     assert thief.get("/", headers=BEARER).status_code == 200  # the right one waits, and gets in
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_passwords_of_one_client_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.web.auth._GUESS_DELAY", 1.0)
     app = _stand_alone()

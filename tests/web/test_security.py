@@ -185,6 +185,7 @@ def test_a_picture_that_unpacks_to_billions_of_pixels_is_refused(client: TestCli
         assert "MAX_IMAGE_PIXELS" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_text_that_unpacks_to_twenty_megabytes_is_not_kept(client: TestClient) -> None:
     answer = client.post("/api/images", files={"picture": ("bomb.png", make_text_bomb())})
     assert answer.status_code in (201, 422)

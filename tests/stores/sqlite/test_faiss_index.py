@@ -220,6 +220,7 @@ def test_every_dimension_can_be_compressed(dimension):
     assert find_nearest(query, 16, index, table).image_ids.tolist() == table.rank(query)[:16].tolist()
 
 
+@pytest.mark.slow
 def test_a_compressed_index_takes_less_than_600_bytes_an_image():
     table = FakeTable(make_embeddings(600, 768))
     index = make_index(table, "many lists")
