@@ -70,6 +70,9 @@ _DATE = re.compile(
 )
 
 
+_RANGE = re.compile(r"\.\.|[~〜～]")
+
+
 class ConditionNotUnderstood(ImageSearchError):
     """A typed condition has a value that means nothing."""
 
@@ -116,7 +119,13 @@ def parse_conditions(typed: str) -> TypedConditions:
         whole = token[0].strip()
         plain = _WEEKDAY.sub("", _write_digits(unicodedata.normalize("NFKC", whole)))
         # A word with 年 is meant as a date, and refused where there is no such day; 2024-13 may be anything.
-        if phrase is None and not token["minus"] and _DATE.fullmatch(plain) and ("年" in plain or parse_date(plain)):
+        dates = split_range(plain)
+        if (
+            phrase is None
+            and not token["minus"]
+            and all(map(_DATE.fullmatch, dates))
+            and ("年" in plain or all(map(parse_date, dates)))
+        ):
             take("taken", plain)
             continue
         rest.append(whole)
@@ -130,6 +139,12 @@ def parse_conditions(typed: str) -> TypedConditions:
     return TypedConditions(
         " ".join(words), " ".join(rest), _unique(required), _unique(excluded), tuple(values.items()), tuple(superseded)
     )
+
+
+def split_range(text: str) -> tuple[str, str]:
+    """The first and the last date of a range (2024-05..2024-08); one date is both."""
+    first, *last = _RANGE.split(text, maxsplit=1)
+    return first.strip(), (last[0] if last else first).strip()
 
 
 def _clean(text: str) -> str:
@@ -193,9 +208,12 @@ def apply_conditions(typed: TypedConditions, filter: SearchFilter) -> SearchFilt
     changes: dict[str, Any] = {}
     for name, value in typed.values:
         if name in ("taken", "registered"):
-            since, until = parse_date(value), parse_date(value, last=True)
-            if since is None:
+            first, last = split_range(value)
+            since, until = parse_date(first), parse_date(last, last=True)
+            if since is None or parse_date(last) is None:
                 raise ConditionNotUnderstood(f"{name}:{value} is not a date. Write 2024-05-01, 2024-05 or 2024.")
+            if until is not None and until <= since:
+                raise ConditionNotUnderstood(f"{name}:{value} ends before it begins. Swap the two dates.")
             changes |= {f"{name}_from": since, f"{name}_to": until or datetime.max}
         elif name == "min_rating":
             changes[name] = read_rating(value)

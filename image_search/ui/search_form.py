@@ -23,6 +23,7 @@ from image_search.search.query import (
     parse_conditions,
     parse_date,
     read_rating,
+    split_range,
 )
 from image_search.search.tagging import DEFAULT_LIST, read_tags
 from image_search.stores.base import EVERYTHING, CountedField, ImageStore
@@ -248,7 +249,8 @@ def change_by_typed(typed: TypedConditions, asked: SearchForm) -> dict[str, str]
         changes["not"] = _join_phrases(asked.excluded_text, typed.excluded)
     for name, value in typed.values:
         if name in ("taken", "registered"):
-            changes |= {"date": "" if name == "registered" else name, "from": value, "to": value}
+            first, last = split_range(value)
+            changes |= {"date": "" if name == "registered" else name, "from": first, "to": last}
         elif name == "min_rating":
             changes["rating"] = str(read_rating(value) or value)
         else:

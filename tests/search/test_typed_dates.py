@@ -56,6 +56,24 @@ def test_typed_era_is_a_condition_and_an_impossible_one_is_refused() -> None:
     assert parse_conditions("猫 2024-13").text == "猫 2024-13"
 
 
+@pytest.mark.parametrize(
+    "typed", ["2024-05..2024-08", "2024年5月〜2024年8月", "2024/5～2024/8", "taken:2024-05..2024-08-31"]
+)
+def test_typed_range_of_dates_is_a_condition(typed: str) -> None:
+    conditions = parse_conditions(f"猫 {typed}")
+    filter = apply_conditions(conditions, SearchFilter())
+    assert conditions.text == "猫"
+    assert (filter.taken_from, filter.taken_to) == (datetime(2024, 5, 1), datetime(2024, 9, 1))
+
+
+def test_typed_range_that_is_backwards_or_half_is_refused_and_one_of_no_dates_is_words() -> None:
+    with pytest.raises(ConditionNotUnderstood, match="ends before it begins"):
+        apply_conditions(parse_conditions("2024-08..2024-05"), SearchFilter())
+    with pytest.raises(ConditionNotUnderstood, match="is not a date"):
+        apply_conditions(parse_conditions("taken:2024-05..soon"), SearchFilter())
+    assert parse_conditions("1..2 a~b 2024-05~").text == "1..2 a~b 2024-05~"
+
+
 def test_reading_dates_takes_linear_time() -> None:
     began = process_time()
     for filling in (" ", "令和", "1", "May ", "年", "("):

@@ -102,3 +102,8 @@ def test_typed_conditions_change_the_address_and_keep_what_was_left_out(store: I
         "to": "2024",
         "folder": "/写真/2024/旅行",
     }
+
+
+def test_typed_range_of_dates_fills_both_dates() -> None:
+    changes = change_by_typed(parse_conditions("海 2024-05..2024-08"), SearchForm())
+    assert changes == {"q": "海", "date": "taken", "from": "2024-05", "to": "2024-08"}
