@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
@@ -42,10 +42,6 @@ from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
 from image_search.stores.text import contains_phrase, make_phrases
 
-if TYPE_CHECKING:
-    pass
-
-
 # The model that searches are made with, and what was computed with it: another model takes the place of all of it.
 
 
@@ -55,7 +51,7 @@ class ModelContext:
     def __init__(self, store: ImageStore, encoder: Encoder) -> None:
         self.encoder = encoder
         self.tagger = Tagger(encoder)
-        self.encode_text = functools.lru_cache(maxsize=1024)(self._encode_text_anew)
+        self.encode_text = functools.lru_cache(maxsize=1024)(self._embed_text)
         self.is_too_long = functools.lru_cache(maxsize=1024)(encoder.is_too_long)
         self._store = store
         self._entry: EmbeddingModel | None = None
@@ -81,7 +77,7 @@ class ModelContext:
         self._background = (count, measure_reference_scores(sample, words))
         return self._background[1]
 
-    def _encode_text_anew(self, text: str) -> Embeddings:
+    def _embed_text(self, text: str) -> Embeddings:
         embedding: Embeddings = self.encoder.encode_texts([text])[0]
         return embedding
 
