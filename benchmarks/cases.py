@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from image_search.errors import UnreadableImage  # noqa: E402
 from image_search.images import decode_image, make_preview, read_small_preview  # noqa: E402
-from image_search.metadata import find_sidecars, read_image_text  # noqa: E402
+from image_search.metadata import read_image_text  # noqa: E402
+from image_search.metadata.sidecars import find_sidecars  # noqa: E402
 from image_search.records import ImageText  # noqa: E402
 
 Row = tuple[str, str, str]  # case, wanted, got

@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from image_search.metadata import find_sidecars, read_image_text
+from image_search.metadata import read_image_text
+from image_search.metadata.sidecars import find_sidecars
 from image_search.records import ImageText
 
 # The names other projects give to the generators.

@@ -47,7 +47,6 @@ from image_search.file_kinds import (
     silence_libtiff,
 )
 from image_search.jpeg import read_jpeg
-from image_search.photoshop import simplify_photoshop
 from image_search.repairs import (
     ENOUGH,
     CutShort,
@@ -63,7 +62,7 @@ from image_search.repairs import (
     scale_png_transparency,
 )
 from image_search.settings import Settings
-from image_search.tiff import complete_tiff, decode_deep_tiff, has_deep_samples, widen_samples
+from image_search.tiff import complete_tiff, decode_deep_tiff, has_deep_samples, simplify_photoshop, widen_samples
 
 MAX_FILE_BYTES = 512 * 2**20
 # Version of the decoding that makes previews and embeddings. 1 kept the colour space of the file; 2 did not know cHRM,

@@ -6,17 +6,14 @@ Two stages that never mix: containers (where the text is) and generators, photog
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from image_search.metadata import imagefolder
 from image_search.metadata.containers import Extracted, find_texts
 from image_search.metadata.containers.stealth import read_stealth
 from image_search.metadata.generators import detect_generator
 from image_search.metadata.generators.generation import Generation
 from image_search.metadata.photo import is_caption, read_photograph
-from image_search.metadata.sidecars import is_marked
 from image_search.metadata.text import MAX_DESCRIPTION_CHARACTERS, MAX_KEPT_CHARACTERS, clean_text, cut_text
 from image_search.records import ImageText
 
@@ -120,65 +117,3 @@ def _keep_raw(found: Extracted) -> dict[str, str]:
         kept[name] = cut_text(text, min(left, MAX_KEPT_CHARACTERS))
         left -= len(kept[name])
     return kept
-
-
-# Files beside a picture that speak about it: cat.txt or cat.png.txt, cat.json, cat.xmp.
-
-_SUFFIXES = (".txt", ".caption", ".json", ".xmp")
-
-
-def find_sidecars(path: Path) -> dict[str, bytes]:
-    """Name to content of the files beside an image, each up to a bound; {} when there are none or they cannot be read.
-
-    A file of the full name (cat.png.txt) comes before one that images of several formats would share (cat.txt).
-    Suffixes in capitals count, and the names of Google Takeout (cat.jpg.supplemental-metadata.json, cut or not). Last
-    comes what a metadata.jsonl says of the image.
-    """
-    found: dict[str, bytes] = {}
-    for suffix in _SUFFIXES:
-        for candidate, is_certain in _list_candidates(path, suffix):
-            try:
-                if not candidate.is_file():  # a named pipe would wait for its writer
-                    continue
-                with candidate.open("rb") as file:
-                    content = file.read(4 * MAX_KEPT_CHARACTERS)
-            except (OSError, ValueError):
-                continue
-            if not is_certain and b"photoTakenTime" not in content:
-                continue
-            found[candidate.name] = content
-            if not is_marked(found[candidate.name]):
-                break  # our sidecar does not replace another program's
-    if caption := imagefolder.find_caption(path):
-        found[imagefolder.NAME] = caption
-    return found
-
-
-# A copy that Google Photos made has only the file of the original: IMG_1-edited.jpg, in any language and cut.
-_EDITED = re.compile(r"(.+)-([^\d().-]{1,30})(\(\d+\))?(\.\w+)")
-_NUMBERED = re.compile(r"(.+)(\(\d+\))(\.\w+)")
-_FILM_OF_PHOTO = {".mp4", ".mov", ".mp"}
-_PHOTOS = (".HEIC", ".heic", ".JPG", ".jpg", ".JPEG", ".jpeg")
-
-
-def _list_candidates(path: Path, suffix: str) -> Iterator[tuple[Path, bool]]:
-    """Paths beside an image, and whether the name alone says that they are its."""
-    for written in (suffix, suffix.upper(), f".{suffix[1:].title()}"):
-        yield path.with_name(path.name + written), True
-        yield path.with_suffix(written), True
-    if suffix == ".json":
-        # Takeout cuts the name before .json at 46 characters; "(1)" of a second file of one name moves to the end.
-        names = [(path.name, "", True)]
-        if number := _NUMBERED.fullmatch(path.name):
-            names.append((number[1] + number[3], number[2], True))
-        if edited := _EDITED.fullmatch(path.name):
-            original = edited[1] + edited[4]
-            names.append((original, edited[3] or "", False))
-            if not edited[3] and (number := _NUMBERED.fullmatch(original)):
-                names.append((number[1] + number[3], number[2], False))
-        if path.suffix.lower() in _FILM_OF_PHOTO:  # of a live photograph
-            names += [(path.stem + kind, "", False) for kind in _PHOTOS]
-        for name, count, is_certain in names:
-            whole = f"{name}.supplemental-metadata"
-            for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):
-                yield path.with_name(f"{whole[:end]}{count}.json"), is_certain

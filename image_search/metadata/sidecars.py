@@ -1,4 +1,4 @@
-"""Edits of an image as an XMP sidecar beside its file, and back.
+"""Files beside an image: those that speak about it, and edits written as an XMP sidecar and read back.
 
 The sidecar is NAME.EXT.xmp with dc:description, dc:subject and xmp:Rating, which other programs read. One that another
 program wrote is merged into. A property of our own says what the user's words were and what they took the place of,
@@ -9,19 +9,139 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
+from unicodedata import normalize
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 from image_search.errors import UnreadableImage
 from image_search.metadata.containers.blocks import read_xmp
-from image_search.metadata.text import clean_text
+from image_search.metadata.text import MAX_KEPT_CHARACTERS, clean_text, load_object
 from image_search.records import Edits
+
+# Files that speak about an image: cat.txt or cat.png.txt, cat.json, cat.xmp.
+
+_SUFFIXES = (".txt", ".caption", ".json", ".xmp")
+
+
+def find_sidecars(path: Path) -> dict[str, bytes]:
+    """Name to content of the files beside an image, each up to a bound; {} when there are none or they cannot be read.
+
+    A file of the full name (cat.png.txt) comes before one that images of several formats would share (cat.txt).
+    Suffixes in capitals count, and the names of Google Takeout (cat.jpg.supplemental-metadata.json, cut or not). Last
+    comes what a metadata.jsonl says of the image.
+    """
+    found: dict[str, bytes] = {}
+    for suffix in _SUFFIXES:
+        for candidate, is_certain in _list_candidates(path, suffix):
+            try:
+                if not candidate.is_file():  # a named pipe would wait for its writer
+                    continue
+                with candidate.open("rb") as file:
+                    content = file.read(4 * MAX_KEPT_CHARACTERS)
+            except (OSError, ValueError):
+                continue
+            if not is_certain and b"photoTakenTime" not in content:
+                continue
+            found[candidate.name] = content
+            if not is_marked(found[candidate.name]):
+                break  # our sidecar does not replace another program's
+    if caption := _find_caption(path):
+        found[_CAPTION_FILE] = caption
+    return found
+
+
+# A copy that Google Photos made has only the file of the original: IMG_1-edited.jpg, in any language and cut.
+_EDITED = re.compile(r"(.+)-([^\d().-]{1,30})(\(\d+\))?(\.\w+)")
+_NUMBERED = re.compile(r"(.+)(\(\d+\))(\.\w+)")
+_FILM_OF_PHOTO = {".mp4", ".mov", ".mp"}
+_PHOTOS = (".HEIC", ".heic", ".JPG", ".jpg", ".JPEG", ".jpeg")
+
+
+def _list_candidates(path: Path, suffix: str) -> Iterator[tuple[Path, bool]]:
+    """Paths beside an image, and whether the name alone says that they are its."""
+    for written in (suffix, suffix.upper(), f".{suffix[1:].title()}"):
+        yield path.with_name(path.name + written), True
+        yield path.with_suffix(written), True
+    if suffix == ".json":
+        # Takeout cuts the name before .json at 46 characters; "(1)" of a second file of one name moves to the end.
+        names = [(path.name, "", True)]
+        if number := _NUMBERED.fullmatch(path.name):
+            names.append((number[1] + number[3], number[2], True))
+        if edited := _EDITED.fullmatch(path.name):
+            original = edited[1] + edited[4]
+            names.append((original, edited[3] or "", False))
+            if not edited[3] and (number := _NUMBERED.fullmatch(original)):
+                names.append((number[1] + number[3], number[2], False))
+        if path.suffix.lower() in _FILM_OF_PHOTO:  # of a live photograph
+            names += [(path.stem + kind, "", False) for kind in _PHOTOS]
+        for name, count, is_certain in names:
+            whole = f"{name}.supplemental-metadata"
+            for end in range(min(len(whole), 46), min(len(name), 46) - 1, -1):
+                yield path.with_name(f"{whole[:end]}{count}.json"), is_certain
+
+
+# metadata.jsonl: one JSON object a line with the file_name and the caption of an image, as data sets have it, in the
+# folder of the images or in that above. Source: Hugging Face Datasets, "ImageFolder".
+
+_CAPTION_FILE = "metadata.jsonl"
+_MAX_FILE_BYTES = 64 << 20
+_CAPTIONS = ("text", "caption", "description", "prompt")
+_LOG = logging.getLogger(__name__)
+_one_reader = threading.Lock()  # else each thread would read the file, and tell of it
+
+
+def _find_caption(path: Path) -> bytes:
+    """The caption of an image as UTF-8; b"" where no metadata.jsonl has one."""
+    for folder in path.parents[:2]:
+        caption = _read_captions(folder / _CAPTION_FILE).get(normalize("NFC", path.relative_to(folder).as_posix()))
+        if caption:
+            return caption.encode("utf-8", "replace")
+    return b""
+
+
+def _read_captions(path: Path) -> dict[str, str]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return {}
+    with _one_reader:
+        return _parse_captions(path, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=4)
+def _parse_captions(path: Path, version: tuple[int, int]) -> dict[str, str]:
+    """Captions by the path of their image below the folder; of broken lines the first is told."""
+    captions: dict[str, str] = {}
+    broken = 0
+    try:
+        if version[1] > _MAX_FILE_BYTES or not path.is_file():
+            return {}
+        lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
+    except OSError:
+        return {}
+    for number, line in enumerate(lines, 1):
+        entry = load_object(line)
+        if entry is None:
+            broken = broken or (number if line.strip() else 0)
+        elif isinstance(name := entry.get("file_name"), str):
+            caption = next((entry[key] for key in _CAPTIONS if isinstance(entry.get(key), str)), "")
+            captions[normalize("NFC", name.replace("\\", "/").removeprefix("./"))] = caption
+    if broken:
+        _LOG.warning("%s: line %d is no JSON object, and was passed over. Other lines are read.", path, broken)
+    return captions
+
+
+# Edits as an XMP sidecar.
 
 MAX_SIDECAR = 8 * 2**20  # bytes
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"

@@ -24,9 +24,8 @@ from image_search.encoders.base import Embeddings
 from image_search.errors import ImageNotFound, OriginalMissing, StoreError, UnreadableFilm
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film, require_av
 from image_search.images import RECIPE, DecodedPicture, find_dominant_color, hash_bytes, make_preview, make_printable
-from image_search.metadata import find_sidecars
 from image_search.metadata.photo import parse_name
-from image_search.metadata.sidecars import separate_edits
+from image_search.metadata.sidecars import find_sidecars, separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing

@@ -20,8 +20,8 @@ from image_search.images import (
     make_preview,
     make_printable,
 )
-from image_search.metadata import find_sidecars, read_image_text
-from image_search.metadata.sidecars import separate_edits
+from image_search.metadata import read_image_text
+from image_search.metadata.sidecars import find_sidecars, separate_edits
 from image_search.records import ImageText, KnownFile, NewImage
 from image_search.registration.files import FoundFile
 from image_search.settings import Settings

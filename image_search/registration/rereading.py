@@ -33,8 +33,7 @@ from image_search.images import (
     make_printable,
     read_file,
 )
-from image_search.metadata import find_sidecars
-from image_search.metadata.sidecars import separate_edits, write_sidecar
+from image_search.metadata.sidecars import find_sidecars, separate_edits, write_sidecar
 from image_search.recognition import (
     RECOGNIZER,
     TextRecognizer,

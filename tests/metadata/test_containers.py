@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from image_search.metadata import find_sidecars, read_image_text
+from image_search.metadata import read_image_text
+from image_search.metadata.sidecars import find_sidecars
 from tests.fakes.images_with_text import (
     INFOTEXT,
     alternatives,

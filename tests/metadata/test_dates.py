@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_search.metadata import find_sidecars, read_image_text
+from image_search.metadata import read_image_text
 from image_search.metadata.photo import parse_name
+from image_search.metadata.sidecars import find_sidecars
 from image_search.records import ImageText
 from tests.fakes.images_with_text import make_exif, make_iptc, make_jpeg, make_png, make_xmp, text_chunk
 

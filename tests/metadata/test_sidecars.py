@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image_search.errors import UnreadableImage
-from image_search.metadata import find_sidecars, read_image_text
+from image_search.metadata import read_image_text
 from image_search.metadata.containers.blocks import read_xmp
-from image_search.metadata.sidecars import separate_edits, write_sidecar
+from image_search.metadata.sidecars import find_sidecars, separate_edits, write_sidecar
 from image_search.records import Edits, ImageText
 
 DIGIKAM = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
