@@ -47,7 +47,7 @@ from image_search.images import hash_bytes, read_file
 from image_search.records import NewImage
 from image_search.registration import Registrar
 from image_search.registration.files import FoundFile, find_files
-from image_search.registration.reader import ImageReader, ReadFile
+from image_search.registration.pipeline import ImageReader, ReadFile
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

@@ -15,7 +15,7 @@ from image_search.errors import ModelUnavailable, StoreError
 from image_search.originals import FolderOriginals
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.jobs import JobControl, Work
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.settings import BUNDLED, DEFAULT_MODEL, ROOT, Settings
 from image_search.stores.base import ImageStore
 

@@ -15,7 +15,7 @@ from image_search.library import choose_model, keep_choice, make_model_change
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.jobs import Job, JobControl
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

@@ -35,7 +35,7 @@ from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files, is_film
 from image_search.registration.films import set_edits
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import update_texts
 from image_search.registration.trash import delete_images, empty_trash, restore_images, trash_images
 from image_search.registration.uploads import (

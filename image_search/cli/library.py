@@ -23,7 +23,7 @@ from image_search.originals import FolderOriginals
 from image_search.recognition import is_sure, open_recognizer
 from image_search.registration import trash
 from image_search.registration.files import find_files
-from image_search.registration.reader import make_reader
+from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import (
     forget_texts,
     read_missing_texts,

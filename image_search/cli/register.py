@@ -16,7 +16,7 @@ from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.folders import watch_folders
-from image_search.registration.reader import make_reader
+from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import BackgroundReading
 from image_search.settings import SAMPLES, Settings, mask_url, split_url
 from image_search.stores import open_store

@@ -142,7 +142,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     """Register the samples in a new library, and embed a small library with a model that is new to it."""
     from image_search.registration import Registrar
     from image_search.registration.files import find_files
-    from image_search.registration.reader import make_reader
+    from image_search.registration.pipeline import make_reader
 
     registrar = Registrar(
         searcher.store,

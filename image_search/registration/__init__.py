@@ -38,6 +38,9 @@ from image_search.registration.pipeline import (
     RETRY_DELAYS,
     Encodable,
     EncodedBatch,
+    ImageReader,
+    ReadFile,
+    ReadOriginal,
     Retry,
     batched,
     bounded_map,
@@ -46,7 +49,6 @@ from image_search.registration.pipeline import (
     encode_batch,
     open_workers,
 )
-from image_search.registration.reader import ImageReader, ReadFile, ReadOriginal
 from image_search.stores.base import ImageStore
 
 _MARK_BATCH = 500  # embeddings that stay as they are under a new recipe

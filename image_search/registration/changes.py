@@ -20,8 +20,7 @@ from image_search.errors import ContentKnown, ImageNotFound, UnreadableImage
 from image_search.images import hash_bytes, read_file
 from image_search.records import DeletedImage, ImageRecord, KnownFile
 from image_search.registration.files import FoundFile, is_missing
-from image_search.registration.pipeline import Retry
-from image_search.registration.reader import ReadFile
+from image_search.registration.pipeline import ReadFile, Retry
 from image_search.stores.base import Embeddings, ImageStore
 
 _ORIGIN = "sha256:"  # in front of the hash of the deleted image; no absolute path begins so

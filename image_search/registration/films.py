@@ -29,8 +29,7 @@ from image_search.metadata.sidecars import find_sidecars, separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
-from image_search.registration.pipeline import EncodedBatch, Retry
-from image_search.registration.reader import ImageReader, ReadFile
+from image_search.registration.pipeline import EncodedBatch, ImageReader, ReadFile, Retry
 from image_search.stores.base import ImageStore
 from image_search.stores.text import hash_frame, make_file_name
 

@@ -17,7 +17,7 @@ from image_search.images import make_printable
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import FileFinder, FileList, FoundFile, find_files, is_missing
 from image_search.registration.jobs import JobControl, Work
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, encode_path
 

@@ -45,7 +45,7 @@ from image_search.recognition import (
 from image_search.records import ImageRecord, ImageText, SearchFilter
 from image_search.registration.files import FoundFile, is_film, is_missing, locate
 from image_search.registration.jobs import Job, JobControl, JobQueue, Work
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.uploads import list_uploaded
 from image_search.stores.base import ImageStore
 from image_search.stores.text import make_file_name

@@ -40,7 +40,7 @@ from image_search.registration.changes import give_paths, list_remembered
 from image_search.registration.files import find_files, is_film
 from image_search.registration.films import list_frames
 from image_search.registration.jobs import JobControl, Work
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.stores.base import ImageStore
 
 SILENCE = 30.0  # seconds without a byte after which the rest of a batch is not waited for

@@ -20,7 +20,7 @@ from image_search.errors import SettingsError
 from image_search.records import Finding
 from image_search.registration.folders import FolderRoots
 from image_search.registration.jobs import JobQueue
-from image_search.registration.reader import ImageReader, make_reader
+from image_search.registration.pipeline import ImageReader, make_reader
 from image_search.registration.uploads import UploadInbox
 from image_search.search import Searcher
 from image_search.settings import SAMPLES, Settings

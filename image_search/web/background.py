@@ -19,7 +19,7 @@ from image_search.library import choose_model, make_model_change
 from image_search.records import EmbeddingModel
 from image_search.registration.folders import make_scan
 from image_search.registration.jobs import JobControl, JobQueue, Work
-from image_search.registration.reader import make_reader
+from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import make_text_jobs
 from image_search.registration.trash import empty_old_trash
 from image_search.registration.uploads import UploadInbox, make_upload_work

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, Route, expect
 
 from image_search.encoders.base import Embeddings
 from image_search.records import Order
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.search import PAGE_SIZE, Searcher, SearchResult
 from image_search.search.query import Plan
 from image_search.settings import Settings

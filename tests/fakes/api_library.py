@@ -20,7 +20,7 @@ from image_search.api import LibraryService
 from image_search.api.rest import build_rest
 from image_search.images import decode_image, make_preview
 from image_search.records import NewImage
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store

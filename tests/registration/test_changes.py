@@ -17,7 +17,7 @@ from image_search.records import Edits
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames, set_edits
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.trash import restore_images, trash_images
 from image_search.registration.uploads import register_upload
 from image_search.settings import Settings

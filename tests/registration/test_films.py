@@ -22,7 +22,7 @@ from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames, set_edits
 from image_search.registration.folders import watch_folders
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.trash import (
     delete_images,
     empty_trash,

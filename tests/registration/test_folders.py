@@ -22,7 +22,7 @@ from image_search.registration.folders import (
     set_watched,
 )
 from image_search.registration.jobs import Job, JobControl
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore

@@ -21,7 +21,7 @@ from image_search.images import RECIPE
 from image_search.records import Frame
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore

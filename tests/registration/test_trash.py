@@ -16,7 +16,7 @@ from image_search.records import Edits
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.films import list_frames, set_edits
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import write_sidecars
 from image_search.registration.trash import empty_old_trash, trash_samples
 from image_search.registration.uploads import register_uploaded_film

@@ -24,7 +24,7 @@ from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
 from image_search.registration.jobs import _SCHEMA, JobQueue, Work
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import make_text_jobs
 from image_search.registration.trash import trash_images
 from image_search.registration.uploads import UploadInbox, make_upload_work

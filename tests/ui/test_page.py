@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from gradio import Blocks
 from gradio.data_classes import ImageData
 
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store

@@ -17,7 +17,7 @@ from PIL import Image
 from image_search.errors import ModelUnavailable, StoreError
 from image_search.images import decode_image, make_preview
 from image_search.records import Edits, ImageText
-from image_search.registration.reader import ImageReader
+from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
