@@ -16,8 +16,8 @@ from image_search.search.duplicates import DuplicateGroup, load_groups
 from image_search.settings import DEFAULT_MODEL, ROOT
 from image_search.stores.base import ImageStore
 from image_search.stores.text import decode_path, get_folder
+from image_search.ui import render
 from image_search.ui.messages import ERRORS, MESSAGES, Language, compile_sentences, find_text, translate
-from image_search.ui.rendering import render
 from image_search.ui.results import get_version
 from image_search.ui.viewer import describe_size
 

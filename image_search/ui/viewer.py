@@ -16,8 +16,8 @@ from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
 from image_search.stores.folding import normalise_text
 from image_search.stores.text import get_folder, is_unspaced, join_recognized, trim_model_name
+from image_search.ui import render
 from image_search.ui.messages import Language, translate
-from image_search.ui.rendering import render
 from image_search.ui.results import DRAWABLE_TYPES, get_version, make_tile
 
 _EDITABLE = ("description", "keywords", "rating")

@@ -24,15 +24,14 @@ from image_search.registration.pipeline import ImageReader, make_reader
 from image_search.registration.uploads import UploadInbox
 from image_search.search import Searcher
 from image_search.settings import SAMPLES, Settings
+from image_search.ui import PageDocumentMiddleware
 from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.ui.page import TRANSLATIONS, bound_queue, bound_sessions, build_page, harden_gradio
-from image_search.ui.rendering import PageDocumentMiddleware
 from image_search.ui.results import PageSearch, QueryImages
-from image_search.ui.routes import build_page_routes
+from image_search.ui.routes import build_icon_routes, build_image_routes, build_page_routes
 from image_search.ui.selection_routes import build_selection_routes
 from image_search.web.auth import PasswordAuthMiddleware
 from image_search.web.background import Warmup, make_inbox, make_jobs
-from image_search.web.image_routes import build_icon_routes, build_routes
 from image_search.web.middleware import (
     ClosedPathsMiddleware,
     CrossOriginProtectionMiddleware,
@@ -67,7 +66,7 @@ def build_app(
     root_path: path all of it is served below, "" for none.
     """
     app = FastAPI(title="類似画像検索", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.include_router(build_routes(searcher.store))
+    app.include_router(build_image_routes(searcher.store))
     search = PageSearch(searcher, preparation, QueryImages(reader.max_pixels))
     app.include_router(build_page_routes(search))
     app.include_router(build_selection_routes(search))
@@ -160,7 +159,7 @@ def build_application(
     """
     reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots or settings.library_roots)
-    routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_routes(searcher.store)))]
+    routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_image_routes(searcher.store)))]
     inbox = inbox or make_inbox(settings)
     jobs = jobs or make_jobs(searcher, settings, inbox)
     page = LibraryPage(

@@ -23,8 +23,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from image_search.api.errors import error_response
+from image_search.ui import render
 from image_search.ui.messages import negotiate_language, translate
-from image_search.ui.rendering import render
 from image_search.web.middleware import TokenBucketLimiter, answer_too_many, find_client
 
 COOKIE = "image_search_session"

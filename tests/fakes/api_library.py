@@ -24,9 +24,9 @@ from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
+from image_search.ui.routes import build_image_routes
 from image_search.web.app import add_middleware, build_application
 from image_search.web.background import Warmup
-from image_search.web.image_routes import build_routes
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
 
 READER = ImageReader(max_pixels=10**6)
@@ -53,7 +53,7 @@ def build_small(searcher: Searcher, settings: Settings | None = None, **gates: A
     """The REST face behind everything that protects it."""
     settings = settings or Settings()
     library = LibraryService(searcher, READER, settings.app_extract_roots, **gates)
-    rest = build_rest(library, build_routes(searcher.store))
+    rest = build_rest(library, build_image_routes(searcher.store))
     return add_middleware(Starlette(routes=[Mount("/api", rest)]), settings)
 
 

@@ -8,10 +8,9 @@ from fastapi.testclient import TestClient
 from image_search.images import MAX_IMAGE_PIXELS
 from image_search.search import Searcher
 from image_search.ui.results import PageSearch, QueryImages
-from image_search.ui.routes import build_page_routes
+from image_search.ui.routes import build_image_routes, build_page_routes
 from image_search.ui.selection_routes import build_selection_routes
 from image_search.web.background import Warmup
-from image_search.web.image_routes import build_routes
 
 
 def open_addresses(
@@ -23,6 +22,6 @@ def open_addresses(
     """A browser that asks for results, facts, previews and so on."""
     search = PageSearch(searcher, preparation or Warmup(searcher), QueryImages(max_pixels))
     app = FastAPI()
-    for routes in (build_routes(searcher.store), build_page_routes(search), build_selection_routes(search)):
+    for routes in (build_image_routes(searcher.store), build_page_routes(search), build_selection_routes(search)):
         app.include_router(routes)
     return TestClient(app, headers={"Accept-Language": language})

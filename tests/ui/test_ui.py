@@ -22,7 +22,7 @@ from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.ui.rendering import get_static_root
+from image_search.ui import get_static_root
 from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
 from image_search.web.background import Progress, ReportProgress, Warmup
