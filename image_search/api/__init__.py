@@ -48,7 +48,7 @@ from image_search.registration.uploads import (
 from image_search.search import Searcher, SearchResult
 from image_search.search.query import Plan, Query
 from image_search.stores.base import ImageStore
-from image_search.stores.errors import image_not_found
+from image_search.stores.reads import image_not_found
 from image_search.stores.text import sanitize
 
 # Which folders of this computer a program may name: those below configured roots, wherever links lead.

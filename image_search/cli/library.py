@@ -35,7 +35,7 @@ from image_search.registration.trash import find_gone_files, trash_gone_files
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.stores.errors import SCHEMA_VERSION
+from image_search.stores.reads import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from image_search.stores.sqlite import SqliteStore

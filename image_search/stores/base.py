@@ -33,7 +33,7 @@ from typing import Self
 
 import numpy as np
 
-from image_search.errors import StoreError
+from image_search.errors import SchemaError, StoreError
 from image_search.originals import ReferencedOriginals, check_originals
 from image_search.records import (
     DeletedImage,
@@ -49,8 +49,17 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.stores.errors import check_page, dimension_mismatch, find_model, image_not_found
-from image_search.stores.reads import COUNTS_FRAMES, EVERYTHING, PAGE, CountedField, Embeddings, ImageReads
+from image_search.stores.reads import (
+    COUNTS_FRAMES,
+    EVERYTHING,
+    PAGE,
+    CountedField,
+    Embeddings,
+    ImageReads,
+    check_page,
+    find_model,
+    image_not_found,
+)
 from image_search.stores.text import (
     decode_path,
     encode_path,
@@ -89,7 +98,10 @@ class ImageStore(ImageReads):
         if model is None:
             raise StoreError(f"The model {name} was removed by another program. Try again.")
         if model.dimension != dimension:
-            raise dimension_mismatch(model, dimension)
+            raise SchemaError(
+                f"The library knows the model {model.name} ({model.version}) with {model.dimension} dimensions, "
+                f"not {dimension}. Check EMBEDDING_MODEL, or name a new library in DATABASE_URL."
+            )
         return model
 
     @abstractmethod

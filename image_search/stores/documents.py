@@ -17,7 +17,7 @@ from image_search.records import (
     RecognizedText,
     TrashReason,
 )
-from image_search.stores.errors import find_model, model_is_current, model_not_found
+from image_search.stores.reads import find_model, model_is_current, model_not_found
 from image_search.stores.text import (
     decode_path,
     describe_recognized,

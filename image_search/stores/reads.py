@@ -1,6 +1,6 @@
 """Searches in a library, and what is read of its images: the half of the contract of stores that changes nothing.
 
-stores/base.py says what holds for both halves.
+stores/base.py says what holds for both halves. The errors that both raise are at the end.
 """
 
 from __future__ import annotations
@@ -13,16 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from image_search.errors import EmbeddingRefused, StoreError
+from image_search.errors import ContentKnown, EmbeddingRefused, ImageNotFound, SchemaError, StoreError
 from image_search.originals import FolderOriginals, Originals
 from image_search.records import EmbeddingModel, Hits, ImageRecord, Order, SearchFilter
-from image_search.stores.errors import (
-    check_embeddings,
-    check_page,
-    embedding_not_found,
-    image_not_found,
-    model_not_found,
-)
 from image_search.stores.text import sanitize
 
 Embeddings = npt.NDArray[np.float32]
@@ -37,6 +30,7 @@ COUNTS_FRAMES = ("kind", "film")  # by every other field a film is counted once
 EVERYTHING = SearchFilter()
 
 PAGE = 1000  # images or records read at once
+SCHEMA_VERSION = 2  # of every engine
 
 
 class ImageReads(ABC):
@@ -198,7 +192,7 @@ class ImageReads(ABC):
         """The stored embedding, float32 (dimension,). Raises ImageNotFound when the image has none of this model."""
         found = self.get_embeddings([image_id], model_id)
         if image_id not in found:
-            raise embedding_not_found(image_id, model_id)
+            raise ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
         return found[image_id]
 
     @abstractmethod
@@ -223,4 +217,62 @@ class ImageReads(ABC):
         return self._dimensions[model_id]
 
     def _check_embeddings(self, model_id: int, embeddings: Embeddings, count: int) -> None:
-        check_embeddings(embeddings, count, self._get_dimension(model_id))
+        """Raise EmbeddingRefused unless there are `count` rows of the model's dimension and of length 1."""
+        expected = (count, self._get_dimension(model_id))
+        if np.shape(embeddings) != expected:
+            raise EmbeddingRefused(
+                f"Expected embeddings of shape {expected}, got {np.shape(embeddings)}: "
+                "they come from another model than the one of this library."
+            )
+        lengths = np.linalg.norm(np.asarray(embeddings, np.float64), axis=1)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-3))  # NaN and infinity fail the comparison, too
+        if wrong.size:
+            raise EmbeddingRefused(
+                f"Embedding {wrong[0]} has length {lengths[wrong[0]]}, not 1: the model's output is damaged."
+            )
+
+
+# Errors that every engine raises in the same words.
+
+
+def image_not_found(image_id: int) -> ImageNotFound:
+    """The error for an image_id that is not there."""
+    return ImageNotFound(f"There is no image {image_id}. It may have been deleted.")
+
+
+def content_is_known(image_id: int) -> ContentKnown:
+    """The error for giving an image the content of another one."""
+    return ContentKnown(f"Image {image_id} has this content already. Nothing was changed.")
+
+
+def frame_is_known(image_id: int) -> StoreError:
+    """The error for a frame whose film and time another image has."""
+    return StoreError(f"Image {image_id} is the frame of this film at this time already. Nothing was changed.")
+
+
+def model_not_found(model_id: int) -> StoreError:
+    """The error for a model_id that is not there."""
+    return StoreError(f"There is no model {model_id} in this library. Register images with it first.")
+
+
+def model_is_current(model_id: int) -> StoreError:
+    """The error for removing the model that searches use."""
+    return StoreError(f"Model {model_id} is the current one. Make another model current, then remove it.")
+
+
+def newer_schema(location: str, version: int) -> SchemaError:
+    """The error for a library that a newer version of this program made."""
+    return SchemaError(
+        f"{location} has schema version {version}; this program knows up to {SCHEMA_VERSION}. Update the program."
+    )
+
+
+def find_model(models: Sequence[EmbeddingModel], name: str, version: str) -> EmbeddingModel | None:
+    """The model of this name and version, or None."""
+    return next((model for model in models if (model.name, model.version) == (name, version)), None)
+
+
+def check_page(limit: int, offset: int) -> None:
+    """Raise StoreError for a page that cannot be."""
+    if limit < 1 or offset < 0:
+        raise StoreError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")

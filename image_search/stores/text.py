@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 from unicodedata import normalize
 
+from image_search.errors import SchemaError
 from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage, RecognizedText, TextLine
 from image_search.stores.folding import normalise_text
 
@@ -49,6 +50,20 @@ _PIECES = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+|\S")
 _BOUNDARY = "\ue0ff"  # private use: between fields, so that no phrase reaches from one into the next
 _SYMBOLS = 0xE000  # ASCII symbols move here, out of reach of query languages
 _PRIVATE = 0x100000  # and by so much what stands there already
+
+
+def has_old_tokens(kept: str | None, location: str) -> bool:
+    """Whether tokens of a library are of an older rule. kept: its TOKEN_SETTING.
+
+    Raises SchemaError for a newer rule.
+    """
+    rule, _, is_begun = (kept or "1").partition(" ")
+    if int(rule) > TOKEN_RULE:
+        raise SchemaError(
+            f"The words of {location} are indexed by rule {rule}; this program knows up to {TOKEN_RULE}. "
+            "Update the program."
+        )
+    return int(rule) < TOKEN_RULE or bool(is_begun)
 
 
 def make_index_tokens(fields: Iterable[str | None]) -> str:

@@ -33,7 +33,7 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings, ImageStore
-from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
+from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, decode_path, make_sort_name
 from tests.fakes.matching import occurs
 from tests.fakes.memory_entry import Entry, Place, check_filter, is_below, list_fields, list_values

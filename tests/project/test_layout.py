@@ -40,7 +40,7 @@ ALLOWED = {
     | {"encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
     "library": BASE | {"images", "originals", "registration", "encoders", "stores.base"},
-    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.errors", "stores.text"},
+    "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.reads", "stores.text"},
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
     | {"api.schemas", "stores.folding", "web.background"},
@@ -51,7 +51,6 @@ ALLOWED = {
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.
 SHARED_BY_ENGINES = {
-    "stores.errors",
     "stores.base",
     "stores.reads",
     "stores.sql",

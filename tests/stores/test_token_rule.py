@@ -17,10 +17,17 @@ from image_search.errors import SchemaError
 from image_search.records import Hits, ImageText
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store, text
-from image_search.stores.errors import has_old_tokens
 from image_search.stores.folding import _FOLDED
 from image_search.stores.sqlite import database
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, make_index_tokens, split_text, tokenize_document
+from image_search.stores.text import (
+    BEGUN,
+    TOKEN_RULE,
+    TOKEN_SETTING,
+    has_old_tokens,
+    make_index_tokens,
+    split_text,
+    tokenize_document,
+)
 from tests.fakes import make_embeddings, make_image
 from tests.fakes.engines import each_engine, new_library
 

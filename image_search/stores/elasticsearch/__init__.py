@@ -83,7 +83,7 @@ from image_search.stores.elasticsearch.writes import (
     unpack,
     unpack_embedding,
 )
-from image_search.stores.errors import content_is_known, image_not_found, model_not_found
+from image_search.stores.reads import content_is_known, image_not_found, model_not_found
 from image_search.stores.search_fields import (
     LIVE,
     TRASHED,

@@ -33,9 +33,17 @@ from elasticsearch import (
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
+from image_search.stores.reads import SCHEMA_VERSION, newer_schema
 from image_search.stores.search_fields import LIVE, list_filter_keys, list_filter_ranges, make_model_key
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, is_beginning_query, sanitize, tokenize_query
+from image_search.stores.text import (
+    BEGUN,
+    TOKEN_RULE,
+    TOKEN_SETTING,
+    has_old_tokens,
+    is_beginning_query,
+    sanitize,
+    tokenize_query,
+)
 
 T = TypeVar("T")
 State = dict[str, Any]
@@ -85,17 +93,8 @@ _BEGINNINGS = {
 }
 _NUMBERS = ("image_id", "upload_date", "taken_at", "taken_order", "pixels", "rating", "recipe", "shuffle", "deleted_at")
 _COUNTED_FIELDS = (
-    "generator",
-    "generation_model",
-    "lora",
-    "file_type",
-    "keyword",
-    "camera",
-    "lens",
-    "rating",
-    "folder",
-    "kind",
-    "film",
+    *("generator", "generation_model", "lora", "file_type", "keyword", "camera", "lens", "rating"),
+    *("folder", "kind", "film"),
 )
 _MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",

@@ -30,7 +30,7 @@ from image_search.stores.elasticsearch.writes import (
     make_deleted_fields,
     read_documents,
 )
-from image_search.stores.errors import frame_is_known
+from image_search.stores.reads import frame_is_known
 from image_search.stores.search_fields import (
     TRASHED,
     count_microseconds,

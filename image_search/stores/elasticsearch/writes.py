@@ -33,7 +33,7 @@ from image_search.stores.elasticsearch.client import (
     describe_vector_field,
     explain_refusal,
 )
-from image_search.stores.errors import find_model, image_not_found
+from image_search.stores.reads import find_model, image_not_found
 from image_search.stores.search_fields import (
     count_microseconds,
     get_sort_name,

@@ -59,7 +59,6 @@ from image_search.stores.documents import (
     set_path,
     switch_model,
 )
-from image_search.stores.errors import content_is_known, find_model, frame_is_known, image_not_found
 from image_search.stores.milvus.client import Confirm, Connections, describe_engine, is_written
 from image_search.stores.milvus.rows import (
     Stored,
@@ -82,6 +81,7 @@ from image_search.stores.milvus.schema import (
 )
 from image_search.stores.milvus.session import Snapshot, Writer, cut_in_pages
 from image_search.stores.milvus.trash import MilvusTrash, make_hits
+from image_search.stores.reads import content_is_known, find_model, frame_is_known, image_not_found
 from image_search.stores.search_fields import (
     NEWEST,
     TRASHED,

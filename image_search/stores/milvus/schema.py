@@ -20,7 +20,7 @@ from typing import Any
 from pymilvus import DataType
 
 from image_search.records import EmbeddingModel
-from image_search.stores.errors import SCHEMA_VERSION, newer_schema
+from image_search.stores.reads import SCHEMA_VERSION, newer_schema
 
 _log = logging.getLogger(__name__)
 

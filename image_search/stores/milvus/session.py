@@ -15,7 +15,6 @@ from image_search.originals import Originals
 from image_search.records import EmbeddingModel, ImageRecord, SearchFilter
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import Document
-from image_search.stores.errors import image_not_found, model_not_found
 from image_search.stores.milvus.rows import (
     Row,
     Stored,
@@ -40,6 +39,7 @@ from image_search.stores.milvus.schema import (
     read_state,
     write_state,
 )
+from image_search.stores.reads import image_not_found, model_not_found
 from image_search.stores.search_fields import LIVE, NEVER, get_sort_name, list_ranges_up_to
 
 _PAGE = 10_000  # rows of numbers; a server gives 16,384 at most

@@ -22,7 +22,6 @@ from image_search.stores.documents import (
     restore,
     trash,
 )
-from image_search.stores.errors import has_old_tokens
 from image_search.stores.milvus.rows import fit_text, list_text_files, match_any, match_marks, read_text
 from image_search.stores.milvus.schema import ENTRIES, IMAGES, MAX_MARKS
 from image_search.stores.milvus.session import Snapshot, Writer
@@ -33,7 +32,7 @@ from image_search.stores.search_fields import (
     make_deleted_path_key,
     make_path_key,
 )
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)
 

@@ -34,7 +34,6 @@ from image_search.records import (
 )
 from image_search.settings import ROOT, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
-from image_search.stores.errors import content_is_known, find_model, image_not_found, model_is_current, model_not_found
 from image_search.stores.oracle import sql, trash
 from image_search.stores.oracle.connection import Connections, Row, Session, T
 from image_search.stores.oracle.errors import OracleError, get_code, is_text_failure
@@ -60,6 +59,7 @@ from image_search.stores.oracle.rows import (
 )
 from image_search.stores.oracle.schema import SearchIndexes, check_version, has_old_words, renew_words, upgrade_schema
 from image_search.stores.oracle.sql import APPROXIMATE_ROWS
+from image_search.stores.reads import content_is_known, find_model, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import list_after, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 

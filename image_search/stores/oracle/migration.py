@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from image_search.errors import SchemaError, UnreadableImage
 from image_search.records import NewImage
 from image_search.settings import Settings
-from image_search.stores.errors import SCHEMA_VERSION
 from image_search.stores.oracle.connection import Row, Session, connect
 from image_search.stores.oracle.schema import (
     check_release,
@@ -29,6 +28,7 @@ from image_search.stores.oracle.schema import (
     run_statements,
     set_vector_index,
 )
+from image_search.stores.reads import SCHEMA_VERSION
 
 # Statements that turn the tables of the original application into those of create_all_tables.sql.
 #

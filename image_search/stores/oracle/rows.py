@@ -15,9 +15,9 @@ import oracledb
 
 from image_search.records import EmbeddingModel, Hits, ImageRecord, NewImage, SearchFilter, SearchHit
 from image_search.stores.base import Embeddings
-from image_search.stores.errors import image_not_found
 from image_search.stores.oracle import sql
 from image_search.stores.oracle.connection import Session
+from image_search.stores.reads import image_not_found
 from image_search.stores.sql import LIVE, list_columns, list_conditions
 from image_search.stores.sql import make_record as build_record
 from image_search.stores.text import (

@@ -18,7 +18,6 @@ import oracledb
 
 from image_search.errors import SchemaError, StoreError
 from image_search.settings import BUNDLED, Settings
-from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
 from image_search.stores.oracle.connection import Session, connect
 from image_search.stores.oracle.errors import describe, get_code
 from image_search.stores.oracle.rows import bind_record, make_record, set_setting
@@ -32,7 +31,8 @@ from image_search.stores.oracle.sql import (
     TARGET_ACCURACY,
     UPDATE_RECORD,
 )
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, encode_path, get_folder
+from image_search.stores.reads import SCHEMA_VERSION, newer_schema
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, encode_path, get_folder, has_old_tokens
 
 SCHEMA_FILE = BUNDLED / "create_all_tables.sql"
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS

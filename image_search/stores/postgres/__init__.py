@@ -35,7 +35,6 @@ from image_search.records import (
 )
 from image_search.settings import Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
-from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.postgres import trash
 from image_search.stores.postgres.database import Connection, Connections
 from image_search.stores.postgres.rows import (
@@ -59,6 +58,7 @@ from image_search.stores.postgres.rows import (
     update_content,
     update_records,
 )
+from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import COUNTED, count_once, list_folder_bounds, read_counts, replace_content
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 

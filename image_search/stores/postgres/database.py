@@ -19,8 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from image_search.errors import ImageNotFound, SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
-from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
-from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING
+from image_search.stores.reads import SCHEMA_VERSION, newer_schema
+from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -10,8 +10,8 @@ from pgvector import Vector
 
 from image_search.records import EmbeddingModel, Finding, Hits, ImageRecord, NewImage, Order, SearchFilter, SearchHit
 from image_search.stores.base import Embeddings
-from image_search.stores.errors import image_not_found
 from image_search.stores.postgres.database import Connection
+from image_search.stores.reads import image_not_found
 from image_search.stores.sql import (
     LIVE,
     ORDERS,

@@ -53,7 +53,7 @@ from image_search.stores.documents import (
     set_path,
     switch_model,
 )
-from image_search.stores.errors import content_is_known, frame_is_known, image_not_found
+from image_search.stores.reads import content_is_known, frame_is_known, image_not_found
 from image_search.stores.redis.client import (
     Connection,
     build_expression,

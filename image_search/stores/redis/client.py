@@ -21,12 +21,13 @@ from image_search.errors import SchemaError, SettingsError, StoreError, StoreFul
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import load_models
-from image_search.stores.errors import SCHEMA_VERSION, has_old_tokens, newer_schema
+from image_search.stores.reads import SCHEMA_VERSION, newer_schema
 from image_search.stores.search_fields import list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.text import (
     BEGUN,
     TOKEN_RULE,
     TOKEN_SETTING,
+    has_old_tokens,
     is_beginning_query,
     sanitize,
     tokenize_document,

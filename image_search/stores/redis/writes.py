@@ -36,7 +36,7 @@ from image_search.stores.documents import (
     load_document,
     load_models,
 )
-from image_search.stores.errors import image_not_found
+from image_search.stores.reads import image_not_found
 from image_search.stores.redis.client import Connection, list_beginnings, make_vector_field, make_words
 from image_search.stores.search_fields import (
     count_microseconds,

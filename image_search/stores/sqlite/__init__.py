@@ -31,7 +31,7 @@ from image_search.records import (
 )
 from image_search.settings import DEFAULT_DATABASE_URL, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
-from image_search.stores.errors import content_is_known, image_not_found, model_is_current, model_not_found
+from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.database import Connections, check_sqlite
 from image_search.stores.sqlite.exact_search import find_nearest

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from image_search.errors import ImageNotFound, SchemaError, StoreError, StoreFull, StoreUnavailable
 from image_search.originals import check_folder, check_originals
 from image_search.records import EmbeddingModel, Finding
-from image_search.stores.errors import SCHEMA_VERSION
+from image_search.stores.reads import SCHEMA_VERSION
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
 from image_search.stores.sqlite.schema import has_old_words, migrate, prepare_database, renew_words
 

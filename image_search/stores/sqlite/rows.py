@@ -16,7 +16,7 @@ import numpy as np
 
 from image_search.records import DeletedImage, ImageRecord, KnownFile, NewImage, SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.errors import image_not_found
+from image_search.stores.reads import image_not_found
 from image_search.stores.sql import (
     LIVE,
     RECORD_COLUMNS,
