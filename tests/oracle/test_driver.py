@@ -21,8 +21,7 @@ from image_search.errors import EmbeddingRefused, SchemaError, SettingsError, St
 from image_search.settings import ROOT, Settings
 from image_search.stores.oracle import OracleStore
 from image_search.stores.oracle import connection as connection_module
-from image_search.stores.oracle.connection import list_parameters
-from image_search.stores.oracle.errors import _SENTENCES, get_code
+from image_search.stores.oracle.connection import _SENTENCES, get_code, list_parameters
 from image_search.stores.oracle.schema import create_schema
 from tests.oracle.wire.faults import Cut, Delay, Refuse
 from tests.oracle.wire.server import PASSWORD, Server
