@@ -1,32 +1,38 @@
-"""An image as one JSON document, and what changes of images do to it, for engines without tables."""
+"""An image as one JSON document, for engines without tables: its changes, and what searches read of it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from image_search.records import (
     DeletedImage,
-    EmbeddingModel,
+    Frame,
     ImageRecord,
     KnownFile,
     NewImage,
+    Order,
     RecognizedText,
+    SearchFilter,
     TrashReason,
 )
-from image_search.stores.reads import find_model, model_is_current, model_not_found
+from image_search.stores.base import CountedField
 from image_search.stores.text import (
     decode_path,
     describe_recognized,
     dump_details,
     dump_lines,
     encode_path,
+    get_folder,
+    list_model_names,
     load_details,
     load_lines,
     make_new_record,
+    sanitize,
 )
 
 
@@ -161,50 +167,6 @@ def _place(document: Document, places: tuple[Place, ...]) -> Document:
     return replace(document, record=replace(document.record, paths=paths), places=places)
 
 
-# Changes of several documents, by image_id, because a path belongs to one image, or to frames of one film. Who calls
-# these has read every other image with one of the paths (list_wanted), live or in the trash.
-
-
-def list_wanted(images: Iterable[NewImage]) -> list[tuple[str, str | None]]:
-    """Path and film of each of these images that has a path, which other images have to lose."""
-    return list(
-        dict.fromkeys(
-            (image.file_path, image.frame.film_sha256 if image.frame else None)
-            for image in images
-            if image.file_path is not None
-        )
-    )
-
-
-def date_back(documents: dict[int, Document], moment: datetime) -> None:
-    """Give live images of a later time than this one (UTC), whose clock was ahead, this one."""
-    for image_id, document in documents.items():
-        if document.is_live and document.record.upload_date > moment:
-            documents[image_id] = change_record(document, upload_date=moment)
-
-
-def merge_image(documents: dict[int, Document], image_id: int, image: NewImage, upload_date: datetime) -> None:
-    """Add a new image, or to one that is there its path, out of the trash. Other images lose the path."""
-    if image_id in documents:
-        documents[image_id] = add_places(restore(documents[image_id]), list_places(image))
-    else:
-        documents[image_id] = make_document(image_id, image, upload_date)
-    if image.file_path is not None:
-        _take_path(documents, image_id, image.file_path)
-
-
-def set_path(documents: dict[int, Document], image_id: int, file_name: str, place: Place) -> None:
-    """Put a path in front of the others of an image. Other images lose it."""
-    documents[image_id] = add_places(change_record(documents[image_id], file_name=file_name), [place])
-    _take_path(documents, image_id, place.path)
-
-
-def _take_path(documents: dict[int, Document], image_id: int, path: str) -> None:
-    for other_id, other in documents.items():
-        if path in other.paths and other_id != image_id and not documents[image_id].shares_with(other):
-            documents[other_id] = drop_paths(other, [path])
-
-
 # JSON.
 
 _PLAIN = (
@@ -294,41 +256,240 @@ def _read_moment(moment: str | None) -> datetime | None:
     return datetime.fromisoformat(moment) if moment else None
 
 
-# The models of a library as one list, for engines that keep it in one document and change it at once.
+# Keys and numbers that searches, filters, orders and counts read of a document.
+#
+# Exact values are searched as digests: any length, any characters, nothing for a query language to misunderstand.
+
+LIVE = "live"
+TRASHED = "trash"
+WITH_PROMPT = "prompt"
+WITH_TEXT = "text"
+NEVER = -(2**53)  # microseconds; in place of a time for images without one, exact as float64
+
+_EPOCH = datetime(1970, 1, 1)
 
 
-def load_models(document: str | bytes | None) -> list[EmbeddingModel]:
-    """The models dump_models was given; [] where nothing is stored."""
-    return [EmbeddingModel(**values) for values in json.loads(document or "[]")]
+def list_numbers(record: ImageRecord) -> dict[str, int | None]:
+    """The values that ranges and orders compare."""
+    taken_at = record.text.taken_at
+    return {
+        "image_id": record.image_id,
+        "upload_date": count_microseconds(record.upload_date),
+        "taken_at": count_microseconds(taken_at) if taken_at else None,
+        "taken_order": count_microseconds(taken_at) if taken_at else NEVER,
+        "pixels": record.width * record.height,
+        "rating": record.rating,
+        "recipe": record.recipe,
+        "shuffle": int(record.content_sha256[:12], 16),  # an order that has nothing to do with the images
+    }
 
 
-def dump_models(models: Iterable[EmbeddingModel]) -> str:
-    """All models as one document, so that exactly one of them is the current one at any moment."""
-    return json.dumps([asdict(model) for model in models], ensure_ascii=False)
+def list_keys(document: Document) -> list[str]:
+    """Every exact value of an image as a key. In the trash it has those only that the trash is searched by."""
+    if document.is_live:
+        return list(dict.fromkeys([LIVE, *_list_keys(document)]))
+    make_keys = [make_trashed_path_key]
+    if document.record.trash_reason == "deleted":
+        make_keys.append(make_deleted_path_key)
+    keys = [TRASHED, *(make_key(path) for path in document.paths for make_key in make_keys)]
+    if document.record.frame is not None:
+        keys += [make_frame_key(document.record.frame), make_film_key(document.record.frame.film_sha256)]
+    return list(dict.fromkeys(keys))
 
 
-def add_model(
-    models: list[EmbeddingModel], model_id: int, name: str, version: str, dimension: int
-) -> list[EmbeddingModel]:
-    """With this model, current if none is; the same list if name and version are in it already."""
-    if find_model(models, name, version):
-        return models
-    is_current = not any(model.is_current for model in models)
-    return [*models, EmbeddingModel(model_id, name, version, dimension, is_current)]
+def _list_keys(document: Document) -> Iterator[str]:
+    record, text = document.record, document.record.text
+    yield exact_key("n", record.file_name)
+    yield exact_key("t", record.file_type)
+    yield "square" if record.width == record.height else "landscape" if record.width > record.height else "portrait"
+    if text.generation_prompt is not None:
+        yield WITH_PROMPT
+    if record.recognized_text:
+        yield WITH_TEXT
+    if record.recognizer is not None:
+        yield make_recognizer_key(record.recognizer)
+    for kind, value in (
+        ("g", text.generator),
+        ("m", text.generation_model),
+        ("c", text.camera),
+        ("e", text.lens),
+        ("x", document.film),
+    ):
+        if value is not None:
+            yield exact_key(kind, value)
+    yield "image" if record.frame is None else "frame"
+    if record.frame is not None:
+        yield make_frame_key(record.frame)
+    for path in document.paths:
+        yield make_path_key(path)
+        for end, character in enumerate(path):
+            if character in "/\\":
+                yield exact_key("f", path[:end])
+    for lora in text.loras:
+        yield exact_key("l", lora)
+    for keyword in record.keywords:  # last, for there may be more than an engine holds
+        yield exact_key("k", keyword)
 
 
-def switch_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
-    """With this model as the current one. Raises StoreError when it is not there."""
-    if all(model.model_id != model_id for model in models):
-        raise model_not_found(model_id)
-    return [replace(model, is_current=model.model_id == model_id) for model in models]
+def make_path_key(path: str) -> str:
+    """The key of images at this stored path."""
+    return exact_key("p", path)
 
 
-def drop_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
-    """Without this model. Raises StoreError when it is the current one or not there."""
-    model = next((model for model in models if model.model_id == model_id), None)
-    if model is None:
-        raise model_not_found(model_id)
-    if model.is_current:
-        raise model_is_current(model_id)
-    return [other for other in models if other != model]
+def make_trashed_path_key(path: str) -> str:
+    """The key of images in the trash at this stored path."""
+    return exact_key("q", path)
+
+
+def make_film_key(film_sha256: str) -> str:
+    """The key of frames of this film, live or in the trash."""
+    return exact_key("x", film_sha256)
+
+
+def make_frame_key(frame: Frame) -> str:
+    """The key of the one frame of a film at a time, live or in the trash."""
+    return exact_key("z", name_frame(frame))
+
+
+def name_frame(frame: Frame) -> str:
+    """Film and time as one text."""
+    return f"{frame.film_sha256}@{frame.frame_ms}"
+
+
+def make_deleted_path_key(path: str) -> str:
+    """The key of images at this stored path that a user deleted."""
+    return exact_key("d", path)
+
+
+def make_folder_key(folder: str) -> str:
+    """The key of images below this stored folder."""
+    return exact_key("f", folder.rstrip("/\\"))
+
+
+def make_recognizer_key(recognizer: str) -> str:
+    """The key of images this recogniser has read."""
+    return exact_key("r", recognizer)
+
+
+def exact_key(kind: str, value: str) -> str:
+    """An exact value of any length and any characters, as a key without a special one."""
+    return kind + hashlib.sha256(sanitize(value).encode()).hexdigest()[:24]
+
+
+def list_filter_keys(filter: SearchFilter) -> Iterator[tuple[bool, list[str]]]:
+    """For each condition on an exact value: whether an image must have one of these keys, or none of them."""
+    if filter.folder is not None:
+        yield True, [make_folder_key(encode_path(filter.folder))]
+    if filter.file_types:
+        yield True, [exact_key("t", file_type) for file_type in filter.file_types]
+    for kind, value in (
+        ("n", filter.file_name),
+        ("g", filter.generator),
+        ("c", filter.camera),
+        ("e", filter.lens),
+        ("x", filter.film_sha256),
+        ("k", filter.keyword),
+    ):
+        if value is not None:
+            yield True, [exact_key(kind, value)]
+    for kind, model in (("m", filter.generation_model), ("l", filter.lora)):
+        if model is not None:
+            yield True, [exact_key(kind, name) for name in list_model_names(model)]
+    for key in (filter.orientation, filter.kind):
+        if key is not None:
+            yield True, [key]
+    if filter.has_prompt is not None:
+        yield filter.has_prompt, [WITH_PROMPT]
+    if filter.has_text is not None:
+        yield filter.has_text, [WITH_TEXT]
+
+
+def list_filter_ranges(filter: SearchFilter) -> Iterator[tuple[str, int | None, int | None]]:
+    """Conditions on numbers: field, lowest value, and the value that is too high already."""
+    for field, start, end in (
+        ("taken_at", filter.taken_from, filter.taken_to),
+        ("upload_date", filter.registered_from, filter.registered_to),
+    ):
+        if start is not None or end is not None:
+            yield (
+                field,
+                None if start is None else count_microseconds(start),
+                None if end is None else count_microseconds(end),
+            )
+    if filter.min_pixels is not None:
+        yield "pixels", filter.min_pixels, None
+    if filter.min_rating is not None:
+        yield "rating", filter.min_rating, None
+
+
+# The fields that an order compares, the newest first, before image_id; the order by name has its own way.
+NEWEST: dict[Order, tuple[str, ...]] = {"registered": ("upload_date",), "taken": ("taken_order", "upload_date")}
+
+
+def list_ranges_up_to(after: ImageRecord, fields: Sequence[str]) -> Iterator[list[tuple[str, int, int]]]:
+    """Ranges (field, lowest, too high) of images up to this one, itself included, the newest by these fields first.
+
+    An image is in all ranges of exactly one of these lists, or comes behind.
+    """
+    numbers = list_numbers(after)
+    same: list[tuple[str, int, int]] = []
+    for field in (*fields, "image_id"):
+        number = int(numbers[field] or 0)
+        yield [*same, (field, number + (field != "image_id"), -NEVER)]
+        same.append((field, number, number + 1))
+
+
+def list_counted(document: Document) -> dict[CountedField, list[str]]:
+    """The values of an image in each field that is counted; folders as they are stored."""
+    record, text = document.record, document.record.text
+    return {
+        "generator": [text.generator] if text.generator is not None else [],
+        "generation_model": [text.generation_model] if text.generation_model is not None else [],
+        "lora": list(text.loras),
+        "file_type": [record.file_type],
+        "keyword": list(record.keywords),
+        "camera": [text.camera] if text.camera is not None else [],
+        "lens": [text.lens] if text.lens is not None else [],
+        "rating": [str(record.rating)] if record.rating is not None else [],
+        "folder": list(dict.fromkeys(map(get_folder, document.paths))),
+        "kind": ["image" if record.frame is None else "frame"],
+        "film": [document.film] if document.film is not None else [],
+    }
+
+
+def sort_counts(counts: Iterable[tuple[str, int]], field: CountedField) -> dict[str, int]:
+    """Counts by value as count_values gives them."""
+    ordered = sorted(counts, key=lambda item: (-item[1], item[0]))
+    return {decode_path(value) if field == "folder" else value: count for value, count in ordered}
+
+
+def count_microseconds(moment: datetime) -> int:
+    """Since 1970; exact as float64 until the year 2255."""
+    return (moment.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
+
+
+# Which models an image has embeddings of, and of which recipe. A model is one key, and one more for each recipe up to
+# that of the embedding, so that "none of at least this recipe" is one condition.
+
+
+def list_model_keys(recipes: dict[int, int]) -> list[str]:
+    """Keys of the models an image has embeddings of. recipes: by model_id."""
+    return [
+        key
+        for model_id, recipe in sorted(recipes.items())
+        for key in (str(model_id), *(f"{model_id}r{number}" for number in range(1, recipe + 1)))
+    ]
+
+
+def make_model_key(model_id: int, min_recipe: int = 0) -> str:
+    """The key of images with an embedding of this model, of at least this recipe."""
+    return f"{int(model_id)}r{int(min_recipe)}" if min_recipe > 0 else str(int(model_id))
+
+
+def read_recipes(keys: Iterable[str]) -> dict[int, int]:
+    """The recipe of each model in these keys, by model_id: the inverse of list_model_keys."""
+    recipes: dict[int, int] = {}
+    for key in keys:
+        model_id, _, recipe = key.partition("r")
+        recipes[int(model_id)] = max(int(recipe or 0), recipes.get(int(model_id), 0))
+    return recipes

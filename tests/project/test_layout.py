@@ -55,7 +55,7 @@ SHARED_BY_ENGINES = {
     "stores.reads",
     "stores.sql",
     "stores.documents",
-    "stores.search_fields",
+    "stores.document_store",
     "stores.text",
     "stores.threads",
 }

@@ -12,9 +12,10 @@ Searches are exact: the inner product with every embedding that qualifies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -23,37 +24,39 @@ import numpy as np
 from image_search.errors import StoreError
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
-    Edits,
+    DeletedImage,
     EmbeddingModel,
+    Frame,
     Hits,
     ImageRecord,
-    ImageText,
     KnownFile,
     NewImage,
     Order,
-    RecognizedText,
     SearchFilter,
     SearchHit,
     StoreStatus,
 )
 from image_search.settings import Settings
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
+from image_search.stores.document_store import Changes, DocumentStore, EnsureLocked, dump_models, load_models
 from image_search.stores.documents import (
-    Place,
-    change_record,
-    date_back,
-    drop_model,
-    drop_paths,
-    dump_models,
-    list_wanted,
-    load_models,
+    LIVE,
+    TRASHED,
+    Document,
+    count_microseconds,
+    decode_deleted,
+    list_numbers,
+    load_document,
     load_record,
-    merge_image,
-    read_recognized,
-    recognize,
-    replace_content,
-    set_path,
-    switch_model,
+    make_deleted,
+    make_deleted_path_key,
+    make_film_key,
+    make_folder_key,
+    make_frame_key,
+    make_path_key,
+    make_recognizer_key,
+    make_trashed_path_key,
+    sort_counts,
 )
 from image_search.stores.elasticsearch.client import (
     Connection,
@@ -66,35 +69,27 @@ from image_search.stores.elasticsearch.client import (
     match_model,
     read_neighbour_score,
 )
-from image_search.stores.elasticsearch.trash import ElasticsearchTrash
 from image_search.stores.elasticsearch.writes import (
-    Changes,
-    change_document,
-    change_documents,
     change_images,
+    check_results,
     choose_field,
     count_frames,
     count_up,
+    find_remembered,
+    forget,
+    list_paths_between,
     migrate,
     put_model,
     read_documents,
     read_sources,
+    remember,
     renew_words,
+    search_remembered,
     unpack,
     unpack_embedding,
 )
-from image_search.stores.reads import content_is_known, image_not_found, model_not_found
-from image_search.stores.search_fields import (
-    LIVE,
-    TRASHED,
-    count_microseconds,
-    get_sort_name,
-    list_numbers,
-    make_folder_key,
-    make_path_key,
-    make_recognizer_key,
-    sort_counts,
-)
+from image_search.stores.reads import model_not_found
+from image_search.stores.text import make_sort_name
 
 _ORDERS: dict[Order, list[dict[str, str]]] = {
     "registered": [{"upload_date": "desc"}, {"image_id": "desc"}],
@@ -104,10 +99,9 @@ _ORDERS: dict[Order, list[dict[str, str]]] = {
 _CHUNK = 500
 _MAX_VALUES = 65_535  # of one count
 _MAX_NEIGHBOURS = 10_000
-_MAX_BUCKETS = 1000
 
 
-class ElasticsearchStore(ElasticsearchTrash):
+class ElasticsearchStore(DocumentStore):
     """A library in one Elasticsearch cluster. Any number of threads and programs may use it at once."""
 
     def __init__(self, url: str, originals: Originals) -> None:
@@ -135,29 +129,17 @@ class ElasticsearchStore(ElasticsearchTrash):
     def list_models(self) -> list[EmbeddingModel]:
         return load_models(self._cluster.read_state()["models"])
 
-    def set_current_model(self, model_id: int) -> None:
-        self._change_models(lambda models: switch_model(models, model_id))
-
-    def remove_model(self, model_id: int) -> None:
-        self._change_models(lambda models: drop_model(models, model_id))
-        self._dimensions.pop(model_id, None)
-
-        def drop(changes: Changes) -> None:
-            for image_id, values in changes.found.items():
-                if model_id in values.recipes:
-                    changes.drop_embedding(image_id, model_id)
-
-        # No search finds the embeddings any more; what a crash leaves of them only takes room.
-        for query in (match_model(model_id), match_keys([TRASHED])):
-            image_ids = [int(hit["_id"]) for hit in self._cluster.scan(query, [])]
-            for start in range(0, len(image_ids), _CHUNK):
-                change_images(self._cluster, image_ids[start : start + _CHUNK], drop)
-
     def _change_models(self, change: Callable[[list[EmbeddingModel]], list[EmbeddingModel]]) -> None:
         def put(state: State) -> None:
             state["models"] = dump_models(change(load_models(state["models"])))
 
         self._cluster.change_state(put)
+
+    def _iterate_embedded(self, model_id: int) -> Iterator[list[int]]:
+        for query in (match_model(model_id), match_keys([TRASHED])):
+            image_ids = [int(hit["_id"]) for hit in self._cluster.scan(query, [])]
+            for start in range(0, len(image_ids), _CHUNK):
+                yield image_ids[start : start + _CHUNK]
 
     def _find_field(self, model_id: int) -> str:
         """The vector field of a model."""
@@ -179,132 +161,18 @@ class ElasticsearchStore(ElasticsearchTrash):
                     known[path] = file
         return known
 
-    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
-        place = Place(file_path, byte_size, modified_ns)
-
-        def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            set_path(changes.documents, image_id, file_name, place)
-
-        with self._writing() as ensure_locked:
-            document = read_documents(self._cluster, [image_id]).get(image_id)
-            owners = self._find_owners([(file_path, document.film if document else None)])
-            change_images(self._cluster, [image_id, *owners], put, ensure_locked)
-
-    def _remove_paths(self, paths: list[str]) -> int:
-        known: set[str] = set()
-
-        def drop(changes: Changes) -> None:
-            for image_id in changes.list_live():
-                document = changes.documents[image_id]
-                known.update({*paths}.intersection(document.paths))
-                changes.documents[image_id] = drop_paths(document, paths)
-
-        with self._writing() as ensure_locked:
-            owners = self._find_owners([(path, None) for path in paths])
-            change_images(self._cluster, owners, drop, ensure_locked)
-        return len(known)
-
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
         found = dict[str, int]()
         query = {"bool": {"filter": [match_keys([LIVE]), match_keys([make_folder_key(folder)])]}}
         for separator in ("/", "\\"):
             start, end = folder + separator, folder + chr(ord(separator) + 1)
-            found |= self._list_paths_between(query, max(start, after), end, limit)
+            found |= list_paths_between(self._cluster, query, max(start, after), end, limit)
         return sorted(found.items())[:limit]
-
-    def _list_paths_between(self, query: Query, after: str, end: str, limit: int) -> dict[str, int]:
-        """Paths behind one and before another, with one of their images."""
-        found: dict[str, int] = {}
-        sources = [{"path": {"terms": {"field": "paths"}}}]
-        while len(found) < limit:
-            pages = {
-                "composite": {"size": min(limit, _MAX_BUCKETS), "sources": sources, "after": {"path": after}},
-                "aggregations": {"first": {"min": {"field": "image_id"}}},
-            }
-            answer = self._cluster.ask(query=query, size=0, aggregations={"pages": pages})
-            buckets = answer["aggregations"]["pages"]["buckets"]
-            for bucket in buckets:
-                if bucket["key"]["path"] >= end:
-                    return found
-                found[bucket["key"]["path"]] = int(bucket["first"]["value"])
-            if not buckets:
-                break
-            after = buckets[-1]["key"]["path"]
-        return found
 
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
         if any(not isinstance(image.preview, bytes) for image in images):
             raise StoreError("An image without a preview cannot be added. Nothing of this batch was kept.")
-        hashes = list(dict.fromkeys(image.content_sha256 for image in images))
-        # The first of equal images counts.
-        first = {image.content_sha256: number for number, image in reversed(list(enumerate(images)))}
-        upload_date = datetime.now(UTC).replace(tzinfo=None)
-        with self._writing(_list_contents(images)) as ensure_locked:
-            documents = self._find_documents_of(hashes)
-            known = {sha256: document.image_id for sha256, document in documents.items()}
-            there = set(known.values())
-            self._check_frames(images, known)
-            owners = self._find_owners(list_wanted(images))
-            ahead = self._list_after(0, _CHUNK, [{"range": {"upload_date": {"gt": count_microseconds(upload_date)}}}])
-            known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
-
-            def add(changes: Changes) -> None:
-                date_back(changes.documents, upload_date)
-                for image in images:
-                    merge_image(changes.documents, known[image.content_sha256], image, upload_date)
-                for sha256, number in first.items():
-                    image_id, image = known[sha256], images[number]
-                    if image_id not in there:
-                        changes.previews[image_id] = image.preview
-                    if image_id not in there or model_id not in changes.recipes.get(image_id, {}):
-                        changes.put_embedding(image_id, model_id, embeddings[number], image.recipe)
-
-            change_images(self._cluster, [*known.values(), *owners, *ahead], add, ensure_locked)
-            self._forget(list(self._find_remembered(hashes)))
-        return [known[image.content_sha256] for image in images]
-
-    def _reserve_ids(self, hashes: Sequence[str]) -> dict[str, int]:
-        if not hashes:
-            return {}
-        last = self._cluster.change_state(lambda state: count_up(state, "last_image_id", len(hashes)))
-        return dict(zip(hashes, range(last - len(hashes) + 1, last + 1), strict=True))
-
-    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
-        old: set[str] = set()
-
-        def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            before = changes.documents[image_id]
-            old.add(before.sha256)
-            changes.documents[image_id] = replace_content(before, image)
-            changes.previews[image_id] = image.preview
-            for other_id in list(changes.recipes[image_id]):
-                changes.drop_embedding(image_id, other_id)
-            changes.put_embedding(image_id, model_id, embedding, image.recipe)
-
-        with self._writing(_list_contents([image])) as ensure_locked:
-            before = read_documents(self._cluster, [image_id])
-            if image_id not in before or not before[image_id].is_live:
-                raise image_not_found(image_id)
-            owner = self._find_documents_of([image.content_sha256]).get(image.content_sha256)
-            if owner is not None and owner.image_id != image_id:
-                raise content_is_known(owner.image_id)
-            self._cluster.change_state(lambda state: state["removed_originals"].append(before[image_id].sha256))
-            change_images(self._cluster, [image_id], put, ensure_locked)
-            self._forget(list(self._find_remembered([image.content_sha256])))
-            self._delete_orphaned_originals()
-
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
-        rows = dict(zip(image_ids, embeddings, strict=True))
-
-        def put(changes: Changes) -> None:
-            for image_id in changes.list_live():
-                changes.put_embedding(image_id, model_id, rows[image_id], recipe)
-
-        change_images(self._cluster, image_ids, put)
+        return super()._add_images(model_id, images, embeddings)
 
     def find_images_without_embedding(
         self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
@@ -325,34 +193,151 @@ class ElasticsearchStore(ElasticsearchTrash):
         hits, _ = self._cluster.search(query=query, sort=[{"image_id": "asc"}], size=limit, source=False)
         return [int(hit["_id"]) for hit in hits]
 
-    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
-        def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            before = changes.documents[image_id]
-            changes.documents[image_id] = change_record(before, dominant_color=dominant_color, recipe=recipe)
-            changes.previews[image_id] = preview
+    # --- changes ----------------------------------------------------------------------------------------------------
 
-        change_images(self._cluster, [image_id], put)
+    def _locking(self) -> AbstractContextManager[EnsureLocked]:
+        return self._cluster.writing()
 
-    # --- texts ------------------------------------------------------------------------------------------------------
+    def _read_documents(self, image_ids: Collection[int]) -> dict[int, Document]:
+        return read_documents(self._cluster, image_ids)
 
-    def _set_text(self, image_id: int, text: ImageText) -> bool:
-        return change_document(self._cluster, image_id, partial(change_record, text=text))
+    def _change_images(
+        self,
+        image_ids: Iterable[int],
+        change: Callable[[Changes], None],
+        ensure_locked: EnsureLocked | None = None,
+        forgotten: Collection[str] = (),
+        removed: Collection[str] = (),
+    ) -> None:
+        if removed:
+            self._cluster.change_state(lambda state: state["removed_originals"].extend(removed))
+        change_images(self._cluster, image_ids, change, ensure_locked)
+        forget(self._cluster, list(find_remembered(self._cluster, list(forgotten))))
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
-        return change_documents(
-            self._cluster, edits, lambda document: change_record(document, edits=edits[document.image_id])
+    def _find_frames(self, frames: Sequence[Frame]) -> dict[Frame, int]:
+        found = self._find_documents("tags", list(map(make_frame_key, frames)))
+        return {document.record.frame: document.image_id for document in found if document.record.frame}
+
+    def _find_owners(self, places: Sequence[tuple[str, str | None]]) -> list[int]:
+        owners: dict[int, None] = {}
+        for film in dict.fromkeys(film for _, film in places):
+            paths = [path for path, of in places if of == film]
+            keys = [make_key(path) for make_key in (make_path_key, make_trashed_path_key) for path in paths]
+            other: list[Query] = []
+            if film is not None:
+                other = [{"bool": {"filter": [], "must_not": [match_keys([make_film_key(film)])]}}]
+            owners |= {document.image_id: None for document in self._find_documents("tags", keys, *other)}
+        return list(owners)
+
+    def _list_newer(self, moment: datetime) -> list[int]:
+        return self._list_after(0, _CHUNK, [{"range": {"upload_date": {"gt": count_microseconds(moment)}}}])
+
+    def _count_up_ids(self, number: int) -> int:
+        return self._cluster.change_state(lambda state: count_up(state, "last_image_id", number))
+
+    def _list_removed_originals(self) -> set[str]:
+        return set(self._cluster.read_state()["removed_originals"])
+
+    def _forget_removed_originals(self, hashes: Collection[str]) -> None:
+        def drop(state: State) -> None:
+            state["removed_originals"] = [sha256 for sha256 in state["removed_originals"] if sha256 not in hashes]
+
+        self._cluster.change_state(drop)
+
+    # --- look-ups ---------------------------------------------------------------------------------------------------
+
+    def _find_documents(self, field: str, values: Sequence[str], *conditions: Query) -> Iterator[Document]:
+        """Images with one of these values in a field, ascending by image_id within each 500 values."""
+        for start in range(0, len(values), _CHUNK):
+            chosen: list[Query] = [{"terms": {field: list(values[start : start + _CHUNK])}}, *conditions]
+            for hit in self._cluster.scan({"bool": {"filter": chosen}}, ["record"]):
+                yield load_document(hit["_source"]["record"])
+
+    def _find_documents_of(self, hashes: Sequence[str]) -> dict[str, Document]:
+        """Images by hash, live or in the trash."""
+        return {document.sha256: document for document in self._find_documents("content_sha256", hashes)}
+
+    def _find_all_hashes(self, hashes: list[str]) -> dict[str, int]:
+        return {sha256: document.image_id for sha256, document in self._find_documents_of(hashes).items()}
+
+    def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
+        found = self._find_documents_of(hashes)
+        return {sha256: document.image_id for sha256, document in found.items() if document.is_live}
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        found = self._find_documents_of(hashes)
+        trashed = {sha256 for sha256, document in found.items() if document.record.trash_reason == "deleted"}
+        # One that is there was registered again by a program that ended before it could forget it.
+        return trashed | (find_remembered(self._cluster, hashes).keys() - found.keys())
+
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]:
+        keys = list(map(make_deleted_path_key, paths))
+        deleted = [make_deleted(document) for document in self._find_documents("tags", keys)]
+        for start in range(0, len(keys), _CHUNK):
+            deleted += search_remembered(self._cluster, {"terms": {"paths": keys[start : start + _CHUNK]}})
+        found: dict[str, str] = {}
+        for one in sorted(deleted, key=lambda one: one.deleted_at):  # the latest counts
+            found |= dict.fromkeys(one.paths, one.content_sha256)
+        owners = self._find_documents("tags", list(map(make_path_key, paths)))
+        live = {path for document in owners for path in document.paths}
+        return {path: found[path] for path in paths if path in found and path not in live}
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        order = [{"deleted_at": "desc"}, {"image_id": "desc"}]
+        return self._list_hits(match_keys([TRASHED]), order, limit, offset)
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        with self._writing() as ensure_locked:
+            if image_ids is None:
+                found = self._cluster.scan(match_keys([TRASHED]), ["record"])
+                documents = [load_document(hit["_source"]["record"]) for hit in found]
+            else:
+                documents = list(read_documents(self._cluster, image_ids).values())
+            chosen = [document for document in documents if _is_due(document, before)]
+            for start in range(0, len(chosen), _CHUNK):
+                self._remove_images(chosen[start : start + _CHUNK], ensure_locked)
+            self._delete_orphaned_originals()
+        return len(chosen)
+
+    def _remove_images(self, documents: list[Document], ensure_locked: Callable[[], None]) -> None:
+        hashes = [document.sha256 for document in documents]
+        ensure_locked()
+        remember(
+            self._cluster,
+            [make_deleted(document) for document in documents if document.record.trash_reason == "deleted"],
         )
+        self._cluster.change_state(lambda state: state["removed_originals"].extend(hashes))
+        operations = [{"delete": {"_id": str(document.image_id)}} for document in documents]
+        check_results(self._cluster, self._cluster.write(operations))
 
-    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        change_document(self._cluster, image_id, partial(recognize, recognized=recognized), recognized is None)
+    # --- remembered -------------------------------------------------------------------------------------------------
 
-    def get_recognized(self, image_id: int) -> RecognizedText | None:
-        found = read_documents(self._cluster, [image_id])
-        if image_id not in found:
-            raise image_not_found(image_id)
-        return read_recognized(found[image_id])
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        query = {"range": {"content_sha256": {"gt": after}}} if after else {"match_all": {}}
+        return [decode_deleted(deleted) for deleted in search_remembered(self._cluster, query, limit)]
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        with self._writing() as ensure_locked:
+            found = self._find_documents_of([one.content_sha256 for one in deleted])
+            held = {sha256 for sha256, document in found.items() if document.record.trash_reason != "deleted"}
+            ensure_locked()
+            remember(self._cluster, [one for one in deleted if one.content_sha256 not in held])
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        forgotten = 0
+        with self._writing() as ensure_locked:
+            while True:
+                if hashes is not None:
+                    found = list(find_remembered(self._cluster, list(dict.fromkeys(hashes))))
+                else:
+                    found = [one.content_sha256 for one in search_remembered(self._cluster, {"match_all": {}}, _CHUNK)]
+                ensure_locked()
+                forget(self._cluster, found)
+                forgotten += len(found)
+                if hashes is not None or not found:
+                    return forgotten
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -409,10 +394,18 @@ class ElasticsearchStore(ElasticsearchTrash):
         query = build_query(filter, terms)
         if after is None:
             return self._list_hits(query, _ORDERS[order], limit, offset)
-        values = {**list_numbers(after), "sort_name": get_sort_name(after)}
+        values = {**list_numbers(after), "sort_name": make_sort_name(after.file_name)}
         keys = [values[field] for key in _ORDERS[order] for field in key]
         page = self._list_hits(query, _ORDERS[order], offset + limit, 0, keys)
         return Hits(page[offset:], page.total)
+
+    def _list_hits(
+        self, query: Query, order: list[dict[str, str]], limit: int, offset: int, after: Sequence[object] = ()
+    ) -> Hits:
+        """after: the keys of the image behind which the list begins."""
+        behind = {"search_after": list(after)} if after else {"from_": offset}
+        hits, total = self._cluster.search(query=query, sort=order, size=limit, source=["record"], **behind)
+        return Hits(tuple(SearchHit(load_record(hit["_source"]["record"])) for hit in hits), total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
         return self._count(build_query(filter))
@@ -489,6 +482,8 @@ def _make_hit(hit: Any, distance: float) -> SearchHit:
     return SearchHit(load_record(hit["_source"]["record"]), distance)
 
 
-def _list_contents(images: Sequence[NewImage]) -> Mapping[str, bytes]:
-    """The originals that are kept, by hash."""
-    return {image.content_sha256: image.data for image in images if image.data is not None}
+def _is_due(document: Document, before: datetime | None) -> bool:
+    deleted_at = document.record.deleted_at
+    if deleted_at is None:
+        return False
+    return before is None or count_microseconds(deleted_at) < count_microseconds(before)

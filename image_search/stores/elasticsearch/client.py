@@ -33,8 +33,8 @@ from elasticsearch import (
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
+from image_search.stores.documents import LIVE, list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.search_fields import LIVE, list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.text import (
     BEGUN,
     TOKEN_RULE,

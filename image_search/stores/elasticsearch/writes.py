@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from elasticsearch import NotFoundError
@@ -16,37 +16,35 @@ from elasticsearch import NotFoundError
 from image_search.errors import StoreUnavailable
 from image_search.records import DeletedImage, SearchFilter
 from image_search.stores.base import CountedField, Embeddings
+from image_search.stores.document_store import Changes, Values, add_model, dump_models, load_models
 from image_search.stores.documents import (
     Document,
-    add_model,
+    count_microseconds,
     drop_paths,
     dump_deleted,
     dump_document,
-    dump_models,
+    join_deleted,
+    list_counted,
+    list_keys,
+    list_model_keys,
+    list_numbers,
+    load_deleted,
     load_document,
-    load_models,
+    make_deleted_path_key,
 )
 from image_search.stores.elasticsearch.client import (
     Connection,
+    Query,
     State,
     build_query,
     describe_vector_field,
     explain_refusal,
 )
-from image_search.stores.reads import find_model, image_not_found
-from image_search.stores.search_fields import (
-    count_microseconds,
-    get_sort_name,
-    list_counted,
-    list_keys,
-    list_model_keys,
-    list_numbers,
-    list_texts,
-    make_deleted_path_key,
-)
-from image_search.stores.text import tokenize_document
+from image_search.stores.reads import find_model
+from image_search.stores.text import list_searchable, make_sort_name, tokenize_document
 
 _CHUNK = 500
+_MAX_BUCKETS = 1000
 _MAX_ID = 2**63 - 1
 
 Fields = dict[str, Any]
@@ -59,10 +57,10 @@ def _make_fields(document: Document) -> dict[str, Any]:
         **list_numbers(record),
         "deleted_at": count_microseconds(record.deleted_at) if record.deleted_at else None,
         "content_sha256": document.sha256,
-        "sort_name": get_sort_name(record),
+        "sort_name": make_sort_name(record.file_name),
         "paths": document.paths if document.is_live else [],
         "tags": list_keys(document),
-        "words": tokenize_document(list_texts(record)),
+        "words": tokenize_document(list_searchable(record)),
         "record": dump_document(document),
         **{f"counted_{name}": values for name, values in list_counted(document).items()},
     }
@@ -96,15 +94,6 @@ def _make_embedding_fields(
     return values
 
 
-def make_deleted_fields(deleted: DeletedImage) -> dict[str, Any]:
-    """Record of a deleted image; paths as they are stored."""
-    return {
-        "content_sha256": deleted.content_sha256,
-        "paths": [make_deleted_path_key(path) for path in deleted.paths],
-        "deleted": dump_deleted(deleted),
-    }
-
-
 def _pack(data: bytes) -> str:
     """Bytes as text."""
     return base64.b64encode(data).decode()
@@ -120,63 +109,35 @@ def unpack_embedding(text: str) -> Embeddings:
     return np.frombuffer(unpack(text), np.float32).copy()
 
 
-class Values(NamedTuple):
-    """An image before it is changed. recipes: of its embeddings, by model_id."""
+def _list_moved(changes: Changes) -> list[int]:
+    """The image_ids of those that go to the trash or come back."""
+    return [
+        image_id
+        for image_id, values in changes.found.items()
+        if values.document.is_live != changes.documents[image_id].is_live
+    ]
 
-    document: Document
-    recipes: dict[int, int]
 
-
-class Changes:
-    """Changes of several images: documents is edited in place, everything else follows from it."""
-
-    def __init__(self, found: Mapping[int, Values]) -> None:
-        self.found = found
-        self.documents = {image_id: values.document for image_id, values in found.items()}
-        self.recipes = {image_id: dict(values.recipes) for image_id, values in found.items()}
-        self.previews: dict[int, bytes] = {}
-        self.embeddings: dict[int, dict[int, Embeddings | None]] = {}
-
-    def list_live(self) -> list[int]:
-        """The image_ids of those that are not in the trash."""
-        return [image_id for image_id, document in self.documents.items() if document.is_live]
-
-    def put_embedding(self, image_id: int, model_id: int, embedding: Embeddings, recipe: int) -> None:
-        """Add or replace an embedding."""
-        self.recipes.setdefault(image_id, {})[model_id] = recipe
-        self.embeddings.setdefault(image_id, {})[model_id] = embedding
-
-    def drop_embedding(self, image_id: int, model_id: int) -> None:
-        """Remove an embedding."""
-        self.recipes[image_id].pop(model_id, None)
-        self.embeddings.setdefault(image_id, {})[model_id] = None
-
-    def list_moved(self) -> list[int]:
-        """The image_ids of those that go to the trash or come back."""
-        return [
-            image_id
-            for image_id, values in self.found.items()
-            if values.document.is_live != self.documents[image_id].is_live
-        ]
-
-    def list_fields(self, fields: Mapping[int, str], kept: Mapping[int, Mapping[int, Embeddings]]) -> dict[int, Fields]:
-        """The fields to set of each image that changes. kept: the embeddings of those that move."""
-        changed: dict[int, Fields] = {}
-        moved = self.list_moved()
-        for image_id, document in self.documents.items():
-            values: Fields = {}
-            if image_id not in self.found or self.found[image_id].document != document:
-                values |= _make_fields(document)
-            if image_id in self.previews:
-                values["preview"] = _pack(self.previews[image_id])
-            embeddings = self.embeddings.get(image_id, {})
-            if image_id in moved:
-                embeddings = {**kept.get(image_id, {}), **embeddings}
-            if embeddings or image_id in moved:
-                values |= _make_embedding_fields(self.recipes.get(image_id, {}), embeddings, fields, document.is_live)
-            if values:
-                changed[image_id] = values
-        return changed
+def _list_fields(
+    changes: Changes, fields: Mapping[int, str], kept: Mapping[int, Mapping[int, Embeddings]]
+) -> dict[int, Fields]:
+    """The fields to set of each image that changes. kept: the embeddings of those that move."""
+    changed: dict[int, Fields] = {}
+    moved = _list_moved(changes)
+    for image_id, document in changes.documents.items():
+        values: Fields = {}
+        if image_id not in changes.found or changes.found[image_id].document != document:
+            values |= _make_fields(document)
+        if image_id in changes.previews:
+            values["preview"] = _pack(changes.previews[image_id])
+        embeddings = changes.embeddings.get(image_id, {})
+        if image_id in moved:
+            embeddings = {**kept.get(image_id, {}), **embeddings}
+        if embeddings or image_id in moved:
+            values |= _make_embedding_fields(changes.recipes.get(image_id, {}), embeddings, fields, document.is_live)
+        if values:
+            changed[image_id] = values
+    return changed
 
 
 def read_sources(connection: Connection, image_ids: Iterable[int], names: Sequence[str]) -> Iterator[tuple[int, Any]]:
@@ -208,6 +169,27 @@ def read_embeddings(connection: Connection, image_ids: Iterable[int]) -> dict[in
     }
 
 
+def list_paths_between(connection: Connection, query: Query, after: str, end: str, limit: int) -> dict[str, int]:
+    """Paths behind one and before another, with one of their images."""
+    found: dict[str, int] = {}
+    sources = [{"path": {"terms": {"field": "paths"}}}]
+    while len(found) < limit:
+        pages = {
+            "composite": {"size": min(limit, _MAX_BUCKETS), "sources": sources, "after": {"path": after}},
+            "aggregations": {"first": {"min": {"field": "image_id"}}},
+        }
+        answer = connection.ask(query=query, size=0, aggregations={"pages": pages})
+        buckets = answer["aggregations"]["pages"]["buckets"]
+        for bucket in buckets:
+            if bucket["key"]["path"] >= end:
+                return found
+            found[bucket["key"]["path"]] = int(bucket["first"]["value"])
+        if not buckets:
+            break
+        after = buckets[-1]["key"]["path"]
+    return found
+
+
 def count_frames(connection: Connection, field: CountedField, filter: SearchFilter) -> Iterator[tuple[str, int]]:
     """For each film, the values of its frames and how many of them have each."""
     sources = [{name: {"terms": {"field": f"counted_{name}"}}} for name in ("film", field)]
@@ -226,7 +208,7 @@ def change_images(
     connection: Connection,
     image_ids: Iterable[int],
     change: Callable[[Changes], None],
-    ensure_locked: Callable[[], None] = lambda: None,
+    ensure_locked: Callable[[], None] | None = None,
 ) -> None:
     """Change images, as far as they exist; new ones are those that change adds.
 
@@ -241,10 +223,10 @@ def change_images(
             connection.has_old_words(client)  # refuses what a newer program has indexed; after the images were read
         changes = Changes(found)
         change(changes)
-        moved = changes.list_moved()
+        moved = _list_moved(changes)
         kept = read_embeddings(connection, moved) if moved else {}
         state = connection.read_state()
-        fields = changes.list_fields({int(model_id): field for model_id, field in state["fields"].items()}, kept)
+        fields = _list_fields(changes, {int(model_id): field for model_id, field in state["fields"].items()}, kept)
         operations: list[Fields] = []
         for image_id in sorted(fields, key=lambda image_id: _gains_path(changes, image_id)):
             if image_id in sources:
@@ -255,7 +237,8 @@ def change_images(
                 operations += [{"index": {"_id": str(image_id)}}, fields[image_id]]
         if not operations:
             return
-        ensure_locked()
+        if ensure_locked is not None:
+            ensure_locked()
         results = connection.write(operations)
         refused = [result for result in results if "error" in result and result["status"] not in (404, 409)]
         if refused:
@@ -265,42 +248,7 @@ def change_images(
             check_results(connection, refused)
         if all(result["status"] != 409 for result in results):
             return
-
-
-def change_document(
-    connection: Connection, image_id: int, change: Callable[[Document], Document], or_trashed: bool = False
-) -> bool:
-    """Replace the document of a live image. Returns whether anything changed.
-
-    Raises ImageNotFound, without or_trashed also for one in the trash.
-    """
-    changed = change_documents(connection, [image_id], change, or_trashed)
-    if image_id not in changed:
-        raise image_not_found(image_id)
-    return changed[image_id]
-
-
-def change_documents(
-    connection: Connection, image_ids: Iterable[int], change: Callable[[Document], Document], or_trashed: bool = False
-) -> dict[int, bool]:
-    """Replace the documents of those of these images that are live, in one request. Returns whether each changed.
-
-    or_trashed: of those in the trash, too.
-    """
-    changed: dict[int, bool] = {}
-
-    def put(changes: Changes) -> None:
-        nonlocal changed
-        before = dict(changes.documents)
-        ids = list(before) if or_trashed else changes.list_live()
-        changes.documents |= {image_id: change(before[image_id]) for image_id in ids}
-        changed = {
-            image_id: changed.get(image_id, False) or changes.documents[image_id] != before[image_id]
-            for image_id in ids
-        }
-
-    change_images(connection, image_ids, put)
-    return changed
+        ids = list(dict.fromkeys((*ids, *changes.documents)))  # those that were new are there now
 
 
 def check_results(connection: Connection, results: Iterable[dict[str, Any]]) -> None:
@@ -320,6 +268,49 @@ def _read_values(source: Fields) -> Values:
 def _gains_path(changes: Changes, image_id: int) -> bool:
     before = changes.found.get(image_id)
     return before is None or bool(set(changes.documents[image_id].paths) - set(before.document.paths))
+
+
+# Images that are remembered as deleted.
+
+
+def search_remembered(connection: Connection, query: Query, size: int = 10_000) -> list[DeletedImage]:
+    """Records of deleted images by hash, with paths as they are stored."""
+    hits, _ = connection.search(
+        connection.deleted_index, query=query, sort=[{"content_sha256": "asc"}], size=size, source=["deleted"]
+    )
+    return [load_deleted(hit["_id"], hit["_source"]["deleted"]) for hit in hits]
+
+
+def find_remembered(connection: Connection, hashes: Sequence[str]) -> dict[str, DeletedImage]:
+    """The same of these hashes, by hash."""
+    found: dict[str, DeletedImage] = {}
+    for start in range(0, len(hashes), _CHUNK):
+        query = {"terms": {"content_sha256": list(hashes[start : start + _CHUNK])}}
+        found |= {deleted.content_sha256: deleted for deleted in search_remembered(connection, query)}
+    return found
+
+
+def remember(connection: Connection, deleted: Sequence[DeletedImage]) -> None:
+    """Remember deleted images, with what was remembered of them before."""
+    joined = find_remembered(connection, [one.content_sha256 for one in deleted])
+    for one in deleted:
+        joined[one.content_sha256] = join_deleted(joined.get(one.content_sha256), one)
+    operations: list[Fields] = []
+    for sha256, one in joined.items():
+        keys = [make_deleted_path_key(path) for path in one.paths]
+        fields = {"content_sha256": sha256, "paths": keys, "deleted": dump_deleted(one)}
+        operations += [{"index": {"_id": sha256}}, fields]
+    _write_remembered(connection, operations)
+
+
+def forget(connection: Connection, hashes: Iterable[str]) -> None:
+    """Forget remembered images."""
+    _write_remembered(connection, [{"delete": {"_id": sha256}} for sha256 in hashes])
+
+
+def _write_remembered(connection: Connection, operations: list[Fields]) -> None:
+    if operations:
+        check_results(connection, connection.write(operations, connection.deleted_index))
 
 
 # Models.
@@ -439,7 +430,7 @@ def _renew_words(connection: Connection, client: Any, ids: Sequence[str]) -> lis
     operations: list[dict[str, Any]] = []
     for found in client.mget(index=connection.index, ids=ids, source_includes=["record"])["docs"]:
         if found["found"]:
-            texts = list_texts(load_document(found["_source"]["record"]).record)
+            texts = list_searchable(load_document(found["_source"]["record"]).record)
             version = {f"if{name}": found[name] for name in ("_seq_no", "_primary_term")}
             operations += [{"update": {"_id": found["_id"], **version}}, {"doc": {"words": tokenize_document(texts)}}]
     if not operations:

@@ -43,21 +43,33 @@ from image_search.records import (
 )
 from image_search.settings import Settings
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
-from image_search.stores.documents import (
-    Document,
-    Place,
+from image_search.stores.document_store import (
     add_model,
-    change_record,
     date_back,
     drop_model,
-    drop_paths,
     list_wanted,
     merge_image,
+    set_path,
+    switch_model,
+)
+from image_search.stores.documents import (
+    NEWEST,
+    TRASHED,
+    Document,
+    Place,
+    change_record,
+    count_microseconds,
+    drop_paths,
+    make_film_key,
+    make_folder_key,
+    make_frame_key,
+    make_path_key,
+    make_recognizer_key,
+    make_trashed_path_key,
     read_recognized,
     recognize,
     replace_content,
-    set_path,
-    switch_model,
+    sort_counts,
 )
 from image_search.stores.milvus.client import Confirm, Connections, describe_engine, is_written
 from image_search.stores.milvus.rows import (
@@ -82,18 +94,6 @@ from image_search.stores.milvus.schema import (
 from image_search.stores.milvus.session import Snapshot, Writer, cut_in_pages
 from image_search.stores.milvus.trash import MilvusTrash, make_hits
 from image_search.stores.reads import content_is_known, find_model, frame_is_known, image_not_found
-from image_search.stores.search_fields import (
-    NEWEST,
-    TRASHED,
-    count_microseconds,
-    make_film_key,
-    make_folder_key,
-    make_frame_key,
-    make_path_key,
-    make_recognizer_key,
-    make_trashed_path_key,
-    sort_counts,
-)
 
 _BATCH = 1000
 _MIN_SCORE = -2.0  # below every inner product of unit vectors

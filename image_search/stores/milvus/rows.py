@@ -21,7 +21,20 @@ from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import ImageRecord, NewImage, SearchFilter
 from image_search.stores.base import CountedField, Embeddings
-from image_search.stores.documents import Document, drop_paths, dump_document, load_document
+from image_search.stores.documents import (
+    NEVER,
+    Document,
+    count_microseconds,
+    drop_paths,
+    dump_document,
+    exact_key,
+    list_counted,
+    list_filter_keys,
+    list_filter_ranges,
+    list_keys,
+    list_numbers,
+    load_document,
+)
 from image_search.stores.milvus.schema import (
     FILTER_FIELDS,
     IMAGES,
@@ -32,19 +45,14 @@ from image_search.stores.milvus.schema import (
     name_old_embeddings,
     read_state,
 )
-from image_search.stores.search_fields import (
-    NEVER,
-    count_microseconds,
-    exact_key,
-    get_sort_name,
-    list_counted,
-    list_filter_keys,
-    list_filter_ranges,
-    list_keys,
-    list_numbers,
-    list_texts,
+from image_search.stores.text import (
+    get_folder,
+    list_searchable,
+    make_index_tokens,
+    make_query_tokens,
+    make_sort_name,
+    sanitize,
 )
-from image_search.stores.text import get_folder, make_index_tokens, make_query_tokens, sanitize
 
 # Expressions.
 #
@@ -57,7 +65,7 @@ _MAX_NUMBER = 2**62
 
 def make_words(record: ImageRecord) -> str:
     """The tokens of an image in their order, each between blanks."""
-    return f" {make_index_tokens(list_texts(record))} "
+    return f" {make_index_tokens(list_searchable(record))} "
 
 
 def tokenize_query(word: str) -> str | None:
@@ -166,7 +174,7 @@ def make_row(stored: Stored) -> tuple[Row, dict[str, bytes]]:
         "rating": -1 if record.rating is None else record.rating,
         "deleted_at": NEVER if record.deleted_at is None else count_microseconds(record.deleted_at),
         "content_sha256": document.sha256,
-        "sort_name": get_sort_name(record),
+        "sort_name": make_sort_name(record.file_name),
         "marks": list(dict.fromkeys([*folders, *list_keys(document)]))[:MAX_MARKS],
         "words": words,
         "words_cut": is_cut,

@@ -14,7 +14,7 @@ from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import EmbeddingModel, ImageRecord, SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import Document
+from image_search.stores.documents import LIVE, NEVER, Document, list_ranges_up_to
 from image_search.stores.milvus.rows import (
     Row,
     Stored,
@@ -40,7 +40,7 @@ from image_search.stores.milvus.schema import (
     write_state,
 )
 from image_search.stores.reads import image_not_found, model_not_found
-from image_search.stores.search_fields import LIVE, NEVER, get_sort_name, list_ranges_up_to
+from image_search.stores.text import make_sort_name
 
 _PAGE = 10_000  # rows of numbers; a server gives 16,384 at most
 _DOCUMENTS = 200
@@ -165,7 +165,9 @@ class Snapshot:
         """
         rows = self.iterate(IMAGES, condition, ["sort_name"])
         named = sorted((row["sort_name"].encode(), int(row["image_id"])) for row in rows)
-        start = offset + (bisect_right(named, (get_sort_name(after).encode(), after.image_id)) if after else 0)
+        start = offset + (
+            bisect_right(named, (make_sort_name(after.file_name).encode(), after.image_id)) if after else 0
+        )
         return [image_id for _, image_id in named[start : start + limit]], len(named)
 
     def list_newest(

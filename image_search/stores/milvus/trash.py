@@ -14,24 +14,22 @@ from image_search.originals import Originals
 from image_search.records import DeletedImage, Hits, SearchHit, TrashReason
 from image_search.stores.base import ImageStore
 from image_search.stores.documents import (
+    TRASHED,
+    count_microseconds,
     decode_deleted,
     dump_deleted,
+    exact_key,
     join_deleted,
     load_deleted,
     make_deleted,
+    make_deleted_path_key,
+    make_path_key,
     restore,
     trash,
 )
 from image_search.stores.milvus.rows import fit_text, list_text_files, match_any, match_marks, read_text
 from image_search.stores.milvus.schema import ENTRIES, IMAGES, MAX_MARKS
 from image_search.stores.milvus.session import Snapshot, Writer
-from image_search.stores.search_fields import (
-    TRASHED,
-    count_microseconds,
-    exact_key,
-    make_deleted_path_key,
-    make_path_key,
-)
 from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,38 +23,34 @@ import numpy as np
 
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
-    Edits,
+    DeletedImage,
     EmbeddingModel,
+    Frame,
     Hits,
     ImageRecord,
-    ImageText,
     KnownFile,
-    NewImage,
     Order,
-    RecognizedText,
     SearchFilter,
+    SearchHit,
     StoreStatus,
 )
 from image_search.settings import Settings
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
+from image_search.stores.document_store import Changes, DocumentStore, EnsureLocked, add_model, dump_models, load_models
 from image_search.stores.documents import (
+    NEWEST,
     Document,
-    Place,
-    add_model,
-    change_record,
-    date_back,
-    drop_model,
-    drop_paths,
-    list_wanted,
-    load_models,
-    merge_image,
-    read_recognized,
-    recognize,
-    replace_content,
-    set_path,
-    switch_model,
+    count_microseconds,
+    decode_deleted,
+    join_deleted,
+    list_ranges_up_to,
+    load_deleted,
+    load_record,
+    make_deleted,
+    make_recognizer_key,
+    name_frame,
+    sort_counts,
 )
-from image_search.stores.reads import content_is_known, frame_is_known, image_not_found
 from image_search.stores.redis.client import (
     Connection,
     build_expression,
@@ -68,31 +65,21 @@ from image_search.stores.redis.client import (
     match_model,
     match_ranges,
 )
-from image_search.stores.redis.trash import RedisTrash
 from image_search.stores.redis.writes import (
-    Changes,
-    change_document,
-    change_documents,
     change_images,
-    change_models,
     find_members,
     find_owners,
     forget_deleted,
+    keep_deleted_paths,
     make_counted_field,
     migrate,
     read_images,
     read_member,
+    remember_deleted,
+    remove_image,
     renew_words,
 )
-from image_search.stores.search_fields import (
-    NEWEST,
-    count_microseconds,
-    get_sort_name,
-    list_ranges_up_to,
-    make_recognizer_key,
-    name_frame,
-    sort_counts,
-)
+from image_search.stores.text import make_sort_name
 
 _ORDERS: dict[Order, tuple[str, ...]] = {
     "registered": ("@upload_date", "DESC", "@image_id", "DESC"),
@@ -101,10 +88,8 @@ _ORDERS: dict[Order, tuple[str, ...]] = {
 }
 _CHUNK = 500
 
-EnsureLocked = Callable[[Any], None]
 
-
-class RedisStore(RedisTrash):
+class RedisStore(DocumentStore):
     """A library in one Redis server. Any number of threads and programs may use it at once."""
 
     def __init__(self, url: str, originals: Originals) -> None:
@@ -124,30 +109,30 @@ class RedisStore(RedisTrash):
         with self._server.client() as client:
             model_id = int(client.incr(self._server.make_key("last_model_id")))
         self._server.add_vector_field(model_id, dimension)  # first, so that no model is without its index
-        change_models(self._server, lambda models: add_model(models, model_id, name, version, dimension))
+        self._change_models(lambda models: add_model(models, model_id, name, version, dimension))
 
     def list_models(self) -> list[EmbeddingModel]:
         with self._server.client() as client:
             return load_models(client.get(self._server.make_key("models")))
 
-    def set_current_model(self, model_id: int) -> None:
-        change_models(self._server, lambda models: switch_model(models, model_id))
+    def _change_models(self, change: Callable[[list[EmbeddingModel]], list[EmbeddingModel]]) -> None:
+        key = self._server.make_key("models")
 
-    def remove_model(self, model_id: int) -> None:
-        change_models(self._server, lambda models: drop_model(models, model_id))
-        self._dimensions.pop(model_id, None)
+        def transact(pipeline: Any) -> None:
+            models = change(load_models(pipeline.get(key)))
+            pipeline.multi()
+            pipeline.set(key, dump_models(models))
 
-        def drop(changes: Changes) -> None:
-            for image_id in changes.found:
-                changes.drop_embedding(image_id, model_id)
-
-        # No search finds the embeddings any more; what a crash leaves of them only takes room.
-        while image_ids := list_ids(self._server, match_model(model_id), _CHUNK):
-            change_images(self._server, image_ids, drop)
         with self._server.client() as client:
-            parked = [int(member) for member in client.zrange(self._server.make_key("trash"), 0, -1)]
-        for start in range(0, len(parked), _CHUNK):
-            change_images(self._server, parked[start : start + _CHUNK], drop)
+            client.transaction(transact, key)
+
+    def _iterate_embedded(self, model_id: int) -> Iterator[list[int]]:
+        while image_ids := list_ids(self._server, match_model(model_id), _CHUNK):
+            yield image_ids
+        with self._server.client() as client:
+            trashed = [int(member) for member in client.zrange(self._server.make_key("trash"), 0, -1)]
+        for start in range(0, len(trashed), _CHUNK):
+            yield trashed[start : start + _CHUNK]
 
     # --- registration -----------------------------------------------------------------------------------------------
 
@@ -175,31 +160,6 @@ class RedisStore(RedisTrash):
         files = {path: found[image_id].find_known_file(path) for path, image_id in first.items() if image_id in found}
         return {path: file for path, file in files.items() if file is not None}
 
-    def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
-        place = Place(file_path, byte_size, modified_ns)
-
-        def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            set_path(changes.documents, image_id, file_name, place)
-
-        with self._writing() as (client, ensure_locked):
-            found = read_images(self._server, [image_id])
-            film = found[image_id].document.film if image_id in found else None
-            owners = find_owners(client, self._server, [(file_path, film)])
-            change_images(self._server, [image_id, *owners], put, self._keep_remembered(owners), ensure_locked)
-
-    def _remove_paths(self, paths: list[str]) -> int:
-        def drop(changes: Changes) -> None:
-            for image_id, document in changes.documents.items():
-                changes.documents[image_id] = drop_paths(document, paths)
-
-        with self._writing() as (client, ensure_locked):
-            owners = find_members(client, self._server, "paths", [(path, None) for path in paths])
-            image_ids = [int(image_id) for members in owners for _, image_id in members]
-            change_images(self._server, image_ids, drop, ensure_locked=ensure_locked)
-        return sum(bool(members) for members in owners)
-
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
         found: dict[str, int] = {}
         with self._server.client() as client:
@@ -221,93 +181,6 @@ class RedisStore(RedisTrash):
                 found |= listed
         return sorted(found.items(), key=lambda item: item[0].encode())[:limit]
 
-    def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
-        hashes = list(dict.fromkeys(image.content_sha256 for image in images))
-        # The first of equal images counts.
-        first = {image.content_sha256: number for number, image in reversed(list(enumerate(images)))}
-        upload_date = datetime.now(UTC).replace(tzinfo=None)
-        with self._writing(_list_contents(images)) as (client, ensure_locked):
-            known = self._find_all_hashes(hashes)
-            there = set(known.values())
-            self._check_frames(images, known)
-            remembered = self._list_remembered(hashes)
-            owners = find_owners(client, self._server, list_wanted(images))
-            keep = self._keep_remembered(owners)
-            ahead = list_ids(self._server, f"@upload_date:[({count_microseconds(upload_date)} +inf]", _CHUNK)
-            known |= self._reserve_ids([sha256 for sha256 in hashes if sha256 not in known])
-
-            def add(changes: Changes) -> None:
-                date_back(changes.documents, upload_date)
-                for image in images:
-                    merge_image(changes.documents, known[image.content_sha256], image, upload_date)
-                for sha256, number in first.items():
-                    image_id, image = known[sha256], images[number]
-                    if image_id not in there:
-                        changes.previews[image_id] = image.preview
-                    if model_id not in changes.recipes.get(image_id, {}):
-                        changes.put_embedding(image_id, model_id, embeddings[number], image.recipe)
-
-            def forget(pipeline: Any) -> None:
-                keep(pipeline)
-                for deleted in remembered.values():
-                    forget_deleted(pipeline, self._server, deleted)
-
-            change_images(self._server, [*there, *owners, *ahead], add, forget, ensure_locked)
-        return [known[image.content_sha256] for image in images]
-
-    def _check_frames(self, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
-        """Raise StoreError for a frame of whose film and time another image is. known: image_ids by hash."""
-        frames = {name_frame(image.frame): known.get(image.content_sha256) for image in images if image.frame}
-        for name, image_id in self._read_map("frames", list(frames)).items():
-            if int(image_id) != frames[name]:
-                raise frame_is_known(int(image_id))
-
-    def _reserve_ids(self, hashes: Sequence[str]) -> dict[str, int]:
-        if not hashes:
-            return {}
-        with self._server.client() as client:
-            last = int(client.incrby(self._server.make_key("last_image_id"), len(hashes)))
-        return dict(zip(hashes, range(last - len(hashes) + 1, last + 1), strict=True))
-
-    def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
-        old: list[str] = []
-
-        def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            before = changes.documents[image_id]
-            old[:] = [before.sha256]
-            changes.documents[image_id] = replace_content(before, image)
-            changes.previews[image_id] = image.preview
-            for other_id in changes.recipes[image_id]:
-                changes.drop_embedding(image_id, other_id)
-            changes.put_embedding(image_id, model_id, embedding, image.recipe)
-
-        def remove_old(pipeline: Any) -> None:
-            pipeline.sadd(self._server.make_key("removed_originals"), *old)
-            for deleted in remembered.values():
-                forget_deleted(pipeline, self._server, deleted)
-
-        with self._writing(_list_contents([image])) as (_, ensure_locked):
-            found = read_images(self._server, [image_id])
-            if image_id not in found or not found[image_id].document.is_live:
-                raise image_not_found(image_id)
-            owner = self._find_all_hashes([image.content_sha256]).get(image.content_sha256, image_id)
-            if owner != image_id:
-                raise content_is_known(owner)
-            remembered = self._list_remembered([image.content_sha256])
-            change_images(self._server, [image_id], put, remove_old, ensure_locked)
-            self._delete_orphaned_originals()
-
-    def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
-        rows = dict(zip(image_ids, embeddings, strict=True))
-
-        def put(changes: Changes) -> None:
-            for image_id in changes.list_live():
-                changes.put_embedding(image_id, model_id, rows[image_id], recipe)
-
-        change_images(self._server, image_ids, put)
-
     def find_images_without_embedding(
         self, model_id: int, after_id: int = 0, limit: int = 1000, min_recipe: int = 0
     ) -> list[int]:
@@ -322,34 +195,178 @@ class RedisStore(RedisTrash):
     def _list_after(self, after_id: int, condition: str, limit: int) -> list[int]:
         return list_ids(self._server, f"@image_id:[({int(after_id)} +inf] {condition}", limit)
 
-    def set_preview(self, image_id: int, preview: bytes, dominant_color: str | None, recipe: int) -> None:
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def _locking(self) -> AbstractContextManager[EnsureLocked]:
+        return self._server.writing()
+
+    def _read_documents(self, image_ids: Collection[int]) -> dict[int, Document]:
+        return {image_id: values.document for image_id, values in read_images(self._server, image_ids).items()}
+
+    def _change_images(
+        self,
+        image_ids: Iterable[int],
+        change: Callable[[Changes], None],
+        ensure_locked: EnsureLocked | None = None,
+        forgotten: Collection[str] = (),
+        removed: Collection[str] = (),
+    ) -> None:
+        remembered = self._list_remembered(list(forgotten))
+        kept: dict[str, DeletedImage] = {}
+
         def put(changes: Changes) -> None:
-            if image_id not in changes.list_live():
-                raise image_not_found(image_id)
-            before = changes.documents[image_id]
-            changes.documents[image_id] = change_record(before, dominant_color=dominant_color, recipe=recipe)
-            changes.previews[image_id] = preview
+            nonlocal kept
+            change(changes)
+            if ensure_locked is not None:
+                found = [values.document for values in changes.found.values()]
+                kept = self._list_remembered([document.sha256 for document in found if not document.is_live])
 
-        change_images(self._server, [image_id], put)
+        def also(pipeline: Any) -> None:
+            for deleted in kept.values():  # at the paths that an image in the trash loses
+                remember_deleted(pipeline, self._server, deleted)
+            for deleted in remembered.values():
+                forget_deleted(pipeline, self._server, deleted)
+            if removed:
+                pipeline.sadd(self._server.make_key("removed_originals"), *removed)
 
-    # --- texts ------------------------------------------------------------------------------------------------------
+        change_images(self._server, image_ids, put, also, ensure_locked)
 
-    def _set_text(self, image_id: int, text: ImageText) -> bool:
-        return change_document(self._server, image_id, partial(change_record, text=text))
+    def _find_frames(self, frames: Sequence[Frame]) -> dict[Frame, int]:
+        named = {name_frame(frame): frame for frame in frames}
+        return {named[name]: int(image_id) for name, image_id in self._read_map("frames", list(named)).items()}
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
-        return change_documents(
-            self._server, edits, lambda document: change_record(document, edits=edits[document.image_id])
-        )
+    def _find_owners(self, places: Sequence[tuple[str, str | None]]) -> list[int]:
+        with self._server.client() as client:
+            return find_owners(client, self._server, places)
 
-    def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
-        change_document(self._server, image_id, partial(recognize, recognized=recognized), recognized is None)
+    def _list_newer(self, moment: datetime) -> list[int]:
+        return list_ids(self._server, f"@upload_date:[({count_microseconds(moment)} +inf]", _CHUNK)
 
-    def get_recognized(self, image_id: int) -> RecognizedText | None:
-        found = read_images(self._server, [image_id])
-        if image_id not in found:
-            raise image_not_found(image_id)
-        return read_recognized(found[image_id].document)
+    def _count_up_ids(self, number: int) -> int:
+        with self._server.client() as client:
+            return int(client.incrby(self._server.make_key("last_image_id"), number))
+
+    def _list_removed_originals(self) -> set[str]:
+        with self._server.client() as client:
+            return {sha256.decode() for sha256 in client.smembers(self._server.make_key("removed_originals"))}
+
+    def _forget_removed_originals(self, hashes: Collection[str]) -> None:
+        with self._server.client() as client:
+            client.srem(self._server.make_key("removed_originals"), *hashes)
+
+    # --- hashes -----------------------------------------------------------------------------------------------------
+
+    def _read_map(self, name: str, fields: Sequence[str]) -> dict[str, bytes]:
+        """The fields of one hash of the library that are there."""
+        if not fields:
+            return {}
+        with self._server.client() as client:
+            values = client.hmget(self._server.make_key(name), fields)
+        return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+
+    def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
+        return {sha256: int(image_id) for sha256, image_id in self._read_map("hashes", hashes).items()}
+
+    def _find_trashed(self, hashes: list[str]) -> dict[str, tuple[int, str]]:
+        """image_id and reason of those in the trash."""
+        found = self._read_map("trashed_hashes", hashes)
+        parts = {sha256: value.decode().partition(" ") for sha256, value in found.items()}
+        return {sha256: (int(image_id), reason) for sha256, (image_id, _, reason) in parts.items()}
+
+    def _find_all_hashes(self, hashes: list[str]) -> dict[str, int]:
+        """image_ids, live or in the trash."""
+        trashed = {sha256: image_id for sha256, (image_id, _) in self._find_trashed(hashes).items()}
+        return trashed | self._find_known_hashes(hashes)
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        trashed = {sha256 for sha256, (_, reason) in self._find_trashed(hashes).items() if reason == "deleted"}
+        return trashed | self._read_map("deleted", hashes).keys()
+
+    def _list_remembered(self, hashes: list[str]) -> dict[str, DeletedImage]:
+        """Records of deleted images, with paths as they are stored."""
+        found = self._read_map("deleted", hashes)
+        return {sha256: load_deleted(sha256, document) for sha256, document in found.items()}
+
+    def _find_latest_deleted(self, hashes: list[str]) -> str:
+        """Of several deleted images, remembered or in the trash, the one that was deleted last."""
+        if len(hashes) == 1:
+            return hashes[0]
+        times = {sha256: deleted.deleted_at for sha256, deleted in self._list_remembered(hashes).items()}
+        trashed = {image_id: sha256 for sha256, (image_id, _) in self._find_trashed(hashes).items()}
+        for image_id, record in self._find_images(list(trashed)).items():
+            times[trashed[image_id]] = record.deleted_at or datetime.min
+        return max(hashes, key=lambda sha256: times.get(sha256, datetime.min))
+
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        key = self._server.make_key("trash")
+        members, total = self._server.ask(("ZREVRANGE", key, offset, offset + limit - 1), ("ZCARD", key))
+        return self._read_hits([(None, int(member)) for member in members], int(total))
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        end = "+inf" if before is None else f"({count_microseconds(before)}"
+        with self._writing() as ensure_locked, self._server.client() as client:
+            parked = [int(member) for member in client.zrangebyscore(self._server.make_key("trash"), "-inf", end)]
+            if image_ids is not None:
+                parked = sorted({*parked} & {*image_ids})
+            for start in range(0, len(parked), _CHUNK):
+                self._remove_images(client, parked[start : start + _CHUNK], ensure_locked)
+            self._delete_orphaned_originals()
+        return len(parked)
+
+    def _remove_images(self, client: Any, image_ids: list[int], ensure_locked: EnsureLocked) -> None:
+        documents = [values.document for values in read_images(self._server, image_ids).values()]
+        remembered = self._list_remembered([document.sha256 for document in documents])
+        with client.pipeline() as pipeline:
+            ensure_locked(pipeline)
+            pipeline.multi()
+            for document in documents:
+                remove_image(pipeline, self._server, document)
+                if document.record.trash_reason == "deleted":
+                    deleted = join_deleted(remembered.get(document.sha256), make_deleted(document))
+                    remember_deleted(pipeline, self._server, deleted)
+            pipeline.execute()
+
+    # --- remembered -------------------------------------------------------------------------------------------------
+
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        start = f"({after}" if after else "-"
+        with self._server.client() as client:
+            found = client.zrangebylex(self._server.make_key("deleted_order"), start, "+", start=0, num=limit)
+        return [decode_deleted(one) for one in self._list_remembered([sha.decode() for sha in found]).values()]
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        hashes = [one.content_sha256 for one in deleted]
+        with self._writing() as ensure_locked, self._server.client() as client:
+            gone = {sha256 for sha256, (_, reason) in self._find_trashed(hashes).items() if reason != "deleted"}
+            held = self._find_known_hashes(hashes).keys() | gone
+            remembered = self._list_remembered(hashes)
+            with client.pipeline() as pipeline:
+                ensure_locked(pipeline)
+                pipeline.multi()
+                for one in deleted:
+                    if one.content_sha256 not in held:
+                        joined = join_deleted(remembered.get(one.content_sha256), one)
+                        remembered[one.content_sha256] = joined
+                        remember_deleted(pipeline, self._server, joined)
+                pipeline.execute()
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        with self._writing() as ensure_locked, self._server.client() as client:
+            if hashes is None:
+                hashes = [sha256.decode() for sha256 in client.hkeys(self._server.make_key("deleted"))]
+            remembered = self._list_remembered(list(dict.fromkeys(hashes)))
+            trashed = [image_id for image_id, _ in self._find_trashed(list(remembered)).values()]
+            with client.pipeline() as pipeline:
+                ensure_locked(pipeline)
+                pipeline.multi()
+                for deleted in remembered.values():
+                    forget_deleted(pipeline, self._server, deleted)
+                for values in read_images(self._server, trashed).values():
+                    keep_deleted_paths(pipeline, self._server, values.document)
+                pipeline.execute()
+        return len(remembered)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -378,11 +395,11 @@ class RedisStore(RedisTrash):
             before = "" if expression == "*" else f"{expression} "
             ranges = list_ranges_up_to(after, NEWEST[order])
             return sum(count(self._server, before + match_ranges(several)) for several in ranges)
-        low, high, key = 0, count(self._server, expression), (get_sort_name(after), after.image_id)
+        low, high, key = 0, count(self._server, expression), (make_sort_name(after.file_name), after.image_id)
         while low < high:  # the engine has no ranges of texts
             middle = (low + high) // 2
             page = self._find_images(list_page(self._server, expression, _ORDERS[order], 1, middle)[0])
-            if any((get_sort_name(record), image_id) <= key for image_id, record in page.items()):
+            if any((make_sort_name(record.file_name), image_id) <= key for image_id, record in page.items()):
                 low = middle + 1
             else:
                 high = middle
@@ -405,6 +422,24 @@ class RedisStore(RedisTrash):
         return sort_counts(counts.items(), field)
 
     # --- images -----------------------------------------------------------------------------------------------------
+
+    def _read_field(self, image_ids: Sequence[int], field: str) -> dict[int, bytes]:
+        """One field of those of these images that have it, live or in the trash, of one moment."""
+        if not image_ids:
+            return {}
+        makers = (self._server.make_image_key, self._server.make_trash_key)
+        keys = [(image_id, make(image_id)) for make in makers for image_id in image_ids]
+        values = self._server.ask(*(("HGET", key, field) for _, key in keys))
+        return {image_id: value for (image_id, _), value in zip(keys, values, strict=True) if value is not None}
+
+    def _find_images(self, image_ids: list[int]) -> dict[int, ImageRecord]:
+        found = self._read_field(image_ids, "record")
+        return {image_id: load_record(document) for image_id, document in found.items()}
+
+    def _read_hits(self, found: Sequence[tuple[float | None, int]], total: int) -> Hits:
+        records = self._find_images([image_id for _, image_id in found])
+        hits = (SearchHit(records[image_id], distance) for distance, image_id in found if image_id in records)
+        return Hits(tuple(hits), total)
 
     def read_previews(self, image_ids: Sequence[int]) -> dict[int, bytes]:
         return self._read_field(image_ids, "preview")
@@ -451,8 +486,3 @@ class RedisStore(RedisTrash):
 
     def close(self) -> None:
         self._server.close()
-
-
-def _list_contents(images: Sequence[NewImage]) -> dict[str, bytes]:
-    """The originals that are kept, by hash."""
-    return {image.content_sha256: image.data for image in images if image.data is not None}

@@ -20,9 +20,9 @@ from redis import exceptions
 from image_search.errors import SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import load_models
+from image_search.stores.document_store import load_models
+from image_search.stores.documents import list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.search_fields import list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.text import (
     BEGUN,
     TOKEN_RULE,
@@ -50,7 +50,6 @@ _FORM = (
     "DATABASE_URL cannot be read. Write redis://user:password@host:6379/0, with special characters of the password "
     "as %40 for @, %2F for / and so on; ?library=name keeps several libraries on one server."
 )
-
 
 Change = Callable[[Any, "Connection", Callable[[], object]], None]
 
@@ -126,7 +125,7 @@ class Connection:
     def writing(self) -> Iterator[Any]:
         """Hold the lock of those who add, trash and remove images. Yields a function that checks it is still held.
 
-        The function is given a pipeline: its transaction is refused if the lock was lost in the meantime.
+        The transaction of a pipeline that the function is given is refused if the lock is lost later.
         """
         with self.client() as client:
             key = self.make_key("writer")
@@ -134,9 +133,12 @@ class Connection:
             if not lock.acquire():
                 raise StoreUnavailable(f"{self.location} is held by another program. Try again when it has finished.")
 
-            def ensure_locked(pipeline: Any) -> None:
-                pipeline.watch(key)
-                if pipeline.get(key) != lock.local.token:
+            def ensure_locked(pipeline: Any = None) -> None:
+                if pipeline is not None:
+                    pipeline.watch(key)
+                with self.client() as client:
+                    holder = (client if pipeline is None else pipeline).get(key)
+                if holder != lock.local.token:
                     raise StoreUnavailable(f"Writing to {self.location} took too long. Nothing was kept; try again.")
 
             try:
@@ -315,6 +317,7 @@ _SLACK = 16  # extra neighbours, to see whether a tie continues beyond the last
 # token is kept in a sorted set (vocabulary), and all that begin so are asked for by name.
 
 _REPEATED = "z0"  # no token begins so: runs are letters or digits only
+_NO_RUNS = ("c0", "f0")  # single characters and boundaries
 
 
 def make_words(fields: Iterable[str | None]) -> str:
@@ -325,9 +328,6 @@ def make_words(fields: Iterable[str | None]) -> str:
 def list_beginnings(fields: Iterable[str | None]) -> set[str]:
     """The tokens of an image that a term may be the beginning of."""
     return {token for token in tokenize_document(fields).split() if len(token) > 1 and token[:2] not in _NO_RUNS}
-
-
-_NO_RUNS = ("c0", "f0")  # single characters and boundaries
 
 
 def _mark_repeated(tokens: Sequence[str], first: bool = False) -> list[str]:

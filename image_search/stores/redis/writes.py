@@ -1,4 +1,4 @@
-"""Changes of images and of the list of models: each one MULTI/EXEC, done again if another program was quicker.
+"""Changes of images: each one MULTI/EXEC, done again if another program was quicker.
 
 An image is a hash: its document, the preview, an embedding for each model, and beside them what the index reads: keys
 as tags, times and sizes as numbers, words as tokens. In the trash it is the same hash under another name, which the
@@ -18,119 +18,73 @@ vocabulary      zset   every token that may begin like a term
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from redis import exceptions
 
-from image_search.records import DeletedImage, EmbeddingModel
-from image_search.stores.base import Embeddings
+from image_search.records import DeletedImage
+from image_search.stores.document_store import Changes, Values
 from image_search.stores.documents import (
     Document,
+    count_microseconds,
     drop_paths,
     dump_deleted,
     dump_document,
-    dump_models,
-    load_document,
-    load_models,
-)
-from image_search.stores.reads import image_not_found
-from image_search.stores.redis.client import Connection, list_beginnings, make_vector_field, make_words
-from image_search.stores.search_fields import (
-    count_microseconds,
-    get_sort_name,
     list_counted,
     list_keys,
     list_model_keys,
     list_numbers,
-    list_texts,
+    load_document,
     name_frame,
     read_recipes,
 )
+from image_search.stores.redis.client import Connection, list_beginnings, make_vector_field, make_words
+from image_search.stores.text import list_searchable, make_sort_name
 
 _SEPARATOR = "\x00"  # between the parts of a member; no path has it
 
 
-class Values(NamedTuple):
-    """An image before it is changed. recipes: of its embeddings, by model_id."""
-
-    document: Document
-    recipes: dict[int, int]
-
-
-class Changes:
-    """Fills one transaction: documents is edited in place, everything else follows from it."""
-
-    def __init__(self, connection: Connection, found: Mapping[int, Values]) -> None:
-        self.found = found
-        self.documents = {image_id: values.document for image_id, values in found.items()}
-        self.recipes = {image_id: dict(values.recipes) for image_id, values in found.items()}
-        self.previews: dict[int, bytes] = {}
-        self._connection = connection
-        self._embeddings: dict[tuple[int, int], Embeddings | None] = {}
-        self._changed_recipes: set[int] = set()
-
-    def list_live(self) -> list[int]:
-        """The image_ids of those that are not in the trash."""
-        return [image_id for image_id, document in self.documents.items() if document.record.deleted_at is None]
-
-    def put_embedding(self, image_id: int, model_id: int, embedding: Embeddings, recipe: int) -> None:
-        """Add or replace an embedding."""
-        self.set_recipes(image_id, {**self.recipes.get(image_id, {}), model_id: recipe})
-        self._embeddings[image_id, model_id] = embedding
-
-    def drop_embedding(self, image_id: int, model_id: int) -> None:
-        """Remove an embedding."""
-        kept = {known: recipe for known, recipe in self.recipes[image_id].items() if known != model_id}
-        self.set_recipes(image_id, kept)
-        self._embeddings[image_id, model_id] = None
-
-    def set_recipes(self, image_id: int, recipes: dict[int, int]) -> None:
-        """Say which embeddings an image has, without changing one."""
-        self.recipes[image_id] = recipes
-        self._changed_recipes.add(image_id)
-
-    def write(self, pipeline: Any) -> None:
-        """Fill a transaction that has begun."""
-        for image_id, document in self.documents.items():
-            values = self.found.get(image_id)
-            if values is None or values.document != document:
-                self._put(pipeline, values.document if values else None, document)
-        for image_id, preview in self.previews.items():
-            pipeline.hset(self._find_key(image_id), "preview", preview)
-        for (image_id, model_id), embedding in self._embeddings.items():
-            key, field = self._find_key(image_id), make_vector_field(model_id)
+def _write_changes(pipeline: Any, connection: Connection, changes: Changes) -> None:
+    """Fill a transaction that has begun."""
+    for image_id, document in changes.documents.items():
+        values = changes.found.get(image_id)
+        if values is None or values.document != document:
+            _put(pipeline, connection, values.document if values else None, document)
+    keys = {image_id: _find_key(connection, document) for image_id, document in changes.documents.items()}
+    for image_id, preview in changes.previews.items():
+        pipeline.hset(keys[image_id], "preview", preview)
+    for image_id, embeddings in changes.embeddings.items():
+        for model_id, embedding in embeddings.items():
+            field = make_vector_field(model_id)
             if embedding is None:
-                pipeline.hdel(key, field)
+                pipeline.hdel(keys[image_id], field)
             else:
-                pipeline.hset(key, field, np.ascontiguousarray(embedding, np.float32).tobytes())
-        for image_id in self._changed_recipes:
-            pipeline.hset(self._find_key(image_id), "models", ",".join(list_model_keys(self.recipes[image_id])))
-        pipeline.incr(self._connection.make_key("revision"))
+                pipeline.hset(keys[image_id], field, np.ascontiguousarray(embedding, np.float32).tobytes())
+        pipeline.hset(keys[image_id], "models", ",".join(list_model_keys(changes.recipes[image_id])))
+    pipeline.incr(connection.make_key("revision"))
 
-    def _find_key(self, image_id: int) -> str:
-        return _find_key(self._connection, self.documents[image_id])
 
-    def _put(self, pipeline: Any, before: Document | None, after: Document) -> None:
-        key = _find_key(self._connection, after)
-        if before is not None and (old_key := _find_key(self._connection, before)) != key:
-            pipeline.rename(old_key, key)
-        _put_fields(pipeline, key, make_fields(after))
-        make_key = self._connection.make_key
-        old, new = _list_entries(before), _list_entries(after)
-        for name in old:
-            if gone := old[name].keys() - new[name].keys():
-                remove = pipeline.hdel if name in _HASHES else pipeline.zrem
-                remove(make_key(name), *gone)
-            put = {member: value for member, value in new[name].items() if old[name].get(member) != value}
-            if put and name in _HASHES:
-                pipeline.hset(make_key(name), mapping=put)
-            elif put:
-                pipeline.zadd(make_key(name), put)
-        if beginnings := list_beginnings(list_texts(after.record)):
-            pipeline.zadd(make_key("vocabulary"), dict.fromkeys(beginnings, 0))
+def _put(pipeline: Any, connection: Connection, before: Document | None, after: Document) -> None:
+    key = _find_key(connection, after)
+    if before is not None and (old_key := _find_key(connection, before)) != key:
+        pipeline.rename(old_key, key)
+    _put_fields(pipeline, key, make_fields(after))
+    make_key = connection.make_key
+    old, new = _list_entries(before), _list_entries(after)
+    for name in old:
+        if gone := old[name].keys() - new[name].keys():
+            remove = pipeline.hdel if name in _HASHES else pipeline.zrem
+            remove(make_key(name), *gone)
+        put = {member: value for member, value in new[name].items() if old[name].get(member) != value}
+        if put and name in _HASHES:
+            pipeline.hset(make_key(name), mapping=put)
+        elif put:
+            pipeline.zadd(make_key(name), put)
+    if beginnings := list_beginnings(list_searchable(after.record)):
+        pipeline.zadd(make_key("vocabulary"), dict.fromkeys(beginnings, 0))
 
 
 _HASHES = ("hashes", "trashed_hashes", "frames")
@@ -177,9 +131,9 @@ def make_fields(document: Document) -> Mapping[str, object]:
     counted = {name: json.dumps(values, ensure_ascii=False) for name, values in list_counted(document).items()}
     return {
         **list_numbers(document.record),
-        "sort_name": get_sort_name(document.record),
+        "sort_name": make_sort_name(document.record.file_name),
         "tags": ",".join(list_keys(document)),
-        "words": make_words(list_texts(document.record)),
+        "words": make_words(list_searchable(document.record)),
         "record": dump_document(document),
         **{make_counted_field(name): value for name, value in counted.items()},
     }
@@ -190,20 +144,7 @@ def make_counted_field(name: str) -> str:
     return f"counted_{name}"
 
 
-def change_models(connection: Connection, change: Callable[[list[EmbeddingModel]], list[EmbeddingModel]]) -> None:
-    """Replace the list of models by what change makes of it."""
-    key = connection.make_key("models")
-
-    def transact(pipeline: Any) -> None:
-        models = change(load_models(pipeline.get(key)))
-        pipeline.multi()
-        pipeline.set(key, dump_models(models))
-
-    with connection.client() as client:
-        client.transaction(transact, key)
-
-
-def read_images(connection: Connection, image_ids: Sequence[int], client: Any = None) -> dict[int, Values]:
+def read_images(connection: Connection, image_ids: Collection[int], client: Any = None) -> dict[int, Values]:
     """Those of these images that exist, live or in the trash, of one moment.
 
     client: for who watches these images and so notices when one moves between live and trash.
@@ -247,46 +188,13 @@ def change_images(
             if ensure_locked is not None:
                 ensure_locked(pipeline)
             connection.has_old_words(pipeline)  # refuses what a newer program has indexed
-            changes = Changes(connection, read_images(connection, ids, client))  # while the pipeline watches
+            changes = Changes(read_images(connection, ids, client))  # while the pipeline watches
             change(changes)
             pipeline.multi()
-            changes.write(pipeline)
+            _write_changes(pipeline, connection, changes)
             also(pipeline)
 
         client.transaction(transact, *keys)
-
-
-def change_document(
-    connection: Connection, image_id: int, change: Callable[[Document], Document], or_trashed: bool = False
-) -> bool:
-    """Replace the document of a live image. Returns whether anything changed.
-
-    Raises ImageNotFound, without or_trashed also for one in the trash.
-    """
-    changed = change_documents(connection, [image_id], change, or_trashed)
-    if image_id not in changed:
-        raise image_not_found(image_id)
-    return changed[image_id]
-
-
-def change_documents(
-    connection: Connection, image_ids: Iterable[int], change: Callable[[Document], Document], or_trashed: bool = False
-) -> dict[int, bool]:
-    """Replace the documents of those of these images that are live, in one transaction. Returns whether each changed.
-
-    or_trashed: of those in the trash, too.
-    """
-    changed: dict[int, bool] = {}
-
-    def put(changes: Changes) -> None:
-        nonlocal changed
-        before = dict(changes.documents)
-        ids = list(before) if or_trashed else changes.list_live()
-        changes.documents |= {image_id: change(before[image_id]) for image_id in ids}
-        changed = {image_id: changes.documents[image_id] != before[image_id] for image_id in ids}
-
-    change_images(connection, image_ids, put)
-    return changed
 
 
 def _put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
@@ -392,7 +300,7 @@ def _migrate_images(client: Any, connection: Connection, image_ids: list[int]) -
     found = read_images(connection, image_ids, client)
     places = [(path, image_id) for image_id, values in found.items() for path in values.document.paths]
     owners = find_members(client, connection, "paths", places)
-    changes = Changes(connection, {})
+    changes = Changes({})
     taken: set[str] = set()
     for (path, image_id), members in zip(places, owners, strict=True):
         if path in taken or any(int(owner) != image_id for _, owner in members):
@@ -401,9 +309,10 @@ def _migrate_images(client: Any, connection: Connection, image_ids: list[int]) -
         taken.add(path)
     for image_id, values in found.items():
         changes.documents[image_id] = values.document
-        changes.set_recipes(image_id, {model_id: max(recipe, 1) for model_id, recipe in values.recipes.items()})
+        changes.recipes[image_id] = {model_id: max(recipe, 1) for model_id, recipe in values.recipes.items()}
+        changes.embeddings[image_id] = {}
     with client.pipeline() as pipeline:
-        changes.write(pipeline)
+        _write_changes(pipeline, connection, changes)
         for image_id in found:
             pipeline.hdel(connection.make_image_key(image_id), *_FIELDS_OF_1)
         pipeline.execute()
@@ -424,7 +333,7 @@ def _renew_words(client: Any, connection: Connection, image_ids: list[int]) -> N
         found = read_images(connection, image_ids, client)
         pipeline.multi()
         for values in found.values():
-            texts = list_texts(values.document.record)
+            texts = list_searchable(values.document.record)
             pipeline.hset(_find_key(connection, values.document), "words", make_words(texts))
             if beginnings := list_beginnings(texts):
                 pipeline.zadd(connection.make_key("vocabulary"), dict.fromkeys(beginnings, 0))
