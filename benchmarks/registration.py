@@ -255,7 +255,7 @@ def measure_costs(case: Case) -> Figures:
                 # On all cores at once: two of them may be halves of one.
                 items = list(workers.map(read_whole, repeat(reader), batch))
             with adding_time(cost, "embed"):
-                embeddings = encoder.encode_images([item.picture for item in items])
+                embeddings = encoder.encode_images([item.pixels for item in items])
             with adding_time(cost, "store"):
                 store.add_images(model_id, [item.image for item in items], embeddings)
     return {step: seconds / len(files) for step, seconds in cost.items()} | {"precision": encoder.precision}

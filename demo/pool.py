@@ -24,7 +24,7 @@ CLOSE_EDGE = 64  # the same things at the same scale, but one in a picture, and 
 MARGIN = 8
 GLYPH_DETAIL = 64
 CAPTIONS = 10  # per scene
-MOST_MENTIONED = 8
+MAX_MENTIONED = 8
 VARIETIES = 24  # drawn backgrounds per place, time and weather; each is also used mirrored
 REDRAWN = 0.02  # how often a cached background gives way to a new one
 
@@ -43,7 +43,7 @@ class Pool:
     pixels: torch.Tensor  # (slots, edge, edge, 3) uint8
     facts: torch.Tensor  # (slots, facts) uint8, 1 = true of the scene
     tokens: torch.Tensor  # (slots, CAPTIONS, LONGEST) int16, 0 = padding
-    mentioned: torch.Tensor  # (slots, CAPTIONS, MOST_MENTIONED) int16, numbers of facts, -1 = none
+    mentioned: torch.Tensor  # (slots, CAPTIONS, MAX_MENTIONED) int16, numbers of facts, -1 = none
     drawn: torch.Tensor  # (slots,) uint8, 1 = there is a scene
 
     def count_rounds(self) -> int:
@@ -58,7 +58,7 @@ class Pool:
             torch.zeros(slots, edge, edge, 3, dtype=torch.uint8),
             torch.zeros(slots, len(name_facts()), dtype=torch.uint8),
             torch.zeros(slots, CAPTIONS, LONGEST, dtype=torch.int16),
-            torch.full((slots, CAPTIONS, MOST_MENTIONED), -1, dtype=torch.int16),
+            torch.full((slots, CAPTIONS, MAX_MENTIONED), -1, dtype=torch.int16),
             torch.zeros(slots, dtype=torch.uint8),
         )
         for tensor in vars(pool).values():
@@ -139,7 +139,7 @@ def _draw_for_ever(
             facts[[columns[name] for name in shown]] = 1
             texts = [write_caption(rng, m, rng.choices(("ja", "en", "zh"), (46, 44, 10))[0]) for m in mentions]
             encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=LONGEST, return_tensors="np")
-            mentioned = np.full((CAPTIONS, MOST_MENTIONED), -1, dtype=np.int16)
+            mentioned = np.full((CAPTIONS, MAX_MENTIONED), -1, dtype=np.int16)
             for row, mention in enumerate(mentions):
                 numbers = [columns[name] for name in mention.facts]
                 mentioned[row, : len(numbers)] = numbers

@@ -165,12 +165,12 @@ def add_article(kind: str) -> str:
     return f"{'an' if kind.startswith(('AVIF', 'IFF', 'icon', 'OpenEXR', 'MNG', 'EMF', 'Affinity')) else 'a'} {kind}"
 
 
-def may_hold_picture(suffix: str) -> bool:
+def may_hold_image(suffix: str) -> bool:
     """Whether a file with this suffix (lower case), which no decoder claims, is worth opening."""
     return suffix not in _NEVER_OPENED | SIDECAR_SUFFIXES
 
 
-def looks_like_picture(start: bytes, suffix: str, known: Collection[str]) -> bool:
+def looks_like_image(start: bytes, suffix: str, known: Collection[str]) -> bool:
     """Whether a file begins as a picture does.
 
     start: its first SNIFFED_BYTES; suffix: in lower case, "" for none; known: suffixes of what can be decoded.
@@ -224,7 +224,7 @@ _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
 
 
 @dataclass(frozen=True, slots=True)
-class RawPicture:
+class RawImage:
     """image: as it lies in the file; orientation: how EXIF would say to turn it; size: of the sensor's picture."""
 
     image: Image.Image
@@ -326,7 +326,7 @@ def name_raw_type(data: bytes) -> str:
     return _MAKERS.get(maker.upper(), "image/x-raw") if is_sensor else ""
 
 
-def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> RawPicture:
+def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> RawImage:
     """The camera's preview of a RAW file, or the developed picture. check_size: refuses a size, by raising.
 
     Raises ModuleNotFoundError without rawpy, and rawpy's errors or OSError for a damaged file.
@@ -345,10 +345,10 @@ def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> Ra
         if preview is not None:
             check_size(preview.size)
             preview.load()
-            return RawPicture(preview, _choose_orientation(preview, orientation, size), size, kind)
+            return RawImage(preview, _choose_orientation(preview, orientation, size), size, kind)
         check_size(size)
         pixels = raw.postprocess(use_camera_wb=True, half_size=True, user_flip=0)
-        return RawPicture(Image.fromarray(pixels), orientation, size, kind)
+        return RawImage(Image.fromarray(pixels), orientation, size, kind)
 
 
 def _read_preview(raw: Any) -> Image.Image | None:

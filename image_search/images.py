@@ -2,7 +2,7 @@
 
 An image is decoded once, upright, in sRGB and no larger than previews and models need. A file that lies about itself is
 bounded three ways: by its bytes, by the pixels it announces (checked before they are decoded), and by decoding one
-large picture at a time, so that memory does not grow with the number of threads.
+large image at a time, so that memory does not grow with the number of threads.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ MAX_DETAILED_PIXELS = 9_000_000  # a screen of 3840 x 2160, a page of A4 at 300 
 PREVIEW_SIDE = 768
 SMALL_SIDE = 200  # pixels that a small preview keeps at least; a tile of the page has 170
 
-# A decoded picture keeps at least this many pixels on its sides when it is reduced by a whole number, which costs next
+# A decoded image keeps at least this many pixels on its sides when it is reduced by a whole number, which costs next
 # to nothing. Previews may be a little smaller than PREVIEW_SIDE for that; models look at 224 to 384 pixels.
 _SHORT_SIDE, _LONG_SIDE = 480, 704
 _MODEL_SIDE = 400  # a preview with this short a side is enough for models
-_MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced picture; strips of extreme proportions exceed it otherwise
+_MAX_PREVIEW_SOURCE_PIXELS = 8_000_000  # of a reduced image; strips of extreme proportions exceed it otherwise
 _LARGE = 24_000_000  # pixels decoded at once by one thread, from which on the others wait
 _LONG_STALL = 2_000_000  # pixels of a WebP, from which on Pillow's decoder keeps other threads waiting for long
 _MAX_SIDE = 1_000_000  # pixels
@@ -87,7 +87,7 @@ _SMALL_CHUNK = b"SMAL"
 # EPS starts Ghostscript, WMF needs Windows, the others have no decoder of their own.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 
-_one_large_picture = threading.Lock()
+_one_large_image = threading.Lock()
 
 # Pillow warns of every odd tag of images that still open. Its warning of huge images must not be lost, though.
 for _name in ("PIL", "tifffile"):  # they log what they raise, too, without the name of the file
@@ -98,8 +98,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # its limit for profiles, too
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedPicture:
-    """A picture, ready for an encoder.
+class DecodedImage:
+    """An image, ready for an encoder.
 
     image:         sRGB, upright, reduced to what encoders and previews need; of the preview's size unless a side of it
                    were too short for encoders.
@@ -116,7 +116,7 @@ class DecodedPicture:
 
 
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
-    """The picture in a file: upright, RGB, reduced. Raises UnreadableImage naming the file."""
+    """The image in a file: upright, RGB, reduced. Raises UnreadableImage naming the file."""
     return decode_image(read_file(path), Path(path).name, max_pixels).image
 
 
@@ -149,13 +149,13 @@ def open_detailed_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAG
 
 def decode_image(
     data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS, target_pixels: int | None = None
-) -> DecodedPicture:
-    """Decode the first frame of a picture. name is for the message. Raises UnreadableImage.
+) -> DecodedImage:
+    """Decode the first frame of an image. name is for the message. Raises UnreadableImage.
 
     target_pixels: reduce it to so many, rather than to what previews and models need.
     """
     name = make_printable(name)
-    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded pictures and later frames by itself
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded images and later frames by itself
     try:
         return _decode_or_rescue(data, max_pixels, target_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -187,13 +187,13 @@ def decode_image(
         raise UnreadableImage(f"{name} is {state} ({reason}). Copy it again, or save it as PNG.") from error
 
 
-def make_preview(picture: DecodedPicture) -> bytes:
-    """The picture as WebP of PREVIEW_SIDE pixels at most; never enlarged, and at least one pixel on each side.
+def make_preview(decoded: DecodedImage) -> bytes:
+    """The image as WebP of PREVIEW_SIDE pixels at most; never enlarged, and at least one pixel on each side.
 
     A larger one carries a small one for grids, as a chunk of its own behind the pixels, which programs that draw WebP
     pass over (RFC 9649, "Unknown Chunks"): a quarter of the pixels to send and to decode, and no second file to keep.
     """
-    preview = _shrink_to_preview(picture.image)
+    preview = _shrink_to_preview(decoded.image)
     file = _encode_webp(preview, 80)
     factor = min(preview.size) // SMALL_SIDE
     if factor < 2:
@@ -207,7 +207,7 @@ def make_preview(picture: DecodedPicture) -> bytes:
 
 
 def looks_as_before(file_type: str, read_data: Callable[[], bytes]) -> bool:
-    """Whether a picture looks as by the recipe before this one; False where that is not easily known.
+    """Whether an image looks as by the recipe before this one; False where that is not easily known.
 
     read_data: its original, read for a PNG or a JPEG only.
     """
@@ -230,9 +230,9 @@ def read_small_preview(preview: bytes) -> bytes:
     return preview
 
 
-def find_dominant_color(picture: DecodedPicture) -> str:
+def find_dominant_color(decoded: DecodedImage) -> str:
     """The mean colour of the largest of eight groups of pixels, as "#rrggbb": what a tile shows until it is loaded."""
-    small = picture.image.resize((32, 32), Image.Resampling.BOX).quantize(8, Image.Quantize.FASTOCTREE)
+    small = decoded.image.resize((32, 32), Image.Resampling.BOX).quantize(8, Image.Quantize.FASTOCTREE)
     counts: Any = small.getcolors() or [(0, 0)]
     _, index = max(counts)
     red, green, blue = (small.getpalette() or [0, 0, 0])[3 * index : 3 * index + 3]
@@ -265,7 +265,7 @@ def _is_blank(letter: str) -> bool:
 
 
 @cache
-def list_picture_suffixes() -> frozenset[str]:
+def list_image_suffixes() -> frozenset[str]:
     """Lower-case suffixes, with their dot, of files that are looked at when a folder is read."""
     formats = {*_list_formats(), "MPO"}  # MPO is opened as JPEG
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
@@ -281,7 +281,7 @@ def _list_formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
 
 
-def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedImage:
     if is_raw(data):
         return _decode_raw(data, max_pixels, target_pixels)
     kind = name_format(data)
@@ -297,11 +297,11 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
 
 def _open_any(
     data: bytes, kind: str, max_pixels: int, target_pixels: int | None, has_failed: bool = False
-) -> DecodedPicture:
+) -> DecodedImage:
     """A file by the decoder that gets it right. has_failed: Pillow has refused it."""
     if kind == "TIFF" and (deep := decode_deep_tiff(data, lambda size: _check_size(size, max_pixels), has_failed)):
-        picture = _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
-        return replace(picture, is_incomplete=deep.is_incomplete)
+        decoded = _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
+        return replace(decoded, is_incomplete=deep.is_incomplete)
     if kind == "BMP" and (inner := find_bmp_payload(data)):
         return replace(_open(inner, max_pixels, target_pixels), file_type="image/bmp")
     if kind == "Photoshop" and (plain := simplify_photoshop(data, lambda size: _check_size(size, max_pixels))):
@@ -309,7 +309,7 @@ def _open_any(
     return _open(data, max_pixels, target_pixels)
 
 
-def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pixels: int | None) -> DecodedImage:
     """A file that does not decode as it is, mended. Raises CutShort, or the error where nothing helps."""
     if kind == "PNG" and (plain := drop_png_extras(data)) != data:
         with suppress(Exception):
@@ -323,8 +323,8 @@ def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pi
             if share is not None and share < ENOUGH:
                 raise CutShort(share) from error
             with suppress(Exception):
-                picture = _open_any(whole, kind, max_pixels, target_pixels)
-                return replace(picture, is_incomplete=kind != "PNG" or share is None or share < 1)
+                decoded = _open_any(whole, kind, max_pixels, target_pixels)
+                return replace(decoded, is_incomplete=kind != "PNG" or share is None or share < 1)
             if share is None:
                 raise CutShort(None) from error
     except (struct.error, IndexError, OSError, SyntaxError):
@@ -334,8 +334,8 @@ def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pi
     raise error
 
 
-def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
-    with _one_large_picture:
+def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedImage:
+    with _one_large_image:
         raw = decode_raw(data, lambda size: _check_size(size, max_pixels))
         info = {str(name): value for name, value in raw.image.info.items()}
         shown = _finish(raw.image, raw.image.size, raw.file_type, info, raw.orientation, target_pixels)
@@ -343,7 +343,7 @@ def _decode_raw(data: bytes, max_pixels: int, target_pixels: int | None) -> Deco
     return replace(shown, width=width, height=height)
 
 
-def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedPicture:
+def _open(data: bytes, max_pixels: int, target_pixels: int | None) -> DecodedImage:
     # The plugin of JPEG XL decodes when it opens, and AVIF's decoder has a limit of its own.
     if (size := read_jxl_size(data) or read_box_size(data)) is not None:
         _check_size(size, max_pixels)
@@ -373,7 +373,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ValueError(f"longer than {_MAX_SIDE:,} pixels")
 
 
-def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> DecodedPicture:
+def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> DecodedImage:
     width, height = image.size
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     file_type = Image.MIME.get(kind, f"image/x-{kind.lower()}")
@@ -387,7 +387,7 @@ def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> Decod
         _reduce_jpeg2000(image, target_pixels)
     # A progressive JPEG is held whole before it is scaled.
     held = width * height if image.info.get("progressive") else image.width * image.height
-    with _one_large_picture if held > _LARGE else nullcontext():
+    with _one_large_image if held > _LARGE else nullcontext():
         loaded = None
         is_deep = kind == "TIFF" and has_deep_samples(image)
         if kind == "WEBP" and held > _LONG_STALL and not getattr(image, "is_animated", False):
@@ -400,8 +400,8 @@ def _decode(image: Image.Image, data: bytes, target_pixels: int | None) -> Decod
         share = measure_ending(image, data)
         if share < ENOUGH:
             raise CutShort(share)
-        picture = _finish(loaded or image, (width, height), file_type, info, _read_orientation(image), target_pixels)
-        return replace(picture, is_incomplete=share < 1)
+        decoded = _finish(loaded or image, (width, height), file_type, info, _read_orientation(image), target_pixels)
+        return replace(decoded, is_incomplete=share < 1)
 
 
 def _finish(
@@ -411,14 +411,14 @@ def _finish(
     info: dict[str, Any],
     orientation: int,
     target_pixels: int | None,
-) -> DecodedPicture:
+) -> DecodedImage:
     """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
     width, height = size if orientation <= 4 else size[::-1]
     image = _turn_upright(image, orientation)
     reduced = convert_to_srgb(_reduce(image, target_pixels), info)
     if not target_pixels and min(reduced.size) * PREVIEW_SIDE >= _MODEL_SIDE * max(reduced.size):
         reduced = _shrink_to_preview(reduced)  # once, for the preview and the encoder
-    return DecodedPicture(reduced, width, height, file_type)
+    return DecodedImage(reduced, width, height, file_type)
 
 
 def _reduce_jpeg2000(image: Image.Image, target_pixels: int | None) -> None:
@@ -451,7 +451,7 @@ def _read_orientation(image: Image.Image) -> int:
         return 1  # decoded upright; EXIF repeats what the decoder has done
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged camera data do not make the picture unreadable
+    except Exception:  # damaged camera data do not make the image unreadable
         return 1
 
 

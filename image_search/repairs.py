@@ -241,7 +241,7 @@ def _find_length(data: bytes, kind: str) -> int:
 
 # WebP: chunks, of which the picture is one; in an animation each frame holds one. Source: RFC 9649.
 
-_PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
+_IMAGES = (b"VP8 ", b"VP8L", b"ANMF")
 _HAS_EXIF, _HAS_XMP = 8, 4  # of the flags in VP8X
 
 
@@ -251,7 +251,7 @@ def _complete_webp(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
         end = place + 8 + size + size % 2
-        if kind in _PICTURES:
+        if kind in _IMAGES:
             share = min(1.0, (len(data) - place) / (end - place))
             if share < ENOUGH:
                 raise CutShort(share)

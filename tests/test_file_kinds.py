@@ -27,7 +27,7 @@ from image_search.file_kinds import (
     read_jxl_size,
     register_decoders,
 )
-from image_search.images import decode_image, hash_bytes, list_picture_suffixes
+from image_search.images import decode_image, hash_bytes, list_image_suffixes
 from image_search.metadata import read_image_text
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
@@ -111,7 +111,7 @@ def test_without_its_package_a_raw_file_is_counted_and_its_package_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    list_picture_suffixes.cache_clear()
+    list_image_suffixes.cache_clear()
     data = make_dng(make_halves())
     (tmp_path / "a.DNG").write_bytes(data)
     try:
@@ -119,7 +119,7 @@ def test_without_its_package_a_raw_file_is_counted_and_its_package_named(
         with pytest.raises(UnreadableImage, match=r"a\.DNG is a RAW file of a camera, .* requirements-raw\.txt"):
             decode_image(data, "a.DNG")
     finally:
-        list_picture_suffixes.cache_clear()
+        list_image_suffixes.cache_clear()
 
 
 @pytest.mark.parametrize(

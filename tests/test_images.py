@@ -24,7 +24,7 @@ from image_search.images import (
     PREVIEW_SIDE,
     decode_image,
     hash_bytes,
-    list_picture_suffixes,
+    list_image_suffixes,
     make_preview,
     make_printable,
     open_image,
@@ -322,7 +322,7 @@ def test_damaged_bytes_are_a_picture_or_one_error(format: str, data: st.DataObje
 
 
 def test_folders_are_searched_for_pictures_and_not_for_documents() -> None:
-    suffixes = list_picture_suffixes()
+    suffixes = list_image_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".avif", ".jp2", ".heic", ".mpo"} <= suffixes
     assert not {".pdf", ".eps", ".ps", ".mpg", ".h5", ".wmf", ".txt", ""} & suffixes
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from image_search.errors import UnreadableImage
-from image_search.images import DecodedPicture, decode_image
+from image_search.images import DecodedImage, decode_image
 from tests.fakes.absent import leave_out
 
 WIDTH, HEIGHT = 320, 240
@@ -95,7 +95,7 @@ KINDS = {
 }
 
 
-def measure_upper_part(picture: DecodedPicture) -> float:
+def measure_upper_part(picture: DecodedImage) -> float:
     """Mean difference of the upper four fifths (a GIF has 256 colours, a JPEG less detail)."""
     pixels = np.asarray(picture.image, float)[: HEIGHT * 4 // 5]
     return float(np.abs(pixels - np.asarray(PICTURE, float)[: HEIGHT * 4 // 5]).mean())

@@ -202,14 +202,14 @@ class LibraryService:
         self.write_gate = ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
         self.folder_gate = ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
 
-    async def search(self, asked: SearchRequest, picture: Upload | None = None) -> SearchAnswer:
+    async def search(self, asked: SearchRequest, upload: Upload | None = None) -> SearchAnswer:
         """One page of the nearest images, or of the newest.
 
         Raises UnreadableImage, TextNotSupported, AfterRefused, ImageNotFound for asked.like.
         """
-        if picture or asked.text.strip() or asked.exclude.strip():
-            gate = self.encoder_gate if picture else self.text_gate
-            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, picture)))
+        if upload or asked.text.strip() or asked.exclude.strip():
+            gate = self.encoder_gate if upload else self.text_gate
+            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, upload)))
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
         elif asked.filter.folder is None:
@@ -237,16 +237,16 @@ class LibraryService:
 
         return await self.encoder_gate.run(find)  # the first time embeds the whole list
 
-    async def register(self, picture: Upload) -> Registered:
+    async def register(self, upload: Upload) -> Registered:
         """Register an image or a film. Raises UnreadableImage, UnreadableFilm, FilmsUnavailable, StoreFull."""
 
         store, model = self.searcher.store, self.searcher.model
-        if is_film(picture.name):
-            return await self.folder_gate.run(lambda: self._register_film(picture))  # may take minutes
+        if is_film(upload.name):
+            return await self.folder_gate.run(lambda: self._register_film(upload))  # may take minutes
 
         def prepare() -> tuple[bytes, PreparedUpload | UploadedImage]:
-            data = picture.fetch()
-            return data, prepare_upload(store, model.encoder, self.reader, data, picture.name)
+            data = upload.fetch()
+            return data, prepare_upload(store, model.encoder, self.reader, data, upload.name)
 
         def write() -> Registered:
             sent = store_upload(store, lambda: model.get_row().model_id, prepared, data)
@@ -362,8 +362,8 @@ class LibraryService:
     async def _find(self, image_id: int) -> ImageRecord:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
 
-    def _make_query(self, asked: SearchRequest, picture: Upload | None) -> Query:
-        image = decode_image(picture.fetch(), picture.name, self.reader.max_pixels).image if picture else None
+    def _make_query(self, asked: SearchRequest, upload: Upload | None) -> Query:
+        image = decode_image(upload.fetch(), upload.name, self.reader.max_pixels).image if upload else None
         return Query(
             text=asked.text,
             image=image,

@@ -69,9 +69,9 @@ def add_endpoints(library: LibraryService) -> None:
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=_CONCURRENCY, concurrency_id="api")
 
 
-async def _search(library: LibraryService, given: dict[str, Any], picture: dict[str, Any] | None) -> dict[str, Any]:
+async def _search(library: LibraryService, given: dict[str, Any], file: dict[str, Any] | None) -> dict[str, Any]:
     asked = SearchRequest.model_validate(given)
-    return _dump(await library.search(asked, _open_upload(picture) if picture else None))
+    return _dump(await library.search(asked, _open_upload(file) if file else None))
 
 
 def _open_upload(file: dict[str, Any]) -> Upload:

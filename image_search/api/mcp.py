@@ -105,8 +105,8 @@ def build_tools(library: LibraryService) -> Starlette:
     )
 
 
-async def _search(library: LibraryService, asked: dict[str, Any], picture: Upload | None, previews: bool) -> list[Any]:
-    answer = await library.search(SearchRequest.model_validate(asked), picture)
+async def _search(library: LibraryService, asked: dict[str, Any], upload: Upload | None, previews: bool) -> list[Any]:
+    answer = await library.search(SearchRequest.model_validate(asked), upload)
     images = [hit.image for hit in answer.hits]
     return [_summarise(answer), *(await _fetch_previews(library, images) if previews else [])]
 
@@ -149,10 +149,10 @@ async def _fetch_previews(library: LibraryService, images: list[ImageOut]) -> li
 
 
 def _shrink(data: bytes) -> Preview:
-    with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
-        picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as preview:
+        preview.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
         target = io.BytesIO()
-        picture.convert("RGB").save(target, "JPEG", quality=80)
+        preview.convert("RGB").save(target, "JPEG", quality=80)
     return Preview(data=target.getvalue(), format="jpeg")
 
 

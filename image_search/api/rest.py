@@ -46,8 +46,8 @@ Hash = Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
 HashOrNone = Annotated[str, Query(pattern="^([0-9a-f]{64})?$")]
 
 
-def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
-    """The application. pictures: routes /images/{image_id}/preview, /original and /film."""
+def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
+    """The application. image_routes: routes /images/{image_id}/preview, /original and /film."""
     app = FastAPI(
         title="類似画像検索 / Image Search",
         version="1.0",
@@ -64,8 +64,8 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
         summary="Search by words, a picture, an image of the library, or nothing for the newest",
     )
     async def search(request: Request) -> SearchAnswer:
-        async with _open_search(request) as (asked, picture):
-            return await library.search(asked, picture)
+        async with _open_search(request) as (asked, upload):
+            return await library.search(asked, upload)
 
     @app.get("/images/{image_id}", responses=error_responses(404), summary="An image and its texts")
     async def read_image(image_id: ImageId) -> ImageOut:
@@ -82,7 +82,7 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
         description="201 for a new picture, 200 when the very same file is in the library already.",
     )
     async def register(picture: UploadFile, response: Response) -> Registered:
-        registered = await library.register(_open_picture(picture))
+        registered = await library.register(_open_upload(picture))
         response.status_code = 201 if registered.is_new else 200
         return registered
 
@@ -123,7 +123,7 @@ def build_rest(library: LibraryService, pictures: APIRouter) -> FastAPI:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
 
     _add_trash(app, library)
-    app.include_router(pictures, responses=error_responses(404))
+    app.include_router(image_routes, responses=error_responses(404))
 
     @app.exception_handler(500)
     async def answer_unforeseen(_: Request, __: Exception) -> Response:
@@ -168,8 +168,8 @@ async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, U
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _FORM_TYPES:
         async with request.form(max_files=1, max_fields=100) as form:
-            picture = form.get("picture")
-            sent = _open_picture(picture) if isinstance(picture, StarletteUpload) else None
+            file = form.get("picture")
+            sent = _open_upload(file) if isinstance(file, StarletteUpload) else None
             if any(name.lstrip().startswith(("{", "[")) for name in form):
                 raise HTTPException(415, "The body is JSON. Send it with the header Content-Type: application/json.")
             yield _check(lambda: SearchRequest.model_validate(_collect_fields(form))), sent
@@ -204,15 +204,15 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
 _LISTS = {name for name, field in SearchRequest.model_fields.items() if get_origin(field.annotation) is tuple}
 
 
-def _open_picture(upload: StarletteUpload) -> Upload:
+def _open_upload(upload: StarletteUpload) -> Upload:
     return Upload(clean_name(upload.filename or ""), upload.file.read)
 
 
 def _describe_search_body() -> dict[str, Any]:
     schema = SearchRequest.model_json_schema()
-    picture = {"type": "string", "format": "binary", "description": "A picture to find similar ones to."}
+    file = {"type": "string", "format": "binary", "description": "A picture to find similar ones to."}
     fields = {name: _leave_out_null(field) for name, field in schema["properties"].items()}
-    form = {**schema, "properties": {"picture": picture, **fields}}
+    form = {**schema, "properties": {"picture": file, **fields}}
     return {
         "content": {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}},
         "required": False,

@@ -23,7 +23,7 @@ from image_search.errors import (
 )
 from image_search.images import make_printable
 from image_search.records import Kind, Orientation, SearchFilter
-from image_search.search.exporting import ON_SHEET, draw_contact_sheet, make_safe_name
+from image_search.search.exporting import MAX_SHEET_IMAGES, draw_contact_sheet, make_safe_name
 from image_search.search.query import IMAGE_WEIGHT, normalise_folder, parse_date
 from image_search.settings import Settings
 from image_search.stores.text import sanitize
@@ -334,7 +334,7 @@ def _export_result(
         if result.hits:
             captions = {
                 hit.image_id: f"{rank}" + ("" if hit.distance is None else f"   {-hit.distance:.3f}")
-                for rank, hit in enumerate(result.hits[:ON_SHEET], start=options.offset + 1)
+                for rank, hit in enumerate(result.hits[:MAX_SHEET_IMAGES], start=options.offset + 1)
             }
             (folder / "contact_sheet.jpg").write_bytes(draw_contact_sheet(store, captions))
         return folder

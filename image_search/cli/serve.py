@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Python's own 5 ms make a text of a hundred steps take half a second when many search.
 SWITCH_INTERVAL = 0.0005  # seconds
 
-EMBEDDED_UNASKED = 1000  # images; more take so long that the user should start it
+MAX_EMBEDDED_UNASKED = 1000  # images; more take so long that the user should start it
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     )
     if not searcher.store.has_held_images() and SAMPLES.is_dir():
         registrar.register(find_files([SAMPLES]))
-    elif searcher.store.count_images() <= EMBEDDED_UNASKED:
+    elif searcher.store.count_images() <= MAX_EMBEDDED_UNASKED:
         registrar.embed_missing()
 
 

@@ -319,10 +319,10 @@ def _say_too_large(name: str, device: torch.device) -> ModelUnavailable:
 
 def _probe(checkpoint: Checkpoint, runner: Runner) -> Embeddings:
     """Embeddings of a picture, and of a text where the model takes any. Raises ModelUnavailable when they are unfit."""
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    picture[:, :32] = np.linspace(0, 255, 32, dtype=np.uint8)[:, None]
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels[:, :32] = np.linspace(0, 255, 32, dtype=np.uint8)[:, None]
     try:
-        rows = [runner.embed_images([Image.fromarray(picture)])]
+        rows = [runner.embed_images([Image.fromarray(pixels)])]
         if FAMILIES[checkpoint.family].supports_text:
             rows.append(runner.embed_texts(["a photo of a cat"]))
     except ImageSearchError as error:

@@ -26,11 +26,11 @@ from image_search.file_kinds import (
     RAW_SUFFIXES,
     SIDECAR_SUFFIXES,
     SNIFFED_BYTES,
-    looks_like_picture,
-    may_hold_picture,
+    looks_like_image,
+    may_hold_image,
 )
 from image_search.films import list_film_suffixes
-from image_search.images import list_picture_suffixes, make_printable, read_file
+from image_search.images import list_image_suffixes, make_printable, read_file
 from image_search.metadata.text import decode_text
 
 _MAX_SUFFIX = 12  # characters; what is longer is no suffix but part of a name
@@ -117,7 +117,7 @@ class FileFinder:
 
     def _take(self, entry: os.DirEntry[str], found: FileList, kinds: _KindCounter) -> None:
         suffix = os.path.splitext(entry.name)[1]
-        is_known = suffix.lower() in list_picture_suffixes() | list_film_suffixes()
+        is_known = suffix.lower() in list_image_suffixes() | list_film_suffixes()
         try:
             status = entry.stat()
         except OSError as error:
@@ -125,19 +125,19 @@ class FileFinder:
                 found.failures.append(_explain(entry.path, error))
             return
         file = FoundFile(entry.path, status.st_size, status.st_mtime_ns)
-        if is_known or (stat.S_ISREG(status.st_mode) and self._holds_picture(file, suffix.lower())):
+        if is_known or (stat.S_ISREG(status.st_mode) and self._holds_image(file, suffix.lower())):
             found.files.append(file)
         elif suffix.lower() not in SIDECAR_SUFFIXES and stat.S_ISREG(status.st_mode):
             kinds.add(suffix)
 
-    def _holds_picture(self, file: FoundFile, suffix: str) -> bool:
-        if not may_hold_picture(suffix):
+    def _holds_image(self, file: FoundFile, suffix: str) -> bool:
+        if not may_hold_image(suffix):
             return False
         if file not in self._sniffed:
             try:
                 with open(file.path, "rb") as content:
                     start = content.read(SNIFFED_BYTES)
-                self._sniffed[file] = looks_like_picture(start, suffix, list_picture_suffixes())
+                self._sniffed[file] = looks_like_image(start, suffix, list_image_suffixes())
             except OSError:
                 return False
         return self._sniffed[file]

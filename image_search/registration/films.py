@@ -23,7 +23,7 @@ from PIL import Image
 from image_search.encoders.base import Embeddings
 from image_search.errors import ImageNotFound, OriginalMissing, StoreError, UnreadableFilm
 from image_search.films import FilmFacts, FilmFrame, hash_film, read_film, require_av
-from image_search.images import RECIPE, DecodedPicture, find_dominant_color, hash_bytes, make_preview, make_printable
+from image_search.images import RECIPE, DecodedImage, find_dominant_color, hash_bytes, make_preview, make_printable
 from image_search.metadata.photo import parse_name
 from image_search.metadata.sidecars import find_sidecars, separate_edits
 from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageText, KnownFile, NewImage, SearchFilter
@@ -83,10 +83,10 @@ class NewFilm:
 
 @dataclass(frozen=True, slots=True)
 class ReadFrame:
-    """A frame of a film, and its picture for the encoder. is_last: no other frame of the film comes after it."""
+    """A frame of a film, and its pixels for the encoder. is_last: no other frame of the film comes after it."""
 
     image: NewImage
-    picture: Image.Image
+    pixels: Image.Image
     film: NewFilm
     is_last: bool = False
 
@@ -100,7 +100,7 @@ class ReadFrame:
 
     @property
     def weight(self) -> int:
-        return len(self.image.preview) + 3 * self.picture.width * self.picture.height
+        return len(self.image.preview) + 3 * self.pixels.width * self.pixels.height
 
 
 class FilmRegistrar:
@@ -197,7 +197,7 @@ class FilmRegistrar:
         return len(images)
 
     def _describe(self, film: NewFilm, facts: FilmFacts, frame: FilmFrame) -> NewImage:
-        picture = DecodedPicture(frame.image, facts.width, facts.height, facts.file_type)
+        decoded = DecodedImage(frame.image, facts.width, facts.height, facts.file_type)
         return NewImage(
             content_sha256=hash_frame(film.film_sha256, frame.frame_ms),
             file_name=make_file_name(film.file.path),
@@ -205,13 +205,13 @@ class FilmRegistrar:
             width=facts.width,
             height=facts.height,
             data=None,
-            preview=make_preview(picture),
+            preview=make_preview(decoded),
             file_path=film.file.path,
             modified_ns=film.file.modified_ns,
             text=self._read_text(film, facts),
             size=film.file.byte_size,
             frame=Frame(film.film_sha256, frame.frame_ms, facts.duration_ms or 0),
-            dominant_color=find_dominant_color(picture),
+            dominant_color=find_dominant_color(decoded),
             recipe=RECIPE,
         )
 

@@ -203,7 +203,7 @@ class FolderWatcher:
             self._stop.wait(max(self._pause, (time.monotonic() - started) / _SHARE))
 
 
-_REPORT_LIMIT = 10  # a disk that is taken away takes a hundred thousand files with it
+_MAX_REPORTED = 10  # a disk that is taken away takes a hundred thousand files with it
 
 
 def watch_folders(
@@ -248,7 +248,7 @@ def watch_folders(
 
 
 def _tell_vanished(paths: Sequence[str], on_message: Callable[[str], None]) -> None:
-    for path in paths[:_REPORT_LIMIT]:
+    for path in paths[:_MAX_REPORTED]:
         on_message(f"{make_printable(path)} has vanished. Its image stays in the library.")
-    if len(paths) > _REPORT_LIMIT:
-        on_message(f"So have {len(paths) - _REPORT_LIMIT} other files.")
+    if len(paths) > _MAX_REPORTED:
+        on_message(f"So have {len(paths) - _MAX_REPORTED} other files.")

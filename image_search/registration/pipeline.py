@@ -25,7 +25,7 @@ from image_search.errors import EncoderError, ModelUnavailable, StoreUnavailable
 from image_search.images import (
     MAX_IMAGE_PIXELS,
     RECIPE,
-    DecodedPicture,
+    DecodedImage,
     decode_image,
     find_dominant_color,
     hash_bytes,
@@ -43,10 +43,10 @@ from image_search.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A new image, and its picture for the encoder. replaces: the registered image whose file it was."""
+    """A new image, and its pixels for the encoder. replaces: the registered image whose file it was."""
 
     image: NewImage
-    picture: Image.Image
+    pixels: Image.Image
     replaces: KnownFile | None = None
 
     @property
@@ -64,7 +64,7 @@ class ReadFile:
 
     @property
     def weight(self) -> int:
-        return self.image.byte_size + 3 * self.picture.width * self.picture.height
+        return self.image.byte_size + 3 * self.pixels.width * self.pixels.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ class ReadOriginal:
     """A registered image, and what its stored original holds."""
 
     image_id: int
-    decoded: DecodedPicture
+    decoded: DecodedImage
 
     @property
-    def picture(self) -> Image.Image:
+    def pixels(self) -> Image.Image:
         return self.decoded.image
 
     @property
@@ -88,7 +88,7 @@ class ReadOriginal:
 
     @property
     def weight(self) -> int:
-        return 3 * self.picture.width * self.picture.height
+        return 3 * self.pixels.width * self.pixels.height
 
 
 @dataclass(frozen=True)
@@ -106,19 +106,19 @@ class ImageReader:
 
     def read_file(self, file: FoundFile, data: bytes, content_sha256: str) -> ReadFile:
         """Decode the bytes of a file, make its preview and find its texts. Raises UnreadableImage."""
-        picture = decode_image(data, file.path, self.max_pixels)
+        decoded = decode_image(data, file.path, self.max_pixels)
         sidecars, edits = separate_edits(find_sidecars(Path(file.path)))
-        image = self._describe(data, os.path.basename(file.path), content_sha256, picture, sidecars)
+        image = self._describe(data, os.path.basename(file.path), content_sha256, decoded, sidecars)
         image = replace(image, file_path=file.path, modified_ns=file.modified_ns, edits=edits)
-        return ReadFile(image, picture.image)
+        return ReadFile(image, decoded.image)
 
     def read_upload(self, data: bytes, file_name: str) -> ReadFile:
-        """The same for a picture that comes from somewhere else than a file. Raises UnreadableImage."""
-        picture = decode_image(data, file_name, self.max_pixels)
-        return ReadFile(self._describe(data, file_name, hash_bytes(data), picture, {}), picture.image)
+        """The same for an image that comes from somewhere else than a file. Raises UnreadableImage."""
+        decoded = decode_image(data, file_name, self.max_pixels)
+        return ReadFile(self._describe(data, file_name, hash_bytes(data), decoded, {}), decoded.image)
 
     def read_bytes(self, data: bytes, file_name: str) -> NewImage:
-        """The same without the picture for the encoder. Raises UnreadableImage."""
+        """The same without the pixels for the encoder. Raises UnreadableImage."""
         return self.read_upload(data, file_name).image
 
     def read_original(self, image_id: int, data: bytes) -> ReadOriginal:
@@ -132,19 +132,19 @@ class ImageReader:
         )
 
     def _describe(
-        self, data: bytes, file_name: str, content_sha256: str, picture: DecodedPicture, sidecars: Mapping[str, bytes]
+        self, data: bytes, file_name: str, content_sha256: str, decoded: DecodedImage, sidecars: Mapping[str, bytes]
     ) -> NewImage:
         return NewImage(
             content_sha256=content_sha256,
             file_name=normalize("NFC", file_name),
-            file_type=picture.file_type,
-            width=picture.width,
-            height=picture.height,
+            file_type=decoded.file_type,
+            width=decoded.width,
+            height=decoded.height,
             data=data,
-            preview=make_preview(picture),
+            preview=make_preview(decoded),
             text=self.read_text(data, file_name, sidecars),
-            is_incomplete=picture.is_incomplete,
-            dominant_color=find_dominant_color(picture),
+            is_incomplete=decoded.is_incomplete,
+            dominant_color=find_dominant_color(decoded),
             recipe=RECIPE,
         )
 
@@ -277,10 +277,10 @@ class Retry:
 
 
 class Encodable(Protocol):
-    """A picture on its way to the model."""
+    """An image on its way to the model."""
 
     @property
-    def picture(self) -> Image.Image:
+    def pixels(self) -> Image.Image:
         """RGB, upright."""
 
     @property
@@ -329,7 +329,7 @@ def concat_batches(batches: Sequence[EncodedBatch[EncodedItem]]) -> EncodedBatch
 def encode_batch(encoder: Encoder, items: Sequence[EncodedItem]) -> EncodedBatch[EncodedItem]:
     """Embed a batch at once, or one by one when that fails. Raises EncoderError when it fails for all of them."""
     try:
-        return EncodedBatch(list(items), encoder.encode_images([item.picture for item in items]))
+        return EncodedBatch(list(items), encoder.encode_images([item.pixels for item in items]))
     except ModelUnavailable:
         raise
     except EncoderError:
@@ -339,7 +339,7 @@ def encode_batch(encoder: Encoder, items: Sequence[EncodedItem]) -> EncodedBatch
         failed: list[EncodedItem] = []
         for item in items:
             try:
-                rows.append(encoder.encode_images([item.picture]))
+                rows.append(encoder.encode_images([item.pixels]))
                 encoded.append(item)
             except EncoderError as error:
                 failures.append(f"{item.name} was not embedded. {error}")

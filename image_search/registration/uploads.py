@@ -94,7 +94,7 @@ def prepare_upload(
     was_deleted = bool(store.find_deleted_hashes([content_sha256]))
     read = reader.read_upload(data, clean_name(file_name))
     image = replace(read.image, file_path=None, modified_ns=None)
-    return PreparedUpload(image, encoder.encode_images([read.picture]), was_deleted)
+    return PreparedUpload(image, encoder.encode_images([read.pixels]), was_deleted)
 
 
 def store_upload(

@@ -14,7 +14,7 @@ from image_search.errors import StoreError, StoreUnavailable
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
 
-ON_SHEET = 200  # images; a larger sheet is neither looked at nor a valid JPEG
+MAX_SHEET_IMAGES = 200  # images; a larger sheet is neither looked at nor a valid JPEG
 
 _MAX_NAME = 150  # bytes; with rank and suffix well below what file systems take
 _CELL, _CAPTION, _GAP = 240, 22, 8  # pixels

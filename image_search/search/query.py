@@ -404,13 +404,13 @@ class QueryVector:
 
 def blend_embeddings(
     words: Sequence[Embeddings],
-    pictures: Sequence[Embeddings],
+    images: Sequence[Embeddings],
     excluded: Sequence[Embeddings],
     image_weight: float = IMAGE_WEIGHT,
 ) -> QueryVector | None:
     """One embedding of all parts, or None when nothing was given. All inputs are of length 1."""
-    weight = min(max(image_weight, 0.0), 1.0) if words and pictures else float(bool(pictures))
-    sides = [(1 - weight, words), (weight, pictures)]
+    weight = min(max(image_weight, 0.0), 1.0) if words and images else float(bool(images))
+    sides = [(1 - weight, words), (weight, images)]
     wanted = [share * to_unit_length(np.sum(side, axis=0)) for share, side in sides if side]
     away = to_unit_length(np.sum(excluded, axis=0)) if excluded else None
     if not wanted:

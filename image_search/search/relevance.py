@@ -68,7 +68,7 @@ def measure_reference_scores(sample: Embeddings, words: Embeddings | None) -> Re
     if words is not None:
         random = np.random.default_rng(0)
         pairs = zip(random.choice(words, _BLENDS), random.choice(sample, _BLENDS), strict=True)
-        blends = [blend_embeddings([word], [picture], []) for word, picture in pairs]
+        blends = [blend_embeddings([word], [image], []) for word, image in pairs]
         both = np.stack([blend.embedding for blend in blends if blend])
         usual |= {0.0: _describe(words @ sample.T), IMAGE_WEIGHT: _describe(both @ sample.T)}
     return ReferenceScores(sample, usual)

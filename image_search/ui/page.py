@@ -32,10 +32,10 @@ from image_search.ui.messages import MESSAGES
 _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
 
 
-def build_picture_box(label: Any, height: int, elem_id: str) -> gr.Image:
+def build_image_box(label: Any, height: int, elem_id: str) -> gr.Image:
     """A box for a picture to search with. Its value is the path of the uploaded file: opening it safely is not left to
     gr.Image."""
-    return _PictureBox(
+    return _ImageBox(
         label=label, type="filepath", sources=["upload", "clipboard"], buttons=[], height=height, elem_id=elem_id
     )
 
@@ -65,7 +65,7 @@ def _derive(base: type[Any], name: str, preprocess: Any) -> Any:
     return ABCMeta.__new__(type(base), name, (base,), {"preprocess": preprocess, "is_template": True})
 
 
-_PictureBox = _derive(gr.Image, "PictureBox", _take_file)
+_ImageBox = _derive(gr.Image, "ImageBox", _take_file)
 
 
 def harden_gradio(blocks: gr.Blocks) -> None:
@@ -104,7 +104,7 @@ def _refuse_address_at_once(*_: Any, **__: Any) -> NoReturn:
 _TEXTS = ("image_label", "search", "clear", "text_label", "text_placeholder")  # the page holds them in every language
 TRANSLATIONS = gr.I18n(**{language: {key: texts[key] for key in _TEXTS} for language, texts in MESSAGES.items()})
 # Called with the picture box's height; the bar shows it as a thumbnail.
-_PICTURE_HEIGHT = 48
+_BOX_HEIGHT = 48
 
 
 def build_page() -> gr.Blocks:
@@ -112,17 +112,17 @@ def build_page() -> gr.Blocks:
     with gr.Blocks(title="類似画像検索", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="query"):
             text = _build_text_box()
-            picture = build_picture_box(TRANSLATIONS("image_label"), _PICTURE_HEIGHT, "picture")
+            image = build_image_box(TRANSLATIONS("image_label"), _BOX_HEIGHT, "picture")
             search = gr.Button(TRANSLATIONS("search"), variant="primary", elem_id="search")
             clear = gr.Button(TRANSLATIONS("clear"), elem_id="clear")
         # The modules fill the fields through it: its event takes what window.pageFields holds.
         bridge = gr.Button(elem_id="bridge")
 
         gr.on([text.submit, search.click], None, [text], None, js=_tell("search", "text"), **_QUIET)
-        clear.click(None, None, [text, picture], js=_tell("clear", returned=["", None]), **_QUIET)
-        picture.upload(None, [picture], None, js=_tell("picture", "file"), **_QUIET)
-        picture.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
-        bridge.click(None, None, [text, picture], js="() => window.pageFields", **_QUIET)
+        clear.click(None, None, [text, image], js=_tell("clear", returned=["", None]), **_QUIET)
+        image.upload(None, [image], None, js=_tell("picture", "file"), **_QUIET)
+        image.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
+        bridge.click(None, None, [text, image], js="() => window.pageFields", **_QUIET)
         blocks.load(None, None, None, js=_BRIDGE, **_QUIET)
     return blocks
 
@@ -157,8 +157,8 @@ def _build_text_box() -> gr.Textbox:
 
 # Bounds on what Gradio keeps for pages and for calls of programs, so that memory does not grow with their number.
 
-MOST_PAGES = 500  # whose state is kept, some 70 KiB each: the latest used
-MOST_UNREAD = 200  # sessions whose answers wait to be read
+MAX_PAGES = 500  # whose state is kept, some 70 KiB each: the latest used
+MAX_UNREAD = 200  # sessions whose answers wait to be read
 _MAX_QUEUE = 200  # uploads and calls of programs that wait; more are told that there are too many
 _QUEUE_PAUSE = 0.02  # seconds between looks at an empty queue; Gradio looks a thousand times a second, all day
 
@@ -174,7 +174,7 @@ def bound_sessions(app: FastAPI, page: gr.Blocks) -> None:
     """Keep so many pages' states, and keep them small. app: what the page was mounted in just now."""
     mounted = app.routes[-1]
     assert isinstance(mounted, Mount)
-    page.state_session_capacity = MOST_PAGES
+    page.state_session_capacity = MAX_PAGES
     sessions = _Sessions()
     sessions.set_blocks(page)
     mounted.app.state_holder = sessions  # type: ignore[attr-defined]
@@ -241,7 +241,7 @@ class _Unread(LRUCache[str, Any]):  # type: ignore[misc]
 
     def __setitem__(self, session: str, messages: Any) -> None:
         super().__setitem__(session, messages)
-        if len(self) > MOST_UNREAD:
+        if len(self) > MAX_UNREAD:
             busy = {event.session_hash for event in self._queue.event_ids_to_events.values()}
             oldest = next((other for other in self if other != session and other not in busy), None)
             if oldest is not None:

@@ -210,9 +210,9 @@ class PageSearch:
         open_image = self.query_images.open
         return Query(
             text=f"{asked.text} {asked.required_text}".strip(),
-            image=open_image(asked.picture) if asked.picture and asked.like is None else None,
+            image=open_image(asked.image) if asked.image and asked.like is None else None,
             excluded_text=asked.excluded_text,
-            excluded_image=open_image(asked.excluded_picture) if asked.excluded_picture else None,
+            excluded_image=open_image(asked.excluded_image) if asked.excluded_image else None,
             like=asked.like,
             image_weight=asked.image_weight,
             filter=asked.filter,

@@ -40,16 +40,16 @@ class SearchForm:
     """Strings as typed; "" and None for nothing.
 
     required_text: "quoted" phrases that must occur; excluded_text: see search.query.split_excluded
-    picture, excluded_picture: tokens of query images (QueryImages), to search with and to move away from
+    image, excluded_image: tokens of query images (QueryImages), to search with and to move away from
     like: image_id of the registered image to find similar ones to
     date_of: the meaning of since and until: "taken" or "registered"
     """
 
     text: str = ""
     required_text: str = ""
-    picture: str = ""
+    image: str = ""
     excluded_text: str = ""
-    excluded_picture: str = ""
+    excluded_image: str = ""
     image_weight: float = IMAGE_WEIGHT
     date_of: str = "registered"
     since: str = ""
@@ -128,11 +128,11 @@ NOTHING_ASKED = SearchForm()
 # Parameter of the address: field. A field at its default is left out.
 PARAMETERS = {
     "q": "text",
-    "picture": "picture",
+    "picture": "image",
     "like": "like",
     "phrase": "required_text",
     "not": "excluded_text",
-    "notpicture": "excluded_picture",
+    "notpicture": "excluded_image",
     "weight": "image_weight",
     "date": "date_of",
     "from": "since",

@@ -20,7 +20,7 @@ from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailabl
 from image_search.images import make_printable
 from image_search.records import Edits, ImageRecord
 from image_search.registration.films import change_edits
-from image_search.search.exporting import ON_SHEET, draw_contact_sheet, stream_zip
+from image_search.search.exporting import MAX_SHEET_IMAGES, draw_contact_sheet, stream_zip
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import Language, translate
 from image_search.ui.results import PageSearch, describe_error, find_cutoff
@@ -260,9 +260,9 @@ def _send_zip(store: ImageStore, image_ids: Sequence[int], language: Language) -
 
 
 def _send_sheet(store: ImageStore, image_ids: Sequence[int]) -> Response:
-    found = store.find_images(image_ids[:ON_SHEET])
+    found = store.find_images(image_ids[:MAX_SHEET_IMAGES])
     captions = {}
-    for number, image_id in enumerate(image_ids[:ON_SHEET], start=1):
+    for number, image_id in enumerate(image_ids[:MAX_SHEET_IMAGES], start=1):
         name = found[image_id].file_name if image_id in found else ""
         # The font of the sheet has Latin letters only.
         captions[image_id] = f"{number}  {name}" if name.isascii() else f"{number}"

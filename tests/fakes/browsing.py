@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from image_search.encoders import open_encoder
-from image_search.images import DecodedPicture, decode_image, make_preview
+from image_search.images import DecodedImage, decode_image, make_preview
 from image_search.records import ImageText, NewImage
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
@@ -65,7 +65,7 @@ def fill_library(folder: Path, count: int = 20) -> Settings:
     return settings
 
 
-def make_real_image(name: str, data: bytes, text: ImageText) -> tuple[NewImage, DecodedPicture]:
+def make_real_image(name: str, data: bytes, text: ImageText) -> tuple[NewImage, DecodedImage]:
     picture = decode_image(data, name)
     plain = make_image(name, text, data=data, width=picture.width, height=picture.height, file_type=picture.file_type)
     values = {field: getattr(plain, field) for field in NewImage.__slots__}

@@ -74,7 +74,7 @@ def test_a_kept_page_holds_no_settings_of_its_components(program: Program) -> No
 
 
 def test_unread_answers_go_oldest_first(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MOST_UNREAD", 5)
+    monkeypatch.setattr(page, "MAX_UNREAD", 5)
     events = []
     for _ in range(12):
         events.append(program.call("status"))
@@ -95,22 +95,22 @@ def test_a_call_of_a_program_takes_no_place_of_a_page(program: Program) -> None:
 def test_an_answer_that_is_waited_for_is_kept_whatever_else_is_asked(program: Program) -> None:
     unread = program.queue.pending_messages_per_session
     program.queue.event_ids_to_events["event"] = type("Event", (), {"session_hash": "waiting"})()
-    for number in range(page.MOST_UNREAD + 5):
+    for number in range(page.MAX_UNREAD + 5):
         unread["waiting" if number == 0 else f"session{number}"] = object()
     del program.queue.event_ids_to_events["event"]
     assert "waiting" in unread
-    assert len(unread) == page.MOST_UNREAD
+    assert len(unread) == page.MAX_UNREAD
 
 
 @pytest.mark.slow
 def test_hundreds_of_pages_and_calls_leave_a_bounded_number_of_things(program: Program) -> None:
-    for number in range(page.MOST_PAGES + 20):
+    for number in range(page.MAX_PAGES + 20):
         program.open_page(f"page{number}")
-    for _ in range(page.MOST_UNREAD + 50):
+    for _ in range(page.MAX_UNREAD + 50):
         program.call("status")
         program.wait()
-    assert page.MOST_PAGES - 5 <= len(program.kept.state_holder.session_data) <= page.MOST_PAGES
-    assert len(program.queue.pending_messages_per_session) == page.MOST_UNREAD
-    assert len(program.queue.pending_event_ids_session) == page.MOST_UNREAD
+    assert page.MAX_PAGES - 5 <= len(program.kept.state_holder.session_data) <= page.MAX_PAGES
+    assert len(program.queue.pending_messages_per_session) == page.MAX_UNREAD
+    assert len(program.queue.pending_event_ids_session) == page.MAX_UNREAD
     assert len(program.queue.event_analytics) == 1
     assert not program.kept.iterators

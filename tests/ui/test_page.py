@@ -14,7 +14,7 @@ from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.ui.page import build_page, build_picture_box
+from image_search.ui.page import build_image_box, build_page
 from image_search.web import app
 from image_search.web.app import build_app
 from image_search.web.background import Warmup
@@ -44,7 +44,7 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
 
 
 def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
-    box = build_picture_box("picture", 100, "picture")
+    box = build_image_box("picture", 100, "picture")
     again = box.__class__(**box.constructor_args)
     assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")
     assert again.get_block_name() == "image"  # to the browser

@@ -83,7 +83,7 @@ def test_an_address_opens_what_it_was_written_for(asked: SearchForm) -> None:
 
 
 def test_a_query_image_stands_in_the_address_by_its_token() -> None:
-    assert to_query_string(SearchForm(picture="0123abcd")) == "picture=0123abcd"
+    assert to_query_string(SearchForm(image="0123abcd")) == "picture=0123abcd"
 
 
 def test_every_parameter_is_a_field_and_every_field_a_parameter() -> None:

@@ -7,7 +7,7 @@ import { showToast } from './toasts.js';
 
 const LONG_PRESS = 450; // milliseconds
 const AT_ONCE = 500; // images of one request
-const ON_SHEET = 200; // as in exporting.py
+const MAX_SHEET_IMAGES = 200; // as in exporting.py
 const NAMED = 3; // missing files named in a toast
 
 const list = document.getElementById('grid');
@@ -268,7 +268,7 @@ async function downloadZip() {
 
 async function downloadSheet() {
   const { token, count, missing } = await prepare();
-  const text = joinSentences(count > ON_SHEET ? say('sheet_first', { count: ON_SHEET }) : '', tellGone(missing));
+  const text = joinSentences(count > MAX_SHEET_IMAGES ? say('sheet_first', { count: MAX_SHEET_IMAGES }) : '', tellGone(missing));
   if (text) showToast(text);
   fetchFile(`ui/selection/downloads/${token}/contact_sheet.jpg`);
 }
