@@ -68,28 +68,28 @@ def test_opening_a_store_asks_nothing_of_the_network() -> None:
     OracleStore.open(replace(SETTINGS, db_dsn="no.such.host.invalid:1521/X")).close()
 
 
-def test_a_refused_connection_names_the_setting() -> None:
+def test_refused_connection_names_the_setting() -> None:
     assert "DB_DSN" in find_message(SETTINGS)
     assert "DPY-6005" in find_message(SETTINGS)
 
 
-def test_an_unknown_host_is_told_as_such() -> None:
+def test_unknown_host_is_told_as_such() -> None:
     assert "host in DB_DSN" in find_message(replace(SETTINGS, db_dsn="no.such.host.invalid:1521/FREEPDB1"))
 
 
-def test_a_server_that_hangs_up_is_unavailable() -> None:
+def test_server_that_hangs_up_is_unavailable() -> None:
     with listening(lambda _: None) as dsn:
         message = find_message(replace(SETTINGS, db_dsn=dsn))
         assert "before the login" in message
         assert "DPY-6005" in message
 
 
-def test_a_server_that_is_no_oracle_database_is_unavailable() -> None:
+def test_server_that_is_no_oracle_database_is_unavailable() -> None:
     with listening(lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as dsn:
         assert find_message(replace(SETTINGS, db_dsn=dsn))
 
 
-def test_the_same_store_works_again_when_the_database_is_back(server: Server) -> None:
+def test_same_store_works_again_when_the_database_is_back(server: Server) -> None:
     server.faults.add(Refuse(12514), "connect", times=99)
     with OracleStore.open(make_settings(server)) as store:
         for _ in range(3):
@@ -115,18 +115,18 @@ def test_making_the_schema_tells_the_same() -> None:
         ("scott/tiger@host/service", "host:1521"),
     ],
 )
-def test_a_dsn_that_cannot_be_read_is_told_with_the_remedy(dsn: str, setting: str) -> None:
+def test_dsn_that_cannot_be_read_is_told_with_the_remedy(dsn: str, setting: str) -> None:
     assert setting in find_message(replace(SETTINGS, db_dsn=dsn))
 
 
-def test_an_alias_is_looked_up_in_the_folder_of_the_wallet(tmp_path: Path) -> None:
+def test_alias_is_looked_up_in_the_folder_of_the_wallet(tmp_path: Path) -> None:
     (tmp_path / "ewallet.pem").write_text("")
     (tmp_path / "tnsnames.ora").write_text("other = (DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=h)(PORT=1)))\n")
     message = find_message(replace(SETTINGS, db_dsn="mydb_high", db_wallet_location=str(tmp_path)))
     assert "tnsnames.ora" in message
 
 
-def test_an_alias_leads_to_its_address(server: Server, tmp_path: Path) -> None:
+def test_alias_leads_to_its_address(server: Server, tmp_path: Path) -> None:
     port = re.search(r":(\d+)/", server.dsn)
     assert port
     (tmp_path / "tnsnames.ora").write_text(
@@ -137,7 +137,7 @@ def test_an_alias_leads_to_its_address(server: Server, tmp_path: Path) -> None:
         assert store.count_images() == 0
 
 
-def test_a_wallet_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_wallet_that_is_not_there_is_named(tmp_path: Path) -> None:
     settings = replace(SETTINGS, db_wallet_location=str(tmp_path))
     with pytest.raises(SettingsError, match=r"DB_WALLET_LOCATION.*ewallet\.pem"):
         OracleStore.open(settings).count_images()
@@ -153,7 +153,7 @@ def test_a_wallet_that_is_not_there_is_named(tmp_path: Path) -> None:
         "(DESCRIPTION=(ADDRESS=(PROTOCOL=tcps)(HOST=adb.example)(PORT=1522))(CONNECT_DATA=(SERVICE_NAME=x)))",
     ],
 )
-def test_the_driver_accepts_every_form_of_dsn_the_documents_show(dsn: str) -> None:
+def test_driver_accepts_every_form_of_dsn_the_documents_show(dsn: str) -> None:
     parameters = list_parameters(replace(SETTINGS, db_dsn=dsn))
     pool = oracledb.create_pool(**parameters, min=0, max=4)
     assert (pool.dsn, pool.username, pool.opened) == (dsn, "imgsearch", 0)
@@ -393,17 +393,17 @@ def test_errors_are_of_the_kind_the_rest_of_the_program_knows(
     assert type(produce(code, server, tmp_path)) is kind
 
 
-def test_a_wrong_password_is_told_by_the_server_itself(server: Server) -> None:
+def test_wrong_password_is_told_by_the_server_itself(server: Server) -> None:
     assert "ORA-01017" in str(provoke(server, make_settings(server, db_password="another")))
 
 
-def test_an_unknown_error_is_told_in_the_words_of_the_database(server: Server) -> None:
+def test_unknown_error_is_told_in_the_words_of_the_database(server: Server) -> None:
     server.faults.add(Refuse(99999, "strange"), "execute")
     assert "ORA-99999: strange" in str(provoke(server, make_settings(server)))
 
 
 @pytest.mark.parametrize("number", [28, 1089, 2396, 3113, 3114, 3135, 12537])
-def test_a_session_that_is_killed_is_a_lost_connection_whatever_it_is_called(number: int, server: Server) -> None:
+def test_session_that_is_killed_is_a_lost_connection_whatever_it_is_called(number: int, server: Server) -> None:
     with OracleStore.open(make_settings(server)) as store:
         store.count_images()
         server.faults.add(Refuse(number), "execute")
@@ -418,7 +418,7 @@ def test_codes_of_oracle_text_are_shown_too(server: Server) -> None:
     assert "DRG-50901" in str(provoke(server, make_settings(server)))
 
 
-def test_an_error_of_the_operating_system_has_no_code() -> None:
+def test_error_of_the_operating_system_has_no_code() -> None:
     assert get_code(OSError("x")) == ""
 
 

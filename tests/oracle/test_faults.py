@@ -73,7 +73,7 @@ each_write = pytest.mark.parametrize("name", WRITES)
 
 
 @each_write
-def test_a_write_that_is_refused_at_any_statement_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
+def test_write_that_is_refused_at_any_statement_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
     before = read_tables(server)
     store._get_dimension(1)
     for step in range(20):
@@ -92,7 +92,7 @@ def test_a_write_that_is_refused_at_any_statement_leaves_nothing(name: str, serv
 
 
 @each_write
-def test_a_commit_that_is_refused_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
+def test_commit_that_is_refused_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
     before = read_tables(server)
     server.faults.add(Refuse(TABLESPACE_FULL), "commit")
     with pytest.raises(StoreFull):
@@ -101,7 +101,7 @@ def test_a_commit_that_is_refused_leaves_nothing(name: str, server: Server, stor
 
 
 @each_write
-def test_a_connection_cut_before_the_commit_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
+def test_connection_cut_before_the_commit_leaves_nothing(name: str, server: Server, store: OracleStore) -> None:
     before = read_tables(server)
     told = []
     for step in range(20):
@@ -122,7 +122,7 @@ def test_a_connection_cut_before_the_commit_leaves_nothing(name: str, server: Se
 
 @each_write
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_connection_cut_at_the_commit_is_told_as_uncertain_and_not_tried_again(
+def test_connection_cut_at_the_commit_is_told_as_uncertain_and_not_tried_again(
     name: str, when: Any, server: Server, store: OracleStore
 ) -> None:
     before = read_tables(server)
@@ -134,7 +134,7 @@ def test_a_connection_cut_at_the_commit_is_told_as_uncertain_and_not_tried_again
 
 
 @pytest.mark.parametrize("number", [1, 60, 2291, 2292])
-def test_a_write_that_met_another_writer_is_rolled_back_and_done_again(
+def test_write_that_met_another_writer_is_rolled_back_and_done_again(
     number: int, server: Server, store: OracleStore
 ) -> None:
     server.faults.add(Refuse(number), "execute", "INSERT INTO image_embeddings")
@@ -144,7 +144,7 @@ def test_a_write_that_met_another_writer_is_rolled_back_and_done_again(
     assert [event.name for event in server.events if event.name in ("rollback", "commit")] == ["rollback", "commit"]
 
 
-def test_a_clash_that_stays_is_told_and_leaves_nothing(server: Server, store: OracleStore) -> None:
+def test_clash_that_stays_is_told_and_leaves_nothing(server: Server, store: OracleStore) -> None:
     before = read_tables(server)
     server.faults.add(Refuse(2291), "execute", "INSERT INTO image_embeddings", times=99)
     with pytest.raises(StoreError, match="Run again"):
@@ -152,13 +152,13 @@ def test_a_clash_that_stays_is_told_and_leaves_nothing(server: Server, store: Or
     assert read_tables(server) == before
 
 
-def test_a_write_asks_first_whether_its_connection_is_alive(server: Server, store: OracleStore) -> None:
+def test_write_asks_first_whether_its_connection_is_alive(server: Server, store: OracleStore) -> None:
     server.faults.add(Cut("before"), "ping")
     store.set_current_model(2)
     assert [event.name for event in server.events if event.name in ("ping", "commit")] == ["ping", "ping", "commit"]
 
 
-def test_a_write_after_all_connections_have_died_begins_on_a_new_one(server: Server, store: OracleStore) -> None:
+def test_write_after_all_connections_have_died_begins_on_a_new_one(server: Server, store: OracleStore) -> None:
     server.kill_sessions()
     store.set_current_model(2)
     assert [model.is_current for model in store.list_models()] == [False, True]
@@ -189,7 +189,7 @@ each_read = pytest.mark.parametrize("name", READS)
 
 @each_read
 @pytest.mark.parametrize("when", ["before", "after", "midway"])
-def test_a_read_is_done_again_once_when_the_connection_is_cut(
+def test_read_is_done_again_once_when_the_connection_is_cut(
     name: str, when: Any, server: Server, store: OracleStore
 ) -> None:
     expected = READS[name](store)
@@ -200,7 +200,7 @@ def test_a_read_is_done_again_once_when_the_connection_is_cut(
         READS[name](store)
 
 
-def test_a_read_that_is_cut_amid_its_rows_is_done_again_whole(server: Server, store: OracleStore) -> None:
+def test_read_that_is_cut_amid_its_rows_is_done_again_whole(server: Server, store: OracleStore) -> None:
     store.add_images(1, make_images(300)[3:], make_embeddings(297, seed=5))
     expected = [hit.image_id for hit in store.list_images(limit=300)]
     server.faults.add(Cut("midway"), "fetch", skip=1)
@@ -208,13 +208,13 @@ def test_a_read_that_is_cut_amid_its_rows_is_done_again_whole(server: Server, st
     assert len(expected) == 300
 
 
-def test_a_read_after_all_connections_have_died_begins_on_a_new_one(server: Server, store: OracleStore) -> None:
+def test_read_after_all_connections_have_died_begins_on_a_new_one(server: Server, store: OracleStore) -> None:
     server.kill_sessions()
     assert store.count_images() == 4
 
 
 @pytest.mark.parametrize("name", ["count_images", "search_embedding", "read_preview"])
-def test_a_read_that_takes_too_long_is_given_up_and_not_done_again(
+def test_read_that_takes_too_long_is_given_up_and_not_done_again(
     name: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "_CALL_TIMEOUT_MS", 200)
@@ -243,7 +243,7 @@ def test_no_connection_is_kept(name: str, server: Server, store: OracleStore) ->
 @pytest.mark.parametrize(
     "name", ["search_embedding", "list_images_with_words", "list_images", "get_images", "read_preview"]
 )
-def test_a_page_of_results_is_one_query(name: str, server: Server, store: OracleStore) -> None:
+def test_page_of_results_is_one_query(name: str, server: Server, store: OracleStore) -> None:
     READS[name](store)  # the first one also looks at the schema, at the model and for indexes
     server.events.clear()
     READS[name](store)
@@ -261,7 +261,7 @@ def test_many_hashes_are_asked_for_in_few_statements_of_few_shapes(server: Serve
 # --- the schema ---
 
 
-def test_a_schema_that_is_not_there_is_told_with_the_command(server: Server) -> None:
+def test_schema_that_is_not_there_is_told_with_the_command(server: Server) -> None:
     server.faults.add(Refuse(942), "execute", "image_search_schema")
     with OracleStore.open(make_settings(server)) as store:
         with pytest.raises(SchemaError, match="--create-schema"):
@@ -272,7 +272,7 @@ def test_a_schema_that_is_not_there_is_told_with_the_command(server: Server) -> 
         assert len(server.statements) == 1
 
 
-def test_a_schema_of_another_version_is_refused(server: Server) -> None:
+def test_schema_of_another_version_is_refused(server: Server) -> None:
     connection = sqlite3.connect(server.database.path)
     connection.execute("UPDATE image_search_schema SET schema_version = 99")
     connection.commit()
@@ -280,7 +280,7 @@ def test_a_schema_of_another_version_is_refused(server: Server) -> None:
         store.count_images()
 
 
-def test_a_database_without_vectors_is_refused(server: Server) -> None:
+def test_database_without_vectors_is_refused(server: Server) -> None:
     server.version = "19.24.0.0.0"
     with OracleStore.open(make_settings(server)) as store, pytest.raises(SchemaError, match=r"23\.4"):
         store.count_images()
@@ -296,7 +296,7 @@ def test_closing_twice_does_nothing_more(server: Server, store: OracleStore) -> 
     assert server.events == []
 
 
-def test_a_call_that_hangs_is_given_up_some_day(store: OracleStore) -> None:
+def test_call_that_hangs_is_given_up_some_day(store: OracleStore) -> None:
     connection = store._connections._acquire(is_checked=False)
     assert 10_000 <= connection.call_timeout <= 120_000
     connection.close()

@@ -48,12 +48,12 @@ def count_approximate(server: Server) -> int:
 # --- the vector index ---
 
 
-def test_an_index_is_asked_only_when_it_is_there(server: Server, store: OracleStore) -> None:
+def test_index_is_asked_only_when_it_is_there(server: Server, store: OracleStore) -> None:
     store.search_embedding(1, make_embeddings(1)[0])
     assert count_approximate(server) == 0
 
 
-def test_an_index_answers_pages_that_do_not_overlap(server: Server, store: OracleStore) -> None:
+def test_index_answers_pages_that_do_not_overlap(server: Server, store: OracleStore) -> None:
     server.database.indexes[IVF.name] = IVF
     query = make_embeddings(1, seed=3)[0]
     pages = [hit.image_id for start in (0, 10, 20) for hit in store.search_embedding(1, query, 10, start)]
@@ -62,7 +62,7 @@ def test_an_index_answers_pages_that_do_not_overlap(server: Server, store: Oracl
 
 
 @pytest.mark.parametrize("indexes", [{}, {IVF.name: IVF}], ids=["exactly", "by the index"])
-def test_the_nearest_come_first(indexes: dict[str, Index], server: Server, store: OracleStore) -> None:
+def test_nearest_come_first(indexes: dict[str, Index], server: Server, store: OracleStore) -> None:
     server.database.indexes.update(indexes)
     query = make_embeddings(1, seed=3)[0]
     hits = store.search_embedding(1, query, 30)
@@ -72,7 +72,7 @@ def test_the_nearest_come_first(indexes: dict[str, Index], server: Server, store
 
 
 @pytest.mark.parametrize("rows", [0, 7])
-def test_an_index_that_gives_too_few_rows_is_followed_by_the_exact_search(
+def test_index_that_gives_too_few_rows_is_followed_by_the_exact_search(
     rows: int, server: Server, store: OracleStore
 ) -> None:
     query = make_embeddings(1, seed=3)[0]
@@ -92,7 +92,7 @@ def test_filters_and_far_pages_are_exact(server: Server, store: OracleStore) -> 
     assert count_approximate(server) == 0
 
 
-def test_an_index_that_is_made_later_is_noticed(
+def test_index_that_is_made_later_is_noticed(
     server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -115,7 +115,7 @@ def test_words_are_found_without_the_index_when_it_fails(server: Server, store: 
     assert "CONTAINS" not in "".join(server.statements)  # it is left alone for a minute
 
 
-def test_an_index_dropped_amid_searches_is_done_without(server: Server, store: OracleStore) -> None:
+def test_index_dropped_amid_searches_is_done_without(server: Server, store: OracleStore) -> None:
     assert len(store.list_images(["庭の猫"])) == 1
     assert "CONTAINS" in "".join(server.statements)
     del server.database.indexes["IX_IMAGES_SEARCH_TEXT"]
@@ -123,7 +123,7 @@ def test_an_index_dropped_amid_searches_is_done_without(server: Server, store: O
 
 
 @pytest.mark.parametrize("number", [1460, 1461])
-def test_a_text_query_longer_than_the_databases_strings_is_done_without_the_index(
+def test_text_query_longer_than_the_databases_strings_is_done_without_the_index(
     number: int, server: Server, store: OracleStore
 ) -> None:
     server.faults.add(Refuse(number), "execute", "CONTAINS")
@@ -147,7 +147,7 @@ def test_words_of_any_length_fit_into_the_binds_of_any_database(words: list[str]
         assert not store.list_images([*words, "無い言葉"])
 
 
-def test_an_error_that_is_not_of_the_word_index_is_not_hidden(server: Server, store: OracleStore) -> None:
+def test_error_that_is_not_of_the_word_index_is_not_hidden(server: Server, store: OracleStore) -> None:
     server.faults.add(Refuse(1536), "execute", "CONTAINS")
     with pytest.raises(StoreFull):
         store.list_images(["庭の猫"])
@@ -179,9 +179,7 @@ def test_originals_can_live_in_a_folder(server: Server, beside: OracleStore, tmp
         beside.read_original(image_id)
 
 
-def test_an_original_stays_when_its_deletion_is_not_certain(
-    server: Server, beside: OracleStore, tmp_path: Path
-) -> None:
+def test_original_stays_when_its_deletion_is_not_certain(server: Server, beside: OracleStore, tmp_path: Path) -> None:
     [image_id] = beside.add_images(1, [make_image("a.png")], make_embeddings(1))
     server.faults.add(Cut("before"), "commit")
     with pytest.raises(StoreUnavailable):
@@ -189,13 +187,13 @@ def test_an_original_stays_when_its_deletion_is_not_certain(
     assert len(list_originals(tmp_path)) == 1
 
 
-def test_an_original_that_is_elsewhere_is_told_when_no_folder_is_set(server: Server, beside: OracleStore) -> None:
+def test_original_that_is_elsewhere_is_told_when_no_folder_is_set(server: Server, beside: OracleStore) -> None:
     [image_id] = beside.add_images(1, [make_image("a.png")], make_embeddings(1))
     with OracleStore.open(make_settings(server)) as store, pytest.raises(StoreError, match="ORIGINALS_URL"):
         store.read_original(image_id)
 
 
-def test_a_picture_that_is_added_while_another_handle_deletes_it_keeps_its_original(
+def test_picture_that_is_added_while_another_handle_deletes_it_keeps_its_original(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep of files waits for the writer that holds the lock, and looks again before it removes anything."""
@@ -241,7 +239,7 @@ def test_images_of_one_moment_come_in_one_order_whatever_the_page(store: OracleS
     assert pages == sorted(ids, reverse=True)
 
 
-def test_a_list_of_rows_takes_few_round_trips(server: Server, store: OracleStore) -> None:
+def test_list_of_rows_takes_few_round_trips(server: Server, store: OracleStore) -> None:
     images = make_images(1230)[30:]
     store.add_images(1, images, make_embeddings(1200, seed=6))
     server.events.clear()
@@ -249,12 +247,12 @@ def test_a_list_of_rows_takes_few_round_trips(server: Server, store: OracleStore
     assert [event.name for event in server.events] == ["execute", "execute"]
 
 
-def test_a_list_longer_than_a_round_trip_is_whole(store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_longer_than_a_round_trip_is_whole(store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.stores.oracle.connection._ROWS_OF_A_ROUND_TRIP", 7)
     assert store.list_image_ids() == list(range(1, 31))
 
 
-def test_the_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_again(
+def test_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_again(
     server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("image_search.stores.oracle._ROWS_OF_A_DELETION", 10)
@@ -271,7 +269,7 @@ def test_the_embeddings_of_a_model_are_removed_in_pieces_that_can_be_taken_up_ag
     assert store.get_status().models[0][1] == 30
 
 
-def test_a_full_trash_is_emptied_in_pieces(server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_trash_is_emptied_in_pieces(server: Server, store: OracleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.stores.oracle._IMAGES_OF_A_DELETION", 8)
     store.trash_images(range(1, 21))
     server.events.clear()
@@ -295,7 +293,7 @@ def test_emptying_the_trash_goes_on_where_it_was_interrupted(
 # --- what the driver takes and gives ---
 
 
-def test_everything_is_stored_as_long_and_as_large_as_it_comes(store: OracleStore) -> None:
+def test_values_are_stored_as_long_and_as_large_as_they_come(store: OracleStore) -> None:
     text = ImageText(
         generation_prompt="長" * 5000,
         description="明" * 5000,
@@ -326,13 +324,13 @@ def test_rows_become_records_whatever_is_null_in_them(store: OracleStore) -> Non
     assert len(full.content_sha256) == 64
 
 
-def test_an_embedding_comes_back_as_float32(store: OracleStore) -> None:
+def test_embedding_comes_back_as_float32(store: OracleStore) -> None:
     embedding = store.get_embedding(1, 1)
     assert embedding.dtype == np.float32
     assert np.array_equal(embedding, make_embeddings(1)[0])
 
 
-def test_the_date_of_an_image_is_the_databases_own_unless_one_is_given(store: OracleStore) -> None:
+def test_date_of_an_image_is_the_databases_own_unless_one_is_given(store: OracleStore) -> None:
     given = datetime(2020, 1, 2, 3, 4, 5, 678)
     images = [make_image("now.png"), replace(make_image("then.png"), upload_date=given)]
     now, then = store.add_images(1, images, make_embeddings(2, seed=4))

@@ -131,7 +131,7 @@ def take_picture(database: Original) -> list[Any]:
     return [database.run(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
 
 
-def test_a_dry_run_counts_what_is_doubled_and_changes_nothing(database: Original) -> None:
+def test_dry_run_counts_what_is_doubled_and_changes_nothing(database: Original) -> None:
     before = take_picture(database)
     report = "\n".join(migrate(database.settings, read_image, dry_run=True))
     assert "1 models that are listed twice." in report
@@ -171,7 +171,7 @@ def test_columns_that_others_added_stay(database: Original) -> None:
     assert set(database.run("SELECT added_by_others FROM images")) == {("kept",)}
 
 
-def test_everything_the_script_defines_is_added(database: Original) -> None:
+def test_upgrade_adds_everything_the_script_defines(database: Original) -> None:
     list(migrate(database.settings, read_image))
     changes = "\n".join(database.changes)
     for index in ("IMAGE_EMBEDDING_IDX", "IDX_IMAGE_PROMPT"):
@@ -193,7 +193,7 @@ def test_everything_the_script_defines_is_added(database: Original) -> None:
     assert changes.index("SEARCH_TEXT NOT NULL") < changes.index("CREATE UNIQUE INDEX IF NOT EXISTS")
 
 
-def test_an_interrupted_migration_is_started_again(database: Original) -> None:
+def test_interrupted_migration_is_started_again(database: Original) -> None:
     database.server.faults.add(Cut("before"), "execute", "search_text = :")
     with pytest.raises(Exception, match="lost"):
         list(migrate(database.settings, read_image))
@@ -201,7 +201,7 @@ def test_an_interrupted_migration_is_started_again(database: Original) -> None:
     assert OracleStore.open(database.settings).count_images() == 3
 
 
-def test_the_embeddings_can_go_on_under_the_name_of_the_loaded_model(database: Original) -> None:
+def test_embeddings_can_go_on_under_the_name_of_the_loaded_model(database: Original) -> None:
     report = list(
         migrate(database.settings, read_image, adopt=("stabilityai/japanese-stable-clip-vit-l-16", "abc", 16))
     )
@@ -217,7 +217,7 @@ def test_embeddings_of_another_dimension_are_not_adopted(database: Original) -> 
     assert any("another dimension than other" in sentence for sentence in report)
 
 
-def test_a_picture_that_cannot_be_read_stops_before_the_keys_are_added(database: Original) -> None:
+def test_picture_that_cannot_be_read_stops_before_the_keys_are_added(database: Original) -> None:
     database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"broken",))
     with pytest.raises(SchemaError, match="image_id 2"):
         list(migrate(database.settings, read_image))
@@ -232,7 +232,7 @@ def test_a_picture_that_cannot_be_read_stops_before_the_keys_are_added(database:
         ("UPDATE images SET image_data = NULL", "no bytes"),
     ],
 )
-def test_what_only_a_person_can_put_right_stops_at_once(database: Original, damage: str, message: str) -> None:
+def test_error_that_only_a_person_can_put_right_stops_at_once(database: Original, damage: str, message: str) -> None:
     database.run(damage)
     with pytest.raises(SchemaError, match=message):
         list(migrate(database.settings, read_image))
@@ -244,7 +244,7 @@ def test_vectors_that_are_not_of_length_1_are_told(database: Original) -> None:
     assert any("not of length 1" in sentence for sentence in migrate(database.settings, read_image, dry_run=True))
 
 
-def test_an_empty_schema_has_nothing_to_migrate(tmp_path: Path) -> None:
+def test_empty_schema_has_nothing_to_migrate(tmp_path: Path) -> None:
     with serve_nothing(tmp_path / "empty.db") as server, pytest.raises(SchemaError, match="--create-schema"):
         list(migrate(make_settings(server), read_image))
 
@@ -258,7 +258,7 @@ def test_every_change_of_the_tables_parses(database: Original) -> None:
         assert find_faults(linter, change) == [], change
 
 
-def test_pictures_are_read_and_stored_in_few_round_trips(database: Original) -> None:
+def test_images_are_read_and_stored_in_few_round_trips(database: Original) -> None:
     for number in range(100):
         database.run("INSERT INTO images (image_data, file_name) VALUES (?, ?)", (f"bytes {number}".encode(), "x.png"))
     database.server.events.clear()
@@ -269,7 +269,7 @@ def test_pictures_are_read_and_stored_in_few_round_trips(database: Original) -> 
     assert len(database.server.events) < 200
 
 
-def test_a_picture_that_was_never_stored_is_named(database: Original) -> None:
+def test_picture_that_was_never_stored_is_named(database: Original) -> None:
     database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"",))
     report: list[str] = []
     with pytest.raises(SchemaError, match="image_id 2"):
@@ -277,7 +277,7 @@ def test_a_picture_that_was_never_stored_is_named(database: Original) -> None:
     assert "Image 2: IMAGE_DATA is an EMPTY_BLOB(): the picture was never stored." in report
 
 
-def test_a_long_migration_says_how_far_it_is(database: Original, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_migration_says_how_far_it_is(database: Original, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.stores.oracle.migration._REPORT_SECONDS", 0)
     sentences = list(migrate(database.settings, read_image))
     assert "4 of 4 pictures read, about 0 minutes left." in sentences

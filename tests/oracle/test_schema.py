@@ -59,21 +59,21 @@ def test_every_statement_of_the_script_is_sent_in_order(empty: Server) -> None:
     assert len(yielded) == len(read_statements())
 
 
-def test_the_script_makes_nothing_new_when_it_runs_again(empty: Server) -> None:
+def test_script_makes_nothing_new_when_it_runs_again(empty: Server) -> None:
     list(create_schema(make_settings(empty)))
     made = (dict(empty.database.tables), dict(empty.database.indexes), dict(empty.database.preferences))
     list(create_schema(make_settings(empty)))
     assert (empty.database.tables, empty.database.indexes, empty.database.preferences) == made
 
 
-def test_the_script_makes_no_word_index_where_oracle_text_is_missing(tmp_path: Path) -> None:
+def test_script_makes_no_word_index_where_oracle_text_is_missing(tmp_path: Path) -> None:
     with serve_nothing(tmp_path / "oracle.db", has_text=False) as server:
         list(create_schema(make_settings(server)))
         assert server.database.find_text_index() is None
         assert "IMAGES" in server.database.tables
 
 
-def test_the_script_makes_a_broken_word_index_anew(empty: Server) -> None:
+def test_script_makes_a_broken_word_index_anew(empty: Server) -> None:
     list(create_schema(make_settings(empty)))
     [name] = [index.name for index in empty.database.indexes.values() if index.kind == "DOMAIN"]
     empty.database.indexes[name] = replace(empty.database.indexes[name], status="INVALID")
@@ -88,7 +88,7 @@ def test_printing_connects_to_nothing_and_shows_what_would_run() -> None:
     assert read_statements("\n".join(printed)) == read_statements()
 
 
-def test_a_database_that_is_too_old_is_refused_before_anything_runs(empty: Server) -> None:
+def test_database_that_is_too_old_is_refused_before_anything_runs(empty: Server) -> None:
     empty.version = "19.3.0.0.0"
     with pytest.raises(SchemaError, match=r"23\.4"):
         list(create_schema(make_settings(empty)))
@@ -103,13 +103,13 @@ def test_tables_of_another_shape_stop_the_script_with_the_remedy(empty: Server) 
     assert list(empty.database.tables) == ["IMAGES"]
 
 
-def test_a_statement_that_fails_is_named(empty: Server) -> None:
+def test_statement_that_fails_is_named(empty: Server) -> None:
     empty.faults.add(Refuse(1031), "execute", "CREATE TABLE IF NOT EXISTS images")
     with pytest.raises(SchemaError, match=r"CREATE TABLE IF NOT EXISTS images.*privilege.*ORA-01031"):
         list(create_schema(make_settings(empty)))
 
 
-def test_the_schema_holds_one_current_model_and_its_view_only_that_models_embeddings(
+def test_schema_holds_one_current_model_and_its_view_only_that_models_embeddings(
     settings: Settings,
 ) -> None:
     with OracleStore.open(settings) as store:
@@ -170,7 +170,7 @@ MEGABYTE = 2**20
     ],
 )
 @pytest.mark.usefixtures("library")
-def test_the_index_fits_the_library(
+def test_index_fits_the_library(
     server: Server, settings: Settings, kind: Any, counts: Any, memory: Any, made: str | None, reason: str
 ) -> None:
     pretend(server, counts, memory)
@@ -183,7 +183,7 @@ def test_the_index_fits_the_library(
 
 
 @pytest.mark.usefixtures("library")
-def test_an_index_that_is_there_is_dropped_first(server: Server, settings: Settings) -> None:
+def test_index_that_is_there_is_dropped_first(server: Server, settings: Settings) -> None:
     server.database.indexes[IVF.name] = IVF
     assert "rebuilt" in set_vector_index(settings, "ivf")
     assert [text.split()[0] for text in list_ddl(server)] == ["DROP", "CREATE"]
@@ -203,7 +203,9 @@ def test_embeddings_of_several_sizes_are_refused_with_their_numbers(
 
 
 @pytest.mark.usefixtures("library")
-def test_too_little_vector_memory_is_told_before_the_old_index_is_dropped(server: Server, settings: Settings) -> None:
+def test_vector_memory_that_is_too_small_is_told_before_the_old_index_is_dropped(
+    server: Server, settings: Settings
+) -> None:
     server.database.indexes[IVF.name] = IVF
     pretend(server, [(768, 100_000)], (100 * MEGABYTE, 0))
     with pytest.raises(StoreError, match=r"380 MiB.*100 MiB are free.*--vector-index ivf"):
@@ -218,7 +220,7 @@ def test_autonomous_database_finds_its_vector_memory_itself(server: Server, sett
 
 
 @pytest.mark.usefixtures("library")
-def test_an_early_release_gets_no_index_that_refuses_new_images(server: Server, settings: Settings) -> None:
+def test_early_release_gets_no_index_that_refuses_new_images(server: Server, settings: Settings) -> None:
     server.version = "23.5.0.24.7"
     pretend(server, [(768, 100_000)], (900 * MEGABYTE, 0))
     with pytest.raises(StoreError, match="refuses new images"):
@@ -227,13 +229,13 @@ def test_an_early_release_gets_no_index_that_refuses_new_images(server: Server, 
 
 
 @pytest.mark.usefixtures("library")
-def test_an_index_that_cannot_be_built_is_told_and_searches_stay_exact(server: Server, settings: Settings) -> None:
+def test_index_that_cannot_be_built_is_told_and_searches_stay_exact(server: Server, settings: Settings) -> None:
     server.faults.add(Refuse(51962), "execute", "CREATE VECTOR INDEX")
     with pytest.raises(StoreError, match=r"hnsw index was not built.*goes on without it"):
         set_vector_index(settings, "hnsw")
 
 
-def test_there_is_no_index_of_nothing(server: Server, settings: Settings) -> None:
+def test_index_of_nothing_is_not_built(server: Server, settings: Settings) -> None:
     with pytest.raises(StoreError, match="Register images first"):
         set_vector_index(settings, "ivf")
     with pytest.raises(StoreError, match="auto, ivf, hnsw, none"):
@@ -249,7 +251,7 @@ def check(settings: Settings) -> dict[str, Finding]:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_healthy_database_has_nothing_to_remedy(server: Server, settings: Settings) -> None:
+def test_healthy_database_has_nothing_to_remedy(server: Server, settings: Settings) -> None:
     findings = check(settings)
     assert len(findings) == 12
     assert [finding for finding in findings.values() if not finding.ok or finding.remedy] == []
@@ -258,7 +260,7 @@ def test_a_healthy_database_has_nothing_to_remedy(server: Server, settings: Sett
     assert not [event for event in server.events if event.name == "commit"]  # looking changes nothing
 
 
-def test_a_healthy_library_in_it_has_nothing_to_remedy_either(library: OracleStore) -> None:
+def test_healthy_library_in_it_has_nothing_to_remedy_either(library: OracleStore) -> None:
     findings = {finding.name: finding for finding in check_library(library)}
     assert [finding for finding in findings.values() if not finding.ok] == []
     assert "20 images in Oracle Database" in findings["library"].what
@@ -328,7 +330,7 @@ WORDS = "IX_IMAGES_SEARCH_TEXT"
     ],
 )
 @pytest.mark.usefixtures("library")
-def test_a_fault_is_found_with_its_remedy(
+def test_fault_is_found_with_its_remedy(
     server: Server, settings: Settings, name: str, view: str, rows: Any, what: str, remedy: str
 ) -> None:
     server.database.views[view] = rows
@@ -339,7 +341,7 @@ def test_a_fault_is_found_with_its_remedy(
 
 
 @pytest.mark.usefixtures("library")
-def test_a_look_that_fails_does_not_hide_the_others(server: Server, settings: Settings) -> None:
+def test_look_that_fails_does_not_hide_the_others(server: Server, settings: Settings) -> None:
     server.faults.add(Refuse(942), "execute", "image_search_schema")
     server.faults.add(Refuse(1031), "execute", "nls_database_parameters")
     findings = check(settings)
@@ -348,7 +350,7 @@ def test_a_look_that_fails_does_not_hide_the_others(server: Server, settings: Se
     assert findings["pool"].ok
 
 
-def test_a_tablespace_without_quota_is_not_shown_by_the_dictionary_and_is_a_fault_all_the_same(
+def test_tablespace_without_quota_is_not_shown_by_the_dictionary_and_is_a_fault_all_the_same(
     server: Server, settings: Settings
 ) -> None:
     server.database.views["USER_USERS"] = [{"USERNAME": "IMGSEARCH", "DEFAULT_TABLESPACE": "DATA"}]
@@ -370,7 +372,7 @@ def test_no_oracle_text_is_no_fault(server: Server, settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_vector_index_is_tried_out(server: Server, settings: Settings) -> None:
+def test_vector_index_is_tried_out(server: Server, settings: Settings) -> None:
     server.database.indexes[IVF.name] = IVF
     assert "used by the plan, finds 100%" in check(settings)["vector index"].what
     [explained] = [sql for sql in server.statements if sql.startswith("EXPLAIN")]
@@ -379,7 +381,7 @@ def test_a_vector_index_is_tried_out(server: Server, settings: Settings) -> None
     assert "prefers the exact search" in check(settings)["vector index"].what
 
 
-def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(server: Server, settings: Settings) -> None:
+def test_plan_of_a_long_embedding_is_asked_in_literals_that_fit(server: Server, settings: Settings) -> None:
     with OracleStore.open(settings) as store:
         model = store.get_or_create_model("long", "1", 2048)
         store.add_images(model.model_id, make_images(2), make_embeddings(2, dimension=2048))
@@ -392,7 +394,7 @@ def test_the_plan_of_a_long_embedding_is_asked_in_literals_that_fit(server: Serv
 
 
 @pytest.mark.usefixtures("library")
-def test_a_vector_index_that_has_fallen_behind_is_a_fault(server: Server, settings: Settings) -> None:
+def test_vector_index_that_has_fallen_behind_is_a_fault(server: Server, settings: Settings) -> None:
     server.database.indexes[IVF.name] = IVF
     server.database.approximate_rows = 0
     finding = check(settings)["vector index"]
@@ -400,7 +402,7 @@ def test_a_vector_index_that_has_fallen_behind_is_a_fault(server: Server, settin
     assert "--vector-index auto" in finding.remedy
 
 
-def test_a_database_that_is_away_is_one_finding(server: Server, settings: Settings) -> None:
+def test_database_that_is_away_is_one_finding(server: Server, settings: Settings) -> None:
     server.close()
     [finding] = check_oracle(settings)
     assert not finding.ok
@@ -408,7 +410,7 @@ def test_a_database_that_is_away_is_one_finding(server: Server, settings: Settin
 
 
 @pytest.mark.usefixtures("library")
-def test_a_sample_embedding_of_another_format_can_be_tried_too(server: Server, settings: Settings) -> None:
+def test_sample_embedding_of_another_format_can_be_tried_too(server: Server, settings: Settings) -> None:
     server.database.indexes[IVF.name] = IVF
     row = (array.array("d", [1.0] + [0.0] * 15),)
     server.faults.add(Answer((row,)), "execute", "ORA_HASH")

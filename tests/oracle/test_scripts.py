@@ -71,7 +71,7 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return Runner(server, monkeypatch, capsys)
 
 
-def test_the_scripts_make_a_library_fill_it_and_search_it(run: Runner, server: Server, folder: Path) -> None:
+def test_scripts_make_a_library_fill_it_and_search_it(run: Runner, server: Server, folder: Path) -> None:
     early = run("ImageSearch", "猫")
     assert early.code == 2
     assert "--create-schema" in early.err
@@ -97,7 +97,7 @@ def test_the_scripts_make_a_library_fill_it_and_search_it(run: Runner, server: S
 
 
 @pytest.mark.parametrize("server", ["standard"], indirect=True)
-def test_a_listener_that_refuses_is_one_sentence(run: Runner, server: Server) -> None:
+def test_listener_that_refuses_is_one_sentence(run: Runner, server: Server) -> None:
     server.faults.add(Refuse(12514), "connect", times=9)
     ended = run("ImageSearch", "猫")
     assert ended.code == 2

@@ -89,7 +89,7 @@ def test_every_statement_parses(linter: Linter) -> None:
     assert not {name: found for name, found in faults.items() if found}
 
 
-def test_a_missing_word_is_noticed(linter: Linter) -> None:
+def test_missing_word_is_noticed(linter: Linter) -> None:
     """The parser is worth something: most statements with one comma or bracket less are refused."""
     noticed = total = 0
     for statement in list(STATEMENTS.values())[::2]:
@@ -110,14 +110,14 @@ def test_no_value_of_a_person_is_written_into_a_statement() -> None:
     assert not [name for name, statement in bare.items() if "{" in statement or "%s" in STATEMENTS[name]]
 
 
-def test_the_binds_of_a_filter_are_those_its_conditions_name() -> None:
+def test_binds_of_a_filter_are_those_its_conditions_name() -> None:
     for filter, _ in CASES:
         for has_text_index in (True, False):
             conditions, binds = build_conditions(filter, ["猫", "a b"], has_text_index)
             assert set(list_places(" AND ".join(conditions))) == set(binds), filter
 
 
-def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:
+def test_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can() -> None:
     assert "NO_VECTOR_INDEX_TRANSFORM(e.ie)" in oracle_sql.search_exactly([])
     assert "APPROX" not in oracle_sql.search_exactly([])
     inner = re.search(r"FROM \((SELECT e\.image_id.*)\) a", oracle_sql.SEARCH_APPROXIMATELY, re.DOTALL)
@@ -126,7 +126,7 @@ def test_the_exact_search_cannot_use_a_vector_index_and_the_approximate_one_can(
     assert re.search(r"ORDER BY distance\s+FETCH APPROX FIRST", inner[1])
 
 
-def test_a_vector_index_has_the_metric_of_the_search() -> None:
+def test_vector_index_has_the_metric_of_the_search() -> None:
     for statement in CREATE_INDEX.values():
         assert "DISTANCE DOT" in statement
     assert ", DOT)" in oracle_sql.SEARCH_APPROXIMATELY
@@ -146,7 +146,7 @@ def test_every_statement_of_the_script_may_run_again() -> None:
         assert re.match(r"(CREATE (UNIQUE )?(TABLE|INDEX) IF NOT EXISTS|CREATE OR REPLACE|MERGE|COMMIT|DECLARE)", first)
 
 
-def test_the_script_ends_every_statement_as_sqlplus_wants_it() -> None:
+def test_script_ends_every_statement_as_sqlplus_wants_it() -> None:
     text = SCHEMA_FILE.read_text(encoding="utf-8")
     written = "\n".join(write_for_script(statement) for statement in read_statements())
     bare = "\n".join(line for line in text.splitlines() if line.strip() and not re.match(r"--|SET |WHENEVER ", line))
@@ -160,7 +160,7 @@ def test_no_blank_line_cuts_a_statement_short() -> None:
             assert "\n/\n" not in statement
 
 
-def test_the_tables_of_the_script_are_those_the_statements_use() -> None:
+def test_tables_of_the_script_are_those_the_statements_use() -> None:
     tables = read_tables()
     used = set()
     for name, statement in STATEMENTS.items():

@@ -100,12 +100,14 @@ class TestOracleStore(ImageStoreContract):
     def open_library(self, library: Settings) -> ImageStore:
         return open_store(library)
 
-    def test_nothing_is_left_to_remedy(self, store: ImageStore, model: EmbeddingModel, library: Settings) -> None:
+    def test_remedy_is_empty_where_nothing_is_wrong(
+        self, store: ImageStore, model: EmbeddingModel, library: Settings
+    ) -> None:
         store.add_images(model.model_id, make_images(3), make_embeddings(3))
         assert [finding for finding in check_oracle(library) if not finding.ok] == []
 
     @pytest.mark.parametrize("kind", ["ivf", "none"])
-    def test_a_vector_index_finds_what_the_exact_search_finds(
+    def test_vector_index_finds_what_the_exact_search_finds(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, kind: str
     ) -> None:
         embeddings = make_embeddings(1000)
@@ -131,7 +133,7 @@ class TestOracleStore(ImageStoreContract):
         assert store.get_image(image_id).text == text
         assert store.read_original(image_id) == image.data
 
-    def test_a_library_of_the_original_application_is_migrated(self, library: Settings) -> None:
+    def test_library_of_the_original_application_is_migrated(self, library: Settings) -> None:
         with connect(library) as session:
             for table in read_tables():
                 session.execute(f"DROP TABLE {table} CASCADE CONSTRAINTS PURGE")

@@ -29,9 +29,7 @@ from tests.oracle.wire.functions import has_terms
         ("{}", None, " { } "),
     ],
 )
-def test_a_word_is_asked_of_the_index_as_far_as_that_goes(
-    word: str, text_query: str | None, needle: str | None
-) -> None:
+def test_word_is_asked_of_the_index_as_far_as_that_goes(word: str, text_query: str | None, needle: str | None) -> None:
     conditions, binds = match_words([word], has_text_index=True)
     assert binds.get("text_query") == text_query
     assert binds.get("word_0") == needle
@@ -46,24 +44,24 @@ def test_no_phrase_reaches_from_one_field_into_the_next() -> None:
     assert str(needle) not in make_search_text(["red", "cat"])
 
 
-def test_only_a_term_of_one_run_is_found_at_the_beginning_of_a_longer_run() -> None:
+def test_term_of_one_run_alone_is_found_at_the_beginning_of_a_longer_run() -> None:
     text = make_search_text(["black cats"])
     assert all(str(match_words([word], False)[1]["word_0"]) in text for word in ("cat", "black", "black cats"))
     assert all(str(match_words([word], False)[1]["word_0"]) not in text for word in ("black cat", "bla cats", "ats"))
 
 
-def test_a_query_too_long_for_a_bind_goes_without_the_index() -> None:
+def test_query_too_long_for_a_bind_goes_without_the_index() -> None:
     conditions, binds = match_words(["猫" * 1400], has_text_index=True)
     assert conditions == ["INSTR(i.search_text, :word_0) > 0"]
     assert max(len(str(value).encode()) for value in binds.values()) <= 4000
 
 
-def test_a_word_without_anything_visible_is_found_nowhere() -> None:
+def test_word_without_anything_visible_is_found_nowhere() -> None:
     assert match_words(["\u3000 "], has_text_index=True) == (["1 = 0"], {})
 
 
 @given(st.text(min_size=1, max_size=30), st.text(max_size=5), st.text(max_size=5))
-def test_a_text_is_found_in_itself_whatever_characters_it_has(word: str, before: str, after: str) -> None:
+def test_text_is_found_in_itself_whatever_characters_it_has(word: str, before: str, after: str) -> None:
     text = make_search_text([f"{before} {word} {after}"])
     for has_text_index in (True, False):
         conditions, binds = match_words([word], has_text_index)
@@ -76,7 +74,7 @@ def test_a_text_is_found_in_itself_whatever_characters_it_has(word: str, before:
 
 
 @given(st.text(alphabet="猫犬の山abc12 {}%&|,-+*?'\"\\\\()[]=;$!>~_", max_size=40))
-def test_a_query_for_the_word_index_holds_nothing_it_gives_a_meaning(word: str) -> None:
+def test_query_for_the_word_index_holds_nothing_it_gives_a_meaning(word: str) -> None:
     _, binds = match_words([word], has_text_index=True)
     for term in str(binds.get("text_query", "")).split(" AND "):
         inner = term.removesuffix("%").removeprefix("{").removesuffix("}")

@@ -90,18 +90,14 @@ def check_library_1(store: OracleStore) -> None:
     assert store.has_held_images()
 
 
-def test_a_library_of_schema_1_is_migrated_when_it_is_opened(
-    schema_1: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_library_of_schema_1_is_migrated_when_it_is_opened(schema_1: Server, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), OracleStore.open(make_settings(schema_1)) as store:
         check_library_1(store)
         assert len([message for message in caplog.messages if "migrated the library to schema 2" in message]) == 1
     assert find_schema_version(schema_1) == 2
 
 
-def test_a_migration_that_breaks_off_goes_on_where_it_stopped(
-    schema_1: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_migration_that_breaks_off_goes_on_where_it_stopped(schema_1: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     execute, left = Session.execute, [0]
 
     def break_off(session: Session, sql: str, *arguments: object) -> int:
@@ -126,7 +122,7 @@ def test_a_migration_that_breaks_off_goes_on_where_it_stopped(
     assert find_schema_version(schema_1) == 2
 
 
-def test_a_migrated_schema_has_the_columns_of_a_new_one(schema_1: Server, tmp_path: Path) -> None:
+def test_migrated_schema_has_the_columns_of_a_new_one(schema_1: Server, tmp_path: Path) -> None:
     with OracleStore.open(make_settings(schema_1)) as store:
         store.count_images()
     with serve_nothing(tmp_path / "new.db", has_text=schema_1.database.has_text) as new:
@@ -139,7 +135,7 @@ def test_a_migrated_schema_has_the_columns_of_a_new_one(schema_1: Server, tmp_pa
         assert sorted(schema_1.database.indexes) == sorted(new.database.indexes)
 
 
-def test_a_library_of_the_original_application_is_migrated_and_a_second_time_nothing_happens(server: Server) -> None:
+def test_library_of_the_original_application_is_migrated_and_a_second_time_nothing_happens(server: Server) -> None:
     # The wire server takes neither a default in the session's zone nor a text for a vector.
     tables = [text.replace("CURRENT_TIMESTAMP", "SYS_EXTRACT_UTC(SYSTIMESTAMP)") for text in ORIGINAL_TABLES]
     rows = [re.sub(r"'(\[[^']*\])'", r"TO_VECTOR('\1')", text) for text in ORIGINAL_ROWS]

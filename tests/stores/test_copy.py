@@ -112,7 +112,7 @@ def describe(store: ImageStore) -> list[tuple[object, ...]]:
     return [*library, *sorted(store.list_settings().items())]
 
 
-def test_a_copy_is_equal_and_a_second_one_adds_nothing(source, new_library):
+def test_copy_is_equal_and_a_second_one_adds_nothing(source, new_library):
     target = new_library("target")
     report = copy_library(source, target)
     assert (report.images, report.added_images, report.added_embeddings) == (ALL, ALL, EMBEDDINGS)
@@ -123,7 +123,7 @@ def test_a_copy_is_equal_and_a_second_one_adds_nothing(source, new_library):
     assert describe(target) == describe(source)
 
 
-def test_an_interrupted_copy_goes_on(source, new_library):
+def test_interrupted_copy_goes_on(source, new_library):
     target = new_library("target")
 
     def interrupt(report):
@@ -138,7 +138,7 @@ def test_an_interrupted_copy_goes_on(source, new_library):
 
 
 @pytest.mark.slow
-def test_a_copy_killed_before_the_trash_is_filled_goes_on(source, new_library, monkeypatch):
+def test_copy_killed_before_the_trash_is_filled_goes_on(source, new_library, monkeypatch):
     target = new_library("target")
 
     def trash_images(*_):
@@ -153,7 +153,7 @@ def test_a_copy_killed_before_the_trash_is_filled_goes_on(source, new_library, m
     assert describe(target) == describe(source)
 
 
-def test_what_the_target_has_of_its_own_stays(source, new_library):
+def test_target_keeps_what_it_has_of_its_own(source, new_library):
     target = new_library("target")
     own = target.get_or_create_model("own", "1", 8)
     images = [
@@ -184,7 +184,7 @@ def test_what_the_target_has_of_its_own_stays(source, new_library):
     assert mountain.image.paths == ("/copies/caf\udce9.png",)
 
 
-def test_an_embedding_that_is_older_than_its_preview_stays_so(source, new_library):
+def test_embedding_that_is_older_than_its_preview_stays_so(source, new_library):
     [image_id] = [hit.image_id for hit in source.list_images(filter=SearchFilter(file_name="8.png"))]
     source.set_preview(image_id, b"new preview", None, 3)
     first = source.list_models()[0]
@@ -194,7 +194,7 @@ def test_an_embedding_that_is_older_than_its_preview_stays_so(source, new_librar
     assert len(target.find_images_without_embedding(first.model_id, min_recipe=3)) == COUNT + 2
 
 
-def test_a_lost_original_is_reported_and_keeps_no_other_image(source, new_library, monkeypatch):
+def test_lost_original_is_reported_and_keeps_no_other_image(source, new_library, monkeypatch):
     [lost] = [hit.image_id for hit in source.list_images(filter=SearchFilter(file_name="7.png"))]
     read = source.read_original
 
@@ -209,7 +209,7 @@ def test_a_lost_original_is_reported_and_keeps_no_other_image(source, new_librar
     assert set(report.failures) == {"The original of 7.png is missing."}
 
 
-def test_a_store_that_is_away_ends_the_copy(source, new_library, monkeypatch):
+def test_store_that_is_away_ends_the_copy(source, new_library, monkeypatch):
     def read_original(_):
         raise StoreUnavailable("away")
 
@@ -218,14 +218,14 @@ def test_a_store_that_is_away_ends_the_copy(source, new_library, monkeypatch):
         copy_library(source, new_library("target"))
 
 
-def test_a_target_that_damages_an_original_is_noticed(source, new_library, monkeypatch):
+def test_target_that_damages_an_original_is_noticed(source, new_library, monkeypatch):
     target = new_library("target")
     monkeypatch.setattr(target, "read_original", lambda _: b"damaged")
     with pytest.raises(StoreError, match="did not arrive whole"):
         copy_library(source, target)
 
 
-def test_an_image_of_no_model_stays_behind_and_is_counted(source, new_library):
+def test_image_of_no_model_stays_behind_and_is_counted(source, new_library):
     first, _ = source.list_models()
     source.remove_model(first.model_id)
     report = copy_library(source, new_library("target"))
@@ -233,7 +233,7 @@ def test_an_image_of_no_model_stays_behind_and_is_counted(source, new_library):
 
 
 @pytest.mark.usefixtures("source")
-def test_the_program_copies_and_says_how_much(tmp_path, monkeypatch, capsys):
+def test_program_copies_and_says_how_much(tmp_path, monkeypatch, capsys):
     for name in ("DB_USER", "DB_PASSWORD", "DB_DSN"):
         monkeypatch.setenv(name, "")
     url = f"sqlite:///{tmp_path}/source.db"
@@ -253,14 +253,14 @@ def test_the_program_copies_and_says_how_much(tmp_path, monkeypatch, capsys):
     assert "--copy-from" in capsys.readouterr().err
 
 
-def test_a_library_in_oracle_is_named_by_a_url():
+def test_library_in_oracle_is_named_by_a_url():
     settings = choose_source(Settings(), "oracle://scott:t%40ger@host:1521/FREEPDB1", "s3://originals")
     assert (settings.db_user, settings.db_password, settings.db_dsn) == ("scott", "t@ger", "host:1521/FREEPDB1")
     assert (settings.database_url, settings.originals_url) == ("", "s3://originals")
 
 
 @each_other_engine
-def test_to_another_engine_and_back_again_nothing_is_lost(engine, source, new_library, tmp_path):
+def test_copy_to_another_engine_and_back_loses_nothing(engine, source, new_library, tmp_path):
     with engines.new_library(engine, tmp_path / "between") as settings, open_store(settings) as between:
         copy_library(source, between)
         assert describe(between) == describe(source)

@@ -59,7 +59,7 @@ class TestElasticsearchStore(ImageStoreContract):
         registrar.kill_and_finish(library, end_lease)
         registrar.check_library(library)
 
-    def test_the_lock_of_a_program_that_died_is_taken_over(
+    def test_lock_of_a_program_that_died_is_taken_over(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client, index = connect(library)
@@ -67,7 +67,7 @@ class TestElasticsearchStore(ImageStoreContract):
         monkeypatch.setattr(elasticsearch_lock, "_LEASE", 0.2)
         assert len(store.add_images(model.model_id, make_images(3), make_embeddings(3))) == 3
 
-    def test_a_writer_that_lost_its_lock_adds_nothing_and_removes_nothing(
+    def test_writer_that_lost_its_lock_adds_nothing_and_removes_nothing(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client, index = connect(library)
@@ -98,7 +98,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert store.read_original(store.list_image_ids()[-1]) == make_images(1)[0].data
 
     @needs_stand_in
-    def test_a_full_disk_leaves_nothing_of_the_batch(
+    def test_full_disk_leaves_nothing_of_the_batch(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         _, index = connect(library)
@@ -109,7 +109,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert store.count_images() == 0
         assert not list(Path(library.originals_url).rglob("*/*"))
 
-    def test_what_was_accepted_of_a_refused_batch_is_taken_back(self, store: ImageStore, model: EmbeddingModel) -> None:
+    def test_accepted_part_of_a_refused_batch_is_taken_back(self, store: ImageStore, model: EmbeddingModel) -> None:
         last = make_image("last.png", width=2**40, height=2**40)  # too many pixels for a field of 64 bits
         with pytest.raises(StoreError, match="pixels"):
             store.add_images(model.model_id, [*make_images(2), last], make_embeddings(3))
@@ -118,7 +118,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert len(store.add_images(model.model_id, make_images(2), make_embeddings(2))) == 2
 
     @needs_stand_in
-    def test_a_batch_sent_twice_because_its_answer_was_lost_is_in_once(
+    def test_batch_sent_twice_because_its_answer_was_lost_is_in_once(
         self, store: ImageStore, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(start_stand_in(), "repeats_bulk", True)
@@ -131,7 +131,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert store.list_trash().total == 0
 
     @needs_stand_in
-    def test_a_batch_refused_in_part_after_it_was_repeated_leaves_nothing(
+    def test_batch_refused_in_part_after_it_was_repeated_leaves_nothing(
         self, store: ImageStore, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(start_stand_in(), "repeats_bulk", True)
@@ -141,7 +141,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert store.count_images() == 0
 
     @needs_stand_in
-    def test_a_cluster_that_refuses_scripts_gives_the_same_neighbours(
+    def test_cluster_that_refuses_scripts_gives_the_same_neighbours(
         self, store: ImageStore, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, library: Settings
     ) -> None:
         embeddings = make_embeddings(40)
@@ -166,7 +166,7 @@ class TestElasticsearchStore(ImageStoreContract):
                 frugal.search_embedding(model.model_id, embeddings[3], offset=10_000)
 
     @needs_stand_in
-    def test_a_serverless_cluster_chooses_its_sizes_itself(
+    def test_serverless_cluster_chooses_its_sizes_itself(
         self, library: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(start_stand_in(), "is_serverless", True)
@@ -177,7 +177,7 @@ class TestElasticsearchStore(ImageStoreContract):
             with pytest.raises(StoreError, match="so far down"):
                 store.list_images(offset=10_000)
 
-    def test_a_page_too_far_down_is_refused_with_a_sentence(self, store: ImageStore, model: EmbeddingModel) -> None:
+    def test_page_too_far_down_is_refused_with_a_sentence(self, store: ImageStore, model: EmbeddingModel) -> None:
         with pytest.raises(StoreError, match="so far down"):
             store.list_images(offset=1_000_000)
 
@@ -202,7 +202,7 @@ class TestElasticsearchStore(ImageStoreContract):
         assert store.count_values("generator") == dict.fromkeys(values[:2], 1)
         assert all(store.count_images(SearchFilter(generator=value)) == 1 for value in values)
 
-    def test_a_newer_schema_is_not_touched(self, library: Settings) -> None:
+    def test_newer_schema_is_not_touched(self, library: Settings) -> None:
         client, index = connect(library)
         with open_store(library) as store:
             store.list_models()
@@ -212,7 +212,7 @@ class TestElasticsearchStore(ImageStoreContract):
             open_store(library).list_models()
 
     @pytest.mark.parametrize("is_interrupted", [False, True])
-    def test_a_library_of_schema_1_is_carried_over(
+    def test_library_of_schema_1_is_carried_over(
         self, library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         make_schema_1(library)
@@ -249,7 +249,7 @@ class TestElasticsearchStore(ImageStoreContract):
             open_store(library).list_models()
 
 
-def test_a_server_that_is_away_is_named_without_the_password(tmp_path: Path) -> None:
+def test_server_that_is_away_is_named_without_the_password(tmp_path: Path) -> None:
     store = open_library("elasticsearch://scott:t1ger@127.0.0.1:1/pictures", tmp_path)
     with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:1/pictures") as caught:
         store.list_models()
@@ -260,7 +260,7 @@ def test_a_server_that_is_away_is_named_without_the_password(tmp_path: Path) -> 
     ("status", "reason", "error"),
     [(429, FULL, StoreFull), (403, "missing rights", StoreError), (503, "no master", StoreUnavailable)],
 )
-def test_a_refusal_says_what_to_do(status: int, reason: str, error: type[Exception]) -> None:
+def test_refusal_says_what_to_do(status: int, reason: str, error: type[Exception]) -> None:
     explained = explain_refusal(status, reason, "http://host:9200/pictures")
     assert type(explained) is error
     assert "http://host:9200/pictures" in str(explained)
@@ -275,13 +275,13 @@ def test_a_refusal_says_what_to_do(status: int, reason: str, error: type[Excepti
         "elasticsearch://scott:t1ger@host/pictures?verify=no",
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url: str, tmp_path: Path) -> None:
+def test_url_that_cannot_be_used_is_refused_without_showing_it(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
         open_library(url, tmp_path)
     assert "t1ger" not in str(caught.value)
 
 
-def test_the_url_chooses_tls_and_its_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_chooses_tls_and_its_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr("elasticsearch.Elasticsearch", lambda address, **options: asked.update(options, url=address))
     open_library("elasticsearch+https://elastic:a%40b@host/?ca_certs=/etc/ca.crt", tmp_path)

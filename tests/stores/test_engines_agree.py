@@ -80,7 +80,7 @@ def fill(store: ImageStore) -> None:
 
 
 @each_engine
-def test_two_hundred_pictures_are_found_alike(engine: str, reference: ImageStore, tmp_path: Path) -> None:
+def test_images_by_the_hundred_are_found_alike(engine: str, reference: ImageStore, tmp_path: Path) -> None:
     with new_library(engine, tmp_path / "library") as settings, open_store(settings) as store:
         fill(store)
         for number, query in enumerate(make_embeddings(50, 64, seed=9)):

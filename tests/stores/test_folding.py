@@ -118,7 +118,7 @@ def test_different_words_stay_different(different):
     assert len({normalise_text(word) for word in words}) == len(words)
 
 
-def test_a_mark_that_stands_alone_is_kept_or_dropped_but_never_splits_a_word():
+def test_mark_that_stands_alone_is_kept_or_dropped_but_never_splits_a_word():
     assert normalise_text("あ゛っ") == "あ\u3099っ"
     assert normalise_text("naı\u0308ve") == "naive"
 
@@ -160,5 +160,5 @@ def test_words_that_are_alike_with_a_blank_between_are_alike_one_by_one(first, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["\\", "a\u0301", "\u0301", " ", "\\(", "é", "か゛", "🏽", "\u200b", "a", "髙"])
-def test_a_long_run_of_anything_is_done_in_one_pass(piece):
+def test_long_run_of_anything_is_done_in_one_pass(piece):
     normalise_text(piece * 300_000 + "é")  # minutes where the time grows with the square of the length

@@ -173,7 +173,7 @@ def count_everywhere(store: ImageStore, filter: SearchFilter = SearchFilter()) -
     return count
 
 
-def test_a_batch_that_crashes_before_any_write_is_in_or_out_whole(filled: ImageStore, library: Settings) -> None:
+def test_batch_that_crashes_before_any_write_is_in_or_out_whole(filled: ImageStore, library: Settings) -> None:
     outcomes = []
     while not outcomes or outcomes[-1]:
         batch = [make_image(f"{len(outcomes)}-{n}.jpg") for n in range(3)]
@@ -189,7 +189,7 @@ def test_a_batch_that_crashes_before_any_write_is_in_or_out_whole(filled: ImageS
     assert list_files(library) == {name for sha256 in known for name in name_files(sha256)}
 
 
-def test_a_deletion_that_crashes_is_done_or_not_everywhere(filled: ImageStore, library: Settings) -> None:
+def test_deletion_that_crashes_is_done_or_not_everywhere(filled: ImageStore, library: Settings) -> None:
     for writes, image_id in enumerate(filled.list_image_ids()[:5]):
         before = count_everywhere(filled)
         assert crash_after(2 * writes, library, lambda store: store.delete_images([image_id]))  # noqa: B023
@@ -204,7 +204,7 @@ def test_a_deletion_that_crashes_is_done_or_not_everywhere(filled: ImageStore, l
 
 
 @pytest.mark.parametrize("is_restored", [False, True])
-def test_a_move_to_the_trash_or_back_that_crashes_is_done_or_not_everywhere(
+def test_move_to_the_trash_or_back_that_crashes_is_done_or_not_everywhere(
     filled: ImageStore, library: Settings, is_restored: bool
 ) -> None:
     image_ids = filled.list_image_ids()[:3]
@@ -227,7 +227,7 @@ def test_a_move_to_the_trash_or_back_that_crashes_is_done_or_not_everywhere(
 
 
 @pytest.mark.parametrize("is_interrupted", [False, True])
-def test_a_library_of_schema_1_is_carried_over(
+def test_library_of_schema_1_is_carried_over(
     library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_schema_1(library)
@@ -254,7 +254,7 @@ def test_a_library_of_schema_1_is_carried_over(
     assert caplog.text.count("migrated") == 1
 
 
-def test_a_newer_schema_is_not_touched(library: Settings) -> None:
+def test_newer_schema_is_not_touched(library: Settings) -> None:
     with open_store(library) as store, store._database.writing() as (client, _):  # type: ignore[attr-defined]
         client.upsert(STATE, [{"name": "state", "content": '{"schema_version": 3}', "nothing": [0.0, 0.0]}])
     with pytest.raises(SchemaError, match="version 3"), open_store(library) as store:
@@ -335,9 +335,7 @@ def make_collection(client: Any, name: str, key: str, texts: dict[str, int], dim
     client.load_collection(name)
 
 
-def test_a_text_whose_change_crashes_is_the_old_or_the_new_one_everywhere(
-    filled: ImageStore, library: Settings
-) -> None:
+def test_text_whose_change_crashes_is_the_old_or_the_new_one_everywhere(filled: ImageStore, library: Settings) -> None:
     image_ids = filled.list_image_ids()
     new = ImageText(generator="new", description="後")
     for writes, image_id in enumerate(image_ids[:5]):
@@ -354,33 +352,33 @@ def test_a_text_whose_change_crashes_is_the_old_or_the_new_one_everywhere(
 # --- what may be wrong -----------------------------------------------------------------------------------------------
 
 
-def test_without_a_place_for_originals_the_setting_is_named() -> None:
+def test_missing_place_for_originals_is_told_by_its_setting() -> None:
     with pytest.raises(SettingsError, match=r"ORIGINALS_URL.*data/originals"):
         open_store(Settings(database_url="milvus:///library.db"))
 
 
 @pytest.mark.parametrize("url", ["milvus://", "milvus:///", "milvus:///folder/", "milvus://root:s3cret@host:port/x"])
-def test_a_url_that_names_no_place_is_refused_without_showing_it(url: str) -> None:
+def test_url_that_names_no_place_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
         open_store(Settings(database_url=url, originals_url="originals"))
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_server_that_is_away_is_named_without_the_password() -> None:
+def test_server_that_is_away_is_named_without_the_password() -> None:
     store = open_store(Settings(database_url="milvus://root:s3cret@127.0.0.1:1/pictures", originals_url="originals"))
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/pictures") as caught:
         store.list_models()
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
+def test_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
     store = open_store(Settings(database_url=f"milvus:///{tmp_path}/mount/a.db", originals_url="originals"))
     with pytest.raises(StoreUnavailable, match="mount"):
         store.list_models()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_library_is_left_alone(tmp_path: Path) -> None:
+def test_file_that_is_no_library_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("a letter")
     store = open_store(Settings(database_url=f"milvus:///{tmp_path}/a.db", originals_url="originals"))
     with pytest.raises(SchemaError, match="not a library of Milvus Lite"):
@@ -389,7 +387,7 @@ def test_a_file_that_is_no_library_is_left_alone(tmp_path: Path) -> None:
 
 
 @only_lite
-def test_a_library_held_by_another_program_says_so_and_then_works(library: Settings) -> None:
+def test_library_held_by_another_program_says_so_and_then_works(library: Settings) -> None:
     with open_store(library) as store:
         store.list_models()
     lock = os.open(Path(library.database_url.removeprefix("milvus:///")) / "LOCK", os.O_RDWR)
@@ -401,7 +399,7 @@ def test_a_library_held_by_another_program_says_so_and_then_works(library: Setti
         assert store.list_models() == []
 
 
-def test_a_closed_store_says_so(filled: ImageStore) -> None:
+def test_closed_store_says_so(filled: ImageStore) -> None:
     filled.close()
     with pytest.raises(StoreError, match="closed"):
         filled.list_models()

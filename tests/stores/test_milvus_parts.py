@@ -62,7 +62,7 @@ def connect(server: str) -> Any:
     return MilvusClient(server.replace("milvus://", "http://"), dedicated=True)
 
 
-def test_only_one_holds_the_lock_at_a_time(server: str) -> None:
+def test_lock_is_held_by_one_at_a_time(server: str) -> None:
     inside, most = [0], [0]
 
     def work(_: int) -> None:
@@ -87,7 +87,7 @@ def hold(client: Any, since: float) -> None:
     client.upsert(WRITERS, [{"holder": "other", "number": 1, "since": int(since), "nothing": [0.0, 0.0]}])
 
 
-def test_a_lock_that_is_held_is_waited_for_but_not_for_ever(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_that_is_held_is_waited_for_but_not_for_ever(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milvus_lock, "_WAIT_SECONDS", 0.1)
     client = connect(server)
     hold(client, time.time())
@@ -96,7 +96,7 @@ def test_a_lock_that_is_held_is_waited_for_but_not_for_ever(server: str, monkeyp
     assert [row["holder"] for row in client.query(WRITERS, filter="number >= 0")] == ["other"]
 
 
-def test_the_lock_of_a_program_that_died_long_ago_is_broken(server: str) -> None:
+def test_lock_of_a_program_that_died_long_ago_is_broken(server: str) -> None:
     client = connect(server)
     hold(client, time.time() - 3600)
     with writer_lock(client, server):
@@ -117,7 +117,7 @@ def test_two_handles_share_a_library_on_a_server(server: str, tmp_path: Path) ->
         assert first.get_status().location == server
 
 
-def test_a_writer_that_lost_the_lock_changes_nothing(server: str, tmp_path: Path) -> None:
+def test_writer_that_lost_the_lock_changes_nothing(server: str, tmp_path: Path) -> None:
     chosen = Settings(database_url=server, originals_url=str(tmp_path / "originals"))
     with open_store(chosen) as store:
         assert isinstance(store, MilvusStore)
@@ -144,7 +144,7 @@ class LosesLock:
         self._originals.write(contents)
 
 
-def test_the_index_of_the_manual_finds_nearly_the_same(server: str, tmp_path: Path) -> None:
+def test_index_of_the_manual_finds_nearly_the_same(server: str, tmp_path: Path) -> None:
     chosen = Settings(database_url=server, originals_url=str(tmp_path / "originals"))
     with open_store(chosen) as store:
         model = store.get_or_create_model("fake", "1", 16)
@@ -197,7 +197,7 @@ def test_pages_are_exact_to_the_end_whatever_a_search_gives_first(monkeypatch: p
         ("quota exceeded\nstack", StoreError, "refused: quota exceeded"),
     ],
 )
-def test_a_refusal_is_one_sentence_with_what_to_do(message: str, kind: type[StoreError], advice: str) -> None:
+def test_refusal_is_one_sentence_with_what_to_do(message: str, kind: type[StoreError], advice: str) -> None:
     error = explain_error(MilvusException(message=message), "milvus://host:19530")
     assert type(error) is kind
     assert advice in str(error)

@@ -47,14 +47,14 @@ class TestPostgresStore(ImageStoreContract):
     def open_library(self, library: str) -> ImageStore:
         return open_library(library)
 
-    def test_a_restarted_server_is_not_noticed(self, store: ImageStore, model: EmbeddingModel, library: str) -> None:
+    def test_restarted_server_is_not_noticed(self, store: ImageStore, model: EmbeddingModel, library: str) -> None:
         store.add_images(model.model_id, make_images(3), make_embeddings(3))
         end_connections(library)
         assert store.count_images() == 3
         end_connections(library)
         assert len(store.add_images(model.model_id, [make_image("new.png")], make_embeddings(1))) == 1
 
-    def test_a_connection_that_breaks_in_a_batch_leaves_nothing_and_the_batch_goes_in_again(
+    def test_connection_that_breaks_in_a_batch_leaves_nothing_and_the_batch_goes_in_again(
         self, store: ImageStore, model: EmbeddingModel, library: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def insert_and_break(*arguments: object) -> None:
@@ -74,7 +74,7 @@ class TestPostgresStore(ImageStoreContract):
         registrar.kill_and_finish(settings)
         registrar.check_library(settings)
 
-    def test_who_may_only_read_finds_words_as_they_were_indexed(
+    def test_user_who_may_only_read_finds_words_as_they_were_indexed(
         self, store: ImageStore, model: EmbeddingModel, library: str
     ) -> None:
         store.add_images(model.model_id, [make_image("cat.png")], make_embeddings(1))
@@ -94,15 +94,13 @@ class TestPostgresStore(ImageStoreContract):
                 [schema] = connection.execute("SELECT current_schema()").fetchone() or [""]
                 connection.execute(f"DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}")
 
-    def test_the_view_has_the_columns_of_the_original_application_first(self, store: ImageStore, library: str) -> None:
+    def test_view_has_the_columns_of_the_original_application_first(self, store: ImageStore, library: str) -> None:
         store.list_models()
         with psycopg.connect(library) as connection:
             columns = connection.execute("SELECT * FROM current_image_embeddings").description or []
         assert [column.name for column in columns] == ["embedding_id", "image_id", "embedding", "model_id"]
 
-    def test_a_model_that_is_not_current_is_searched_in_the_table(
-        self, store: ImageStore, model: EmbeddingModel
-    ) -> None:
+    def test_model_that_is_not_current_is_searched_in_the_table(self, store: ImageStore, model: EmbeddingModel) -> None:
         other = store.get_or_create_model("other", "1", 16)
         image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
         store.add_embeddings(other.model_id, image_ids[:2], make_embeddings(2, seed=5))
@@ -136,7 +134,7 @@ class TestPostgresStore(ImageStoreContract):
         image_ids = store.add_images(model.model_id, make_images(3), embeddings)
         assert [hit.image_id for hit in store.search_embedding(model.model_id, embeddings[1], 1)] == [image_ids[1]]
 
-    def test_the_index_of_the_manual_is_used_and_a_filter_stays_complete(
+    def test_index_of_the_manual_is_used_and_a_filter_stays_complete(
         self, store: ImageStore, model: EmbeddingModel, library: str
     ) -> None:
         count = 1500
@@ -179,24 +177,24 @@ class TestPostgresStore(ImageStoreContract):
 
 @pytest.mark.engine("postgresql")
 class TestRefusals:
-    def test_a_server_that_is_away_is_named_without_the_password(self) -> None:
+    def test_server_that_is_away_is_named_without_the_password(self) -> None:
         store = open_library("postgresql://scott:t1ger@127.0.0.1:1/pictures")
         with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/pictures") as caught:
             store.list_models()
         assert "t1ger" not in str(caught.value)
 
-    def test_a_url_that_cannot_be_read_is_refused_without_showing_it(self) -> None:
+    def test_url_that_cannot_be_read_is_refused_without_showing_it(self) -> None:
         with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
             open_library("postgresql://scott:t1%ger@host/pictures")
         assert "t1" not in str(caught.value)
 
     @pytest.mark.parametrize("password", ["t1ger@home", "t1/ger", "12/ger", "t1@g/er", "t1?g@er"])
-    def test_a_password_that_breaks_the_url_is_refused_without_showing_any_of_it(self, password: str) -> None:
+    def test_password_that_breaks_the_url_is_refused_without_showing_any_of_it(self, password: str) -> None:
         with pytest.raises(SettingsError, match="%40 for @") as caught:
             open_library(f"postgresql://scott:{password}@db.example:5432/pictures")
         assert "ger" not in str(caught.value)
 
-    def test_a_password_with_every_special_character_spelt_out_is_taken(self) -> None:
+    def test_password_with_every_special_character_spelt_out_is_taken(self) -> None:
         store = open_library("postgresql://scott:t1%40g%2Fer@127.0.0.1:1/pictures")
         with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/pictures") as caught:
             store.list_models()
@@ -208,7 +206,7 @@ class TestRefusals:
         with pytest.raises(SchemaError, match="another program"):
             open_library(library).list_models()
 
-    def test_a_newer_schema_is_not_touched(self, library: str) -> None:
+    def test_newer_schema_is_not_touched(self, library: str) -> None:
         open_library(library).list_models()
         with psycopg.connect(library, autocommit=True) as connection:
             connection.execute("INSERT INTO image_search_schema VALUES (3)")
@@ -219,7 +217,7 @@ class TestRefusals:
         ("refusal", "advice"),
         [(FeatureNotSupported, "apt install postgresql-"), (InsufficientPrivilege, "CREATE EXTENSION vector")],
     )
-    def test_a_missing_pgvector_is_answered_with_the_command(self, refusal: type[Exception], advice: str) -> None:
+    def test_missing_pgvector_is_answered_with_the_command(self, refusal: type[Exception], advice: str) -> None:
         connection = MagicMock()
         connection.info.server_version = 170006
         connection.execute.side_effect = refusal("refused")
@@ -227,7 +225,7 @@ class TestRefusals:
         with pytest.raises(SchemaError, match=advice):
             create_extension(connection, "postgresql://host/pictures")
 
-    def test_a_full_disk_says_that_nothing_was_kept(self) -> None:
+    def test_full_disk_says_that_nothing_was_kept(self) -> None:
         assert isinstance(explain_error(DiskFull("could not extend file"), "postgresql://host/x"), StoreFull)
 
 

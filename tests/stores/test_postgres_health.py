@@ -40,7 +40,7 @@ def look_at(store: ImageStore) -> dict[str, Finding]:
     return {finding.name: finding for finding in check_library(store)}
 
 
-def test_a_healthy_library_has_no_fault(store: ImageStore) -> None:
+def test_healthy_library_has_no_fault(store: ImageStore) -> None:
     findings = look_at(store)
     assert [finding for finding in findings.values() if not finding.ok] == []
     assert "100 images in PostgreSQL" in findings["library"].what
@@ -48,7 +48,7 @@ def test_a_healthy_library_has_no_fault(store: ImageStore) -> None:
     assert findings["originals"].what == "in the database"
 
 
-def test_an_index_is_named_and_whether_it_is_used(store: ImageStore, library: str) -> None:
+def test_index_is_named_and_whether_it_is_used(store: ImageStore, library: str) -> None:
     with psycopg.connect(library, autocommit=True) as connection:
         connection.execute(INDEX)
         what = look_at(store)["vector index"].what
@@ -60,14 +60,14 @@ def test_an_index_is_named_and_whether_it_is_used(store: ImageStore, library: st
     assert f"DROP INDEX {NAME}" in finding.remedy
 
 
-def test_a_server_that_is_away_is_one_fault() -> None:
+def test_server_that_is_away_is_one_fault() -> None:
     with open_store(Settings(database_url="postgresql://u:Never_Shown_1@127.0.0.1:1/x")) as store:
         faults = [finding for finding in check_library(store) if not finding.ok]
     assert [fault.name for fault in faults] == ["library"]
     assert "Never_Shown_1" not in str(faults)
 
 
-def test_an_index_that_searches_do_not_use_is_a_fault(store: ImageStore, library: str) -> None:
+def test_index_that_searches_do_not_use_is_a_fault(store: ImageStore, library: str) -> None:
     with psycopg.connect(library, autocommit=True) as connection:
         connection.execute(INDEX.replace("vector_ip_ops", "vector_l2_ops"))
     finding = look_at(store)["vector index"]

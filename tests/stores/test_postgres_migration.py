@@ -85,7 +85,7 @@ def test_images_texts_paths_and_embeddings_are_carried_over(library: str, caplog
         assert store.has_held_images()
 
 
-def test_a_migrated_library_is_searched_edited_and_emptied_like_a_new_one(library: str) -> None:
+def test_migrated_library_is_searched_edited_and_emptied_like_a_new_one(library: str) -> None:
     with open_library(library) as store:
         for term, ids in (("葛城", [1]), ("cafe", [2]), ("cat", [3]), ("山", [6, 1]), ("sea.jpg", [2])):
             assert [hit.image_id for hit in store.list_images([term])] == ids, term
@@ -102,7 +102,7 @@ def test_a_migrated_library_is_searched_edited_and_emptied_like_a_new_one(librar
         assert store.add_images(1, [make_image("new.png")], make_embeddings(1)) == [7]
 
 
-def test_a_migration_that_breaks_off_is_done_again(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_that_breaks_off_is_done_again(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         postgres.rewrite_texts_whole(connection)  # type: ignore[attr-defined]
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -59,7 +59,7 @@ class TestRedisStore(ImageStoreContract):
         end_connections(store)
         assert len(store.add_images(model.model_id, [make_image("new.png")], make_embeddings(1))) == 1
 
-    def test_a_writer_that_lost_its_lease_adds_nothing_and_removes_nothing(
+    def test_writer_that_lost_its_lease_adds_nothing_and_removes_nothing(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         client, prefix = connect(library)
@@ -93,7 +93,7 @@ class TestRedisStore(ImageStoreContract):
         assert len(list(folder.rglob("*/*"))) == 2
         assert store.read_original(store.list_image_ids()[-1]) == make_images(1)[0].data
 
-    def test_a_full_memory_leaves_nothing_of_the_batch(
+    def test_full_memory_leaves_nothing_of_the_batch(
         self, store: ImageStore, model: EmbeddingModel, library: Settings
     ) -> None:
         client, _ = connect(library)
@@ -122,7 +122,7 @@ class TestRedisStore(ImageStoreContract):
                 assert len(asked.search_embedding(second.model_id, make_embeddings(1, 8)[0], 40)) == 30
                 assert asked.count_images() == 30
 
-    def test_a_full_memory_can_be_searched_by_a_program_that_starts(
+    def test_full_memory_can_be_searched_by_a_program_that_starts(
         self, store: ImageStore, model: EmbeddingModel, library: Settings
     ) -> None:
         image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
@@ -137,7 +137,7 @@ class TestRedisStore(ImageStoreContract):
         finally:
             client.config_set("maxmemory", most)
 
-    def test_a_page_too_far_down_is_refused_with_a_sentence(self, store: ImageStore, model: EmbeddingModel) -> None:
+    def test_page_too_far_down_is_refused_with_a_sentence(self, store: ImageStore, model: EmbeddingModel) -> None:
         store.add_images(model.model_id, make_images(3), make_embeddings(3))
         with pytest.raises(StoreError, match="1,000,000 images"):
             store.list_images(offset=1_000_000)
@@ -164,7 +164,7 @@ class TestRedisStore(ImageStoreContract):
         assert store.count_images(chosen) == 3
         assert store.search_embedding(model.model_id, make_embeddings(1)[0], filter=chosen).total == 3
 
-    def test_a_beginning_is_found_in_more_runs_than_the_engine_expands(
+    def test_beginning_is_found_in_more_runs_than_the_engine_expands(
         self, store: ImageStore, model: EmbeddingModel
     ) -> None:
         numbers = range(202_400, 202_700)
@@ -173,7 +173,7 @@ class TestRedisStore(ImageStoreContract):
         assert store.list_images(["202"]).total == 300
         assert store.list_images(["2025"]).total == 100
 
-    def test_a_newer_schema_is_not_touched(self, library: Settings) -> None:
+    def test_newer_schema_is_not_touched(self, library: Settings) -> None:
         client, prefix = connect(library)
         client.set(f"{prefix}:schema", "3")
         with pytest.raises(SchemaError, match="version 3"):
@@ -181,7 +181,7 @@ class TestRedisStore(ImageStoreContract):
         assert client.keys(f"{prefix}:*") == [f"{prefix}:schema".encode()]
 
     @pytest.mark.parametrize("is_interrupted", [False, True])
-    def test_a_library_of_schema_1_is_carried_over(
+    def test_library_of_schema_1_is_carried_over(
         self, library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         make_schema_1(library)
@@ -220,7 +220,7 @@ class TestRedisStore(ImageStoreContract):
         "question",
         ['@words:"two words', "@tags:{a b}", "@absent:{a}", "@words:{a}", "@pixels:[1]", "@pixels:[a b]", "@tags:{a}|"],
     )
-    def test_the_stand_in_refuses_what_nobody_thought_about(
+    def test_stand_in_refuses_what_nobody_thought_about(
         self, store: ImageStore, model: EmbeddingModel, library: Settings, question: str
     ) -> None:
         client, prefix = connect(library)
@@ -247,18 +247,18 @@ class TestRedisStore(ImageStoreContract):
 
 @pytest.mark.engine("redis")
 class TestRefusals:
-    def test_a_server_without_the_query_engine_is_told_with_what_to_do(self, tmp_path: Path) -> None:
+    def test_server_without_the_query_engine_is_told_with_what_to_do(self, tmp_path: Path) -> None:
         store = open_library(f"redis://127.0.0.1:{start_plain_server()}", tmp_path)
         with pytest.raises(SchemaError, match=r"no query engine.*Redis 8"):
             store.list_models()
 
-    def test_a_server_that_is_away_is_named_without_the_password(self, tmp_path: Path) -> None:
+    def test_server_that_is_away_is_named_without_the_password(self, tmp_path: Path) -> None:
         store = open_library("redis://scott:t1ger@127.0.0.1:1/0", tmp_path)
         with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/0") as caught:
             store.list_models()
         assert "t1ger" not in str(caught.value)
 
-    def test_a_wrong_password_points_at_the_setting(self, tmp_path: Path) -> None:
+    def test_wrong_password_points_at_the_setting(self, tmp_path: Path) -> None:
         store = open_library(f"redis://scott:t1ger@127.0.0.1:{start_plain_server()}", tmp_path)
         with pytest.raises(StoreError, match="DATABASE_URL") as caught:
             store.list_models()
@@ -275,7 +275,7 @@ class TestRefusals:
         ("redis://scott:t1ger@host/0?socket_timeout=soon", "cannot be read"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url: str, reason: str, tmp_path: Path) -> None:
+def test_url_that_cannot_be_used_is_refused_without_showing_it(url: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=rf"DATABASE_URL.*{reason}|{reason}.*DATABASE_URL") as caught:
         open_library(url, tmp_path)
     assert "t1ger" not in str(caught.value)

@@ -47,12 +47,12 @@ def occurs_plainly(word: str, *fields: str) -> bool:
 
 
 @given(JAPANESE, st.text("猫犬山々あいうえおカキクケコー・、。", max_size=30))
-def test_a_japanese_word_is_found_exactly_where_it_occurs(word, text):
+def test_japanese_word_is_found_exactly_where_it_occurs(word, text):
     assert occurs(word, [text]) == (word in text)
 
 
 @given(st.text(min_size=1, max_size=20), st.text(max_size=10), st.text(max_size=10))
-def test_a_whole_field_is_found_by_itself(text, before, after):
+def test_whole_field_is_found_by_itself(text, before, after):
     if make_query_tokens(text)[0]:
         assert occurs(text, [before, text, after])
 
@@ -101,13 +101,13 @@ def test_a_whole_field_is_found_by_itself(text, before, after):
         ("고양이", "우리고양이는", True),
     ],
 )
-def test_a_word_is_found_by_the_rule(word, text, found):
+def test_word_is_found_by_the_rule(word, text, found):
     assert occurs(word, [text]) is found
     assert occurs_plainly(word, text) is found
 
 
 @given(MIXED, MIXED, MIXED)
-def test_both_kinds_of_tokens_find_the_same(word, first, second):
+def test_tokens_of_both_kinds_find_the_same(word, first, second):
     assert occurs(word, [first, second]) == occurs_plainly(word, first, second)
 
 
@@ -118,7 +118,7 @@ def test_recognised_text_contains_the_phrase_of_a_term_that_occurs_in_it(word, o
 
 
 @pytest.mark.slow
-def test_both_kinds_of_tokens_find_the_same_in_odd_texts():
+def test_tokens_of_both_kinds_find_the_same_in_odd_texts():
     texts = make_odd_texts(300)
     for word in make_odd_queries(texts, 100):
         assert [occurs(word, [text]) for text in texts] == [occurs_plainly(word, text) for text in texts], word
@@ -155,7 +155,7 @@ def test_recognised_text_goes_on_over_the_end_of_a_line():
 
 
 @given(st.one_of(st.binary(max_size=30), st.text(max_size=20).map(lambda text: text.encode("utf-8", "ignore"))))
-def test_a_path_comes_back_byte_for_byte(path):
+def test_path_comes_back_byte_for_byte(path):
     name = os.fsdecode(path)
     stored = encode_path(name)
     stored.encode()  # any database can hold it
@@ -168,7 +168,7 @@ def test_different_paths_are_stored_differently(paths):
     assert len({encode_path(os.fsdecode(name)) for name in names}) == len(names)
 
 
-def test_a_folder_is_a_path_without_its_name():
+def test_folder_is_a_path_without_its_name():
     assert [get_folder(path) for path in ("/a/b.png", "C:\\a\\b.png", "/a", "a")] == ["/a", "C:\\a", "", ""]
 
 
@@ -181,7 +181,7 @@ def test_names_are_sorted_by_the_value_of_their_numbers():
 # Layers.
 
 
-def test_everything_without_a_column_comes_back_from_details():
+def test_facts_without_a_column_come_back_from_details():
     text = ImageText(
         generation_prompt="p", description="d", keywords=("a, b",), loras=("ink",), rating=0, taken_precision="month",
         taken_is_doubtful=True, camera="X100", taken_at=datetime(2024, 1, 1), raw={"k": "v"},
@@ -196,7 +196,7 @@ def test_everything_without_a_column_comes_back_from_details():
         assert loaded[name] == getattr(record, name), name
 
 
-def test_a_record_without_anything_has_short_details():
+def test_record_without_anything_has_short_details():
     record = ImageRecord(1, "0" * 64, "a", "image/png", 1, 1, 1, datetime(2024, 1, 1), (), ImageText())
     assert dump_details(record) == "{}"
     assert load_details(None, None, None, None, None, None)["text"] == ImageText()

@@ -25,7 +25,7 @@ def test_readers_are_inside_together():
             result.result()
 
 
-def test_a_writer_is_alone():
+def test_writer_is_alone():
     lock = ReadWriteLock()
     inside: list[str] = []
     seen: list[list[str]] = []
@@ -50,7 +50,7 @@ def test_a_writer_is_alone():
     assert seen == [["writer"]] * 400
 
 
-def test_a_waiting_writer_comes_before_later_readers():
+def test_waiting_writer_comes_before_later_readers():
     lock = ReadWriteLock()
     order: list[str] = []
     with ThreadPoolExecutor(2) as pool:
@@ -74,7 +74,7 @@ def test_a_waiting_writer_comes_before_later_readers():
     assert order == ["writer", "reader"]
 
 
-def test_an_error_inside_lets_go():
+def test_error_inside_lets_go():
     lock = ReadWriteLock()
     for ensure_locked in (lock.reading, lock.writing):
         try:
@@ -96,7 +96,7 @@ def name_thread(_: int) -> int:
     return threading.get_ident()
 
 
-def test_a_search_that_is_alone_has_two_threads_and_one_of_several_has_one(cores: Cores) -> None:
+def test_search_that_is_alone_has_two_threads_and_one_of_several_has_one(cores: Cores) -> None:
     with cores.searching():
         first, second = cores.share(name_thread, (0, 1))
         assert first == threading.get_ident() != second
@@ -105,12 +105,12 @@ def test_a_search_that_is_alone_has_two_threads_and_one_of_several_has_one(cores
         assert set(cores.share(name_thread, (0,))) == {threading.get_ident()}
 
 
-def test_a_computer_with_one_core_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computer_with_one_core_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert set(Cores(lambda: None).share(name_thread, (0, 1))) == {threading.get_ident()}
 
 
-def test_a_search_that_fails_waits_for_its_other_half(cores: Cores) -> None:
+def test_search_that_fails_waits_for_its_other_half(cores: Cores) -> None:
     ended = []
 
     def work(part: int) -> None:

@@ -83,7 +83,7 @@ def find_release(engine: str, settings: Settings) -> Callable[[], object]:
 @each_engine
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_program_killed_while_it_makes_tokens_again_leaves_them_to_the_next(engine, tmp_path, monkeypatch):
+def test_program_killed_while_it_makes_tokens_again_leaves_them_to_the_next(engine, tmp_path, monkeypatch):
     with new_library(engine, tmp_path / "library") as settings:
         fill(settings, monkeypatch, COUNT)
         release = find_release(engine, settings)
@@ -108,7 +108,7 @@ def sqlite_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.mark.engine("sqlite")
-def test_a_library_on_a_read_only_disk_keeps_its_tokens(sqlite_library, monkeypatch):
+def test_library_on_a_read_only_disk_keeps_its_tokens(sqlite_library, monkeypatch):
     with monkeypatch.context() as mounted:
         mounted.setattr(database.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
         with open_store(sqlite_library) as store:
@@ -132,7 +132,7 @@ def test_tokens_of_an_older_rule_are_read_until_all_are_of_the_new_one(sqlite_li
         assert store.list_settings(TOKEN_SETTING) == NEW
 
 
-def test_what_a_library_keeps_says_whether_its_tokens_are_made_again():
+def test_kept_token_rule_says_whether_tokens_are_made_again():
     assert has_old_tokens(None, "x") and has_old_tokens("1", "x") and has_old_tokens(BEGUN, "x")
     assert not has_old_tokens(str(TOKEN_RULE), "x")
     for newer in (f"{TOKEN_RULE + 1}", f"{TOKEN_RULE + 1} begun"):
@@ -140,7 +140,7 @@ def test_what_a_library_keeps_says_whether_its_tokens_are_made_again():
             has_old_tokens(newer, "x")
 
 
-def test_a_change_of_the_tokens_is_a_new_version_of_their_rule():
+def test_change_of_the_tokens_is_a_new_version_of_their_rule():
     sample = (
         "Łódź – 市ヶ谷・髙橋, (long_hair:1.2) c++ fate \\(series\\) 👍🏽 أَحمد ﾊﾟﾘ no no cat01 \ue0ff "
         "ж don’t 10〜20 हिन्दी กิน ½ q\u0301"

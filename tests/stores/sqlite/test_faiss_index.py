@@ -117,7 +117,7 @@ def make_index(table: FakeTable, way: str) -> EmbeddingIndex:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make_set", SETS, ids=lambda make: make.__name__[5:])
-def test_the_nearest_are_exact_on_easy_and_on_hard_data(make_set, way):
+def test_nearest_are_exact_on_easy_and_on_hard_data(make_set, way):
     rows, queries = make_set(np.random.default_rng(0))
     table = FakeTable(rows)
     index = make_index(table, way)
@@ -150,7 +150,7 @@ def unchanged(request) -> tuple[FakeTable, EmbeddingIndex]:
 
 
 @pytest.mark.parametrize("share", [0.0005, 0.01, 0.05, 0.3, 0.9])
-def test_a_filter_leaves_the_result_as_complete_as_without(unchanged, share):
+def test_filter_leaves_the_result_as_complete_as_without(unchanged, share):
     table, index = unchanged
     random = np.random.default_rng(2)
     allowed = table.ids[random.random(COUNT) < share]
@@ -174,7 +174,7 @@ def test_few_rows_are_read_where_the_data_is_easy(unchanged):
     assert table.rows_read < COUNT // 10
 
 
-def test_what_the_index_lacks_is_read_from_the_table(table, way):
+def test_rows_that_the_index_lacks_are_read_from_the_table(table, way):
     whole = table.embeddings, table.ids, table.image_ids
     table.embeddings, table.ids, table.image_ids = (part[:4000] for part in whole)
     index = make_index(table, way)
@@ -186,7 +186,7 @@ def test_what_the_index_lacks_is_read_from_the_table(table, way):
         assert find_nearest(query, 16, index, table, allowed).image_ids.tolist() == wanted
 
 
-def test_what_the_table_lost_is_not_found_whether_the_index_knows_or_not(table, index):
+def test_rows_that_the_table_lost_are_not_found_whether_the_index_knows_or_not(table, index):
     query = table.embeddings[3]
     nearest = np.argsort(-(table.embeddings @ query))[:200]
     lost = table.ids[nearest]
@@ -206,7 +206,7 @@ def test_equal_rows_come_by_image_id(way):
         assert find_nearest(query, count, index, table).image_ids.tolist() == table.rank(query)[:count].tolist()
 
 
-def test_an_empty_index_and_an_empty_table_find_nothing():
+def test_empty_index_and_an_empty_table_find_nothing():
     table = FakeTable(np.empty((0, DIMENSION), np.float32))
     assert find_nearest(make_embeddings(1, DIMENSION)[0], 5, EmbeddingIndex(DIMENSION), table).image_ids.size == 0
 
@@ -221,7 +221,7 @@ def test_every_dimension_can_be_compressed(dimension):
 
 
 @pytest.mark.slow
-def test_a_compressed_index_takes_less_than_600_bytes_an_image():
+def test_compressed_index_takes_less_than_600_bytes_an_image():
     table = FakeTable(make_embeddings(600, 768))
     index = make_index(table, "many lists")
     size = index.codes.code_size + index.lists.sketches.code_size + index.embedding_ids.itemsize + index.alive.itemsize
@@ -252,7 +252,7 @@ def test_searches_go_on_while_embeddings_come_and_go(table, way):
             result.result()
 
 
-def test_an_image_that_the_index_lacks_and_that_is_nearest_leaves_little_to_look_at(table, monkeypatch):
+def test_image_that_the_index_lacks_and_that_is_nearest_leaves_little_to_look_at(table, monkeypatch):
     monkeypatch.setattr(faiss_index, "_PICKED", 96)
     index = make_index(table, "many lists")
     query = make_embeddings(1, DIMENSION, 99)[0]  # unlike every image, so that all would have to be looked at
@@ -277,7 +277,7 @@ def saved(table, tmp_path):
     return index, tmp_path / "index"
 
 
-def test_a_saved_index_proposes_the_same(table, saved):
+def test_saved_index_proposes_the_same(table, saved):
     index, path = saved
     loaded = load_index(path, DIMENSION)
     assert (loaded.watermark, loaded.last_removal, loaded.trained_on) == (index.watermark, 77, COUNT)
@@ -300,7 +300,7 @@ def test_saving_again_leaves_three_files(saved):
 
 
 @pytest.mark.parametrize("name", ["index.codes", "index.faiss", "index.npz"])
-def test_a_damaged_copy_is_left_aside(saved, name):
+def test_damaged_copy_is_left_aside(saved, name):
     index, path = saved
     file = path.with_name(name)
     content = file.read_bytes()
@@ -343,6 +343,6 @@ def test_codes_of_a_saved_index_stay_in_their_file_until_images_come(table, save
         assert first.scores.tolist() == second.scores.tolist()
 
 
-def test_a_copy_of_another_dimension_is_left_aside(saved):
+def test_copy_of_another_dimension_is_left_aside(saved):
     _, path = saved
     assert load_index(path, DIMENSION + 1) is None

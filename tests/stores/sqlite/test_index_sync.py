@@ -90,7 +90,7 @@ def find_copy(path: Path) -> Path:
     return path.with_name("library.db-index-1.faiss")
 
 
-def test_the_first_search_is_right_before_the_index_is_there(path):
+def test_first_search_is_right_before_the_index_is_there(path):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         index = get_index(store)
@@ -100,7 +100,7 @@ def test_the_first_search_is_right_before_the_index_is_there(path):
         assert store.index.describe() == {1: "600 embeddings, compressed"}
 
 
-def test_a_small_library_is_kept_uncompressed_and_not_saved(path, monkeypatch):
+def test_small_library_is_kept_uncompressed_and_not_saved(path, monkeypatch):
     monkeypatch.setattr(index_sync, "SMALL", 10 * COUNT)
     with open_library(path) as store:
         check_search(store, list_embeddings())
@@ -109,7 +109,7 @@ def test_a_small_library_is_kept_uncompressed_and_not_saved(path, monkeypatch):
     assert not find_copy(path).exists()
 
 
-def test_a_library_that_grows_is_compressed(path, monkeypatch):
+def test_library_that_grows_is_compressed(path, monkeypatch):
     monkeypatch.setattr(index_sync, "SMALL", COUNT + 5)
     with open_library(path) as store:
         check_search(store, list_embeddings())
@@ -122,7 +122,7 @@ def test_a_library_that_grows_is_compressed(path, monkeypatch):
         check_search(store, embeddings)
 
 
-def test_the_second_start_takes_the_saved_copy(path, monkeypatch):
+def test_second_start_takes_the_saved_copy(path, monkeypatch):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         get_index(store)
@@ -141,7 +141,7 @@ def test_the_second_start_takes_the_saved_copy(path, monkeypatch):
         assert index.dead_share == pytest.approx(1 / (COUNT + 1))
 
 
-def test_a_damaged_copy_is_built_anew(path):
+def test_damaged_copy_is_built_anew(path):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         get_index(store)
@@ -154,7 +154,7 @@ def test_a_damaged_copy_is_built_anew(path):
 
 
 @pytest.mark.parametrize("count", [COUNT - 100, COUNT, COUNT + 100])
-def test_a_copy_of_another_library_is_built_anew(path, count):
+def test_copy_of_another_library_is_built_anew(path, count):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         get_index(store)
@@ -171,7 +171,7 @@ def test_a_copy_of_another_library_is_built_anew(path, count):
         check_search(store, embeddings)
 
 
-def test_the_index_follows_images_into_the_trash_and_back(path):
+def test_index_follows_images_into_the_trash_and_back(path):
     with open_library(path) as store, open_library(path) as other:
         check_search(store, list_embeddings())
         get_index(store)
@@ -187,7 +187,7 @@ def test_the_index_follows_images_into_the_trash_and_back(path):
         check_search(store, list_embeddings())
 
 
-def test_an_index_with_many_dead_is_built_anew(path):
+def test_index_with_many_dead_is_built_anew(path):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         first = get_index(store)
@@ -205,7 +205,7 @@ def test_an_index_with_many_dead_is_built_anew(path):
         check_search(store, embeddings)
 
 
-def test_a_removed_model_takes_its_copy_along(path):
+def test_removed_model_takes_its_copy_along(path):
     with open_library(path) as store:
         store.search_embedding(1, QUERY)
         get_index(store)
@@ -216,7 +216,7 @@ def test_a_removed_model_takes_its_copy_along(path):
         assert not find_copy(path).exists()
 
 
-def test_a_copy_that_cannot_be_written_changes_nothing(path):
+def test_copy_that_cannot_be_written_changes_nothing(path):
     find_copy(path).mkdir()
     with open_library(path) as store:
         check_search(store, list_embeddings())
@@ -224,7 +224,7 @@ def test_a_copy_that_cannot_be_written_changes_nothing(path):
         check_search(store, list_embeddings())
 
 
-def test_a_filter_sees_what_the_index_does_not_hold_yet(path, monkeypatch):
+def test_filter_sees_what_the_index_does_not_hold_yet(path, monkeypatch):
     with open_library(path) as store:
         check_search(store, list_embeddings())
         get_index(store)

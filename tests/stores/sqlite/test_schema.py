@@ -119,7 +119,7 @@ def test_every_file_is_known_by_its_bytes(path):
         assert [store.get_image(image_id).paths for image_id in (OLDER_X, UPLOAD)] == [(), ()]
 
 
-def test_a_folder_that_is_as_it_was_needs_no_reading_and_no_pruning(path, tmp_path):
+def test_folder_that_is_as_it_was_needs_no_reading_and_no_pruning(path, tmp_path):
     photos = tmp_path / "photos"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE images SET file_path = replace(file_path, ?, ?)", (PHOTOS, str(photos)))
@@ -147,7 +147,7 @@ def test_words_are_found_as_this_version_spells_them(path):
             assert sorted(hit.image_id for hit in store.list_images([term])) == sorted(image_ids), term
 
 
-def test_a_migrated_library_is_filtered_edited_and_emptied_like_a_new_one(path):
+def test_migrated_library_is_filtered_edited_and_emptied_like_a_new_one(path):
     with open_library(path) as store:
         assert store.count_images(SearchFilter(camera="NIKON Z 6_2", lens="24-70mm f/4")) == 1
         assert store.count_images(SearchFilter(folder=f"{PHOTOS}/2024")) == 1
@@ -170,7 +170,7 @@ def test_a_migrated_library_is_filtered_edited_and_emptied_like_a_new_one(path):
         assert store.list_images()[0].image_id == new
 
 
-def test_a_migrated_file_has_the_schema_of_a_new_one(path, tmp_path):
+def test_migrated_file_has_the_schema_of_a_new_one(path, tmp_path):
     new = tmp_path / "new.db"
     migrate(new)
     migrate(path)
@@ -195,7 +195,7 @@ def test_a_migrated_file_has_the_schema_of_a_new_one(path, tmp_path):
     assert describe(path) == describe(new)
 
 
-def test_the_file_as_it_was_is_kept_beside_it_and_said(path, caplog):
+def test_file_as_it_was_is_kept_beside_it_and_said(path, caplog):
     before = dump(path)
     with caplog.at_level(logging.WARNING):
         migrate(path)
@@ -264,7 +264,7 @@ def test_killed_at_any_moment_it_leaves_one_schema_whole_and_ends_the_same(path,
         assert store.list_images(["葛城"]).total == 1
 
 
-def test_a_disk_without_room_is_said_before_anything_is_changed(path, monkeypatch):
+def test_disk_without_room_is_said_before_anything_is_changed(path, monkeypatch):
     before = dump(path)
     monkeypatch.setattr(schema.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(StoreFull, match=r"library\.db must be migrated.*GiB.*nothing was changed"):
@@ -273,7 +273,7 @@ def test_a_disk_without_room_is_said_before_anything_is_changed(path, monkeypatc
     assert not path.with_name("library.db.schema1").exists()
 
 
-def test_a_disk_that_fills_up_leaves_schema_1(path, monkeypatch):
+def test_disk_that_fills_up_leaves_schema_1(path, monkeypatch):
     before = dump(path)
     create_schema = schema._create_schema
 
@@ -291,7 +291,7 @@ def test_a_disk_that_fills_up_leaves_schema_1(path, monkeypatch):
     assert query(path, "PRAGMA user_version") == [(2,)]
 
 
-def test_a_copy_that_cannot_be_written_is_said(path):
+def test_copy_that_cannot_be_written_is_said(path):
     path.with_name("library.db.schema1.part").mkdir()
     with pytest.raises(StoreUnavailable, match=r"library\.db\.schema1 cannot be written"):
         migrate(path)

@@ -74,7 +74,7 @@ def test_opening_touches_no_file(path):
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_relative_url_is_relative_to_the_current_folder(tmp_path, monkeypatch):
+def test_relative_url_is_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_store(Settings(database_url="sqlite:///odd.db")) as store:
         model = store.get_or_create_model("fake", "1", 16)
@@ -84,7 +84,7 @@ def test_a_relative_url_is_relative_to_the_current_folder(tmp_path, monkeypatch)
     assert (tmp_path / "odd.originals").is_dir()
 
 
-def test_the_default_library_lies_in_data_with_its_originals(tmp_path, monkeypatch):
+def test_default_library_lies_in_data_with_its_originals(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_store(Settings.load(env_file=None, environ={})) as store:
         model = store.get_or_create_model("fake", "1", 16)
@@ -102,7 +102,7 @@ def test_originals_may_lie_elsewhere(tmp_path):
     assert (tmp_path / "nas" / "pictures").is_dir()
 
 
-def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     with open_store(Settings(database_url="sqlite:///~/photos.db")) as store:
@@ -111,7 +111,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-def test_a_new_library_is_open_to_its_owner_only(path, store, model_id):
+def test_new_library_is_open_to_its_owner_only(path, store, model_id):
     store.add_images(model_id, make_images(1), make_embeddings(1))
     for file in (path, path.with_name("library.db-wal")):
         assert file.stat().st_mode & 0o777 == 0o600
@@ -141,7 +141,7 @@ def test_files_stay_where_they_are_by_reference_and_uploads_are_kept(path, tmp_p
     assert photo.read_bytes() == b"another photograph"
 
 
-def test_a_file_that_is_not_there_is_kept_by_reference_too(path, tmp_path):
+def test_file_that_is_not_there_is_kept_by_reference_too(path, tmp_path):
     image = make_image(data=b"of another computer", file_path=str(tmp_path / "gone.png"))
     with open_store(Settings(database_url=f"sqlite:///{path}", originals_url="reference")) as store:
         model = store.get_or_create_model("fake", "1", 16)
@@ -150,7 +150,7 @@ def test_a_file_that_is_not_there_is_kept_by_reference_too(path, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///folder/", "sqlite://host/a.db"])
-def test_a_url_without_a_file_is_refused(url):
+def test_url_without_a_file_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         open_store(Settings(database_url=url))
 
@@ -158,14 +158,14 @@ def test_a_url_without_a_file_is_refused(url):
 # --- what may be wrong with the file ---
 
 
-def test_a_missing_folder_is_named_and_not_made(tmp_path):
+def test_missing_folder_is_named_and_not_made(tmp_path):
     store = open_library(tmp_path / "mount" / "photos" / "a.db")
     with pytest.raises(StoreUnavailable, match=r"mount.photos"):
         store.list_models()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_library_whose_file_is_missing_is_said_and_not_replaced(path, store, model_id):
+def test_library_whose_file_is_missing_is_said_and_not_replaced(path, store, model_id):
     store.add_images(model_id, make_images(2), make_embeddings(2))
     store.close()
     path.rename(path.with_name("elsewhere.db"))
@@ -178,7 +178,7 @@ def test_a_library_whose_file_is_missing_is_said_and_not_replaced(path, store, m
         assert again.count_images() == 2
 
 
-def test_a_library_that_is_taken_away_meanwhile_is_missed(path, store, model_id):
+def test_library_that_is_taken_away_meanwhile_is_missed(path, store, model_id):
     store.add_images(model_id, make_images(2), make_embeddings(2))
     store.close()
     with open_library(path) as again:
@@ -192,14 +192,14 @@ def test_a_library_that_is_taken_away_meanwhile_is_missed(path, store, model_id)
     assert not path.exists()
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(path, store):
+def test_file_that_is_no_database_is_refused_and_left_alone(path, store):
     path.write_bytes(b"this is a letter, not a database" * 100)
     with pytest.raises(SchemaError, match=r"library\.db is not a SQLite database"):
         store.list_models()
     assert path.read_bytes() == b"this is a letter, not a database" * 100
 
 
-def test_a_database_of_another_program_is_refused_and_left_alone(path, store):
+def test_database_of_another_program_is_refused_and_left_alone(path, store):
     foreign = sqlite3.connect(path)
     foreign.execute("CREATE TABLE recipes (name TEXT)")
     foreign.close()
@@ -211,7 +211,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path, store):
 
 
 @pytest.mark.usefixtures("model_id")
-def test_a_library_of_a_newer_version_is_refused(path, store):
+def test_library_of_a_newer_version_is_refused(path, store):
     store.close()
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 3")
@@ -220,7 +220,7 @@ def test_a_library_of_a_newer_version_is_refused(path, store):
         again.list_models()
 
 
-def test_a_damaged_library_says_so(path, store, model_id):
+def test_damaged_library_says_so(path, store, model_id):
     store.add_images(model_id, make_images(50), make_embeddings(50))
     store.close()
     content = bytearray(path.read_bytes())
@@ -230,7 +230,7 @@ def test_a_damaged_library_says_so(path, store, model_id):
         again.list_images()
 
 
-def test_a_library_held_by_another_program_is_unavailable_and_then_works(path, store, model_id, monkeypatch):
+def test_library_held_by_another_program_is_unavailable_and_then_works(path, store, model_id, monkeypatch):
     store.close()
     monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -244,7 +244,7 @@ def test_a_library_held_by_another_program_is_unavailable_and_then_works(path, s
         assert len(store.add_images(model_id, make_images(1), make_embeddings(1))) == 1
 
 
-def test_a_full_disk_keeps_nothing_of_the_batch(path, store, model_id, monkeypatch):
+def test_full_disk_keeps_nothing_of_the_batch(path, store, model_id, monkeypatch):
     store.add_images(model_id, make_images(3), make_embeddings(3))
     kept = list_originals(path)
     store.close()
@@ -257,7 +257,7 @@ def test_a_full_disk_keeps_nothing_of_the_batch(path, store, model_id, monkeypat
         assert list_originals(path) == kept
 
 
-def test_a_library_that_cannot_be_written_can_still_be_searched(path, store, model_id, monkeypatch):
+def test_library_that_cannot_be_written_can_still_be_searched(path, store, model_id, monkeypatch):
     store.add_images(model_id, make_images(3), make_embeddings(3))
     store.close()
     limit_connections(monkeypatch, "PRAGMA query_only = 1")
@@ -267,7 +267,7 @@ def test_a_library_that_cannot_be_written_can_still_be_searched(path, store, mod
             store.add_images(model_id, [make_image("new.png")], make_embeddings(1))
 
 
-def test_a_library_on_a_read_only_disk_can_be_searched(path, store, model_id, monkeypatch):
+def test_library_on_a_read_only_disk_can_be_searched(path, store, model_id, monkeypatch):
     store.add_images(model_id, make_images(3), make_embeddings(3))
     store.close()
     files = sorted(path.parent.rglob("*"))
@@ -280,7 +280,7 @@ def test_a_library_on_a_read_only_disk_can_be_searched(path, store, model_id, mo
         assert sorted(path.parent.rglob("*")) == files  # no journal was begun
 
 
-def test_a_closed_store_says_so(store):
+def test_closed_store_says_so(store):
     store.list_models()
     store.close()
     with pytest.raises(StoreError, match="closed"):
@@ -301,20 +301,20 @@ def limit_connections(monkeypatch, pragma: str) -> None:
 # --- records and originals stay together ---
 
 
-def test_a_batch_that_fails_leaves_no_original(path, store, model_id):
+def test_batch_that_fails_leaves_no_original(path, store, model_id):
     store.add_images(model_id, make_images(2), make_embeddings(2))
     with pytest.raises(StoreError):
         store.add_images(model_id, [make_image("x.png"), make_image("y.png", width=0)], make_embeddings(2))
     assert list_originals(path) == {image.content_sha256 for image in make_images(2)}
 
 
-def test_the_original_goes_with_its_image(path, store, model_id):
+def test_original_goes_with_its_image(path, store, model_id):
     image_ids = store.add_images(model_id, make_images(3), make_embeddings(3))
     store.delete_images(image_ids[:2])
     assert list_originals(path) == {make_images(3)[2].content_sha256}
 
 
-def test_a_deletion_that_was_interrupted_is_finished_by_the_next_change(path, store, model_id, monkeypatch):
+def test_deletion_that_was_interrupted_is_finished_by_the_next_change(path, store, model_id, monkeypatch):
     image_ids = store.add_images(model_id, make_images(3), make_embeddings(3))
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "_delete_orphaned_originals", lambda *_: None)
@@ -324,14 +324,14 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_next_change(path, st
     assert list_originals(path) == {make_images(3)[0].content_sha256, make_images(3)[2].content_sha256}
 
 
-def test_the_original_of_replaced_content_goes(path, store, model_id):
+def test_original_of_replaced_content_goes(path, store, model_id):
     [image_id] = store.add_images(model_id, [make_image(data=b"old")], make_embeddings(1))
     new = make_image(data=b"new")
     store.replace_image(image_id, model_id, new, make_embeddings(1)[0])
     assert list_originals(path) == {new.content_sha256}
 
 
-def test_an_image_in_the_trash_keeps_its_original_until_the_trash_is_emptied(path, store, model_id):
+def test_image_in_the_trash_keeps_its_original_until_the_trash_is_emptied(path, store, model_id):
     image_ids = store.add_images(model_id, make_images(2), make_embeddings(2))
     store.trash_images(image_ids[:1])
     assert store.read_original(image_ids[0]) == make_images(1)[0].data
@@ -339,7 +339,7 @@ def test_an_image_in_the_trash_keeps_its_original_until_the_trash_is_emptied(pat
     assert list_originals(path) == {make_images(2)[1].content_sha256}
 
 
-def test_a_lost_original_comes_back_with_the_picture(path, store, model_id):
+def test_lost_original_comes_back_with_the_picture(path, store, model_id):
     [image_id] = store.add_images(model_id, make_images(1), make_embeddings(1))
     for file in path.with_suffix(".originals").rglob("*"):
         if file.is_file():
@@ -360,7 +360,7 @@ def explain(path: Path, statement: str, values: Sequence[object] = ()) -> str:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.usefixtures("model_id")
-def test_a_page_of_all_images_is_read_in_its_order(path, order):
+def test_page_of_all_images_is_read_in_its_order(path, order):
     where, _ = build_where(SearchFilter())
     columns = "i.image_id, i.upload_date, i.taken_at, i.sort_name"
     listing = f"SELECT k.image_id FROM (SELECT {columns} FROM images i {where}) k ORDER BY {ORDERS[order]} LIMIT 16"
@@ -384,7 +384,7 @@ def test_a_page_of_all_images_is_read_in_its_order(path, order):
     ],
 )
 @pytest.mark.usefixtures("model_id")
-def test_a_filter_goes_by_its_index(path, filter, index):
+def test_filter_goes_by_its_index(path, filter, index):
     where, values = build_where(filter)
     assert index in explain(path, f"SELECT count(*) FROM images i {where}", values)
 
@@ -477,7 +477,7 @@ def test_naming_the_engines_imports_none_of_them():
     assert subprocess.check_output([sys.executable, "-c", program], text=True, cwd=root).strip() == "[]"
 
 
-def test_a_missing_driver_is_a_sentence_with_the_command_that_installs_it(monkeypatch):
+def test_missing_driver_is_a_sentence_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(ENGINES, "sqlite", ("no_such_driver:Store", "requirements-special.txt"))
     with pytest.raises(SettingsError, match=r"no_such_driver.*pip install -r requirements-special\.txt"):
         open_store(Settings(database_url="sqlite:///a.db"))

@@ -54,7 +54,7 @@ def store(tmp_path: Path, statements: list[str]) -> Iterator[SqliteStore]:
         yield store
 
 
-def test_a_search_of_the_store_is_one_transaction_with_three_statements(
+def test_search_of_the_store_is_one_transaction_with_three_statements(
     store: SqliteStore, statements: list[str]
 ) -> None:
     assert len(store.search_embedding(1, QUERY, 16)) == 16
@@ -66,7 +66,7 @@ def test_a_search_of_the_store_is_one_transaction_with_three_statements(
 
 
 @pytest.mark.parametrize("text", ["red", "nothing else", "rare"], ids=["colour", "words", "named in a text"])
-def test_a_search_by_words_is_one_transaction(tmp_path: Path, statements: list[str], text: str) -> None:
+def test_search_by_words_is_one_transaction(tmp_path: Path, statements: list[str], text: str) -> None:
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/words.db")) as store:
         assert isinstance(store, SqliteStore)
         searcher = Searcher(store, FakeEncoder())
@@ -81,7 +81,7 @@ def test_a_search_by_words_is_one_transaction(tmp_path: Path, statements: list[s
         assert [s for s in statements if s.startswith(("BEGIN", "COMMIT", "ROLLBACK"))] == ["BEGIN", "COMMIT"]
 
 
-def test_a_snapshot_does_not_see_later_writes_and_ends(store: SqliteStore) -> None:
+def test_snapshot_does_not_see_later_writes_and_ends(store: SqliteStore) -> None:
     with store.snapshot():
         assert store.count_images() == 200
         store.add_images(1, [make_image("late.png")], make_embeddings(1, seed=9))
@@ -92,7 +92,7 @@ def test_a_snapshot_does_not_see_later_writes_and_ends(store: SqliteStore) -> No
     assert store.count_images() == 201
 
 
-def test_an_error_of_the_database_in_a_snapshot_is_a_store_error(store: SqliteStore) -> None:
+def test_error_of_the_database_in_a_snapshot_is_a_store_error(store: SqliteStore) -> None:
     with store.snapshot():
         with pytest.raises(StoreError, match="refused: no such table"), store._database.reading() as connection:
             connection.execute("SELECT * FROM nowhere")
