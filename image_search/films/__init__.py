@@ -36,14 +36,15 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-__all__ = ["Film", "FilmFacts", "FilmFrame", "hash_film", "list_film_suffixes", "read_film", "require_av"]
+__all__ = ["FILM_SUFFIXES", "Film", "FilmFacts", "FilmFrame", "hash_film", "read_film", "require_av"]
 
 
 MAX_SECONDS = 300.0
 
 _Converted = TypeVar("_Converted")
 
-_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mts"})
+# Lower-case suffixes, with their dot, of files that are looked at as films when a folder is read.
+FILM_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mts"})
 # Others, playlists for example, make FFmpeg open whatever files and addresses they name.
 _DEMUXERS = "mov,matroska,avi,mpegts"
 _BUFFER_BYTES = 2**18
@@ -216,11 +217,6 @@ def read_film(
     """
     require_av()
     return Film(path, max(1, max_frames), max_seconds, max_pixels)
-
-
-def list_film_suffixes() -> frozenset[str]:
-    """Lower-case suffixes, with their dot, of files that are looked at as films when a folder is read."""
-    return _SUFFIXES
 
 
 def require_av() -> None:

@@ -150,7 +150,7 @@ class Registrar:
         self._stop = stop or threading.Event()
         self._retry = Retry(self._on_message, self._stop, RETRY_DELAYS if pauses is None else pauses)
         self._changes = ChangeDetector(store, self._retry, include_deleted)
-        self._films = FilmRegistrar(store, self._reader, self._retry, self._stop, self._on_message, include_deleted)
+        self._include_deleted = include_deleted
         self._films_hint = ""  # how to install the package that reads films
         self._copies: list[tuple[str, FoundFile]] = []  # of images and films that are on their way into the store
 
@@ -159,6 +159,12 @@ class Registrar:
         """The store's entry of the encoder's model; made when it is new. Raises StoreError, ModelUnavailable."""
         encoder = self._encoder
         return self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
+
+    @cached_property
+    def _films(self) -> FilmRegistrar:
+        return FilmRegistrar(
+            self._store, self._reader, self._retry, self._stop, self._on_message, self._include_deleted
+        )
 
     def register(self, found: FileList) -> RegistrationReport:
         """Register these files. One that cannot be read is counted and reported, and the run goes on.
@@ -188,11 +194,12 @@ class Registrar:
             if images:
                 rows = batch.embeddings[[place for place, _ in images]]
                 self._retry.call(write_images, [item for _, item in images], rows)
-            for film, count in self._films.write(batch, model_id):
-                self.report.registered += film.former is None
-                self.report.updated += film.former is not None
-                self.report.films += 1
-                self.report.frames += count
+            if any(isinstance(item, ReadFrame) for item in (*batch.items, *batch.failed)):
+                for film, count in self._films.write(batch, model_id):
+                    self.report.registered += film.former is None
+                    self.report.updated += film.former is not None
+                    self.report.films += 1
+                    self.report.frames += count
 
         for _ in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
             self._on_progress(self.report)

@@ -29,7 +29,7 @@ from image_search.file_kinds import (
     looks_like_image,
     may_hold_image,
 )
-from image_search.films import list_film_suffixes
+from image_search.films import FILM_SUFFIXES
 from image_search.images import list_image_suffixes, make_printable, read_file
 from image_search.metadata.text import decode_text
 
@@ -117,7 +117,7 @@ class FileFinder:
 
     def _take(self, entry: os.DirEntry[str], found: FileList, kinds: _KindCounter) -> None:
         suffix = os.path.splitext(entry.name)[1]
-        is_known = suffix.lower() in list_image_suffixes() | list_film_suffixes()
+        is_known = suffix.lower() in list_image_suffixes() | FILM_SUFFIXES
         try:
             status = entry.stat()
         except OSError as error:
@@ -259,7 +259,7 @@ def _explain(path: str, error: OSError | ValueError) -> str:
 
 def is_film(path: str) -> bool:
     """Whether a file is read as a film, by its suffix."""
-    return os.path.splitext(path)[1].lower() in list_film_suffixes()
+    return os.path.splitext(path)[1].lower() in FILM_SUFFIXES
 
 
 def is_missing(path: str) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from image_search.errors import FilmsUnavailable
-from image_search.films import hash_film, list_film_suffixes, read_film
+from image_search.films import FILM_SUFFIXES, hash_film, read_film
 from image_search.films.source import Source, read_camera, read_place, read_taken_at
 from image_search.settings import ROOT
 from tests.fakes.film_files import RATE, SIZE, make_scene, make_scenes, write_film
@@ -42,7 +42,7 @@ COMMON = (".mp4", ".mov", ".webm")
 )
 @pytest.mark.parametrize(
     "suffix",
-    [s if s in COMMON else pytest.param(s, marks=pytest.mark.slow) for s in sorted(list_film_suffixes())],
+    [s if s in COMMON else pytest.param(s, marks=pytest.mark.slow) for s in sorted(FILM_SUFFIXES)],
 )
 @pytest.mark.slow
 def test_film_gives_one_frame_of_each_scene(tmp_path: Path, suffix: str, gop: int) -> None:

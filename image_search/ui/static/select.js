@@ -268,7 +268,8 @@ async function downloadZip() {
 
 async function downloadSheet() {
   const { token, count, missing } = await prepare();
-  const text = joinSentences(count > MAX_SHEET_IMAGES ? say('sheet_first', { count: MAX_SHEET_IMAGES }) : '', tellGone(missing));
+  const cut = count > MAX_SHEET_IMAGES ? say('sheet_first', { count: MAX_SHEET_IMAGES }) : '';
+  const text = joinSentences(cut, tellGone(missing));
   if (text) showToast(text);
   fetchFile(`ui/selection/downloads/${token}/contact_sheet.jpg`);
 }

@@ -5,7 +5,7 @@ import { say } from './i18n.js';
 
 const list = document.getElementById('suggestions');
 const RECENT = 'recent-searches';
-const MOST_RECENT = 8;
+const MAX_RECENT = 8;
 const PAUSE = 120; // milliseconds after a key
 let box = null;
 let chosen = -1;
@@ -157,7 +157,7 @@ export function remember() {
   if (!text) return;
   for (const name of ['picture', 'notpicture', 'like']) parameters.delete(name);
   const query = parameters.toString();
-  save([{ text, query }, ...load().filter((other) => other.query !== query)].slice(0, MOST_RECENT));
+  save([{ text, query }, ...load().filter((other) => other.query !== query)].slice(0, MAX_RECENT));
 }
 
 function forget() {

@@ -10,7 +10,7 @@ import { forgetRoles } from './labels.js';
 import { TextLayer } from './recognized_text.js';
 import { moveToasts, showToast } from './toasts.js';
 
-const LARGEST_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
+const MAX_BYTES_AT_ONCE = 8_000_000; // bytes; a larger original is fetched when one zooms in
 const PANEL = 360; // pixels
 const SHEET = 0.62; // of the window's height, where the panel comes from below; as in viewer.css
 const keysDialog = document.getElementById('keys');
@@ -152,7 +152,7 @@ function getPreview(tile) {
 function sharpen(slide, isZoomed = false) {
   const { tile } = slide.data;
   const image = slide.content?.element;
-  if (!tile?.original || !image || slide.content.isSharp || (tile.size > LARGEST_AT_ONCE && !isZoomed)) return;
+  if (!tile?.original || !image || slide.content.isSharp || (tile.size > MAX_BYTES_AT_ONCE && !isZoomed)) return;
   slide.content.isSharp = true;
   const original = new Image();
   original.src = new URL(`images/${tile.id}/original?v=${tile.version}`, root).href;
