@@ -62,7 +62,7 @@ def is_near(image: Image.Image, place: tuple[float, float], colour: tuple[int, i
 # --- RAW --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_raw_file_is_shown_by_the_preview_of_the_camera() -> None:
+def test_raw_file_is_shown_by_the_preview_of_the_camera() -> None:
     data = make_dng(make_halves())
     picture = decode_image(data, "a.dng")
     assert (picture.width, picture.height, picture.file_type) == (1280, 960, "image/x-adobe-dng")
@@ -72,7 +72,7 @@ def test_a_raw_file_is_shown_by_the_preview_of_the_camera() -> None:
 
 
 @pytest.mark.parametrize("preview", [None, make_halves(160, 120)])
-def test_a_raw_file_without_a_large_preview_is_developed(preview: Image.Image | None) -> None:
+def test_raw_file_without_a_large_preview_is_developed(preview: Image.Image | None) -> None:
     picture = decode_image(make_dng(preview), "a.dng")
     assert (picture.width, picture.height) == (1280, 960) and picture.image.size == (640, 480)
     low, high = picture.image.convert("L").getextrema()
@@ -80,7 +80,7 @@ def test_a_raw_file_without_a_large_preview_is_developed(preview: Image.Image | 
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_raw_file_is_turned_upright(orientation: int) -> None:
+def test_raw_file_is_turned_upright(orientation: int) -> None:
     upright = make_halves()
     turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     lying = (make_halves(900, 1200) if orientation != 3 else upright).transpose(turned)
@@ -89,12 +89,12 @@ def test_a_raw_file_is_turned_upright(orientation: int) -> None:
     assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
 
 
-def test_a_preview_that_the_camera_has_turned_already_is_not_turned_again() -> None:
+def test_preview_that_the_camera_has_turned_already_is_not_turned_again() -> None:
     picture = decode_image(make_dng(make_halves(900, 1200), orientation=6), "a.dng")
     assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
 
 
-def test_a_raw_file_is_registered_and_left_as_it_was(tmp_path: Path) -> None:
+def test_raw_file_is_registered_and_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "p" / "a.DNG"
     path.parent.mkdir()
     path.write_bytes(make_dng(make_halves()))
@@ -107,7 +107,7 @@ def test_a_raw_file_is_registered_and_left_as_it_was(tmp_path: Path) -> None:
         assert hash_bytes(store.read_original(hit.image_id)) == before == hash_bytes(path.read_bytes())
 
 
-def test_without_its_package_a_raw_file_is_counted_and_its_package_named(
+def test_raw_file_without_its_package_is_counted_and_the_package_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
@@ -142,7 +142,7 @@ def test_raw_files_are_known_by_their_content(start: bytes, kind: str) -> None:
             decode_image(start, "a.bin")
 
 
-def test_an_ordinary_tiff_is_no_raw_file() -> None:
+def test_ordinary_tiff_is_no_raw_file() -> None:
     assert not is_raw(save(make_halves(), "TIFF"))
 
 
@@ -188,14 +188,14 @@ def test_heic_and_jpeg_xl_are_read(tmp_path: Path, format: str, kind: str) -> No
 
 
 @pytest.mark.parametrize("options", [{}, {"use_container": True}])
-def test_a_cut_jpeg_xl_is_refused_with_the_reason_that_its_decoder_has(options: dict[str, Any]) -> None:
+def test_cut_jpeg_xl_is_refused_with_the_reason_that_its_decoder_has(options: dict[str, Any]) -> None:
     file = io.BytesIO()
     make_halves().save(file, "JXL", **options)
     with pytest.raises(UnreadableImage, match=r"cut short.*decoded whole only"):
         decode_image(file.getvalue()[:-9], "a")
 
 
-def test_a_jpeg_xl_is_upright_once() -> None:
+def test_jpeg_xl_is_upright_once() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[306] = 6, "2024:05:06 07:08:09"
     data = save(make_halves(), "JXL", exif=exif.tobytes())
@@ -205,7 +205,7 @@ def test_a_jpeg_xl_is_upright_once() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (256, 256), (1000, 333), (333, 1000), (1920, 1080), (9000, 2)])
-def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int]) -> None:
+def test_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int]) -> None:
     data = save(Image.new("RGB", size, RED), "JXL")
     assert read_jxl_size(data) == size
     with pytest.raises(UnreadableImage, match="more than"):
@@ -213,18 +213,18 @@ def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, in
 
 
 @given(st.binary(max_size=40))
-def test_the_size_of_any_bytes_does_no_harm(data: bytes) -> None:
+def test_size_of_any_bytes_does_no_harm(data: bytes) -> None:
     for start in (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"):
         read_jxl_size(start + data)
         is_raw(b"II*\0" + data)
 
 
-def test_what_is_not_installed_is_named() -> None:
+def test_missing_package_is_named() -> None:
     for start, package in ((b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"), (b"\xff\x0a", "pillow-jxl-plugin")):
         assert package in describe_content(start) and "requirements-formats.txt" in describe_content(start)
 
 
-def test_an_avif_of_too_many_pixels_is_refused_for_that_reason() -> None:
+def test_avif_of_too_many_pixels_is_refused_for_that_reason() -> None:
     data = save(make_halves(64, 48), "AVIF")
     assert read_box_size(data) == (64, 48) and read_box_size(b"\xff\xd8\xff") is None
     place = data.index(b"ispe") + 8
@@ -234,7 +234,7 @@ def test_an_avif_of_too_many_pixels_is_refused_for_that_reason() -> None:
 
 
 @pytest.mark.parametrize("start", [b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\xff\x0a"])
-def test_a_damaged_file_is_not_told_to_need_a_package_that_is_there(start: bytes) -> None:
+def test_damaged_file_is_not_told_to_need_a_package_that_is_there(start: bytes) -> None:
     with pytest.raises(UnreadableImage, match=r"a is a (HEIC|JPEG XL) file") as caught:
         decode_image(start, "a")
     assert "install" not in str(caught.value)

@@ -77,7 +77,7 @@ def make_quadrants(size: tuple[int, int] = (40, 20)) -> Image.Image:
         ("PPM", "image/x-portable-anymap"),
     ],
 )
-def test_the_type_is_found_by_decoding(format: str, file_type: str) -> None:
+def test_type_is_found_by_decoding(format: str, file_type: str) -> None:
     if format == "AVIF" and not features.check("avif"):
         leave_out("this Pillow has no AVIF")
     picture = decode_image(write(make_quadrants((32, 32)), format), "misleading.txt")
@@ -119,7 +119,7 @@ def test_odd_numbers_in_a_floating_point_picture_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_counts(format: str) -> None:
+def test_first_frame_of_an_animation_counts(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     lossless = {"lossless": True} if format == "WEBP" else {}
     data = write(frames[0], format, save_all=True, append_images=frames[1:], **lossless)
@@ -165,31 +165,31 @@ def test_extreme_proportions_open_and_get_a_preview(size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_large_picture_is_reduced_to_its_preview_which_models_look_at_too(format: str) -> None:
+def test_large_picture_is_reduced_to_its_preview_which_models_look_at_too(format: str) -> None:
     picture = decode_image(write(make_quadrants((4000, 3000)), format), "large")
     assert (picture.width, picture.height) == (4000, 3000)
     assert picture.image.size == Image.open(io.BytesIO(make_preview(picture))).size == (PREVIEW_SIDE, 576)
 
 
-def test_what_the_decoder_makes_nearly_as_large_as_a_preview_is_one() -> None:
+def test_image_decoded_nearly_as_large_as_a_preview_is_one() -> None:
     picture = decode_image(write(make_quadrants((1440, 1080)), "JPEG"), "photograph")
     assert picture.image.size == Image.open(io.BytesIO(make_preview(picture))).size == (720, 540)
 
 
-def test_a_panorama_keeps_more_for_models_than_for_its_preview() -> None:
+def test_panorama_keeps_more_for_models_than_for_its_preview() -> None:
     picture = decode_image(write(make_quadrants((6000, 1000)), "JPEG"), "panorama")
     assert picture.image.height >= 480
     assert Image.open(io.BytesIO(make_preview(picture))).size == (PREVIEW_SIDE, 128)
 
 
-def test_an_encoder_sees_nearly_the_same_in_the_reduced_picture() -> None:
+def test_encoder_sees_nearly_the_same_in_the_reduced_picture() -> None:
     whole = Image.effect_mandelbrot((2000, 1500), (-3, -2.5, 2, 2.5), 100).convert("RGB")
     seen = [image.resize((224, 224), Image.Resampling.BICUBIC) for image in (whole, decode(write(whole, "JPEG")))]
     first, second = (np.asarray(image, float).ravel() for image in seen)
     assert first @ second / np.linalg.norm(first) / np.linalg.norm(second) > 0.999
 
 
-def test_a_preview_is_webp_and_never_enlarged() -> None:
+def test_preview_is_webp_and_never_enlarged() -> None:
     preview = Image.open(io.BytesIO(make_preview(decode_image(write(make_quadrants((30, 20))), "small"))))
     assert (preview.format, preview.size) == ("WEBP", (30, 20))
     preview = Image.open(io.BytesIO(make_preview(decode_image(write(make_quadrants((1200, 800))), "large"))))
@@ -203,7 +203,7 @@ def test_preview_of_an_image_with_a_profile_is_srgb_without_one() -> None:
 
 
 @pytest.mark.parametrize("profile", [b"", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()])
-def test_a_preview_carries_a_small_one_for_the_grid(profile: bytes) -> None:
+def test_preview_carries_a_small_one_for_the_grid(profile: bytes) -> None:
     data = write(make_quadrants((1600, 1200)), "JPEG", icc_profile=profile)
     preview = make_preview(decode_image(data, "large"))
     whole, small = (Image.open(io.BytesIO(file)) for file in (preview, read_small_preview(preview)))
@@ -213,7 +213,7 @@ def test_a_preview_carries_a_small_one_for_the_grid(profile: bytes) -> None:
     assert np.abs(seen[0] - seen[1]).mean() < 4
 
 
-def test_a_preview_with_nothing_smaller_in_it_is_its_own_small_one() -> None:
+def test_preview_with_nothing_smaller_in_it_is_its_own_small_one() -> None:
     for size in [(30, 20), (6000, 1000)]:
         preview = make_preview(decode_image(write(make_quadrants(size)), "picture"))
         assert read_small_preview(preview) == preview
@@ -230,7 +230,7 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded() -> None:
     assert decode_image(write(Image.new("1", (40, 25))), "fits.png", max_pixels=1000).width == 40
 
 
-def test_a_picture_that_announces_terapixels_is_refused() -> None:
+def test_picture_that_announces_terapixels_is_refused() -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -244,7 +244,7 @@ def test_a_picture_that_announces_terapixels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_truncated_file_is_refused_with_its_name(format: str) -> None:
+def test_truncated_file_is_refused_with_its_name(format: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
     data = write(noise, format)
     with pytest.raises(UnreadableImage, match=r"holiday\.jpg is "):
@@ -262,12 +262,12 @@ def test_a_truncated_file_is_refused_with_its_name(format: str) -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_advice(data: bytes, what: str) -> None:
+def test_file_that_is_no_picture_is_refused_with_advice(data: bytes, what: str) -> None:
     with pytest.raises(UnreadableImage, match=f"thing.dat is .*{what}"):
         decode_image(data, "thing.dat")
 
 
-def test_an_empty_file_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_empty_file_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     with pytest.raises(UnreadableImage, match=r"empty\.png is empty"):
         open_image(tmp_path / "empty.png")
@@ -280,28 +280,28 @@ def test_an_empty_file_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
+def test_named_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UnreadableImage, match="is not a file"):
         read_file(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG2000"])
-def test_an_icon_with_a_picture_larger_than_icons_are_is_refused_before_it_is_decoded(format: str) -> None:
+def test_icon_with_a_picture_larger_than_icons_are_is_refused_before_it_is_decoded(format: str) -> None:
     part = write(Image.new("RGB", (1500, 1500)), format)
     block = b"ic10" + struct.pack(">I", 8 + len(part)) + part
     with pytest.raises(UnreadableImage, match=r"an icon of 1,500 x 1,500 pixels"):
         decode(b"icns" + struct.pack(">I", 8 + len(block)) + block)
 
 
-def test_an_icon_with_blocks_without_end_is_refused() -> None:
+def test_icon_with_blocks_without_end_is_refused() -> None:
     for block in (b"ic10\0\0\0\x08", b"ic10\0\0\0\0"):
         with pytest.raises(UnreadableImage, match="list of icons is damaged"):
             decode(b"icns" + struct.pack(">I", 8 + 8000) + block * 1000)
     assert decode(write(Image.new("RGB", (1024, 1024), "red"), "ICNS")).size == (768, 768)
 
 
-def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_file_is_refused_without_reading_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.images.MAX_FILE_BYTES", 2**20)
     (tmp_path / "huge.png").write_bytes(b"\0" * (2**20 + 1))
     with pytest.raises(UnreadableImage, match=r"huge\.png is larger than 1 MiB"):
@@ -333,7 +333,7 @@ def test_names_in_messages_are_composed_and_stay_on_one_line() -> None:
     assert make_printable(os.fsdecode(b"caf\xe9.png")) == "caf\\udce9.png"
 
 
-def test_the_hash_is_of_the_bytes() -> None:
+def test_hash_is_of_the_bytes() -> None:
     assert hash_bytes(b"abc") == hashlib.sha256(b"abc").hexdigest()
 
 
@@ -384,7 +384,7 @@ def test_no_decoder_writes_lines_of_its_own(compression: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("is_tiled", [False, True])
-def test_a_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
+def test_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
     """Strips or tiles of 32 rows, of 80 x 80 pixels: green on top, red below."""
     part_width, part_height = (32, 32) if is_tiled else (80, 32)
     parts = []
@@ -415,7 +415,7 @@ def test_a_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_run_length_encoded_bmp_is_right_or_refused(bits: int) -> None:
+def test_run_length_encoded_bmp_is_right_or_refused(bits: int) -> None:
     palette = b"".join(bytes((blue, 100, 50, 0)) for blue in range(1 << bits))
     pixels = bytes((8, 3 if bits == 8 else 0x33, 0, 0)) * 4 + b"\0\1"  # four rows of eight pixels of colour 3
     size = (40, 8, 4, 1, bits, 1 if bits == 8 else 2, len(pixels), 0, 0, 1 << bits, 0)
@@ -439,7 +439,7 @@ def make_noise(mode: str = "RGB") -> Image.Image:
     ("format", "mode"),
     [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1"), ("BMP", "RGB"), ("PPM", "RGB")],
 )
-def test_a_file_without_its_last_rows_is_taken_as_incomplete(format: str, mode: str) -> None:
+def test_file_without_its_last_rows_is_taken_as_incomplete(format: str, mode: str) -> None:
     data = write(make_noise(mode), format)
     whole = decode_image(data, "a")
     assert not whole.is_incomplete
@@ -449,7 +449,7 @@ def test_a_file_without_its_last_rows_is_taken_as_incomplete(format: str, mode: 
     assert cut.image.crop(there).tobytes() == whole.image.crop(there).tobytes()
 
 
-def test_a_png_of_which_too_little_is_there_is_refused_with_its_share() -> None:
+def test_png_of_which_too_little_is_there_is_refused_with_its_share() -> None:
     data = write(make_noise())
     with pytest.raises(UnreadableImage, match=r"a\.png is cut short: [456]\d% of it is there"):
         decode_image(data[: len(data) // 2], "a.png")
@@ -459,7 +459,7 @@ def test_a_png_of_which_too_little_is_there_is_refused_with_its_share() -> None:
 
 @settings(max_examples=scale(60), deadline=None)
 @given(st.data())
-def test_a_cut_and_damaged_png_is_an_image_or_one_error(drawn: st.DataObject) -> None:
+def test_cut_and_damaged_png_is_an_image_or_one_error(drawn: st.DataObject) -> None:
     content = bytearray(write(make_noise()))
     for _ in range(drawn.draw(st.integers(0, 4))):
         content[drawn.draw(st.integers(8, 200))] = drawn.draw(st.integers(0, 255))

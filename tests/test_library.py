@@ -74,7 +74,7 @@ def change(store: ImageStore, settings: Settings, control: JobControl, name: str
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hub")
-def test_a_model_is_downloaded_embedded_beside_the_old_one_and_used(store: ImageStore, settings: Settings) -> None:
+def test_model_is_downloaded_embedded_beside_the_old_one_and_used(store: ImageStore, settings: Settings) -> None:
     control = Told()
     [encoder] = change(store, settings, control)
     assert list(dict.fromkeys(phase for phase, _, _ in control.reports)) == ["download", "loading", "embedding"]
@@ -86,7 +86,7 @@ def test_a_model_is_downloaded_embedded_beside_the_old_one_and_used(store: Image
     assert encoder.name == choose_model(settings, store).model == MODEL
 
 
-def test_the_choice_is_kept_with_the_library_and_the_setting_wins(
+def test_choice_is_kept_with_the_library_and_the_setting_wins(
     store: ImageStore, settings: Settings, tmp_path: Path
 ) -> None:
     assert choose_model(settings, store).model == "demo/model"
@@ -99,7 +99,7 @@ def test_the_choice_is_kept_with_the_library_and_the_setting_wins(
 
 
 @pytest.mark.slow
-def test_a_change_that_is_stopped_while_it_downloads_changes_nothing(
+def test_change_that_is_stopped_while_it_downloads_changes_nothing(
     hub: FakeHub, store: ImageStore, settings: Settings
 ) -> None:
     control = Told()

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> FolderOriginals:
     return FolderOriginals(tmp_path / "deep" / "originals")
 
 
-def test_what_was_written_is_read_back(folder):
+def test_written_original_is_read_back(folder):
     folder.write({SHA256: DATA})
     assert folder.read(SHA256) == DATA
     assert (folder.folder / SHA256[:2] / SHA256).read_bytes() == DATA
@@ -38,7 +38,7 @@ def test_writing_again_leaves_the_file_alone(folder):
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_file_that_was_cut_off_is_written_again(folder):
+def test_file_that_was_cut_off_is_written_again(folder):
     path = folder.folder / SHA256[:2] / SHA256
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA[:5])
@@ -46,7 +46,7 @@ def test_a_file_that_was_cut_off_is_written_again(folder):
     assert folder.read(SHA256) == DATA
 
 
-def test_a_write_that_was_interrupted_is_finished_by_the_next_and_leaves_nothing_else(folder):
+def test_write_that_was_interrupted_is_finished_by_the_next_and_leaves_nothing_else(folder):
     path = folder.folder / SHA256[:2] / SHA256
     path.parent.mkdir(parents=True)
     path.with_name(SHA256 + ".part").write_bytes(DATA[:5])
@@ -54,7 +54,7 @@ def test_a_write_that_was_interrupted_is_finished_by_the_next_and_leaves_nothing
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
+def test_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
     folder.write({SHA256: DATA})
     folder.delete([SHA256, "0" * 64])
     folder.delete([SHA256])
@@ -62,7 +62,7 @@ def test_a_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
         folder.read(SHA256)
 
 
-def test_a_missing_original_is_said_without_a_path_and_with_what_to_do(folder):
+def test_missing_original_is_said_without_a_path_and_with_what_to_do(folder):
     with pytest.raises(StoreError, match=r"original file is missing.*--check --repair") as caught:
         folder.read(SHA256)
     assert str(folder.folder) not in str(caught.value)
@@ -81,7 +81,7 @@ def test_many_files_are_all_on_disk_before_write_returns(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreUnavailable)])
-def test_a_write_that_fails_leaves_nothing(folder, monkeypatch, code, error):
+def test_write_that_fails_leaves_nothing(folder, monkeypatch, code, error):
     other = hashlib.sha256(b"other").hexdigest()
 
     def fail(_: int) -> None:
@@ -94,13 +94,13 @@ def test_a_write_that_fails_leaves_nothing(folder, monkeypatch, code, error):
     assert [path.name for path in folder.folder.rglob("*") if path.is_file()] == [other]
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match="file"):
         FolderOriginals(tmp_path / "file" / "originals").write({SHA256: DATA})
 
 
-def test_the_url_may_name_a_folder(tmp_path):
+def test_url_may_name_a_folder(tmp_path):
     assert open_originals("", tmp_path).folder == tmp_path
     assert open_originals("/photos/originals", tmp_path).folder == Path("/photos/originals")
     assert open_originals("relative/folder", tmp_path).folder == Path("relative/folder")
@@ -108,7 +108,7 @@ def test_the_url_may_name_a_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-def test_a_new_folder_of_originals_is_open_to_its_owner_only(folder):
+def test_new_folder_of_originals_is_open_to_its_owner_only(folder):
     folder.write({SHA256: DATA})
     assert folder.folder.stat().st_mode & 0o777 == 0o700
 
@@ -123,14 +123,14 @@ def referenced(tmp_path: Path) -> ReferencedOriginals:
     return originals
 
 
-def test_a_file_is_read_from_the_first_path_where_it_still_is(referenced, tmp_path):
+def test_file_is_read_from_the_first_path_where_it_still_is(referenced, tmp_path):
     (tmp_path / "changed.png").write_bytes(b"something else")
     (tmp_path / "same.png").write_bytes(DATA)
     paths = [str(tmp_path / name) for name in ("gone.png", "changed.png", "same.png")]
     assert referenced.read(SHA256, paths) == DATA
 
 
-def test_a_changed_file_is_named_and_not_given_out(referenced, tmp_path):
+def test_changed_file_is_named_and_not_given_out(referenced, tmp_path):
     path = tmp_path / "changed.png"
     path.write_bytes(b"something else")
     with pytest.raises(StoreError, match=r"changed\.png was changed or moved; register its folder again"):
@@ -138,13 +138,13 @@ def test_a_changed_file_is_named_and_not_given_out(referenced, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/gone/\udce9.png", "/gone/a\x00.png"])
-def test_a_name_that_is_no_text_is_named_all_the_same(referenced, path):
+def test_name_that_is_no_text_is_named_all_the_same(referenced, path):
     with pytest.raises(StoreError, match="was changed or moved") as caught:
         referenced.read(SHA256, [path])
     str(caught.value).encode()
 
 
-def test_an_upload_is_kept_in_the_folder_beside_referenced_files(referenced, tmp_path):
+def test_upload_is_kept_in_the_folder_beside_referenced_files(referenced, tmp_path):
     referenced.write({SHA256: DATA})
     assert referenced.read(SHA256) == DATA
     assert referenced.read(SHA256, [str(tmp_path / "gone.png")]) == DATA
@@ -153,13 +153,13 @@ def test_an_upload_is_kept_in_the_folder_beside_referenced_files(referenced, tmp
         referenced.read(SHA256)
 
 
-def test_an_engine_without_room_for_originals_can_leave_them_where_they_are():
+def test_engine_without_room_for_originals_can_leave_them_where_they_are():
     originals = open_separate_originals("Reference", "Redis")
     assert isinstance(originals, ReferencedOriginals)
     assert originals.folder == Path("data/originals")
 
 
-def test_a_url_nobody_serves_is_refused_by_its_setting(tmp_path):
+def test_url_of_an_unknown_scheme_is_refused_by_its_setting(tmp_path):
     with pytest.raises(SettingsError, match="ORIGINALS_URL"):
         open_originals("gopher://somewhere/originals", tmp_path)
 
@@ -169,7 +169,7 @@ def test_database_as_the_place_means_what_the_engine_does_by_itself(url):
     assert Settings.load(None, {"DATABASE_URL": url, "ORIGINALS_URL": "Database"}).originals_url == ""
 
 
-def test_an_engine_without_room_for_originals_asks_for_a_place(tmp_path):
+def test_engine_without_room_for_originals_asks_for_a_place(tmp_path):
     with pytest.raises(SettingsError, match=r"Redis.*ORIGINALS_URL.*folder.*s3://"):
         open_separate_originals("", "Redis")
     assert open_separate_originals(str(tmp_path), "Redis").folder == tmp_path

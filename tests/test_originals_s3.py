@@ -52,7 +52,7 @@ def use_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-def test_what_was_written_is_read_back_and_a_deleted_file_is_gone(bucket):
+def test_written_original_is_read_back_and_a_deleted_one_is_gone(bucket):
     originals = open_originals(bucket, Path("unused"))
     originals.write({SHA256: DATA})
     originals.write({SHA256: DATA})
@@ -66,14 +66,14 @@ def test_what_was_written_is_read_back_and_a_deleted_file_is_gone(bucket):
         originals.read(SHA256)
 
 
-def test_a_file_that_was_cut_off_is_written_again(bucket):
+def test_file_that_was_cut_off_is_written_again(bucket):
     originals = S3Originals(bucket)
     s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"pictures/originals/{SHA256[:2]}/{SHA256}", DATA[:5])
     originals.write({SHA256: DATA})
     assert originals.read(SHA256) == DATA
 
 
-def test_a_library_keeps_its_originals_there(bucket, tmp_path):
+def test_library_keeps_its_originals_there(bucket, tmp_path):
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'library.db'}", originals_url=bucket)
     images = make_images(12)
     with open_store(settings) as store:
@@ -86,7 +86,7 @@ def test_a_library_keeps_its_originals_there(bucket, tmp_path):
     assert not list(tmp_path.rglob(images[1].content_sha256))
 
 
-def test_the_setting_names_the_server_of_the_bucket(bucket, server, tmp_path, monkeypatch):
+def test_setting_names_the_server_of_the_bucket(bucket, server, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     url = f"sqlite:///{tmp_path / 'library.db'}"
     environment = {"DATABASE_URL": url, "ORIGINALS_URL": bucket, "S3_ENDPOINT_URL": f"{server}/"}
@@ -97,19 +97,19 @@ def test_the_setting_names_the_server_of_the_bucket(bucket, server, tmp_path, mo
 
 
 @pytest.mark.parametrize("address", ["localhost:9000", "http://key:s3cret@host:9000", "s3://bucket", "http://"])
-def test_an_address_that_is_none_is_refused_by_its_setting(address):
+def test_address_that_is_none_is_refused_by_its_setting(address):
     with pytest.raises(SettingsError, match="S3_ENDPOINT_URL") as caught:
         Settings.load(None, {"S3_ENDPOINT_URL": address})
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("bucket")
-def test_a_bucket_that_is_not_there_is_named():
+def test_bucket_that_is_not_there_is_named():
     with pytest.raises(StoreError, match="s3://absent"):
         S3Originals("s3://absent").write({SHA256: DATA})
 
 
-def test_a_server_that_is_away_is_unavailable_and_no_secret_is_told(monkeypatch):
+def test_server_that_is_away_is_unavailable_and_no_secret_is_told(monkeypatch):
     use_server("http://127.0.0.1:1", monkeypatch)
     with pytest.raises(StoreUnavailable, match="s3://pictures") as caught:
         S3Originals("s3://pictures").read(SHA256)
@@ -117,6 +117,6 @@ def test_a_server_that_is_away_is_unavailable_and_no_secret_is_told(monkeypatch)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket?x=1"])
-def test_a_url_without_a_bucket_is_refused(url, tmp_path):
+def test_url_without_a_bucket_is_refused(url, tmp_path):
     with pytest.raises(SettingsError, match="ORIGINALS_URL"):
         open_originals(url, tmp_path)

@@ -18,7 +18,7 @@ def load(tmp_path: Path, text: str = "", **environ: str) -> Settings:
     return Settings.load(env_file, environ)
 
 
-def test_without_any_setting_the_embedded_store_and_the_demo_model_are_used(tmp_path: Path) -> None:
+def test_defaults_are_the_embedded_store_and_the_demo_model(tmp_path: Path) -> None:
     settings = load(tmp_path)
     assert not settings.uses_oracle
     assert settings.database_url == "sqlite:///data/image_search.db"
@@ -27,7 +27,7 @@ def test_without_any_setting_the_embedded_store_and_the_demo_model_are_used(tmp_
     assert settings.app_port == 8899
 
 
-def test_without_a_file_the_defaults_hold() -> None:
+def test_defaults_hold_without_a_file() -> None:
     assert Settings.load(None, {}) == Settings.load(Path("no such file"), {})
 
 
@@ -37,15 +37,15 @@ def test_oracle_is_chosen_by_user_password_and_dsn(tmp_path: Path) -> None:
     assert settings.database_url == ""
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+def test_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, "APP_PORT=9000\n", APP_PORT="9001").app_port == 9001
 
 
-def test_an_empty_value_means_the_default(tmp_path: Path) -> None:
+def test_empty_value_means_the_default(tmp_path: Path) -> None:
     assert load(tmp_path, "EMBEDDING_MODEL=\n").model == "demo/model"
 
 
-def test_a_value_may_hold_any_character(tmp_path: Path) -> None:
+def test_value_may_hold_any_character(tmp_path: Path) -> None:
     text = "DB_USER=u\nDB_PASSWORD='p@$s ${HOME} #1'\nDB_DSN=h/s\n"
     assert load(tmp_path, text).db_password == "p@$s ${HOME} #1"
 
@@ -66,14 +66,14 @@ def test_a_value_may_hold_any_character(tmp_path: Path) -> None:
         ("EMBEDING_MODEL=x\n", ["EMBEDING_MODEL", "EMBEDDING_MODEL"]),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_it_may_be(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_wrong_setting_is_named_with_what_it_may_be(tmp_path: Path, text: str, words: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, text)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
+def test_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"APP_PORT=\xff\xfe\x00")
     with pytest.raises(SettingsError, match="UTF-8"):
         Settings.load(tmp_path / ".env", {})
@@ -89,13 +89,13 @@ def test_secrets_are_not_in_repr(tmp_path: Path) -> None:
         assert secret not in repr(settings)
 
 
-def test_a_wrong_url_is_not_shown_with_its_password(tmp_path: Path) -> None:
+def test_wrong_url_is_not_shown_with_its_password(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, "DATABASE_URL=mysql://scott:tiger@localhost/x\n")
     assert "tiger" not in str(caught.value)
 
 
-def test_a_password_is_masked_in_a_url() -> None:
+def test_password_is_masked_in_a_url() -> None:
     assert mask_url("postgresql://scott:ti@ger@db/x") == "postgresql://scott:***@db/x"
     assert mask_url("postgresql://db/x?user=a&password=ti/ger&x=1") == "postgresql://db/x?user=a&password=***&x=1"
     assert mask_url("sqlite:///data/x.db") == "sqlite:///data/x.db"
@@ -111,9 +111,7 @@ def test_env_example_is_a_valid_env_file_with_the_defaults() -> None:
     assert Settings.load(ROOT / ".env.example", {}) == Settings.load(None, {})
 
 
-def test_the_home_folder_is_written_out_wherever_a_folder_is_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_folder_is_written_out_wherever_a_folder_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text = "ORIGINALS_URL=~/o\nEMBEDDING_MODEL=~/m\nLIBRARY_ROOTS=~\nDB_CONFIG_DIR=~/c\nDATABASE_URL=sqlite:///~/x.db\n"
     settings = load(tmp_path, text)
@@ -137,6 +135,6 @@ def test_the_home_folder_is_written_out_wherever_a_folder_is_set(
         ("nas.local", "http://nas.local:7860"),
     ],
 )
-def test_the_address_of_the_page_is_one_that_browsers_take(tmp_path: Path, host: str, address: str) -> None:
+def test_address_of_the_page_is_one_that_browsers_take(tmp_path: Path, host: str, address: str) -> None:
     settings = load(tmp_path, f"APP_HOST={host}\nAPP_PORT=7860\n")
     assert format_address(settings.app_host, settings.app_port) == address

@@ -66,7 +66,7 @@ def open_async(app: Any) -> httpx.AsyncClient:
 # --- gates ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_gate_lets_so_many_in_and_refuses_who_would_wait_too_long() -> None:
+def test_gate_lets_so_many_in_and_refuses_who_would_wait_too_long() -> None:
     async def run() -> None:
         gate, go_on = ConcurrencyLimiter("model", at_once=2, waiting=3, max_wait=60), threading.Event()
         tasks = [asyncio.create_task(gate.run(go_on.wait)) for _ in range(5)]
@@ -89,7 +89,7 @@ def test_a_gate_lets_so_many_in_and_refuses_who_would_wait_too_long() -> None:
     asyncio.run(run())
 
 
-def test_a_gate_stays_open_when_work_fails_or_is_given_up() -> None:
+def test_gate_stays_open_when_work_fails_or_is_given_up() -> None:
     async def run() -> None:
         gate = ConcurrencyLimiter("model", at_once=1, waiting=9, max_wait=60)
         for _ in range(3):
@@ -111,7 +111,7 @@ def test_a_gate_stays_open_when_work_fails_or_is_given_up() -> None:
 # --- faces ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searcher: Searcher) -> None:
+def test_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searcher: Searcher) -> None:
     encoder = Stoppable(searcher.encoder, "encode_texts")
     searcher.use(encoder)
     app = build_small(searcher, text_gate=ConcurrencyLimiter("model", at_once=2, waiting=4, max_wait=60))
@@ -135,7 +135,7 @@ def test_a_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(sea
     asyncio.run(run())
 
 
-def test_a_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: Searcher) -> None:
+def test_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: Searcher) -> None:
     store = Stoppable(searcher.store, "list_images", "read_preview")
     searcher.store = store  # type: ignore[assignment]
     app = build_small(searcher, store_gate=ConcurrencyLimiter("database", at_once=4, waiting=8, max_wait=60))
@@ -159,7 +159,7 @@ def test_a_slow_database_is_asked_by_few_at_once_and_loses_no_worker(searcher: S
     asyncio.run(run())
 
 
-def test_a_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
+def test_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = open_client(build_small(searcher))
@@ -180,7 +180,7 @@ def test_a_database_that_goes_away_and_comes_back_is_asked_again_by_itself(
     assert client.get("/api/images/1/preview").status_code == 200
 
 
-def test_a_request_that_breaks_off_is_no_error_in_the_log(searcher: Searcher, caplog: pytest.LogCaptureFixture) -> None:
+def test_request_that_breaks_off_is_no_error_in_the_log(searcher: Searcher, caplog: pytest.LogCaptureFixture) -> None:
     app = RequestLogMiddleware(build_small(searcher))
     for kind in (b"application/json", b"multipart/form-data; boundary=b"):
         headers = [(b"host", b"localhost"), (b"content-type", kind), (b"content-length", b"100")]

@@ -68,12 +68,12 @@ def run_program(program: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("command", list_commands(PLAIN))
-def test_a_command_of_the_document_succeeds(command: str, address: str, folder: Path) -> None:
+def test_command_of_the_document_succeeds(command: str, address: str, folder: Path) -> None:
     assert SHOWN_ADDRESS in command
     run_command(command.replace(SHOWN_ADDRESS, address), folder)
 
 
-def test_the_gradio_client_of_the_document_searches_and_registers(address: str, folder: Path) -> None:
+def test_gradio_client_of_the_document_searches_and_registers(address: str, folder: Path) -> None:
     [program] = [block for block in list_blocks(PLAIN, "python") if "gradio_client" in block]
     names, total, tags, is_new = run_program(program.replace(SHOWN_ADDRESS, address), folder).splitlines()
     assert names.count(".png") == 3
@@ -82,7 +82,7 @@ def test_the_gradio_client_of_the_document_searches_and_registers(address: str, 
     assert is_new in ("True", "False")
 
 
-def test_the_tools_of_the_document_answer_a_real_client(address: str, folder: Path) -> None:
+def test_tools_of_the_document_answer_a_real_client(address: str, folder: Path) -> None:
     [program] = [block for block in list_blocks(PLAIN, "python") if "mcp" in block]
     tools, *hits, previews = run_program(program.replace(SHOWN_ADDRESS, address), folder).splitlines()
     assert "find_similar_images" in tools
@@ -91,7 +91,7 @@ def test_the_tools_of_the_document_answer_a_real_client(address: str, folder: Pa
 
 
 @pytest.mark.parametrize("command", list_commands(WITH_PASSWORD))
-def test_a_command_with_the_password_succeeds_and_without_it_fails(
+def test_command_with_the_password_succeeds_and_without_it_fails(
     command: str, guarded_address: str, folder: Path
 ) -> None:
     command = command.replace(SHOWN_ADDRESS, guarded_address)

@@ -46,7 +46,7 @@ def extract(client: TestClient, folder: object) -> Any:
     return client.post("/api/extract", json={"folder": str(folder)})
 
 
-def test_what_the_files_say_is_stored_with_their_images(client: TestClient, searcher: Searcher, root: Path) -> None:
+def test_texts_of_files_are_stored_with_their_images(client: TestClient, searcher: Searcher, root: Path) -> None:
     (root / "white.png").write_bytes(make_picture_bytes("white"))
     answer = extract(client, root).json()
     assert (answer["updated"], answer["unchanged"], answer["failed"]) == (1, 0, 1)
@@ -62,19 +62,19 @@ def test_no_folder_is_open_unless_it_was_named(searcher: Searcher, root: Path) -
 
 
 @pytest.mark.parametrize("path", ["..", "../library", "../nowhere", "../open-too", "link", "\0"])
-def test_a_folder_elsewhere_is_refused_whether_it_is_there_or_not(client: TestClient, root: Path, path: str) -> None:
+def test_folder_elsewhere_is_refused_whether_it_is_there_or_not(client: TestClient, root: Path, path: str) -> None:
     (root.parent / "open-too").mkdir()
     (root / "link").symlink_to(root.parent)
     answer = extract(client, f"{root}/{path}")
     assert (answer.status_code, answer.json()["code"]) == (403, "folder_refused")
 
 
-def test_a_relative_path_is_refused(client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_is_refused(client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     assert extract(client, ".").status_code == 403
 
 
-def test_a_link_to_a_file_elsewhere_is_passed_over(client: TestClient, root: Path, searcher: Searcher) -> None:
+def test_link_to_a_file_elsewhere_is_passed_over(client: TestClient, root: Path, searcher: Searcher) -> None:
     elsewhere = root.parent / "elsewhere"
     elsewhere.mkdir()
     write_picture(elsewhere, "green", "secret")
@@ -85,12 +85,12 @@ def test_a_link_to_a_file_elsewhere_is_passed_over(client: TestClient, root: Pat
 
 
 @pytest.mark.parametrize("name", ["nowhere", "n" * 300, "red.png"])
-def test_a_folder_that_is_not_there_is_404(client: TestClient, root: Path, name: str) -> None:
+def test_folder_that_is_not_there_is_404(client: TestClient, root: Path, name: str) -> None:
     answer = extract(client, root / name)
     assert (answer.status_code, answer.json()["code"]) == (404, "folder_not_found")
 
 
-def test_a_root_that_is_no_folder_is_named_at_start() -> None:
+def test_root_that_is_no_folder_is_named_at_start() -> None:
     with pytest.raises(SettingsError, match="APP_EXTRACT_ROOTS has '/nowhere/at/all'"):
         Settings.load(None, {"APP_EXTRACT_ROOTS": "/nowhere/at/all"})
 

@@ -49,7 +49,7 @@ def send(client: TestClient, film_file: Path, name: str = "虹.webm"):
         return client.post("/api/images", files={"picture": (name, file, "video/webm")})
 
 
-def test_a_film_that_is_sent_is_registered_with_its_frames(client: TestClient, film_file: Path) -> None:
+def test_film_that_is_sent_is_registered_with_its_frames(client: TestClient, film_file: Path) -> None:
     answer = send(client, film_file)
     assert answer.status_code == 201, answer.text
     image = answer.json()["image"]
@@ -60,14 +60,14 @@ def test_a_film_that_is_sent_is_registered_with_its_frames(client: TestClient, f
     assert (again.status_code, again.json()["image"]["image_id"]) == (200, image["image_id"])
 
 
-def test_a_film_that_cannot_be_read_is_refused_in_one_sentence(client: TestClient) -> None:
+def test_film_that_cannot_be_read_is_refused_in_one_sentence(client: TestClient) -> None:
     answer = client.post("/api/images", files={"picture": ("a.mp4", b"no film " * 100, "video/mp4")})
     assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_film")
     assert answer.json()["message"].startswith("a.mp4 is not a film")
     assert client.get("/api/status").json()["image_count"] == 3
 
 
-def test_a_film_that_is_sent_without_pyav_is_told_how_to_install_it(
+def test_film_that_is_sent_without_pyav_is_told_how_to_install_it(
     client: TestClient, film_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
@@ -90,7 +90,7 @@ def test_deleting_and_restoring_a_frame_is_deleting_and_restoring_its_film(clien
 # --- found ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_film_is_one_hit_with_the_time_of_its_best_moment(client: TestClient, film_file: Path) -> None:
+def test_film_is_one_hit_with_the_time_of_its_best_moment(client: TestClient, film_file: Path) -> None:
     send(client, film_file)
     hits = client.post("/api/search", json={"text": "blue", "kind": "frame"}).json()
     [hit] = hits["hits"]
@@ -104,7 +104,7 @@ def test_a_film_is_one_hit_with_the_time_of_its_best_moment(client: TestClient, 
     assert client.post("/api/search", json={"text": "blue"}).json()["total"] == 4
 
 
-def test_a_tool_tells_the_time_of_the_moment_in_a_film(searcher: Searcher, client: TestClient, film_file: Path) -> None:
+def test_tool_tells_the_time_of_the_moment_in_a_film(searcher: Searcher, client: TestClient, film_file: Path) -> None:
     send(client, film_file)
 
     async def search(address: str) -> str:
@@ -130,7 +130,7 @@ def film(client: TestClient, film_file: Path) -> str:
     return f"/{frame['film']}"
 
 
-def test_the_whole_film_is_served_as_it_is(client: TestClient, film: str, film_file: Path) -> None:
+def test_whole_film_is_served_as_it_is(client: TestClient, film: str, film_file: Path) -> None:
     answer = client.get(film)
     assert (answer.status_code, answer.content) == (200, film_file.read_bytes())
     assert answer.headers["content-type"] == "video/webm" and answer.headers["accept-ranges"] == "bytes"
@@ -143,15 +143,13 @@ def test_the_whole_film_is_served_as_it_is(client: TestClient, film: str, film_f
     ("asked", "expected"),
     [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None))],
 )
-def test_a_range_of_a_film_is_served(
-    client: TestClient, film: str, film_file: Path, asked: str, expected: slice
-) -> None:
+def test_range_of_a_film_is_served(client: TestClient, film: str, film_file: Path, asked: str, expected: slice) -> None:
     answer = client.get(film, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, film_file.read_bytes()[expected])
     assert answer.headers["content-range"].endswith(f"/{film_file.stat().st_size}")
 
 
-def test_a_range_behind_the_end_of_a_film_is_416(client: TestClient, film: str, film_file: Path) -> None:
+def test_range_behind_the_end_of_a_film_is_416(client: TestClient, film: str, film_file: Path) -> None:
     answer = client.get(film, headers={"Range": "bytes=99999999-"})
     assert answer.status_code == 416
     assert answer.headers["content-range"] == f"bytes */{film_file.stat().st_size}"
@@ -165,14 +163,14 @@ def test_head_of_a_film_tells_its_size_and_sends_nothing(client: TestClient, fil
     assert (answer.status_code, answer.content, answer.headers["content-length"]) == (206, b"", "10")
 
 
-def test_a_range_is_served_only_of_the_film_that_if_range_names(client: TestClient, film: str) -> None:
+def test_range_is_served_only_of_the_film_that_if_range_names(client: TestClient, film: str) -> None:
     etag = client.head(film).headers["etag"]
     assert client.get(film, headers={"Range": "bytes=0-9", "If-Range": etag}).status_code == 206
     assert client.get(film, headers={"Range": "bytes=0-9", "If-Range": '"another"'}).status_code == 200
     assert client.get(film, headers={"If-None-Match": etag}).status_code == 304
 
 
-def test_a_film_that_was_changed_or_moved_is_not_served(client: TestClient, searcher: Searcher, film: str) -> None:
+def test_film_that_was_changed_or_moved_is_not_served(client: TestClient, searcher: Searcher, film: str) -> None:
     image_id = int(film.split("/")[-2])
     path = Path(searcher.store.get_image(image_id).paths[0])
     whole = path.read_bytes()
@@ -188,13 +186,13 @@ def test_a_film_that_was_changed_or_moved_is_not_served(client: TestClient, sear
     assert client.get(film).status_code == 404
 
 
-def test_an_image_has_no_film(client: TestClient) -> None:
+def test_image_has_no_film(client: TestClient) -> None:
     answer = client.get("/api/images/1/film")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_a_film")
     assert client.get("/api/images/999/film").json()["code"] == "image_not_found"
 
 
-def test_a_film_is_served_to_those_who_may_see_images(searcher: Searcher, film: str) -> None:
+def test_film_is_served_to_those_who_may_see_images(searcher: Searcher, film: str) -> None:
     closed = open_client(build_small(searcher, Settings(app_password="secret")))
     assert (closed.get(film).status_code, closed.head(film).status_code) == (401, 401)
     assert closed.get(film, auth=("", "secret")).status_code == 200

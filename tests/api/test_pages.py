@@ -45,7 +45,7 @@ def test_pages_by_cursor_are_the_list(client: TestClient, page_size: int) -> Non
     assert all(len(page) == page_size for page in pages[:-1]) and pages[-1]
 
 
-def test_a_page_by_cursor_tells_ranks_and_totals_as_by_number(client: TestClient) -> None:
+def test_page_by_cursor_tells_ranks_and_totals_as_by_number(client: TestClient) -> None:
     first = search(client, page_size=4)
     second = search(client, page_size=4, after=first["next"])
     times = ("encode_ms", "search_ms")
@@ -76,14 +76,14 @@ def test_pages_that_change_while_they_are_read_repeat_nothing_and_leave_nothing_
     assert seen == [10, 9, 8, 7, 6, 5, 3, 2, 1]
 
 
-def test_a_list_under_conditions_goes_on_under_them(client: TestClient, searcher: Searcher) -> None:
+def test_list_under_conditions_goes_on_under_them(client: TestClient, searcher: Searcher) -> None:
     add(searcher, *(make_image(f"{n}.jpg", file_type="image/jpeg") for n in range(3)))
     assert next(read_pages(client, page_size=4, file_types=["image/png"])) == [10, 9, 8, 7]
     assert [len(page) for page in read_pages(client, page_size=2, text="rating:1")] == [0]
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 20])
-def test_a_film_comes_once_however_its_frames_lie_about_the_pages(
+def test_film_comes_once_however_its_frames_lie_about_the_pages(
     client: TestClient, searcher: Searcher, page_size: int
 ) -> None:
     frames = []
@@ -109,13 +109,13 @@ def make_token(text: str) -> str:
     + [make_token(f'["{date}",1,1]') for date in ("yesterday", "2024-01-01T00:00:00+09:00", "")]
     + ["A" * 201],
 )
-def test_a_token_that_is_none_is_refused_with_a_sentence(unchanged: TestClient, token: str) -> None:
+def test_token_that_is_none_is_refused_with_a_sentence(unchanged: TestClient, token: str) -> None:
     answer = unchanged.post("/api/search", json={"after": token})
     assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
     assert "after" in answer.json()["message"]
 
 
-def test_a_cursor_beside_a_page_or_a_ranking_is_refused(client: TestClient) -> None:
+def test_cursor_beside_a_page_or_a_ranking_is_refused(client: TestClient) -> None:
     token = search(client, page_size=4)["next"]
     for asked in ({"page": 2}, {"text": "red"}, {"like": 1}):
         answer = client.post("/api/search", json={"after": token, **asked})
@@ -125,6 +125,6 @@ def test_a_cursor_beside_a_page_or_a_ranking_is_refused(client: TestClient) -> N
 
 
 @pytest.mark.parametrize("text", ["rating:9", "taken:yesterday"])
-def test_a_condition_that_is_not_understood_is_a_fault_of_the_request(client: TestClient, text: str) -> None:
+def test_condition_that_is_not_understood_is_a_fault_of_the_request(client: TestClient, text: str) -> None:
     answer = client.post("/api/search", json={"text": text})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

@@ -71,7 +71,7 @@ def test_only_the_named_endpoints_are_shown_with_typed_parameters(client: Client
     assert search["page"] == {"type": "integer"}
 
 
-def test_a_picture_is_searched_with_and_registered(client: Client, tmp_path: Path) -> None:
+def test_picture_is_searched_with_and_registered(client: Client, tmp_path: Path) -> None:
     (tmp_path / "query.png").write_bytes(make_picture_bytes("magenta"))
     picture = handle_file(tmp_path / "query.png")
     found = client.predict(picture=picture, page_size=2, api_name="/search")
@@ -90,7 +90,7 @@ def test_a_picture_is_searched_with_and_registered(client: Client, tmp_path: Pat
         ("/register", {"picture": {"path": "/etc/passwd"}}, "was not uploaded"),
     ],
 )
-def test_an_error_reaches_the_program_as_its_sentence(
+def test_error_reaches_the_program_as_its_sentence(
     client: Client, endpoint: str, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AppError, match=said):
@@ -110,7 +110,7 @@ def test_an_error_reaches_the_program_as_its_sentence(
         ("get_image", {"image_id": "first"}, "image_id: Input should be a valid integer"),
     ],
 )
-def test_a_call_that_does_not_fit_is_refused_in_one_sentence(
+def test_call_that_does_not_fit_is_refused_in_one_sentence(
     address: str, name: str, arguments: dict[str, Any], said: str
 ) -> None:
     result = call(address, name, **arguments)
@@ -135,7 +135,7 @@ def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: s
         assert tool.annotations.read_only_hint == (name != "register_image")
 
 
-def test_a_search_gives_ids_names_and_small_previews(address: str) -> None:
+def test_search_gives_ids_names_and_small_previews(address: str) -> None:
     result = call(address, "search_images", text="red", limit=3)
     facts = read_facts(result)
     assert facts["hits"][0]["file_name"] == "red.png"
@@ -156,7 +156,7 @@ def test_words_in_a_picture_are_found_and_told(address: str) -> None:
     assert (hit["found_in_text"], hit["image"]["recognized_text"]) == (True, "ポイ捨て禁止")
 
 
-def test_a_picture_is_searched_with_described_tagged_and_added(address: str) -> None:
+def test_picture_is_searched_with_described_tagged_and_added(address: str) -> None:
     data = make_picture_bytes("blue")
     [nearest, *_] = read_facts(call(address, "search_images", picture=encode(data), previews=False))["hits"]
     assert nearest["file_name"] == "blue.png"
@@ -180,9 +180,7 @@ def test_a_picture_is_searched_with_described_tagged_and_added(address: str) -> 
         ("search_images", {"text": "x" * 3000}, "2000"),
     ],
 )
-def test_an_error_reaches_the_model_as_its_sentence(
-    address: str, tool: str, arguments: dict[str, Any], said: str
-) -> None:
+def test_error_reaches_the_model_as_its_sentence(address: str, tool: str, arguments: dict[str, Any], said: str) -> None:
     result = call(address, tool, **arguments)
     assert result.is_error
     assert isinstance(result.content[0], TextContent)

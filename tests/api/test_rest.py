@@ -27,7 +27,7 @@ def list_names(answer: Any) -> list[str]:
 # --- search -----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_asked_gives_the_newest_with_totals(client: TestClient) -> None:
+def test_empty_search_gives_the_newest_with_totals(client: TestClient) -> None:
     answer = client.post("/api/search")
     assert list_names(answer) == [f"{colour}.png" for colour in reversed(COLOURS)]
     facts = answer.json()
@@ -47,7 +47,7 @@ def test_dates_are_read_as_people_write_them(unchanged: TestClient, date: str) -
 
 
 @pytest.mark.parametrize("date", ["yesterday", "2024-13-01", "5月1日", "2024-02-30"])
-def test_a_date_that_is_none_is_refused_by_name(unchanged: TestClient, date: str) -> None:
+def test_date_that_is_none_is_refused_by_name(unchanged: TestClient, date: str) -> None:
     answer = unchanged.post("/api/search", json={"taken_from": date})
     assert answer.status_code == 422 and "taken_from" in answer.text
 
@@ -65,12 +65,12 @@ def test_words_rank_as_json_and_as_a_form(client: TestClient, form: str) -> None
     assert (first["rank"], round(first["distance"], 3)) == (1, -1)
 
 
-def test_a_picture_finds_its_twin(client: TestClient) -> None:
+def test_picture_finds_its_twin(client: TestClient) -> None:
     files = {"picture": ("query.png", make_picture_bytes("cyan"))}
     assert list_names(client.post("/api/search", data={"page_size": "1"}, files=files)) == ["cyan.png"]
 
 
-def test_an_image_of_the_library_finds_others_and_not_itself(client: TestClient) -> None:
+def test_image_of_the_library_finds_others_and_not_itself(client: TestClient) -> None:
     names = list_names(client.post("/api/search", json={"like": 1}))
     assert len(names) == 9 and "red.png" not in names
 
@@ -128,7 +128,7 @@ def test_min_relevance_leaves_out_what_is_below_it(tmp_path: Path) -> None:
         ({"files": {"pictures": ("a.png", b"x")}}, "pictures"),
     ],
 )
-def test_what_does_not_fit_is_named(unchanged: TestClient, sent: dict[str, Any], named: str) -> None:
+def test_fields_that_do_not_fit_are_named(unchanged: TestClient, sent: dict[str, Any], named: str) -> None:
     answer = unchanged.post("/api/search", **sent)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert named in answer.json()["message"]
@@ -142,7 +142,7 @@ def test_another_content_type_is_415(client: TestClient) -> None:
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_registered_and_found_at_once(client: TestClient) -> None:
+def test_upload_is_registered_and_found_at_once(client: TestClient) -> None:
     data = make_picture_bytes("#123456")
     answer = client.post("/api/images", files={"picture": ("夕焼け.png", data)})
     assert answer.status_code == 201
@@ -158,13 +158,13 @@ def test_an_upload_is_registered_and_found_at_once(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"no picture", make_picture_bytes("red")[:60], make_picture_bytes("red", (2000, 600))]
 )
-def test_what_is_no_picture_is_refused_by_name(client: TestClient, data: bytes) -> None:
+def test_upload_that_is_no_picture_is_refused_by_name(client: TestClient, data: bytes) -> None:
     answer = client.post("/api/images", files={"picture": ("bad.png", data)})
     assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_image")
     assert "bad.png" in answer.json()["message"]
 
 
-def test_an_image_is_described_with_its_texts(client: TestClient, searcher: Searcher) -> None:
+def test_image_is_described_with_its_texts(client: TestClient, searcher: Searcher) -> None:
     searcher.store.set_text(1, ImageText(description="狐", keywords=("雪",)))
     facts = client.get("/api/images/1").json()
     assert facts["text"] == {"description": "狐", "keywords": ["雪"]}
@@ -191,7 +191,7 @@ def test_deleting_moves_to_the_trash_and_restoring_brings_all_of_it_back(
 
 
 @pytest.mark.parametrize("by", ["permanent", "emptied"])
-def test_an_image_deleted_for_good_is_gone_remembered_and_forgotten(client: TestClient, by: str) -> None:
+def test_image_deleted_for_good_is_gone_remembered_and_forgotten(client: TestClient, by: str) -> None:
     sha256 = hashlib.sha256(client.get("/api/images/3/original").content).hexdigest()
     if by == "permanent":
         assert client.delete("/api/images/3", params={"permanent": True}).status_code == 204
@@ -208,7 +208,7 @@ def test_an_image_deleted_for_good_is_gone_remembered_and_forgotten(client: Test
     assert client.delete("/api/deleted").json() == {"count": 1}
 
 
-def test_an_image_that_was_deleted_is_restored_by_sending_it_again(client: TestClient) -> None:
+def test_image_that_was_deleted_is_restored_by_sending_it_again(client: TestClient) -> None:
     data = client.get("/api/images/3/original").content
     client.delete("/api/images/3")
     answer = client.post("/api/images", files={"picture": ("blue.png", data)})
@@ -236,7 +236,7 @@ def test_edits_win_field_by_field_and_null_is_back_to_what_the_file_says(
     assert client.patch("/api/images/99", json={"rating": 1}).status_code == 404
 
 
-def test_a_path_that_is_no_text_is_spelt_out(client: TestClient, searcher: Searcher) -> None:
+def test_path_that_is_no_text_is_spelt_out(client: TestClient, searcher: Searcher) -> None:
     searcher.store.set_path(1, "/photos/caf\udce9.png", 10, 1)
     facts = client.get("/api/images/1").json()
     assert (facts["file_path"], facts["paths"]) == ("/photos/caf\\udce9.png", ["/photos/caf\\udce9.png"])
@@ -250,7 +250,7 @@ def test_ratings_and_cameras_are_filters(client: TestClient, searcher: Searcher)
     assert client.post("/api/search", json={"kind": "frame"}).json()["total"] == 0
 
 
-def test_the_status_counts(client: TestClient) -> None:
+def test_status_counts(client: TestClient) -> None:
     status = client.get("/api/status").json()
     assert status["image_count"] == 10
     assert status["models"][0]["embeddings"] == 10
@@ -259,7 +259,7 @@ def test_the_status_counts(client: TestClient) -> None:
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_is_503_and_says_when_to_come_back() -> None:
+def test_database_that_is_away_is_503_and_says_when_to_come_back() -> None:
     client = open_client(build_small(Searcher(AwayStore(), FakeEncoder())))
     answers = [client.post("/api/search"), client.get("/api/status"), client.get("/api/images/1")]
     for answer in [*answers, client.delete("/api/images/1")]:
@@ -287,7 +287,7 @@ def test_every_error_has_a_status_a_code_and_its_sentence(
     assert answer.json() == {"code": code, "message": str(error)}
 
 
-def test_what_nobody_foresaw_is_500_without_its_text(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unforeseen_error_is_500_without_its_text(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("secret path /home/me")
 
@@ -297,12 +297,12 @@ def test_what_nobody_foresaw_is_500_without_its_text(searcher: Searcher, monkeyp
     assert "secret" not in answer.text
 
 
-def test_a_method_that_is_not_there_is_told_which_are(client: TestClient) -> None:
+def test_method_that_is_not_there_is_told_which_are(client: TestClient) -> None:
     answer = client.request("OPTIONS", "/api/images/1")
     assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH")
 
 
-def test_an_unknown_address_or_method_is_a_problem_too(client: TestClient) -> None:
+def test_unknown_address_or_method_is_a_problem_too(client: TestClient) -> None:
     assert client.get("/api/nothing").json()["code"] == "not_found"
     assert client.get("/api/images/1%0A/preview").json()["code"] == "not_found"
     assert client.put("/api/status").json()["code"] == "method_not_allowed"
@@ -312,7 +312,7 @@ def test_an_unknown_address_or_method_is_a_problem_too(client: TestClient) -> No
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_read(client: TestClient) -> None:
+def test_body_that_is_too_long_is_refused_before_it_is_read(client: TestClient) -> None:
     answer = client.post("/api/search", content=b"{}", headers={"content-length": str(2**21)})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
@@ -339,7 +339,7 @@ def test_another_computer_may_call_so_often_and_then_waits(searcher: Searcher) -
 # --- documentation ----------------------------------------------------------------------------------------------------
 
 
-def test_the_documentation_needs_no_other_computer(client: TestClient) -> None:
+def test_documentation_needs_no_other_computer(client: TestClient) -> None:
     page = client.get("/api/docs").text
     assert "openapi.json" in page
     assert "http://" not in page and "https://" not in page

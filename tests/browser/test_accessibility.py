@@ -154,7 +154,7 @@ def test_no_state_of_the_page_has_a_serious_fault_or_a_text_in_the_other_languag
     assert not faults, "\n".join(dict.fromkeys(faults))
 
 
-def test_a_fault_and_a_foreign_text_that_are_put_into_the_page_are_found(open_page: OpenPage) -> None:
+def test_fault_and_a_foreign_text_that_are_put_into_the_page_are_found(open_page: OpenPage) -> None:
     page = open_page()
     faint = '<p style="color: #ccc; background: #fff">faint words</p><button></button>'
     page.locator("#page").evaluate("(page, html) => page.insertAdjacentHTML('afterbegin', html)", faint)
@@ -198,7 +198,7 @@ def closed(folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
-def test_the_login_has_no_serious_fault_and_one_language(
+def test_login_has_no_serious_fault_and_one_language(
     browser: Browser, closed: str, locale: str, size: str, scheme: str
 ) -> None:
     context = browser.new_context(locale=locale, color_scheme=scheme, **SIZES[size])  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ LIST_SMALL = """() => {
 }"""
 
 
-def test_a_phone_is_told_nothing_of_dropping(open_page: OpenPage) -> None:
+def test_phone_is_told_nothing_of_dropping(open_page: OpenPage) -> None:
     page = open_page(**SIZES["phone"])
     for path in ("", "?tab=library"):
         page.goto(page.url.split("?")[0] + path)
@@ -261,7 +261,7 @@ def test_a_phone_is_told_nothing_of_dropping(open_page: OpenPage) -> None:
         assert "ドロップ" not in page.locator("body").inner_text()
 
 
-def test_the_page_has_icons_and_tags_of_its_own(open_page: OpenPage) -> None:
+def test_page_has_icons_and_tags_of_its_own(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     root = page.url.split("?")[0]
     html = page.request.get(root).text()
@@ -274,7 +274,7 @@ def test_the_page_has_icons_and_tags_of_its_own(open_page: OpenPage) -> None:
         assert (answer.status, answer.headers["content-type"].split("/")[0]) == (200, "image")
 
 
-def test_the_skip_link_goes_to_the_pictures_and_keeps_the_search(open_page: OpenPage) -> None:
+def test_skip_link_goes_to_the_pictures_and_keeps_the_search(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     wait_for_answer(page, "q=red")
     page.locator("#skip").press("Enter")
@@ -316,7 +316,7 @@ def test_parts_and_buttons_have_names_that_tell_them_apart(open_page: OpenPage, 
 
 
 @pytest.mark.parametrize("dialog", ["#keys", "#keywords-dialog", "#rating-dialog", "#confirm"])
-def test_a_dialog_fits_a_phone(open_page: OpenPage, dialog: str) -> None:
+def test_dialog_fits_a_phone(open_page: OpenPage, dialog: str) -> None:
     page = open_page(**SIZES["phone"])
     if dialog == "#confirm":
         page.locator("#tabs a[data-tab=library]").tap()
@@ -327,7 +327,7 @@ def test_a_dialog_fits_a_phone(open_page: OpenPage, dialog: str) -> None:
     assert box["x"] + box["width"] <= 382
 
 
-def test_a_check_keeps_the_focus_and_says_that_it_is_done(open_page: OpenPage) -> None:
+def test_check_keeps_the_focus_and_says_that_it_is_done(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#tabs a[data-tab=library]").click()
     expect(page.locator("#disk")).to_contain_text("空き容量")  # the tab is there

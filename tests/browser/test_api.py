@@ -20,7 +20,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_a_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, address: str) -> None:
+def test_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, address: str) -> None:
     page = browser.new_page(locale="ja-JP")
     page.set_default_timeout(30_000)
     page.goto(address + "/?q=red")

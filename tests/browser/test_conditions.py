@@ -24,7 +24,7 @@ def test_every_condition_is_a_chip_while_the_panel_is_folded(open_page: OpenPage
     expect(page.locator("#filters")).to_be_hidden()
 
 
-def test_a_chip_is_taken_out_by_its_cross_with_the_keyboard(open_page: OpenPage) -> None:
+def test_chip_is_taken_out_by_its_cross_with_the_keyboard(open_page: OpenPage) -> None:
     page = open_page("?q=red&from=2019&not=blue")
     expect(page.locator("#chips .chip")).to_have_count(2)
     page.get_by_role("button", name="条件「登録日時：2019以降」を外す").press("Enter")
@@ -44,7 +44,7 @@ def test_similar_ones_keep_the_conditions_and_drop_the_words(open_page: OpenPage
     expect(page.locator("#chips .chip")).to_have_count(3)
 
 
-def test_the_query_picture_is_a_chip(open_page: OpenPage, folder: Path) -> None:
+def test_query_picture_is_a_chip(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     choose_picture(page, folder / "pictures" / "picture07.png")
     expect(page.locator("#chips .chip img")).to_have_count(1)
@@ -53,7 +53,7 @@ def test_the_query_picture_is_a_chip(open_page: OpenPage, folder: Path) -> None:
     expect(page.locator("#picture img")).to_have_count(0)
 
 
-def test_a_date_that_is_none_is_said(open_page: OpenPage) -> None:
+def test_date_that_is_none_is_said(open_page: OpenPage) -> None:
     page = open_page("?from=いつか")
     expect(page.locator("#ignored")).to_contain_text("「いつか」は日付として読めない")
     expect(page.locator(".chip.ignored")).to_have_count(1)
@@ -61,7 +61,7 @@ def test_a_date_that_is_none_is_said(open_page: OpenPage) -> None:
     expect(page.locator("#ignored")).to_be_empty()
 
 
-def test_a_condition_of_an_unknown_name_is_said_to_be_words(open_page: OpenPage) -> None:
+def test_condition_of_an_unknown_name_is_said_to_be_words(open_page: OpenPage) -> None:
     page = open_page("?q=kamera:sony")
     expect(page.locator("#ignored")).to_have_text("「kamera：」という条件はないため、言葉として検索しました。")
     expect(page.locator(".tile").first).to_be_visible()
@@ -77,7 +77,7 @@ def test_values_are_chosen_with_their_counts(open_page: OpenPage) -> None:
     assert list_chips(page) == ["種類：画像"]
 
 
-def test_a_condition_that_no_image_can_meet_is_not_offered(open_page: OpenPage) -> None:
+def test_condition_that_no_image_can_meet_is_not_offered(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#filters-toggle").click()
     expect(page.locator("#filters [name=kind] option").nth(1)).to_have_text("画像 (20)")
@@ -115,7 +115,7 @@ def test_one_exclusion_is_taken_out_and_the_other_stays(open_page: OpenPage) -> 
     assert list_chips(page) == ["除外する言葉：緑"]
 
 
-def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
+def test_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
     page = open_page()
     box = page.locator("#text textarea, #text input")
     box.fill("red rating:9")
@@ -127,7 +127,7 @@ def test_a_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-def test_on_a_phone_the_panel_is_a_sheet_that_leaves_the_pictures_in_their_place(open_page: OpenPage) -> None:
+def test_panel_on_a_phone_is_a_sheet_that_leaves_the_pictures_in_their_place(open_page: OpenPage) -> None:
     page = open_page("?order=name", **PHONE)
     expect(page.locator("#notice")).to_be_hidden()  # of the model that is loading
     place = page.locator("#grid").bounding_box()
@@ -149,7 +149,7 @@ def test_on_a_phone_the_panel_is_a_sheet_that_leaves_the_pictures_in_their_place
     assert page.locator(".tile").first.bounding_box()["y"] < 260
 
 
-def test_the_sheet_is_closed_by_escape_by_a_tap_beside_it_and_by_leaving_the_search(open_page: OpenPage) -> None:
+def test_sheet_is_closed_by_escape_by_a_tap_beside_it_and_by_leaving_the_search(open_page: OpenPage) -> None:
     page = open_page("?order=name", **PHONE)
     sheet = page.get_by_role("dialog", name="絞り込み")
     page.locator("#tabs a[data-tab=library]").tap()
@@ -174,7 +174,7 @@ IS_ON_TOP = """(node) => {
 }"""
 
 
-def test_a_message_is_seen_over_the_sheet(open_page: OpenPage) -> None:
+def test_message_is_seen_over_the_sheet(open_page: OpenPage) -> None:
     page = open_page("?order=name", **PHONE)
     page.locator("#filters-toggle").tap()
     file = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
@@ -184,7 +184,7 @@ def test_a_message_is_seen_over_the_sheet(open_page: OpenPage) -> None:
     assert toast.evaluate(IS_ON_TOP)
 
 
-def test_on_a_wide_window_the_panel_stands_above_the_pictures_and_takes_no_focus(open_page: OpenPage) -> None:
+def test_panel_on_a_wide_window_stands_above_the_pictures_and_takes_no_focus(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     page.locator("#filters-toggle").click()
     expect(page.locator("#filters")).to_be_visible()
@@ -196,7 +196,7 @@ def test_on_a_wide_window_the_panel_stands_above_the_pictures_and_takes_no_focus
     expect(page.locator("#filters")).to_be_hidden()
 
 
-def test_the_number_beside_filters_is_that_of_the_chips(open_page: OpenPage) -> None:
+def test_number_beside_filters_is_that_of_the_chips(open_page: OpenPage) -> None:
     page = open_page("?date=taken&from=2024-12&to=2024-01")
     expect(page.locator("#message")).to_contain_text("開始日が終了日より後になっています")
     expect(page.locator("#chips .chip")).to_have_count(2)
@@ -220,7 +220,7 @@ def test_words_with_double_blanks_and_odd_characters_are_searched(open_page: Ope
         expect(box).to_be_visible()
 
 
-def test_an_address_of_no_image_opens_none(open_page: OpenPage) -> None:
+def test_address_of_no_image_opens_none(open_page: OpenPage) -> None:
     for image in ("99999999999999999999", "-3", "1.5", "x"):
         page = open_page(f"?image={image}")
         expect(page.locator("#grid .tile").first).to_be_visible()

@@ -59,7 +59,7 @@ def read_moment(page: Page) -> int:
     return int(minutes) * 60 + int(seconds)
 
 
-def test_a_film_is_one_tile_with_its_moment_and_plays_from_there(open_page: OpenPage) -> None:
+def test_film_is_one_tile_with_its_moment_and_plays_from_there(open_page: OpenPage) -> None:
     page = open_page()
     search_words(page, "sunset")
     expect(page.locator("#grid .tile")).to_have_count(IMAGES + 1)
@@ -74,7 +74,7 @@ def test_a_film_is_one_tile_with_its_moment_and_plays_from_there(open_page: Open
     expect(page.locator(".facts-panel .file-name")).to_have_text("海.webm")
 
 
-def test_an_address_opens_a_film_at_its_moment_without_playing_it(open_page: OpenPage) -> None:
+def test_address_opens_a_film_at_its_moment_without_playing_it(open_page: OpenPage) -> None:
     page = open_page("?q=sunset&kind=frame")
     moment = read_moment(page)
     image_id = find_film(page).get_attribute("data-id")
@@ -84,7 +84,7 @@ def test_an_address_opens_a_film_at_its_moment_without_playing_it(open_page: Ope
     assert page.evaluate("document.querySelector('.film video').paused")
 
 
-def test_the_strip_shows_every_moment_and_leads_to_each(open_page: OpenPage) -> None:
+def test_strip_shows_every_moment_and_leads_to_each(open_page: OpenPage) -> None:
     page = open_page("?q=sunset&kind=frame")
     find_film(page).locator(".tile").click()
     moments = page.locator(".moments button")
@@ -111,7 +111,7 @@ def test_films_and_images_can_be_shown_apart(open_page: OpenPage) -> None:
     expect(page.locator("#count")).to_contain_text("1")
 
 
-def test_a_film_that_the_browser_cannot_play_shows_its_frames_and_a_word(open_page: OpenPage) -> None:
+def test_film_that_the_browser_cannot_play_shows_its_frames_and_a_word(open_page: OpenPage) -> None:
     page = open_page("?kind=frame")
     page.route("**/images/*/film*", lambda route: route.fulfill(status=200, body=b"no film", content_type="video/webm"))
     find_film(page).locator(".tile").click()
@@ -122,7 +122,7 @@ def test_a_film_that_the_browser_cannot_play_shows_its_frames_and_a_word(open_pa
     expect(page.locator(".film-stage img")).not_to_have_attribute("src", before or "")
 
 
-def test_a_film_that_was_moved_is_told_and_its_frames_stay(open_page: OpenPage, film_file: Path) -> None:
+def test_film_that_was_moved_is_told_and_its_frames_stay(open_page: OpenPage, film_file: Path) -> None:
     moved = film_file.rename(film_file.with_name("moved.webm"))
     try:
         page = open_page("?kind=frame")
@@ -147,7 +147,7 @@ def test_deleting_a_film_in_the_viewer_deletes_it_whole_and_undo_brings_it_back(
     expect(find_film(page).locator(".others")).to_have_text(f"+{SCENES - 1}")
 
 
-def test_the_mark_of_a_film_stands_beside_its_tick(open_page: OpenPage) -> None:
+def test_mark_of_a_film_stands_beside_its_tick(open_page: OpenPage) -> None:
     page = open_page()
     film = find_film(page)
     film.hover()

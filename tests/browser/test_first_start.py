@@ -95,7 +95,7 @@ def test_photographs_are_chosen_and_searched_with_an_open_model(
         expect(page.locator("#model-list > li .facts").first).to_contain_text("3枚中3枚")
 
 
-def test_the_model_of_the_settings_wins_and_says_so(browser: Browser, tmp_path: Path) -> None:
+def test_model_of_the_settings_wins_and_says_so(browser: Browser, tmp_path: Path) -> None:
     with serve_page(f"sqlite:///{tmp_path}/library.db") as address, watch_pages(browser, address) as open_page:
         page = open_page(locale="en-US")
         page.locator("#tabs a[data-tab=library]").click()
@@ -126,7 +126,7 @@ def test_examples_find_samples_and_no_good_match_is_not_said_above_them(browser:
             expect(page.locator("#message .message")).to_have_count(0)
 
 
-def test_the_focus_goes_to_the_folders_when_the_samples_are_removed(browser: Browser, samples: str) -> None:
+def test_focus_goes_to_the_folders_when_the_samples_are_removed(browser: Browser, samples: str) -> None:
     with watch_pages(browser, samples) as open_page:
         page = open_page()
         page.locator("#tabs a[data-tab=library]").click()

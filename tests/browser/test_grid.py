@@ -61,13 +61,13 @@ def test_sixteen_at_the_start_and_the_next_ones_as_one_scrolls(open_page: OpenPa
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
 
 
-def test_a_button_loads_the_next_ones_too(open_page: OpenPage) -> None:
+def test_button_loads_the_next_ones_too(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#more").click()
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
 
 
-def test_the_document_stays_small_to_the_end_and_every_tile_is_there_once(open_page: OpenPage) -> None:
+def test_document_stays_small_to_the_end_and_every_tile_is_there_once(open_page: OpenPage) -> None:
     page = open_page()
     sent: list[int] = []
     page.on(
@@ -81,7 +81,7 @@ def test_the_document_stays_small_to_the_end_and_every_tile_is_there_once(open_p
     assert len(sent) == len(set(sent)) == COUNT - 16  # new tiles only
 
 
-def test_a_name_stands_over_its_own_picture(open_page: OpenPage) -> None:
+def test_name_stands_over_its_own_picture(open_page: OpenPage) -> None:
     page = open_page()
     page.mouse.move(600, 500)
     scroll_to_end(page)
@@ -121,7 +121,7 @@ TOP_TILE = """() => {
 }"""
 
 
-def test_a_reload_loads_no_more_than_its_place_needs(open_page: OpenPage) -> None:
+def test_reload_loads_no_more_than_its_place_needs(open_page: OpenPage) -> None:
     page = open_page()
     page.mouse.move(600, 500)
     scroll_to_end(page)
@@ -148,7 +148,7 @@ def test_pictures_that_were_passed_by_are_not_waited_for(open_page: OpenPage) ->
     assert len(left) > 100
 
 
-def test_a_new_question_begins_at_its_heading(open_page: OpenPage) -> None:
+def test_new_question_begins_at_its_heading(open_page: OpenPage) -> None:
     page = open_page()
     page.mouse.move(600, 500)
     page.mouse.wheel(0, 1500)
@@ -160,7 +160,7 @@ def test_a_new_question_begins_at_its_heading(open_page: OpenPage) -> None:
     assert page.evaluate("scrollY") == 0
 
 
-def test_the_order_of_dates_has_headings_of_months(open_page: OpenPage) -> None:
+def test_order_of_dates_has_headings_of_months(open_page: OpenPage) -> None:
     page = open_page("?order=taken")
     expect(page.locator("#grid h3").first).to_have_text("2024年12月")
     page.mouse.move(600, 500)
@@ -217,7 +217,7 @@ def test_tiles_that_came_while_the_newest_were_asked_for_again_stay(open_page: O
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
 
 
-def test_a_search_that_found_nothing_yet_shows_what_is_registered_meanwhile(open_page: OpenPage) -> None:
+def test_search_that_found_nothing_yet_shows_what_is_registered_meanwhile(open_page: OpenPage) -> None:
     page = open_page()
     progress = {"kind": "progress", "title": "登録中", "hint": "", "done": 1, "count": 9, "is_loading": False}
     page.route("**/ui/progress", lambda route: route.fulfill(json={**progress, "is_over": False}))

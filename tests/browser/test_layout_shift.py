@@ -24,7 +24,7 @@ new PerformanceObserver((list) => {
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("path", ["", "?q=red", "?like=3&shape=landscape", "?order=taken", "?tab=library"])
-def test_nothing_jumps_while_the_page_comes_up(
+def test_page_does_not_jump_while_it_comes_up(
     browser: Browser, address: str, open_page: OpenPage, path: str, size: str
 ) -> None:
     open_page("?q=red")  # the model is there
@@ -49,7 +49,7 @@ OVER = {**LOADING, "kind": "", "title": "", "is_loading": False}
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
-def test_nothing_jumps_when_the_notices_of_the_start_come_and_go(
+def test_page_does_not_jump_when_the_notices_of_the_start_come_and_go(
     browser: Browser, address: str, size: str, locale: str
 ) -> None:
     said = {**LOADING, "is_over": False}

@@ -90,7 +90,7 @@ def test_sixty_files_are_all_registered_although_the_page_is_reloaded(open_page:
     expect(job).to_have_attribute("data-state", "done")
 
 
-def test_a_page_that_still_sends_asks_before_it_is_left(open_page: OpenPage, tmp_path: Path) -> None:
+def test_page_that_still_sends_asks_before_it_is_left(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     open_library(page)
     page.route("**/ui/library/uploads/*/1", lambda _: None)  # the second file never arrives
@@ -126,7 +126,7 @@ def test_copies_are_looked_at_group_by_group(open_page: OpenPage, tmp_path: Path
     expect(group).to_have_count(0)  # remembered
 
 
-def test_the_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None:
+def test_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None:
     page = open_page()
     open_library(page)
     expect(page.locator("#disk dt").first).to_have_text("データベース")

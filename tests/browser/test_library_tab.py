@@ -31,7 +31,7 @@ def address(folder: Path, root: Path) -> Iterator[str]:
         yield address
 
 
-def test_a_folder_is_added_by_browsing_and_its_pictures_are_found(open_page: OpenPage, root: Path) -> None:
+def test_folder_is_added_by_browsing_and_its_pictures_are_found(open_page: OpenPage, root: Path) -> None:
     page = open_page()
     page.locator("#tabs a[data-tab=library]").click()
     expect(page.locator(".no-folders")).to_be_visible()
@@ -97,7 +97,7 @@ def test_pictures_leave_the_trash_both_ways(open_page: OpenPage) -> None:
     expect(page.locator(".no-trash")).to_be_visible()
 
 
-def test_the_model_in_use_is_named_and_the_tab_is_in_the_visitors_language(open_page: OpenPage) -> None:
+def test_model_in_use_is_named_and_the_tab_is_in_the_visitors_language(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     page.locator("#tabs a[data-tab=library]").click()
     expect(page.locator("#model-list .current >> visible=true")).to_have_text("In use")

@@ -18,7 +18,7 @@ from tests.fakes.browsing import (
 )
 
 
-def test_the_newest_sixteen_are_there_at_the_start(open_page: OpenPage) -> None:
+def test_newest_sixteen_are_there_at_the_start(open_page: OpenPage) -> None:
     page = open_page()
     assert list_names(page) == [f"picture{number:02}.png" for number in range(19, 3, -1)]
     expect(page.locator("#heading")).to_have_text("新着画像")
@@ -57,7 +57,7 @@ def test_portraits_are_shown_whole_or_as_squares(open_page: OpenPage) -> None:
     assert square["width"] == pytest.approx(square["height"], abs=1)
 
 
-def test_an_uploaded_picture_is_found_first_and_survives_reload_and_back(open_page: OpenPage, folder: Path) -> None:
+def test_uploaded_picture_is_found_first_and_survives_reload_and_back(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     choose_picture(page, folder / "pictures" / "picture07.png")
     expect(page).to_have_url(re.compile(r"\?picture=[0-9a-f]{32}$"))
@@ -85,7 +85,7 @@ def test_clear_empties_words_and_picture_and_shows_the_newest(open_page: OpenPag
     assert list_names(page)[0] == "picture19.png"
 
 
-def test_what_is_typed_while_the_page_opens_or_is_cleared_stays(open_page: OpenPage) -> None:
+def test_words_typed_while_the_page_opens_or_is_cleared_stay(open_page: OpenPage) -> None:
     page = open_page()
     box = page.locator("#text textarea, #text input")
     with hold_answers(page):
@@ -102,7 +102,7 @@ def test_what_is_typed_while_the_page_opens_or_is_cleared_stays(open_page: OpenP
     expect(box).to_have_value("red")
 
 
-def test_a_file_that_is_no_picture_is_refused_in_words(open_page: OpenPage, tmp_path: Path) -> None:
+def test_file_that_is_no_picture_is_refused_in_words(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
     choose_picture(page, tmp_path / "broken.png")
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(open_page: OpenPage, tmp_
     expect(page.locator(".tile")).to_have_count(16)
 
 
-def test_an_input_method_that_confirms_with_enter_does_not_search(open_page: OpenPage) -> None:
+def test_input_method_that_confirms_with_enter_does_not_search(open_page: OpenPage) -> None:
     page = open_page()
     box = page.locator("#text textarea, #text input")
     box.focus()
@@ -128,7 +128,7 @@ def test_an_input_method_that_confirms_with_enter_does_not_search(open_page: Ope
     expect(page.locator("#heading")).to_have_text("検索結果")
 
 
-def test_an_english_browser_gets_an_english_page(open_page: OpenPage) -> None:
+def test_english_browser_gets_an_english_page(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     expect(page).to_have_title("Image Search")
     expect(page.locator("h1")).to_have_text("Image Search")
@@ -141,7 +141,7 @@ def test_an_english_browser_gets_an_english_page(open_page: OpenPage) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?q=red", "?like=3", "?like=3&shape=landscape&type=image/png&from=2020&to=2100&kind=image"]
 )
-def test_a_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPage, query: str) -> None:
+def test_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPage, query: str) -> None:
     page = open_page(query, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     assert page.locator(".tile").first.bounding_box()["y"] < 260
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -152,7 +152,7 @@ def test_a_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPa
 
 @pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
 @pytest.mark.parametrize("query", ["", "?q=red", "?like=3&shape=landscape", "?order=registered"])
-def test_a_phone_cuts_no_word_above_the_pictures(open_page: OpenPage, query: str, locale: str) -> None:
+def test_phone_cuts_no_word_above_the_pictures(open_page: OpenPage, query: str, locale: str) -> None:
     page = open_page(query, locale=locale, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     for selector in ("#heading", "#count", "#search", "#clear"):
         expect(page.locator(selector)).not_to_be_empty()
@@ -174,7 +174,7 @@ IS_WIDE_ENOUGH = """(list) => {
 }"""
 
 
-def test_a_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_dropped(
+def test_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_dropped(
     open_page: OpenPage, folder: Path
 ) -> None:
     page = open_page()
@@ -200,7 +200,7 @@ def test_a_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_
     expect(page.locator(".tile .name").first).to_have_text("picture07.png")
 
 
-def test_an_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Path) -> None:
+def test_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Path) -> None:
     # Without a model the sample pictures cannot be registered either.
     with serve_page(f"sqlite:///{tmp_path}/empty.db", EMBEDDING_MODEL="/nowhere/model") as empty:
         page = open_page(at=empty)
@@ -210,7 +210,7 @@ def test_an_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Pat
         page.go_back()
 
 
-def test_a_model_that_is_missing_is_named_on_the_page(open_page: OpenPage, folder: Path) -> None:
+def test_model_that_is_missing_is_named_on_the_page(open_page: OpenPage, folder: Path) -> None:
     with serve_page(f"sqlite:///{folder}/library.db", EMBEDDING_MODEL="/nowhere/model") as broken:
         page = open_page(at=broken)
         assert len(list_names(page)) == 16  # the library can still be looked at
@@ -218,7 +218,7 @@ def test_a_model_that_is_missing_is_named_on_the_page(open_page: OpenPage, folde
         expect(page.locator("#notice")).to_contain_text("/nowhere/model")
 
 
-def test_a_program_that_is_gone_is_said_and_the_page_goes_on_when_it_is_back(open_page: OpenPage) -> None:
+def test_program_that_is_gone_is_said_and_the_page_goes_on_when_it_is_back(open_page: OpenPage) -> None:
     page = open_page()
     page.context.set_offline(True)
     page.locator("#search").click()
@@ -228,7 +228,7 @@ def test_a_program_that_is_gone_is_said_and_the_page_goes_on_when_it_is_back(ope
     expect(page.locator("#message .problem")).to_have_count(0)
 
 
-def test_the_page_works_below_a_path(open_page: OpenPage, folder: Path) -> None:
+def test_page_works_below_a_path(open_page: OpenPage, folder: Path) -> None:
     with serve_page(f"sqlite:///{folder}/library.db", APP_ROOT_PATH="/pics") as address:
         page = open_page("pics/?q=red", at=address)
         assert len(list_names(page)) == 16
@@ -247,7 +247,7 @@ HAS_CAMERA = """() => {
 }"""
 
 
-def test_the_query_picture_is_seen_without_the_camera_over_it(open_page: OpenPage, folder: Path) -> None:
+def test_query_picture_is_seen_without_the_camera_over_it(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     page.wait_for_function(HAS_CAMERA)
     choose_picture(page, folder / "pictures" / "picture03.png")

@@ -134,7 +134,7 @@ def test_clear_wins_over_a_search_that_is_answered_later(page: Page, searcher: W
     assert list_names(page)[0] == f"picture{COUNT - 1:02}.png"
 
 
-def test_the_newer_words_win(page: Page, searcher: WatchedSearcher) -> None:
+def test_newer_words_win(page: Page, searcher: WatchedSearcher) -> None:
     ask_for_held(page, searcher, "red")
     ask_for_held(page, searcher, "blue")
     searcher.answer_now("blue")
@@ -168,7 +168,7 @@ def test_more_of_the_grid_never_covers_a_newer_question(page: Page, searcher: Wa
     assert len(names) == 16
 
 
-def test_a_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, searcher: WatchedSearcher) -> None:
+def test_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, searcher: WatchedSearcher) -> None:
     name = list_names(page)[0]
     page.locator(".tile").first.click()
     page.locator(".facts-panel .stars").wait_for()
@@ -184,7 +184,7 @@ def test_a_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, sear
     assert name not in list_names(page)
 
 
-def test_what_is_typed_while_an_address_is_searched_stays(
+def test_words_typed_while_an_address_is_searched_stay(
     open_page: OpenPage, searcher: WatchedSearcher, address: str
 ) -> None:
     searcher.encoder.let_go["blue"].set()
@@ -199,7 +199,7 @@ def test_what_is_typed_while_an_address_is_searched_stays(
     expect(box).to_have_value("green")
 
 
-def test_a_query_picture_that_arrives_late_calls_no_visitor_back_from_the_library(page: Page, tmp_path: Path) -> None:
+def test_query_picture_that_arrives_late_calls_no_visitor_back_from_the_library(page: Page, tmp_path: Path) -> None:
     type_words(page, "green")
     wait_for_answer(page, "q=green")
     held: list[Route] = []
@@ -218,7 +218,7 @@ def test_a_query_picture_that_arrives_late_calls_no_visitor_back_from_the_librar
     expect(page.locator("#picture img")).to_have_count(1)
 
 
-def test_the_search_is_as_it_was_when_the_visitor_comes_back_from_the_library(page: Page) -> None:
+def test_search_is_as_it_was_when_the_visitor_comes_back_from_the_library(page: Page) -> None:
     type_words(page, "green")
     wait_for_answer(page, "q=green")
     names = list_names(page)

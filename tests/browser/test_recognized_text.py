@@ -59,7 +59,7 @@ def expect_frames_on_image(page: Page) -> None:
         assert words[along] == pytest.approx(frame[along], abs=3)
 
 
-def test_a_sign_is_found_by_its_words_and_its_text_is_framed_and_copied(open_page: OpenPage) -> None:
+def test_sign_is_found_by_its_words_and_its_text_is_framed_and_copied(open_page: OpenPage) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     layer = open_sign(page)
     expect(page.locator(".text-mark:visible")).to_have_text("文字")
@@ -125,7 +125,7 @@ def test_frames_fit_a_dark_phone(open_page: OpenPage) -> None:
     expect(page.locator(".pswp")).to_be_visible()
 
 
-def test_the_library_tab_reads_all_text_and_forgets_it(open_page: OpenPage) -> None:
+def test_library_tab_reads_all_text_and_forgets_it(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#tabs a[data-tab=library]").click()
     page.get_by_role("button", name="画像内の文字を読み取る").click()

@@ -24,7 +24,7 @@ def ask(page: Page, words: str) -> None:
     box.press("Enter")
 
 
-def test_a_search_with_a_condition_goes_on_after_a_restart(browser: Browser, settings: Settings) -> None:
+def test_search_with_a_condition_goes_on_after_a_restart(browser: Browser, settings: Settings) -> None:
     port = str(find_free_port())
     address = f"http://127.0.0.1:{port}/"
     with watch_pages(browser, address) as open_page:
@@ -48,7 +48,7 @@ def test_a_search_with_a_condition_goes_on_after_a_restart(browser: Browser, set
             page.locator("#filters [name=kind]").select_option("image")
 
 
-def test_a_query_picture_that_is_gone_is_asked_for_again(browser: Browser, settings: Settings) -> None:
+def test_query_picture_that_is_gone_is_asked_for_again(browser: Browser, settings: Settings) -> None:
     port = str(find_free_port())
     with watch_pages(browser, f"http://127.0.0.1:{port}/") as open_page:
         with serve_page(settings.database_url, APP_PORT=port):
@@ -64,9 +64,7 @@ def test_a_query_picture_that_is_gone_is_asked_for_again(browser: Browser, setti
             expect(page.locator("#grid .name").first).to_have_text("picture08.png", timeout=60_000)
 
 
-def test_with_a_password_the_page_leads_to_the_login_and_back_to_the_search(
-    browser: Browser, settings: Settings
-) -> None:
+def test_page_with_a_password_leads_to_the_login_and_back_to_the_search(browser: Browser, settings: Settings) -> None:
     port = str(find_free_port())
     address = f"http://127.0.0.1:{port}/"
     context = browser.new_context(locale="ja-JP")
@@ -88,7 +86,7 @@ def test_with_a_password_the_page_leads_to_the_login_and_back_to_the_search(
     context.close()
 
 
-def test_a_caption_typed_when_the_login_has_ended_is_saved_after_the_next(browser: Browser, settings: Settings) -> None:
+def test_caption_typed_when_the_login_has_ended_is_saved_after_the_next(browser: Browser, settings: Settings) -> None:
     context = browser.new_context(locale="ja-JP")
     page = context.new_page()
     with serve_page(settings.database_url, APP_PASSWORD="secret") as address:

@@ -89,7 +89,7 @@ def test_words_added_to_a_similar_search_keep_the_picture(open_page: OpenPage) -
     expect(page).to_have_url(re.compile(r"\?q=[^&]*$"))
 
 
-def test_a_condition_narrows_every_search(open_page: OpenPage) -> None:
+def test_condition_narrows_every_search(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes")
     assert list_names(page) == ["picture03.png"]
     search_words(page, "red", also="prompt=yes")
@@ -120,7 +120,7 @@ def choose(page: Page, field: str, option: str) -> None:
     box.select_option(label=option)
 
 
-def test_a_picture_pasted_anywhere_is_searched_with_and_another_takes_its_place(
+def test_picture_pasted_anywhere_is_searched_with_and_another_takes_its_place(
     open_page: OpenPage, folder: Path
 ) -> None:
     page = open_page()
@@ -130,7 +130,7 @@ def test_a_picture_pasted_anywhere_is_searched_with_and_another_takes_its_place(
         expect(page.locator("#picture img")).to_have_count(1)
 
 
-def test_an_address_opens_its_search_and_back_goes_back(open_page: OpenPage) -> None:
+def test_address_opens_its_search_and_back_goes_back(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     expect(page.locator("#text textarea, #text input")).to_have_value("red")
     expect(page.locator("#heading")).to_have_text("検索結果")
@@ -157,7 +157,7 @@ def test_markup_in_an_address_stays_text(open_page: OpenPage) -> None:
     expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
 
 
-def test_a_heic_picture_that_the_browser_does_not_call_one_is_searched_with(open_page: OpenPage, folder: Path) -> None:
+def test_heic_picture_that_the_browser_does_not_call_one_is_searched_with(open_page: OpenPage, folder: Path) -> None:
     register_decoders()
     file = io.BytesIO()
     Image.open(folder / "pictures" / "picture07.png").convert("RGB").save(file, "HEIF", quality=90)

@@ -39,7 +39,7 @@ def act(page: Page, name: str) -> None:
     page.locator(f'#selection [data-select="{name}"]').click()
 
 
-def test_a_box_appears_on_hover_and_chooses(open_page: OpenPage) -> None:
+def test_box_appears_on_hover_and_chooses(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     box = get_tile(page, 1).locator(".pick")
     expect(box).to_have_css("opacity", "0")
@@ -65,7 +65,7 @@ def test_shift_chooses_all_between(open_page: OpenPage) -> None:
     expect_chosen(page, 1, 2, 3, 4)
 
 
-def test_the_keyboard_chooses_alone(open_page: OpenPage) -> None:
+def test_keyboard_chooses_alone(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     page.locator(".tile").first.focus()
     page.keyboard.press("x")
@@ -85,7 +85,7 @@ def test_letters_that_are_typed_choose_nothing(open_page: OpenPage) -> None:
     expect(page.locator("#selection")).to_be_hidden()
 
 
-def test_a_finger_that_stays_chooses_and_taps_go_on(open_page: OpenPage) -> None:
+def test_finger_that_stays_chooses_and_taps_go_on(open_page: OpenPage) -> None:
     page = open_page("?order=name", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     box = get_tile(page, 0).bounding_box()
     session = page.context.new_cdp_session(page)
@@ -116,7 +116,7 @@ def test_a_finger_that_stays_chooses_and_taps_go_on(open_page: OpenPage) -> None
         ("en-US", ["All", "Keywords", "Rate", "ZIP", "Paths", "Sheet", "Trash"]),
     ],
 )
-def test_on_a_phone_each_action_has_a_word_below_its_icon(open_page: OpenPage, locale: str, words: list[str]) -> None:
+def test_actions_on_a_phone_have_a_word_below_their_icon(open_page: OpenPage, locale: str, words: list[str]) -> None:
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     page = open_page("?order=name", locale=locale, **phone)
     page.locator(".tile").first.press("x")
@@ -133,7 +133,7 @@ def test_on_a_phone_each_action_has_a_word_below_its_icon(open_page: OpenPage, l
         assert word["x"] + word["width"] <= box["x"] + box["width"]
 
 
-def test_a_finger_that_scrolls_chooses_nothing(open_page: OpenPage) -> None:
+def test_finger_that_scrolls_chooses_nothing(open_page: OpenPage) -> None:
     page = open_page("?order=name", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     session = page.context.new_cdp_session(page)
     for kind, y in (("touchStart", 600), ("touchMove", 500), ("touchMove", 400)):
@@ -154,7 +154,7 @@ def test_all_found_are_chosen_also_those_not_loaded(open_page: OpenPage) -> None
     expect(page.locator("#grid .chosen")).to_have_count(40)
 
 
-def test_a_selection_ends_with_its_search(open_page: OpenPage) -> None:
+def test_selection_ends_with_its_search(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     choose(page, 0)
     search_words(page, "red")
@@ -193,7 +193,7 @@ def test_enter_adds_and_escape_leaves_the_selection(open_page: OpenPage) -> None
     expect(page.locator("#toasts")).to_contain_text("1枚にキーワードを追加しました")
 
 
-def test_a_rating_is_given_to_all(open_page: OpenPage) -> None:
+def test_rating_is_given_to_all(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     for number in (1, 2, 4):
         choose(page, number)
@@ -206,7 +206,7 @@ def test_a_rating_is_given_to_all(open_page: OpenPage) -> None:
     assert page.request.get(page.url.split("?")[0] + "ui/results?rating=4").json()["total"] == 0
 
 
-def test_what_takes_long_says_how_far_it_is_also_to_be_undone(open_page: OpenPage) -> None:
+def test_long_action_says_how_far_it_is_also_to_be_undone(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     ids = list(range(1, 1201))
     page.route("**/ui/selection?*", lambda route: route.fulfill(json={"ids": ids, "total": 1200, "kind": "all"}))
@@ -258,7 +258,7 @@ def test_all_chosen_go_to_the_trash_and_come_back(open_page: OpenPage) -> None:
     assert list_names(page)[:16] == names
 
 
-def test_a_picture_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
+def test_picture_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     root = page.url.split("?")[0]
     choose(page, 7)
@@ -293,7 +293,7 @@ def test_only_pictures_deleted_in_another_tab_leave_nothing_to_undo(open_page: O
         page.request.post(f"{root}ui/restore", data={"ids": [gone]})
 
 
-def test_the_count_follows_what_is_trashed(open_page: OpenPage) -> None:
+def test_count_follows_what_is_trashed(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     count = page.locator("#count")
     total = int((count.text_content() or "").removesuffix("枚"))
@@ -304,7 +304,7 @@ def test_the_count_follows_what_is_trashed(open_page: OpenPage) -> None:
     expect(count).to_have_text(f"{total}枚")
 
 
-def test_a_zip_archive_has_all_originals(open_page: OpenPage, folder: Path, tmp_path: Path) -> None:
+def test_zip_archive_has_all_originals(open_page: OpenPage, folder: Path, tmp_path: Path) -> None:
     page = open_page("?order=name")
     choose(page, 0)
     get_tile(page, 2).locator(".tile").click(modifiers=["Shift"])
@@ -318,7 +318,7 @@ def test_a_zip_archive_has_all_originals(open_page: OpenPage, folder: Path, tmp_
         assert archive.read("picture01.png") == (folder / "pictures" / "picture01.png").read_bytes()
 
 
-def test_a_contact_sheet_is_downloaded(open_page: OpenPage, tmp_path: Path) -> None:
+def test_contact_sheet_is_downloaded(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page("?order=name")
     choose(page, 0)
     choose(page, 1)
@@ -336,7 +336,7 @@ def test_pictures_without_a_path_are_said_when_paths_are_copied(open_page: OpenP
     expect(page.locator("#toasts")).to_contain_text("選択した画像にはパスがありません")
 
 
-def test_a_program_that_is_gone_is_said_and_the_selection_stays(open_page: OpenPage) -> None:
+def test_program_that_is_gone_is_said_and_the_selection_stays(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     choose(page, 0)
     page.context.set_offline(True)
@@ -346,7 +346,7 @@ def test_a_program_that_is_gone_is_said_and_the_selection_stays(open_page: OpenP
     page.context.set_offline(False)
 
 
-def test_an_english_page_says_it_in_english(open_page: OpenPage) -> None:
+def test_english_page_says_it_in_english(open_page: OpenPage) -> None:
     page = open_page("?order=name", locale="en-US")
     choose(page, 0)
     expect(page.locator("#selection")).to_contain_text("1 selected")

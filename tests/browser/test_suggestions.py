@@ -26,7 +26,7 @@ def address(folder: Path) -> Iterator[str]:
         yield address
 
 
-def test_a_keyword_is_suggested_and_taken_with_the_keyboard(open_page: OpenPage) -> None:
+def test_keyword_is_suggested_and_taken_with_the_keyboard(open_page: OpenPage) -> None:
     page = open_page()
     box = page.locator("#text textarea, #text input")
     box.press_sequentially("red 旅")
@@ -45,7 +45,7 @@ def test_a_keyword_is_suggested_and_taken_with_the_keyboard(open_page: OpenPage)
     expect(box).to_have_attribute("aria-expanded", "false")
 
 
-def test_a_word_of_the_list_of_tags_completes_what_is_typed(open_page: OpenPage) -> None:
+def test_word_of_the_list_of_tags_completes_what_is_typed(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     box = page.locator("#text textarea, #text input")
     box.press_sequentially("red wom")
@@ -96,7 +96,7 @@ def test_many_values_have_a_search_field(open_page: OpenPage) -> None:
     expect(page.locator(".facet", has=page.locator("[name=camera]")).locator(".find")).to_be_hidden()
 
 
-def test_a_picture_is_left_out(open_page: OpenPage, folder: Path) -> None:
+def test_picture_is_left_out(open_page: OpenPage, folder: Path) -> None:
     page = open_page("?q=red")
     page.locator("#filters-toggle").click()
     page.set_input_files("#excluded-file", folder / "pictures" / "picture07.png")
@@ -104,7 +104,7 @@ def test_a_picture_is_left_out(open_page: OpenPage, folder: Path) -> None:
     expect(page).to_have_url(re.compile("notpicture="))
 
 
-def test_a_day_is_picked_from_a_calendar(open_page: OpenPage) -> None:
+def test_day_is_picked_from_a_calendar(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#filters-toggle").click()
     page.locator(".pick[data-for=from]").fill("2024-05-01")

@@ -28,7 +28,7 @@ def expect_image(page: Page, name: str) -> None:
     expect(page.locator(".facts-panel .stars")).to_be_visible()
 
 
-def test_a_picture_opens_with_everything_known_of_it(open_page: OpenPage) -> None:
+def test_picture_opens_with_everything_known_of_it(open_page: OpenPage) -> None:
     page = open_page("?q=狐")
     page.locator("#details-toggle").click()
     shown = page.locator(".tile .distance").first.text_content()
@@ -63,7 +63,7 @@ def test_back_closes_the_viewer_and_the_focus_returns(open_page: OpenPage) -> No
     expect(page).to_have_url(re.compile(r"\?q=red$"))
 
 
-def test_an_address_opens_its_picture_and_escape_leads_to_the_search(open_page: OpenPage) -> None:
+def test_address_opens_its_picture_and_escape_leads_to_the_search(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     names = list_names(page)
     open_tile(page, 1)
@@ -78,20 +78,20 @@ def test_an_address_opens_its_picture_and_escape_leads_to_the_search(open_page: 
     assert list_names(page) == names
 
 
-def test_a_picture_that_the_search_does_not_show_opens_alone(open_page: OpenPage) -> None:
+def test_picture_that_the_search_does_not_show_opens_alone(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes&image=1")
     expect_image(page, "picture00.png")
     expect(page.locator(".pswp [role=status].sr-only")).to_have_text("1 / 1: picture00.png")
 
 
-def test_an_address_of_a_picture_that_is_gone_says_so(open_page: OpenPage) -> None:
+def test_address_of_a_picture_that_is_gone_says_so(open_page: OpenPage) -> None:
     page = open_page("?image=9999")
     expect(page.locator("#toasts")).to_contain_text("この画像は削除されています")
     expect(page).not_to_have_url(re.compile("image="))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenPage, width: int) -> None:
+def test_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenPage, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 844})
     page.request.post(page.url + "ui/trash", data={"ids": [7]})
     page.goto(page.url + "?image=7")
@@ -117,7 +117,7 @@ def test_a_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: Ope
     expect(page.locator("#grid .tile[data-id='7']")).to_be_visible()
 
 
-def test_a_picture_that_another_tab_deleted_says_so_where_it_is_opened(open_page: OpenPage) -> None:
+def test_picture_that_another_tab_deleted_says_so_where_it_is_opened(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     page.request.post(page.url.split("?")[0] + "ui/trash", data={"ids": [2]})
     open_tile(page)
@@ -145,7 +145,7 @@ def test_stars_that_were_given_have_a_colour_of_their_own(open_page: OpenPage) -
     expect(stars.nth(2)).to_have_attribute("aria-checked", "false")
 
 
-def test_a_tile_is_a_link_that_opens_a_tab(open_page: OpenPage) -> None:
+def test_tile_is_a_link_that_opens_a_tab(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     with page.context.expect_page() as opened:
         page.locator(".tile").first.click(modifiers=["ControlOrMeta"])
@@ -165,7 +165,7 @@ def test_arrows_go_on_into_tiles_not_loaded_yet(open_page: OpenPage) -> None:
     expect(page.locator(".tile:focus .name")).to_have_text("picture00.png")
 
 
-def test_the_original_is_behind_a_link_and_takes_the_previews_place(open_page: OpenPage, folder: Path) -> None:
+def test_original_is_behind_a_link_and_takes_the_previews_place(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     open_tile(page)
     link = page.locator(".facts-panel .actions a[target]").get_attribute("href")
@@ -194,7 +194,7 @@ def test_double_click_and_wheel_zoom(open_page: OpenPage) -> None:
     assert image.bounding_box()["width"] > width * 1.2
 
 
-def test_a_caption_is_saved_on_leaving_and_found(open_page: OpenPage) -> None:
+def test_caption_is_saved_on_leaving_and_found(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 1)
     page.locator(".facts-panel textarea").fill("湖のほとりの小屋")
@@ -217,7 +217,7 @@ def test_arrow_buttons_lose_nothing_that_was_typed(open_page: OpenPage) -> None:
     expect(page.locator(".facts-panel textarea")).to_have_value("灯台の丘")
 
 
-def test_a_caption_that_could_not_be_saved_is_kept_and_sent_again(open_page: OpenPage) -> None:
+def test_caption_that_could_not_be_saved_is_kept_and_sent_again(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 4)
     page.route("**/edits", lambda route: route.abort())
@@ -233,7 +233,7 @@ def test_a_caption_that_could_not_be_saved_is_kept_and_sent_again(open_page: Ope
     assert saved.value.json()["description"] == "忘れないで"
 
 
-def test_a_caption_of_a_picture_deleted_in_another_tab_is_saved_once_it_is_restored(open_page: OpenPage) -> None:
+def test_caption_of_a_picture_deleted_in_another_tab_is_saved_once_it_is_restored(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 11)
     image_id = int(page.url.rpartition("=")[2])
@@ -270,7 +270,7 @@ def test_keywords_are_chips_and_go_back_to_what_the_file_says(open_page: OpenPag
     expect(page.locator("[data-revert=keywords]")).to_be_hidden()
 
 
-def test_a_chip_searches_for_its_keyword(open_page: OpenPage) -> None:
+def test_chip_searches_for_its_keyword(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 6)
     field = page.locator(".facts-panel input[name=keyword]")
@@ -341,7 +341,7 @@ def test_copying_works_without_the_browsers_clipboard(open_page: OpenPage) -> No
     assert page.evaluate("window.copied").startswith("a red fox in the snow")
 
 
-def test_a_copy_that_a_browser_refuses_is_said(open_page: OpenPage) -> None:
+def test_copy_that_a_browser_refuses_is_said(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes")
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.evaluate("document.execCommand = () => false")
@@ -379,14 +379,14 @@ def test_stars_are_said_while_the_facts_are_closed(open_page: OpenPage) -> None:
     expect(page.locator(".stars .on")).to_have_count(3)
 
 
-def test_a_picture_without_a_prompt_says_so_when_it_is_to_be_copied(open_page: OpenPage) -> None:
+def test_picture_without_a_prompt_says_so_when_it_is_to_be_copied(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page)
     page.keyboard.press("c")
     expect(page.locator("#toasts")).to_contain_text("この画像にはプロンプトがありません")
 
 
-def test_a_phone_swipes_and_opens_the_facts_from_below(open_page: OpenPage) -> None:
+def test_phone_swipes_and_opens_the_facts_from_below(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.locator(".tile").first.tap()
     expect(page.locator(".pswp__counter")).to_have_text("1 / 20")

@@ -106,7 +106,7 @@ def test_two_fingers_enlarge_a_photo_and_one_moves_it_without_leaving_it(open_pa
     assert measure(page)[1] == pytest.approx(390, abs=1)
 
 
-def test_a_double_tap_shows_each_pixel_of_a_photo_as_one(open_page: OpenPage) -> None:
+def test_double_tap_shows_each_pixel_of_a_photo_as_one(open_page: OpenPage) -> None:
     page = open_picture(open_page, "photo.jpg", **PHONE)
     double_tap(page)
     assert measure(page)[1] == pytest.approx(3000, abs=2)
@@ -114,7 +114,7 @@ def test_a_double_tap_shows_each_pixel_of_a_photo_as_one(open_page: OpenPage) ->
     assert measure(page)[1] == pytest.approx(390, abs=1)
 
 
-def test_a_panorama_is_read_from_end_to_end_in_its_own_pixels(open_page: OpenPage) -> None:
+def test_panorama_is_read_from_end_to_end_in_its_own_pixels(open_page: OpenPage) -> None:
     page = open_picture(open_page, "panorama.jpg", **PHONE)
     assert measure(page)[1] == pytest.approx(390, abs=1)
     double_tap(page)
@@ -129,7 +129,7 @@ def test_a_panorama_is_read_from_end_to_end_in_its_own_pixels(open_page: OpenPag
     expect(page.locator(".pswp__counter")).to_have_text("2 / 3")
 
 
-def test_a_double_click_and_the_mouse_do_the_same(open_page: OpenPage) -> None:
+def test_double_click_and_the_mouse_do_the_same(open_page: OpenPage) -> None:
     page = open_picture(open_page, "panorama.jpg", viewport={"width": 1280, "height": 800})
     fitting = measure(page)[1]
     assert fitting < 1280
@@ -146,6 +146,6 @@ def test_a_double_click_and_the_mouse_do_the_same(open_page: OpenPage) -> None:
     assert measure(page)[1] == pytest.approx(fitting, abs=2)
 
 
-def test_a_small_picture_is_shown_at_twice_its_size_at_most(open_page: OpenPage) -> None:
+def test_small_picture_is_shown_at_twice_its_size_at_most(open_page: OpenPage) -> None:
     page = open_picture(open_page, "icon.png", **PHONE)
     assert measure(page)[1] == pytest.approx(128, abs=1)

@@ -39,7 +39,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_film_is_one_line_with_the_time_of_its_moment(capsys: pytest.CaptureFixture[str]) -> None:
+def test_film_is_one_line_with_the_time_of_its_moment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blue"]) == 0
     output = capsys.readouterr()
     lines = [line.split("\t")[2] for line in output.out.splitlines()]
@@ -58,9 +58,7 @@ def test_json_tells_hash_moment_and_length_of_a_film(library: Path, capsys: pyte
 
 
 @pytest.mark.usefixtures("library")
-def test_the_frame_that_was_found_is_copied_beside_the_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_frame_that_was_found_is_copied_beside_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["red", "--kind", "frame", "--out", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     [copy] = (tmp_path / "out").rglob("0001_*")
@@ -68,5 +66,5 @@ def test_the_frame_that_was_found_is_copied_beside_the_answer(
 
 
 @pytest.mark.parametrize(("ms", "text"), [(0, "00:00:00"), (754_999, "00:12:34"), (36_000_000, "10:00:00")])
-def test_a_moment_is_told_in_hours_minutes_and_seconds(ms: int, text: str) -> None:
+def test_moment_is_told_in_hours_minutes_and_seconds(ms: int, text: str) -> None:
     assert Frame("0" * 64, ms, ms).position == text

@@ -55,7 +55,7 @@ def list_faults(findings: Findings) -> list[str]:
     return [name for name, finding in findings.items() if not finding.ok]
 
 
-def test_a_healthy_library_has_no_fault(settings: Settings) -> None:
+def test_healthy_library_has_no_fault(settings: Settings) -> None:
     findings = look_at(settings)
     assert list_faults(findings) == []
     assert "3 images in SQLite" in findings["library"].what
@@ -64,14 +64,14 @@ def test_a_healthy_library_has_no_fault(settings: Settings) -> None:
     assert {"search", "newest image", "folder", "originals", "index"} <= set(findings)
 
 
-def test_a_library_that_is_not_there_yet_is_no_fault_and_is_not_made(tmp_path: Path) -> None:
+def test_library_that_is_not_there_yet_is_no_fault_and_is_not_made(tmp_path: Path) -> None:
     findings = look_at(Settings(database_url=f"sqlite:///{tmp_path}/new/library.db"))
     assert list_faults(findings) == []
     assert "0 images" in findings["library"].what
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistyped_folder_is_a_fault(tmp_path: Path) -> None:
+def test_mistyped_folder_is_a_fault(tmp_path: Path) -> None:
     findings = look_at(Settings(database_url=f"sqlite:///{tmp_path}/no/such/library.db"))
     assert list_faults(findings) == ["folder"]
     assert "DATABASE_URL" in findings["folder"].remedy
@@ -114,7 +114,7 @@ def test_words_of_an_older_rule_are_a_fault_where_the_library_cannot_be_written(
     assert "right to write" in findings["words"].remedy
 
 
-def test_an_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path) -> None:
+def test_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path) -> None:
     for file in tmp_path.glob("library.originals/*/*"):
         file.unlink()
     findings = look_at(settings)
@@ -122,7 +122,7 @@ def test_an_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path)
     assert "Register the image again" in findings["newest image"].remedy
 
 
-def test_a_damaged_file_is_a_fault_once(settings: Settings, tmp_path: Path) -> None:
+def test_damaged_file_is_a_fault_once(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "library.db"
     data = bytearray(file.read_bytes())
     data[:100] = b"\xff" * 100
@@ -132,14 +132,14 @@ def test_a_damaged_file_is_a_fault_once(settings: Settings, tmp_path: Path) -> N
     assert any("is not a SQLite database" in finding.remedy for finding in faults)
 
 
-def test_a_folder_without_rights_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_without_rights_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     finding = check_folder("originals", tmp_path / "originals", "ORIGINALS_URL")
     assert not finding.ok
     assert "ORIGINALS_URL" in finding.remedy
 
 
-def test_a_disk_that_is_nearly_full_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_is_nearly_full_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
     finding = check_folder("originals", tmp_path, "ORIGINALS_URL")
     assert not finding.ok
@@ -168,7 +168,7 @@ def test_originals_in_a_bucket_are_written_read_and_removed() -> None:
 
 
 @pytest.mark.slow
-def test_the_model_is_loaded_and_compared_with_the_library(settings: Settings) -> None:
+def test_model_is_loaded_and_compared_with_the_library(settings: Settings) -> None:
     settings = replace(settings, embedding_model=str(get_checkpoint("clip")))
     with open_store(settings) as store:
         status = store.get_status()
@@ -195,14 +195,14 @@ def test_the_model_is_loaded_and_compared_with_the_library(settings: Settings) -
         ("somebody/never-downloaded-this-model", "downloads it"),
     ],
 )
-def test_a_model_that_is_not_here_is_a_fault_and_is_not_downloaded(model: str, remedy: str) -> None:
+def test_model_that_is_not_here_is_a_fault_and_is_not_downloaded(model: str, remedy: str) -> None:
     [finding] = check_model(Settings(embedding_model=model), None)
     assert not finding.ok
     assert model in finding.what
     assert remedy in finding.remedy
 
 
-def test_a_missing_package_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.ok for finding in check_program()] == [True, True]
     monkeypatch.setattr(health, "_find_version", lambda name: None if name == "torch" else "0.1")
     _, packages = check_program()
@@ -220,9 +220,7 @@ def taken_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_a_fault_unless_the_page_has_it(
-    taken_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_port_that_is_taken_is_a_fault_unless_the_page_has_it(taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "_serves_page", lambda _: False)
     finding = check_page(Settings(app_port=taken_port))
     assert not finding.ok
@@ -237,7 +235,7 @@ def test_no_part_of_an_answer_waits_for_the_part_before_it() -> None:
     listener.close()
 
 
-def test_the_running_page_is_recognised_and_another_program_is_not() -> None:
+def test_running_page_is_recognised_and_another_program_is_not() -> None:
     assert not serve._serves_page(Settings(app_port=1))  # nobody is there
     for body, is_ours in (("<title>類似画像検索</title>", True), ("<title>another</title>", False)):
         with answering(body) as port:
@@ -271,7 +269,7 @@ def answering(body: str) -> Iterator[int]:
         ({"app_host": "0.0.0.0"}, False, "Set APP_PASSWORD"),
     ],
 )
-def test_a_page_that_lets_strangers_in_is_a_fault(
+def test_page_that_lets_strangers_in_is_a_fault(
     given: dict[str, Any], ok: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "open_port", lambda *_: socket.socket())
@@ -300,7 +298,7 @@ def test_check_ends_with_0_when_all_is_well_and_with_1_when_it_is_not(
     assert "Never_Shown_1" not in said.out + said.err
 
 
-def test_an_oracle_database_that_is_away_is_told_once_and_without_its_password(
+def test_oracle_database_that_is_away_is_told_once_and_without_its_password(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = Settings(db_user="imgsearch", db_password="Never_Shown_1", db_dsn="127.0.0.1:1/FREEPDB1")
@@ -336,7 +334,7 @@ def test_images_whose_text_was_not_read_are_counted(settings: Settings, monkeypa
         assert check_text(store, settings, status).ok is False
 
 
-def test_a_recogniser_that_is_not_installed_is_a_fault_only_where_it_is_wanted(
+def test_recogniser_that_is_not_installed_is_a_fault_only_where_it_is_wanted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)

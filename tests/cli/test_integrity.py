@@ -54,7 +54,7 @@ def list_findings(store: SqliteStore, **options: bool) -> dict[str, Finding]:
     return {finding.name: finding for finding in check_files(store, **options)}
 
 
-def test_a_whole_library_has_no_finding_and_no_setting_is_left(store: SqliteStore) -> None:
+def test_whole_library_has_no_finding_and_no_setting_is_left(store: SqliteStore) -> None:
     findings = list_findings(store, deep=True)
     assert {name: finding.ok for name, finding in findings.items()} == {
         "orphans": True, "originals read": True, "previews read": True,
@@ -62,7 +62,7 @@ def test_a_whole_library_has_no_finding_and_no_setting_is_left(store: SqliteStor
     assert store.list_settings("deep_check") == {}
 
 
-def test_a_lost_original_is_found_and_brought_back_from_where_it_was_registered(
+def test_lost_original_is_found_and_brought_back_from_where_it_was_registered(
     store: SqliteStore, photographs: Path
 ) -> None:
     find_original(store, 1).unlink()
@@ -76,7 +76,7 @@ def test_a_lost_original_is_found_and_brought_back_from_where_it_was_registered(
     assert store.read_original(1) == (photographs / name).read_bytes()
 
 
-def test_a_damaged_original_is_found_by_its_hash_and_brought_back(store: SqliteStore) -> None:
+def test_damaged_original_is_found_by_its_hash_and_brought_back(store: SqliteStore) -> None:
     original = find_original(store, 2)
     data = original.read_bytes()
     original.write_bytes(data[:-1] + b"x")  # of the same size
@@ -87,7 +87,7 @@ def test_a_damaged_original_is_found_by_its_hash_and_brought_back(store: SqliteS
     assert original.read_bytes() == data
 
 
-def test_a_damaged_preview_is_found(store: SqliteStore) -> None:
+def test_damaged_preview_is_found(store: SqliteStore) -> None:
     store.set_preview(3, b"RIFF damaged", None, 1)
     found = list_findings(store, deep=True)["previews read"]
     assert not found.ok and "1 " in found.what
@@ -130,7 +130,7 @@ def test_registering_the_folder_again_brings_lost_originals_back(store: SqliteSt
     assert original.exists()
 
 
-def test_the_server_says_that_an_original_is_missing_and_no_path(store: SqliteStore, tmp_path: Path) -> None:
+def test_server_says_that_an_original_is_missing_and_no_path(store: SqliteStore, tmp_path: Path) -> None:
     find_original(store, 1).unlink()
     with pytest.raises(OriginalMissing):
         store.read_original(1)

@@ -36,7 +36,7 @@ def add(store: ImageStore, name: str) -> None:
     store.add_images(1, [make_image(name)], make_embeddings(1))
 
 
-def test_a_backup_of_a_library_in_use_holds_what_was_committed(
+def test_backup_of_a_library_in_use_holds_what_was_committed(
     store: ImageStore, settings: Settings, tmp_path: Path
 ) -> None:
     over = threading.Event()
@@ -62,7 +62,7 @@ def test_a_backup_of_a_library_in_use_holds_what_was_committed(
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_restored_library_is_the_one_that_was_backed_up_and_the_other_is_kept(
+def test_restored_library_is_the_one_that_was_backed_up_and_the_other_is_kept(
     store: ImageStore, settings: Settings, tmp_path: Path
 ) -> None:
     back_up(settings, tmp_path / "backup.db")
@@ -78,7 +78,7 @@ def test_a_restored_library_is_the_one_that_was_backed_up_and_the_other_is_kept(
         assert former.get_status().image_count == 4
 
 
-def test_a_library_in_use_is_not_replaced(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
+def test_library_in_use_is_not_replaced(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
     back_up(settings, tmp_path / "backup.db")
     add(store, "later.png")
     with pytest.raises(StoreUnavailable, match="End the server"):
@@ -86,7 +86,7 @@ def test_a_library_in_use_is_not_replaced(store: ImageStore, settings: Settings,
     assert store.count_images() == 4
 
 
-def test_a_damaged_library_is_replaced(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
+def test_damaged_library_is_replaced(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
     back_up(settings, tmp_path / "backup.db")
     store.close()
     (tmp_path / "library.db").write_bytes(b"\0" * 10_000)
@@ -96,7 +96,7 @@ def test_a_damaged_library_is_replaced(store: ImageStore, settings: Settings, tm
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"x" * 5000])
-def test_a_file_that_is_no_backup_changes_nothing(
+def test_file_that_is_no_backup_changes_nothing(
     store: ImageStore, settings: Settings, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "other.db").write_bytes(content)
@@ -112,7 +112,7 @@ def test_missing_originals_are_counted_after_a_restore(store: ImageStore, settin
     assert "3 originals are missing" in restore_backup(settings, tmp_path / "backup.db")
 
 
-def test_the_library_itself_is_no_place_for_its_backup(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
+def test_library_itself_is_no_place_for_its_backup(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
     store.get_status()
     with pytest.raises(SettingsError, match="library itself"):
         back_up(settings, tmp_path / "library.db")
@@ -123,7 +123,7 @@ def test_other_engines_are_backed_up_by_their_own_tools(tmp_path: Path) -> None:
         back_up(Settings(database_url="postgresql://localhost/none"), tmp_path / "backup")
 
 
-def test_the_command_says_in_one_sentence_what_is_wrong(
+def test_command_says_in_one_sentence_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
@@ -132,7 +132,7 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
 
 
 @pytest.mark.parametrize("removed", [True, False])
-def test_a_file_that_is_replaced_or_removed_while_in_use_is_noticed_and_not_damaged(
+def test_file_that_is_replaced_or_removed_while_in_use_is_noticed_and_not_damaged(
     store: ImageStore, settings: Settings, tmp_path: Path, removed: bool
 ) -> None:
     back_up(settings, tmp_path / "backup.db")

@@ -46,7 +46,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: image-search {command}" in capsys.readouterr().out
 
 
-def test_a_library_is_registered_searched_cleared_up_and_backed_up(
+def test_library_is_registered_searched_cleared_up_and_backed_up(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: object, code: int = 0) -> str:
@@ -69,7 +69,7 @@ def test_a_library_is_registered_searched_cleared_up_and_backed_up(
     assert run("search", "nothing of that name", "--folder", "/elsewhere", code=1) == ""
 
 
-def test_an_error_of_a_user_is_one_sentence_with_the_command_before_it(
+def test_error_of_a_user_is_one_sentence_with_the_command_before_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DB_USER", "DB_PASSWORD", "DB_DSN", "DATABASE_URL"):

@@ -132,7 +132,7 @@ def test_terminal_and_api_offer_every_condition_of_the_filter() -> None:
     assert set(SearchFilter.__slots__) - set(SearchRequest.model_fields) <= by_others
 
 
-def test_a_folder_may_be_of_another_system_or_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_may_be_of_another_system_or_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for typed, meant in (("C:\\Photos", "C:\\Photos"), ("/mnt/a", "/mnt/a"), ("a/../b", f"{tmp_path}/b")):
         assert parse_search_options(["--folder", typed]).folder == meant
@@ -163,7 +163,7 @@ def test_pages_follow_each_other(terminal: Terminal) -> None:
     assert [line["rank"] for line in second] == [3, 4]
 
 
-def test_a_picture_can_be_left_out_and_weighed_against_words(terminal: Terminal, library: Path) -> None:
+def test_picture_can_be_left_out_and_weighed_against_words(terminal: Terminal, library: Path) -> None:
     blue, white = str(library / "blue.png"), str(library / "white.png")
     assert list_names(terminal.run("red", "--image", blue, "--weight", "0.9"))[0] == "blue.png"
     assert list_names(terminal.run("red", "--image", blue, "--weight", "0.1"))[0] == "red.png"
@@ -173,7 +173,7 @@ def test_a_picture_can_be_left_out_and_weighed_against_words(terminal: Terminal,
     assert {line["file_name"]: line["distance"] for line in without}["white.png"] > distance["white.png"]
 
 
-def test_what_is_less_relevant_is_left_out(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_relevant_hits_are_left_out(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     def judge(_: Searcher, __: object, ___: object, hits: list[Any], ____: int) -> tuple[list[Any], bool]:
         return [replace(hit, relevance=0.9 - 0.3 * place) for place, hit in enumerate(hits)], True
 
@@ -197,7 +197,7 @@ def test_every_line_of_standard_input_is_a_query(terminal: Terminal, encoder: Fa
     assert encoder.calls  # one encoder answered both
 
 
-def test_a_bad_line_is_one_sentence_and_the_run_goes_on(terminal: Terminal) -> None:
+def test_bad_line_is_one_sentence_and_the_run_goes_on(terminal: Terminal) -> None:
     ended = terminal.run("-", "--limit", "1", typed=b"\xff\xfe\nred\n")
     assert ended.code == 1
     assert "Line 1 is not UTF-8 text" in ended.err
@@ -212,7 +212,7 @@ def test_words_to_a_model_of_pictures_are_a_sentence_a_line(terminal: Terminal, 
     assert "red.png" in ended.out  # its words are in the picture's texts
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_run(
+def test_model_that_cannot_be_loaded_ends_the_run(
     terminal: Terminal, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: object) -> None:
@@ -242,7 +242,7 @@ def test_out_makes_a_folder_with_everything_that_belongs_to_the_answer(
     assert len(list(folder.iterdir())) == 6
 
 
-def test_nothing_found_is_a_folder_without_pictures(terminal: Terminal, tmp_path: Path) -> None:
+def test_search_without_hits_is_a_folder_without_pictures(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.run("red", "--file-type", "gif", "--out", str(tmp_path)).code == 1
     [folder] = tmp_path.iterdir()
     assert {file.name for file in folder.iterdir()} == {"query.json", "results.jsonl"}
@@ -258,7 +258,7 @@ def test_no_secret_is_written_to_the_folder(
     assert "Never_Shown_1" not in asked.read_text("utf-8")
 
 
-def test_an_original_that_is_gone_is_a_sentence(terminal: Terminal, library: Path, tmp_path: Path) -> None:
+def test_original_that_is_gone_is_a_sentence(terminal: Terminal, library: Path, tmp_path: Path) -> None:
     [sha256] = {make_image(data=(library / "white.png").read_bytes()).content_sha256}
     original = library / "library.originals" / sha256[:2] / sha256
     data = original.read_bytes()
@@ -275,7 +275,7 @@ def test_an_original_that_is_gone_is_a_sentence(terminal: Terminal, library: Pat
     assert json.loads(results.read_text("utf-8"))["copy"] is None
 
 
-def test_a_place_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Path) -> None:
+def test_place_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ended = terminal.run("red", "--out", str(tmp_path / "file"))
     assert ended.code == 2
@@ -295,11 +295,11 @@ def test_a_place_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Pa
         ("", "picture"),
     ],
 )
-def test_a_stored_name_is_never_more_than_a_name(stored: str, safe: str) -> None:
+def test_stored_name_is_never_more_than_a_name(stored: str, safe: str) -> None:
     assert make_safe_name(stored) == safe
 
 
-def test_a_long_name_is_cut_and_keeps_its_suffix() -> None:
+def test_long_name_is_cut_and_keeps_its_suffix() -> None:
     name = make_safe_name("猫" * 300 + ".webp")
     assert name.endswith(".webp")
     assert len(name.encode()) < 200
@@ -318,7 +318,7 @@ def test_a_long_name_is_cut_and_keeps_its_suffix() -> None:
         (["--has-prompt", "--no-prompt"], "not allowed with"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(
+def test_option_that_makes_no_sense_is_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -104,7 +104,7 @@ class FilterContract(StoreFixtures):
         return store
 
     @pytest.mark.parametrize(("filter", "names"), CASES, ids=lambda case: case if isinstance(case, str) else "")
-    def test_a_filter_holds_in_every_search_and_count(self, filled, model, filter, names):
+    def test_filter_holds_in_every_search_and_count(self, filled, model, filter, names):
         by_distance = filled.search_embedding(model.model_id, make_embeddings(1)[0], filter=filter)
         assert sorted(list_names(by_distance)) == list(names)
         assert sorted(list_names(filled.list_images(filter=filter))) == list(names)
@@ -122,7 +122,7 @@ class FilterContract(StoreFixtures):
         assert filled.count_images(SearchFilter(registered_from=now + hour)) == 0
         assert filled.count_images(SearchFilter(registered_to=now - hour)) == 0
 
-    def test_the_nearest_under_a_filter_are_exact_and_complete(self, store, model):
+    def test_nearest_under_a_filter_are_exact_and_complete(self, store, model):
         embeddings = make_embeddings(400)
         images = [make_image(f"{n}.png", ImageText(generator="rare" if n % 20 == 0 else "often")) for n in range(400)]
         image_ids = np.array(store.add_images(model.model_id, images, embeddings))
@@ -134,7 +134,7 @@ class FilterContract(StoreFixtures):
             assert list_ids(store.search_embedding(model.model_id, query, 16, filter=chosen)) == wanted[:16]
             assert list_ids(store.search_embedding(model.model_id, query, 16, 10, chosen)) == wanted[10:26]
 
-    def test_a_filter_follows_a_change_of_text(self, filled, model):
+    def test_filter_follows_a_change_of_text(self, filled, model):
         [hit] = filled.list_images(filter=SearchFilter(keyword="山"))
         filled.set_text(hit.image_id, ImageText(generator="NovelAI", keywords=("海",)))
         assert filled.count_images(SearchFilter(keyword="山")) == 0
@@ -162,7 +162,7 @@ class FilterContract(StoreFixtures):
         assert filled.count_values("keyword", SearchFilter(keyword="山")) == {"Snow": 1, "山": 1}
         assert filled.count_values("generator", SearchFilter(has_prompt=True)) == {"ComfyUI": 1, "NovelAI": 1}
 
-    def test_a_filter_does_not_reach_into_another_model(self, filled):
+    def test_filter_does_not_reach_into_another_model(self, filled):
         other = filled.get_or_create_model("other", "1", DIMENSION)
         found = filled.search_embedding(other.model_id, make_embeddings(1)[0], filter=SearchFilter(has_prompt=True))
         assert found == Hits()

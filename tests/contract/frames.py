@@ -35,7 +35,7 @@ class FrameContract(StoreFixtures):
         images = [*(make_frame(time) for time in (0, 500, 1000)), make_image("b.png", file_path="/films/b.png")]
         return store.add_images(model.model_id, images, make_embeddings(4))[:3]
 
-    def test_a_frame_comes_back_without_an_original(self, store, frame_ids):
+    def test_frame_comes_back_without_an_original(self, store, frame_ids):
         record = store.get_image(frame_ids[1])
         assert record.frame == Frame(FILM, 500, 60_000)
         assert (record.byte_size, record.file_type, record.paths) == (9_000_000_000, "video/mp4", ("/films/a.mp4",))
@@ -43,7 +43,7 @@ class FrameContract(StoreFixtures):
         with pytest.raises(StoreError, match="frame of a film"):
             store.read_original(frame_ids[1])
 
-    def test_a_frame_gets_no_content_of_its_own(self, store, model, frame_ids):
+    def test_frame_gets_no_content_of_its_own(self, store, model, frame_ids):
         before = store.get_images(frame_ids)
         [image_id] = store.add_images(model.model_id, [make_image("c.png")], make_embeddings(1))
         for chosen, image in ((frame_ids[0], make_image("new.png")), (image_id, make_frame(7000))):
@@ -52,7 +52,7 @@ class FrameContract(StoreFixtures):
         assert store.get_images(frame_ids) == before
         assert store.get_image(image_id).frame is None
 
-    def test_a_frame_is_registered_once(self, store, model, frame_ids):
+    def test_frame_is_registered_once(self, store, model, frame_ids):
         again = store.add_images(model.model_id, [make_frame(500), make_frame(1500)], make_embeddings(2, seed=1))
         assert again[0] == frame_ids[1]
         assert store.count_images(SearchFilter(film_sha256=FILM)) == 4
@@ -72,7 +72,7 @@ class FrameContract(StoreFixtures):
         assert list(store.count_values("kind").items()) == [("frame", 3), ("image", 1)]
         assert store.count_values("kind", SearchFilter(kind="image")) == {"image": 1}
 
-    def test_the_frames_of_each_film_are_counted(self, store, model, frame_ids):
+    def test_frames_of_each_film_are_counted(self, store, model, frame_ids):
         assert store.count_values("film") == {FILM: 3}
         assert store.count_values("film", SearchFilter(kind="image")) == {}
         others = [make_frame(time, OTHER_FILM, "/films/other.mp4") for time in (0, 500, 1000, 1500)]
@@ -115,7 +115,7 @@ class FrameContract(StoreFixtures):
         assert store.count_images(SearchFilter(folder="/films")) == 4
         assert store.count_values("folder") == {"/films": 2}
 
-    def test_a_film_that_moved_keeps_its_frames(self, store, frame_ids):
+    def test_film_that_moved_keeps_its_frames(self, store, frame_ids):
         for image_id in frame_ids:
             store.set_path(image_id, "/moved/a.mp4", 9_000_000_000, 8)
         store.remove_paths(["/films/a.mp4"])
@@ -135,7 +135,7 @@ class FrameContract(StoreFixtures):
         assert store.remove_paths(["/films/a.mp4"]) == 1
         assert [record.paths for record in store.get_images(frame_ids)] == [("/copies/a.mp4",)] * 3
 
-    def test_a_film_hash_that_is_remembered_says_that_the_film_was_deleted(self, store, frame_ids):
+    def test_film_hash_that_is_remembered_says_that_the_film_was_deleted(self, store, frame_ids):
         store.add_deleted([DeletedImage(FILM, datetime(2024, 1, 2), ("/films/a.mp4",))])
         assert store.find_deleted_hashes([FILM, OTHER_FILM]) == {FILM}
         assert store.find_deleted_paths(["/films/a.mp4"]) == {}  # its frames are live
@@ -150,7 +150,7 @@ class FrameContract(StoreFixtures):
         assert [record.paths for record in store.get_images(later)] == [("/films/a.mp4",)] * 2
         assert store.find_known_files(["/films/a.mp4"])["/films/a.mp4"].film_sha256 == OTHER_FILM
 
-    def test_an_image_takes_the_path_from_every_frame(self, store, model, frame_ids):
+    def test_image_takes_the_path_from_every_frame(self, store, model, frame_ids):
         [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
         store.set_path(image_id, "/films/a.mp4", 5, 5)
         assert store.list_paths("/films")[0] == ("/films/a.mp4", image_id)

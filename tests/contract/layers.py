@@ -132,7 +132,7 @@ class LayerContract(StoreFixtures):
         assert store.count_images(SearchFilter(keyword="file")) == keywords.count("file")
         assert store.count_images(SearchFilter(min_rating=2)) == (rating >= 2)
 
-    def test_a_term_is_found_in_both_layers(self, store, model):
+    def test_term_is_found_in_both_layers(self, store, model):
         images = make_images(3)
         image_ids = store.add_images(model.model_id, images, make_embeddings(3))
         store.set_text(image_ids[0], ImageText(description="a dog", keywords=("beach",)))
@@ -151,7 +151,7 @@ class LayerContract(StoreFixtures):
         for term in ("赤い花", "red car", "赤い red"):
             assert store.list_images([term]) == Hits()
 
-    def test_a_thousand_keywords_of_any_characters_are_kept_found_and_counted(self, store, image_id):
+    def test_1000_keywords_of_any_characters_are_kept_found_and_counted(self, store, image_id):
         keywords = make_keywords(1000)
         assert store.set_edits(image_id, Edits(keywords=keywords))
         assert store.get_image(image_id).keywords == keywords
@@ -186,7 +186,7 @@ class LayerContract(StoreFixtures):
         assert store.count_images(SearchFilter(keyword="snow")) == 0
 
     @pytest.mark.parametrize("rating", [-1, 6, 100])
-    def test_a_rating_that_cannot_be_is_refused(self, store, image_id, rating):
+    def test_rating_that_cannot_be_is_refused(self, store, image_id, rating):
         with pytest.raises(StoreError, match="0 to 5"):
             store.set_edits(image_id, Edits(rating=rating))
         assert store.get_image(image_id).edits.is_empty
@@ -260,7 +260,7 @@ class LayerContract(StoreFixtures):
             ("本 日", False),
         ],
     )
-    def test_a_term_is_found_over_lines_and_blanks_of_recognised_text(self, store, image_id, term, is_found):
+    def test_term_is_found_over_lines_and_blanks_of_recognised_text(self, store, image_id, term, is_found):
         store.set_text(image_id, ImageText())
         store.set_recognized(image_id, RecognizedText("reader 1", "富士\n山 本 日\n休 業\nSTOP\nhere\nnothing now"))
         assert list_ids(store.list_images([term])) == [image_id] * is_found

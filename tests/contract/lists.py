@@ -39,7 +39,7 @@ SORTED_NAMES = [
 
 
 class ListContract(StoreFixtures):
-    def test_the_newest_images_come_first(self, store, model):
+    def test_newest_images_come_first(self, store, model):
         first = store.add_images(model.model_id, make_images(3), make_embeddings(3))
         [later] = store.add_images(model.model_id, [make_image("later.png")], make_embeddings(1))
         hits = store.list_images()
@@ -47,7 +47,7 @@ class ListContract(StoreFixtures):
         assert {hit.distance for hit in hits} == {None}
         assert list_ids(store.list_images(limit=2, offset=1)) == first[:0:-1]
 
-    def test_an_image_without_embedding_is_among_the_newest(self, store, model):
+    def test_image_without_embedding_is_among_the_newest(self, store, model):
         other = store.get_or_create_model("other", "1", DIMENSION)
         store.add_images(model.model_id, make_images(1), make_embeddings(1))
         assert len(store.list_images()) == 1
@@ -134,7 +134,7 @@ class ListContract(StoreFixtures):
             assert (list_ids(page), page.total) == (cats[3:7], 10)
         assert store.list_images(["猫"], after=store.get_image(cats[-1])) == Hits((), 10)
 
-    def test_an_image_that_was_registered_by_a_clock_that_was_ahead_does_not_stay_the_newest(self, store, model):
+    def test_image_that_was_registered_by_a_clock_that_was_ahead_does_not_stay_the_newest(self, store, model):
         now = datetime.now(UTC).replace(tzinfo=None)
         ahead = [replace(make_image(f"{n}.png"), upload_date=now + timedelta(days=400 + n)) for n in range(2)]
         image_ids = store.add_images(model.model_id, ahead, make_embeddings(2))
@@ -196,7 +196,7 @@ class ListContract(StoreFixtures):
 
     # --- the whole library ---
 
-    def test_the_status_counts_images_and_embeddings(self, store, model):
+    def test_status_counts_images_and_embeddings(self, store, model):
         other = store.get_or_create_model("other", "1", DIMENSION)
         image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
         store.add_embeddings(other.model_id, image_ids[:1], make_embeddings(1))

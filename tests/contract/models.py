@@ -13,21 +13,21 @@ from tests.fakes import make_embeddings, make_images
 
 
 class ModelContract(StoreFixtures):
-    def test_the_first_model_is_current_and_a_second_is_not(self, store, model):
+    def test_first_model_is_current_and_a_second_is_not(self, store, model):
         second = store.get_or_create_model("fake", "2", DIMENSION)
         assert (model.is_current, second.is_current) == (True, False)
         assert store.find_current_model() == model
         assert store.list_models() == [model, second]
 
-    def test_an_empty_store_has_no_model(self, store):
+    def test_empty_store_has_no_model(self, store):
         assert store.list_models() == []
         assert store.find_current_model() is None
 
-    def test_a_model_is_made_only_once(self, store, model):
+    def test_model_is_made_only_once(self, store, model):
         assert store.get_or_create_model("fake", "1", DIMENSION) == model
         assert store.list_models() == [model]
 
-    def test_a_known_model_with_another_dimension_is_refused(self, store, model):
+    def test_known_model_with_another_dimension_is_refused(self, store, model):
         with pytest.raises(SchemaError, match="fake"):
             store.get_or_create_model("fake", "1", DIMENSION + 1)
 
@@ -42,7 +42,7 @@ class ModelContract(StoreFixtures):
             store.set_current_model(model.model_id + 1)
         assert store.find_current_model() == model
 
-    def test_a_model_is_removed_with_its_embeddings_but_never_the_current_one(self, store, model):
+    def test_model_is_removed_with_its_embeddings_but_never_the_current_one(self, store, model):
         second = store.get_or_create_model("large", "1", 3 * DIMENSION)
         [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
         store.add_embeddings(second.model_id, [image_id], make_embeddings(1, 3 * DIMENSION))
@@ -69,7 +69,7 @@ class ModelContract(StoreFixtures):
         assert store.find_images_without_embedding(other.model_id, limit=2) == lacking[:2]
         assert store.find_images_without_embedding(other.model_id, after_id=lacking[1]) == lacking[2:]
 
-    def test_an_embedding_is_replaced_not_doubled(self, store, model):
+    def test_embedding_is_replaced_not_doubled(self, store, model):
         [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
         new = make_embeddings(1, seed=9)
         store.add_embeddings(model.model_id, [image_id], new)
@@ -77,7 +77,7 @@ class ModelContract(StoreFixtures):
         hits = store.search_embedding(model.model_id, new[0])
         assert [(hit.image_id, hit.distance) for hit in hits] == [(image_id, pytest.approx(-1, abs=1e-6))]
 
-    def test_an_embedding_for_a_deleted_image_is_left_out(self, store, model):
+    def test_embedding_for_a_deleted_image_is_left_out(self, store, model):
         image_ids = store.add_images(model.model_id, make_images(2), make_embeddings(2))
         store.delete_images([image_ids[0]])
         store.add_embeddings(model.model_id, image_ids, make_embeddings(2, seed=1))

@@ -85,7 +85,7 @@ class PathContract(StoreFixtures):
             assert store.list_paths(folder) == wanted, folder
         assert store.list_paths("/a/b", "/a/b/1", 1) == [("/a/b/c/2", image_ids["/a/b/c/2"])]
 
-    def test_an_image_has_several_paths_the_latest_first(self, store, image_ids):
+    def test_image_has_several_paths_the_latest_first(self, store, image_ids):
         store.set_path(image_ids[0], "/copies/a copy.png", 50, 3)
         record = store.get_image(image_ids[0])
         assert record.paths == ("/copies/a copy.png", "/photos/a.png")
@@ -101,7 +101,7 @@ class PathContract(StoreFixtures):
         assert list(store.count_values("folder").items()) == [("/photos", 2), ("/copies", 1)]
         assert store.get_image(image_ids[1]).paths == ("/photos/b.png",)
 
-    def test_a_path_that_is_known_is_refreshed_and_comes_first(self, store, image_ids):
+    def test_path_that_is_known_is_refreshed_and_comes_first(self, store, image_ids):
         store.set_path(image_ids[0], "/copies/x.png", 50, 3)
         store.set_path(image_ids[0], "/photos/a.png", 60, None)
         record = store.get_image(image_ids[0])
@@ -109,7 +109,7 @@ class PathContract(StoreFixtures):
         known = store.find_known_files(["/photos/a.png"])["/photos/a.png"]
         assert (known.byte_size, known.modified_ns) == (60, None)
 
-    def test_a_moved_file_keeps_its_image(self, store, image_ids):
+    def test_moved_file_keeps_its_image(self, store, image_ids):
         store.set_path(image_ids[0], "/elsewhere/か\u3099新.png", 5, 2)
         assert store.remove_paths(["/photos/a.png"]) == 1
         record = store.get_image(image_ids[0])
@@ -128,14 +128,14 @@ class PathContract(StoreFixtures):
         assert [record.paths for record in store.get_images(image_ids[:2])] == [("/photos/a.png",), ()]
         assert set(store.find_deleted_paths(["/photos/a.png"])) == {"/photos/a.png"}
 
-    def test_a_path_that_is_taken_from_the_trash_does_not_come_back(self, store, model, image_ids):
+    def test_path_that_is_taken_from_the_trash_does_not_come_back(self, store, model, image_ids):
         store.trash_images(image_ids[:1])
         store.set_path(image_ids[1], "/photos/a.png", 5, 5)
         assert store.get_image(image_ids[0]).paths == ()
         store.restore_images(image_ids[:1])
         assert [record.paths for record in store.get_images(image_ids[:2])] == [(), ("/photos/a.png", "/photos/b.png")]
 
-    def test_a_path_belongs_to_one_image(self, store, model, image_ids):
+    def test_path_belongs_to_one_image(self, store, model, image_ids):
         store.set_path(image_ids[1], "/photos/a.png", 5, 5)
         assert [record.paths for record in store.get_images(image_ids)] == [(), ("/photos/a.png", "/photos/b.png"), ()]
         new = make_image("a.png", data=b"newer", file_path="/photos/a.png")
@@ -144,7 +144,7 @@ class PathContract(StoreFixtures):
         assert store.get_image(image_ids[1]).paths == ("/photos/b.png",)
         assert store.list_paths("/photos") == [("/photos/a.png", newest), ("/photos/b.png", image_ids[1])]
 
-    def test_a_path_that_comes_twice_in_a_batch_is_that_of_the_latest(self, store, model):
+    def test_path_that_comes_twice_in_a_batch_is_that_of_the_latest(self, store, model):
         names = ["a.png", "b.png", "a.png", "b.png", "b.png"]
         paths = ["/x/1.png", "/x/1.png", "/x/2.png", "/x/2.png", "/x/2.png"]
         images = [make_image(name, file_path=path) for name, path in zip(names, paths, strict=True)]
@@ -155,7 +155,7 @@ class PathContract(StoreFixtures):
         assert store.remove_paths(["/x/2.png"]) == 1
         assert store.get_image(second).paths == ("/x/1.png",)
 
-    def test_a_known_image_gains_the_path_and_keeps_its_record(self, store, model, image_ids):
+    def test_known_image_gains_the_path_and_keeps_its_record(self, store, model, image_ids):
         again = [
             make_image("z.png", data=b"original of c.png", file_path=path) for path in ("/x/1.png", "/photos/b.png")
         ]
@@ -172,7 +172,7 @@ class PathContract(StoreFixtures):
         assert store.count_images() == 3
         assert store.get_image(image_ids[0]).file_path is None
 
-    def test_a_file_name_is_found_in_every_folder_and_by_case(self, store, model):
+    def test_file_name_is_found_in_every_folder_and_by_case(self, store, model):
         images = [make_image(name, data=bytes([n])) for n, name in enumerate(["a.png", "b.png", "a.png", "A.png"], 1)]
         image_ids = store.add_images(model.model_id, images, make_embeddings(4))
         assert sorted(list_ids(store.list_images(filter=SearchFilter(file_name="a.png")))) == image_ids[::2]
@@ -220,14 +220,14 @@ class PathContract(StoreFixtures):
         assert store.count_images() == 3
         assert store.find_deleted_hashes([before.content_sha256]) == set()
 
-    def test_the_old_content_may_be_registered_anew(self, store, model, image_ids):
+    def test_old_content_may_be_registered_again(self, store, model, image_ids):
         store.replace_image(image_ids[0], model.model_id, make_image(data=b"new"), make_embeddings(1)[0])
         [again] = store.add_images(model.model_id, [make_image("a.png")], make_embeddings(1))
         assert again not in image_ids
         assert store.read_original(again) == b"original of a.png"
         assert store.read_original(image_ids[0]) == b"new"
 
-    def test_the_same_content_may_be_read_again(self, store, model, image_ids):
+    def test_same_content_may_be_read_again(self, store, model, image_ids):
         image = replace(make_image("a.png", ImageText(description="read again")), recipe=2)
         store.replace_image(image_ids[0], model.model_id, image, make_embeddings(1, seed=3)[0])
         assert store.get_image(image_ids[0]).description == "read again"

@@ -62,7 +62,7 @@ class RecognizedContract(StoreFixtures):
         return dict(zip(SEEN, image_ids, strict=True))
 
     @pytest.mark.parametrize(("word", "names"), CASES, ids=[word for word, _ in CASES])
-    def test_a_word_is_found_in_the_image_it_stands_in(self, store, seen, word, names):
+    def test_word_is_found_in_the_image_it_stands_in(self, store, seen, word, names):
         found = [hit.image_id for hit in store.list_images([word])]
         assert found == [seen[name] for name in reversed(names)]
 

@@ -50,7 +50,7 @@ AWKWARD_NAMES = [
 class RegistrationContract(StoreFixtures):
     # --- adding ---
 
-    def test_an_image_comes_back_as_it_was_added(self, store, model):
+    def test_image_comes_back_as_it_was_added(self, store, model):
         before = datetime.now(UTC).replace(tzinfo=None)
         image = make_image("山.png", FULL_TEXT, width=800, height=600, file_path="/写真/山.png", modified_ns=2**62 + 1)
         [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
@@ -63,7 +63,7 @@ class RegistrationContract(StoreFixtures):
         assert store.read_original(image_id) == image.data
         assert store.read_preview(image_id) == image.preview
 
-    def test_a_time_of_registration_that_is_given_is_kept(self, store, model):
+    def test_time_of_registration_that_is_given_is_kept(self, store, model):
         moment = datetime(2019, 5, 6, 7, 8, 9, 123456)
         [image_id] = store.add_images(model.model_id, [replace(make_image(), upload_date=moment)], make_embeddings(1))
         assert store.get_image(image_id).upload_date == moment
@@ -113,13 +113,13 @@ class RegistrationContract(StoreFixtures):
         assert stored.description.startswith("ab ")
         assert store.find_known_files(["/photos/bad \udcff.png"])["/photos/bad \udcff.png"].image_id == image_id
 
-    def test_a_long_prompt_comes_back_whole(self, store, model):
+    def test_long_prompt_comes_back_whole(self, store, model):
         prompt = "富士山と桜, " * 20_000
         image = make_image(text=ImageText(generation_prompt=prompt, raw={"parameters": prompt}))
         [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
         assert store.get_image(image_id).text == image.text
 
-    def test_the_same_picture_again_keeps_its_record(self, store, model):
+    def test_same_picture_again_keeps_its_record(self, store, model):
         images = make_images(2)
         first = store.add_images(model.model_id, images, make_embeddings(2))
         renamed = [replace(image, file_name="other.png") for image in images[::-1]]
@@ -128,13 +128,13 @@ class RegistrationContract(StoreFixtures):
         assert store.get_image(first[0]).file_name == images[0].file_name
         assert np.array_equal(store.get_embedding(first[0], model.model_id), make_embeddings(2)[0])
 
-    def test_the_same_picture_twice_in_a_batch_is_one_image(self, store, model):
+    def test_same_picture_twice_in_a_batch_is_one_image(self, store, model):
         image = make_image()
         first, second = store.add_images(model.model_id, [image, image], make_embeddings(2))
         assert first == second
         assert store.count_images() == 1
 
-    def test_a_known_picture_gains_the_embedding_of_another_model(self, store, model):
+    def test_known_picture_gains_the_embedding_of_another_model(self, store, model):
         other = store.get_or_create_model("large", "1", 2 * DIMENSION)
         [image_id] = store.add_images(model.model_id, [make_image()], make_embeddings(1))
         assert store.add_images(other.model_id, [make_image()], make_embeddings(1, 2 * DIMENSION)) == [image_id]
@@ -145,21 +145,21 @@ class RegistrationContract(StoreFixtures):
         assert store.add_images(model.model_id, [], np.empty((0, DIMENSION), np.float32)) == []
 
     @pytest.mark.parametrize("damage", [0.0, 2.0, np.nan, np.inf])
-    def test_a_damaged_embedding_is_refused_before_anything_is_written(self, store, model, damage):
+    def test_damaged_embedding_is_refused_before_anything_is_written(self, store, model, damage):
         embeddings = make_embeddings(2)
         embeddings[1] *= damage
         with pytest.raises(EmbeddingRefused):
             store.add_images(model.model_id, make_images(2), embeddings)
         assert store.count_images() == 0
 
-    def test_an_embedding_of_another_dimension_is_refused_before_anything_is_written(self, store, model):
+    def test_embedding_of_another_dimension_is_refused_before_anything_is_written(self, store, model):
         with pytest.raises(EmbeddingRefused, match=str(DIMENSION)):
             store.add_images(model.model_id, make_images(2), make_embeddings(2, DIMENSION + 1))
         with pytest.raises(EmbeddingRefused):
             store.add_images(model.model_id, make_images(2), make_embeddings(3))
         assert store.count_images() == 0
 
-    def test_a_batch_that_fails_half_way_leaves_nothing(self, store, model):
+    def test_batch_that_fails_half_way_leaves_nothing(self, store, model):
         images = make_images(3)
         damaged = replace(images[1], preview=None)  # type: ignore[arg-type]
         with pytest.raises(StoreError):
@@ -189,7 +189,7 @@ class RegistrationContract(StoreFixtures):
 
     # --- deletion ---
 
-    def test_a_deleted_image_is_gone_everywhere(self, store, model):
+    def test_deleted_image_is_gone_everywhere(self, store, model):
         embeddings = make_embeddings(3)
         image_ids = store.add_images(model.model_id, make_images(3), embeddings)
         assert store.delete_images([image_ids[0], 999_999, image_ids[0]]) == 1
@@ -205,7 +205,7 @@ class RegistrationContract(StoreFixtures):
             store.get_embedding(image_ids[0], model.model_id)
         assert store.delete_images([]) == 0
 
-    def test_an_image_id_is_never_given_out_again(self, store, model):
+    def test_image_id_is_never_given_out_again(self, store, model):
         image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
         store.delete_images(image_ids)
         again = store.add_images(model.model_id, make_images(3), make_embeddings(3))

@@ -12,7 +12,7 @@ from tests.fakes import make_embeddings, make_image, make_images
 
 
 class SearchContract(StoreFixtures):
-    def test_an_empty_store_finds_nothing(self, store, model):
+    def test_empty_store_finds_nothing(self, store, model):
         assert store.search_embedding(model.model_id, make_embeddings(1)[0]) == Hits()
         assert store.list_images() == Hits()
         assert store.list_images(["猫"]) == Hits()
@@ -27,7 +27,7 @@ class SearchContract(StoreFixtures):
 
     # --- nearest neighbours ---
 
-    def test_the_nearest_image_comes_first_with_its_distance(self, store, model):
+    def test_nearest_image_comes_first_with_its_distance(self, store, model):
         embeddings = make_embeddings(50)
         image_ids = store.add_images(model.model_id, make_images(50), embeddings)
         for query in (embeddings[7], make_embeddings(1, seed=3)[0]):
@@ -36,12 +36,12 @@ class SearchContract(StoreFixtures):
             assert list_ids(hits) == [image_ids[i] for i in np.argsort(-products)[:10]]
             assert [hit.distance for hit in hits] == pytest.approx(sorted(-products)[:10], abs=1e-6)
 
-    def test_a_hit_carries_its_record(self, store, model):
+    def test_hit_carries_its_record(self, store, model):
         [image_id] = store.add_images(model.model_id, [make_image("猫.png")], make_embeddings(1))
         [hit] = store.search_embedding(model.model_id, make_embeddings(1)[0])
         assert hit.image == store.get_image(image_id)
 
-    def test_a_limit_above_the_library_returns_the_library(self, store, model):
+    def test_limit_above_the_library_returns_the_library(self, store, model):
         store.add_images(model.model_id, make_images(3), make_embeddings(3))
         assert len(store.search_embedding(model.model_id, make_embeddings(1)[0], limit=100)) == 3
         assert len(store.list_images(limit=100)) == 3
@@ -65,7 +65,7 @@ class SearchContract(StoreFixtures):
         assert len(set(whole)) == 60
         assert pages[-1] == []
 
-    def test_what_was_added_replaced_or_deleted_is_seen_by_the_next_search(self, store, model):
+    def test_search_sees_what_was_added_replaced_or_deleted(self, store, model):
         query = make_embeddings(1)[0]
         first = store.add_images(model.model_id, make_images(2), make_embeddings(2))
         assert list_ids(store.search_embedding(model.model_id, query, limit=1)) == [first[0]]
@@ -84,7 +84,7 @@ class SearchContract(StoreFixtures):
         hits = store.search_embedding(other.model_id, make_embeddings(2, 2 * DIMENSION)[1])
         assert list_ids(hits) == [image_ids[1], image_ids[0]]
 
-    def test_a_query_of_another_shape_or_length_is_refused(self, store, model):
+    def test_query_of_another_shape_or_length_is_refused(self, store, model):
         store.add_images(model.model_id, make_images(1), make_embeddings(1))
         for wrong in (make_embeddings(1), make_embeddings(1, DIMENSION + 1)[0], 2 * make_embeddings(1)[0]):
             with pytest.raises(EmbeddingRefused):
@@ -93,7 +93,7 @@ class SearchContract(StoreFixtures):
             store.search_embedding(model.model_id + 1, make_embeddings(1)[0])
 
     @pytest.mark.parametrize("page", [{"limit": 0}, {"limit": -1}, {"offset": -1}])
-    def test_a_page_that_cannot_be_is_refused(self, store, model, page):
+    def test_page_that_cannot_be_is_refused(self, store, model, page):
         with pytest.raises(StoreError, match="limit"):
             store.search_embedding(model.model_id, make_embeddings(1)[0], **page)
         with pytest.raises(StoreError, match="limit"):
@@ -109,7 +109,7 @@ class SearchContract(StoreFixtures):
         assert [record.image_id for record in store.get_images(wanted)] == wanted
         assert store.get_images([]) == []
 
-    def test_an_unknown_image_is_named(self, store, model):
+    def test_unknown_image_is_named(self, store, model):
         [image_id] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
         with pytest.raises(ImageNotFound, match="424242"):
             store.get_images([image_id, 424_242])
@@ -120,7 +120,7 @@ class SearchContract(StoreFixtures):
 
     # --- samples and counts ---
 
-    def test_a_sample_is_the_same_while_the_library_is(self, store, model, reopen):
+    def test_sample_is_the_same_while_the_library_is(self, store, model, reopen):
         embeddings = make_embeddings(50)
         store.add_images(model.model_id, make_images(50), embeddings)
         sample = store.sample_embeddings(model.model_id, 10)

@@ -32,7 +32,7 @@ class SharingContract(StoreFixtures):
         assert current is not None
         assert current.model_id == second.model_id
 
-    def test_everything_is_there_after_reopening(self, store, model, reopen):
+    def test_store_holds_everything_after_reopening(self, store, model, reopen):
         images, embeddings = make_images(5), make_embeddings(5)
         image_ids = store.add_images(model.model_id, images, embeddings)
         store.close()

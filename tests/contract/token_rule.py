@@ -50,7 +50,7 @@ class TokenRuleContract(StoreFixtures):
         assert store.search_embedding(model.model_id, make_embeddings(1)[0], filter=SearchFilter(words=("krakow",)))
 
     @pytest.mark.usefixtures("old_library")
-    def test_an_opening_that_broke_off_leaves_a_library_that_the_next_one_brings_up_to_date(self, reopen, monkeypatch):
+    def test_opening_that_broke_off_leaves_a_library_that_the_next_one_brings_up_to_date(self, reopen, monkeypatch):
         calls = iter(range(100))
 
         def break_off(one: str) -> str:
@@ -72,7 +72,7 @@ class TokenRuleContract(StoreFixtures):
             found = list(pool.map(lambda store: len(store.list_images(["lodz"])), [reopen() for _ in range(3)]))
         assert found == [1, 1, 1]
 
-    def test_a_library_with_tokens_of_a_newer_rule_is_refused(self, store, model, reopen):
+    def test_library_with_tokens_of_a_newer_rule_is_refused(self, store, model, reopen):
         [image_id] = store.add_images(model.model_id, [make_image("cat")], make_embeddings(1))
         store.set_setting(TOKEN_SETTING, str(TOKEN_RULE + 1))
         with pytest.raises(SchemaError, match="Update the program"):

@@ -63,7 +63,7 @@ class TrashContract(StoreFixtures):
         store.add_embeddings(other.model_id, rich_ids[::2], make_embeddings(COUNT, 2 * DIMENSION)[::2])
         return rich_ids
 
-    def test_the_trash_is_left_out_everywhere(self, store, model, other, rich_ids):
+    def test_trash_is_left_out_everywhere(self, store, model, other, rich_ids):
         hashes = {record.image_id: record.content_sha256 for record in store.get_images(rich_ids)}
         query = make_embeddings(1)[0]
         nearest = list_ids(store.search_embedding(model.model_id, query, COUNT))
@@ -99,7 +99,7 @@ class TrashContract(StoreFixtures):
         status = store.get_status()
         assert (status.image_count, status.trash_count, status.models[0][1]) == (rest, 12, rest)
 
-    def test_what_is_in_the_trash_can_be_looked_at(self, store, model, rich_ids):
+    def test_trash_can_be_looked_at(self, store, model, rich_ids):
         before = read_everything(store, rich_ids[0])
         store.trash_images(rich_ids[:1])
         store.trash_images(rich_ids[1:2], "gone")
@@ -111,7 +111,7 @@ class TrashContract(StoreFixtures):
         assert store.read_previews(rich_ids[:3]).keys() == set(rich_ids[:3])
         assert store.get_embeddings(rich_ids[:3], model.model_id).keys() == set(rich_ids[:3])
 
-    def test_what_is_in_the_trash_cannot_be_changed(self, store, model, rich_ids):
+    def test_trash_cannot_be_changed(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         before = read_everything(store, rich_ids[0])
         for change in (
@@ -169,7 +169,7 @@ class TrashContract(StoreFixtures):
         assert [record.trash_reason for record in store.get_images(rich_ids[:3])] == ["gone", "deleted", None]
         assert store.trash_images([]) == 0
 
-    def test_an_image_may_have_been_deleted_earlier(self, store, rich_ids):
+    def test_image_may_have_been_deleted_earlier(self, store, rich_ids):
         moments = [datetime(2020, 5, 6, 7, 8, 9, 123_456), datetime(2021, 1, 1)]
         for image_id, moment in zip(rich_ids, moments, strict=False):
             store.trash_images([image_id], "gone", moment)
@@ -179,7 +179,7 @@ class TrashContract(StoreFixtures):
         assert [image.image_id for image in store.iterate_trash()] == [rich_ids[2], rich_ids[1], rich_ids[0]]
         assert store.empty_trash(before=moments[1]) == 1
 
-    def test_the_trash_is_listed_latest_first_in_pages(self, store, rich_ids):
+    def test_trash_is_listed_latest_first_in_pages(self, store, rich_ids):
         store.trash_images([rich_ids[5], rich_ids[3]])
         store.trash_images(rich_ids[:1])
         listed = store.list_trash()
@@ -219,7 +219,7 @@ class TrashContract(StoreFixtures):
         assert store.get_status().trash_count == 0
         assert store.empty_trash() == 0
 
-    def test_the_trash_is_emptied_of_some_images_or_of_old_ones(self, store, rich_ids):
+    def test_trash_is_emptied_of_some_images_or_of_old_ones(self, store, rich_ids):
         for image_id in rich_ids[:4]:
             store.trash_images([image_id])
         assert store.empty_trash([rich_ids[3], rich_ids[9], 424_242]) == 1
@@ -248,7 +248,7 @@ class TrashContract(StoreFixtures):
         assert len(store.list_deleted()) == 3
         assert store.count_images() == COUNT - 4
 
-    def test_a_path_of_a_live_image_was_not_deleted(self, store, model, rich_ids):
+    def test_path_of_a_live_image_was_not_deleted(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         first = store.get_image(rich_ids[0]).content_sha256
         assert store.find_deleted_paths(["/photos/0.png", "/photos/1.png"]) == {"/photos/0.png": first}
@@ -259,7 +259,7 @@ class TrashContract(StoreFixtures):
         store.remove_paths(["/photos/0.png"])
         assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": first}
 
-    def test_an_image_in_the_trash_is_remembered_at_another_path(self, store, model, rich_ids):
+    def test_image_in_the_trash_is_remembered_at_another_path(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         sha256 = store.get_image(rich_ids[0]).content_sha256
         paths = ["/photos/0.png", "/renamed/0.png"]
@@ -276,7 +276,7 @@ class TrashContract(StoreFixtures):
         assert (remembered.content_sha256, set(remembered.paths)) == (sha256, set(paths))
         assert store.find_deleted_paths(paths) == dict.fromkeys(paths, sha256)
 
-    def test_a_path_that_is_remembered_is_not_forgotten_when_the_image_in_the_trash_loses_it(self, store, rich_ids):
+    def test_path_that_is_remembered_is_not_forgotten_when_the_image_in_the_trash_loses_it(self, store, rich_ids):
         store.trash_images(rich_ids[:1])
         sha256 = store.get_image(rich_ids[0]).content_sha256
         store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), ("/photos/0.png",))])
@@ -286,7 +286,7 @@ class TrashContract(StoreFixtures):
         store.remove_paths(["/photos/0.png"])
         assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": sha256}
 
-    def test_an_image_that_is_back_from_the_trash_is_not_remembered(self, store, model, rich_ids):
+    def test_image_that_is_back_from_the_trash_is_not_remembered(self, store, model, rich_ids):
         hashes = [record.content_sha256 for record in store.get_images(rich_ids[:3])]
         store.trash_images(rich_ids[:2])
         store.trash_images(rich_ids[2:3], "gone")
@@ -301,7 +301,7 @@ class TrashContract(StoreFixtures):
 
     # --- coming back ---
 
-    def test_an_image_that_is_added_again_is_restored(self, store, model, other, rich_ids):
+    def test_image_that_is_added_again_is_restored(self, store, model, other, rich_ids):
         before = read_everything(store, rich_ids[1])
         store.trash_images(rich_ids[1:2])
         again = make_image("1.png", file_path="/new/1.png")
@@ -315,12 +315,12 @@ class TrashContract(StoreFixtures):
         found = store.search_embedding(model.model_id, make_embeddings(COUNT)[1], 1)
         assert (list_ids(found), found.total) == (rich_ids[1:2], COUNT)
 
-    def test_an_embedding_of_the_trash_is_kept_when_the_image_is_added_again(self, store, model, rich_ids):
+    def test_embedding_of_the_trash_is_kept_when_the_image_is_added_again(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         store.add_images(model.model_id, [make_image("0.png")], make_embeddings(1, seed=5))
         assert np.array_equal(store.get_embedding(rich_ids[0], model.model_id), make_embeddings(COUNT)[0])
 
-    def test_a_remembered_image_that_is_added_again_is_forgotten(self, store, model, rich_ids):
+    def test_remembered_image_that_is_added_again_is_forgotten(self, store, model, rich_ids):
         store.delete_images(rich_ids[:2])
         [again] = store.add_images(model.model_id, [make_image("0.png")], make_embeddings(1))
         assert again not in rich_ids
@@ -331,7 +331,7 @@ class TrashContract(StoreFixtures):
         assert store.find_deleted_paths(["/photos/0.png"]) == {}
         assert len(store.list_deleted()) == 1
 
-    def test_a_model_is_removed_with_its_parked_embeddings(self, store, model, other, rich_ids):
+    def test_model_is_removed_with_its_parked_embeddings(self, store, model, other, rich_ids):
         store.trash_images(rich_ids[:1])
         store.remove_model(other.model_id)
         store.restore_images(rich_ids[:1])
@@ -340,7 +340,7 @@ class TrashContract(StoreFixtures):
         assert store.search_embedding(model.model_id, make_embeddings(1)[0], COUNT).total == COUNT
         assert len(store.find_images_without_embedding(again.model_id)) == COUNT
 
-    def test_an_image_without_any_embedding_comes_back_from_the_trash(self, store, model, other, rich_ids):
+    def test_image_without_any_embedding_comes_back_from_the_trash(self, store, model, other, rich_ids):
         store.set_current_model(other.model_id)
         store.remove_model(model.model_id)
         store.trash_images(rich_ids[:2])
@@ -359,7 +359,7 @@ class TrashContract(StoreFixtures):
 
     # --- what is remembered ---
 
-    def test_what_is_remembered_is_listed_by_hash_in_pages_and_forgotten(self, store, model):
+    def test_deletions_are_listed_by_hash_in_pages_and_forgotten(self, store, model):
         moment = datetime(2024, 1, 2, 3, 4, 5, 678_901)
         deleted = [DeletedImage(f"{n:064x}", moment, (f"/x/{n}", f"/y/{n}")) for n in (7, 3, 5)]
         store.add_deleted(deleted)
@@ -374,7 +374,7 @@ class TrashContract(StoreFixtures):
         assert store.forget_deleted() == 2
         assert store.list_deleted() == []
 
-    def test_what_is_remembered_may_have_a_mark_in_place_of_a_path(self, store, model, rich_ids):
+    def test_deletion_may_have_a_mark_in_place_of_a_path(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         origin = store.get_image(rich_ids[0]).content_sha256
         later = DeletedImage("ab" * 32, datetime(2024, 1, 2), (f"sha256:{origin}",))
@@ -398,7 +398,7 @@ class TrashContract(StoreFixtures):
         assert store.get_image(rich_ids[0]).content_sha256 == live
         store.add_deleted([])
 
-    def test_a_library_that_was_emptied_has_held_images(self, store, model, reopen):
+    def test_library_that_was_emptied_has_held_images(self, store, model, reopen):
         assert not store.has_held_images()
         [image_id] = store.add_images(model.model_id, [make_image("a")], make_embeddings(1))
         assert store.has_held_images()

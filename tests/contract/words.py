@@ -71,7 +71,7 @@ class WordContract(StoreFixtures):
         return store
 
     @pytest.mark.parametrize(("word", "names"), CASES, ids=[word for word, _ in CASES])
-    def test_a_word_is_found_where_it_occurs(self, described, word, names):
+    def test_word_is_found_where_it_occurs(self, described, word, names):
         assert {hit.image.file_name for hit in described.list_images([word])} == set(names)
 
     def test_every_word_must_occur(self, described):

@@ -63,7 +63,7 @@ def find_first(encoder: LazyEncoder, gallery: np.ndarray, query: str) -> Sample:
 
 
 @pytest.mark.parametrize(("query", "concept"), ONE_THING.items())
-def test_a_word_finds_a_sample_that_shows_the_thing(encoder, gallery, query, concept):
+def test_word_finds_a_sample_that_shows_the_thing(encoder, gallery, query, concept):
     assert concept in find_first(encoder, gallery, query).concepts
 
 
@@ -73,7 +73,7 @@ def test_all_the_words_of_a_query_count(encoder, gallery, query, facts):
     assert (first.concepts[0], first.place, first.time) == facts
 
 
-def test_a_sample_finds_itself_under_other_light_and_crop(encoder, gallery):
+def test_sample_finds_itself_under_other_light_and_crop(encoder, gallery):
     chosen = range(0, len(SAMPLES), 8)
     again = []
     for index in chosen:
@@ -83,18 +83,18 @@ def test_a_sample_finds_itself_under_other_light_and_crop(encoder, gallery):
     assert np.mean(first == np.array(chosen)) >= 0.9
 
 
-def test_the_model_folder_is_small_enough_to_live_in_the_repository():
+def test_model_folder_is_small_enough_to_live_in_the_repository():
     assert sum(file.stat().st_size for file in (ROOT / "demo/model").iterdir()) <= 15_000_000
 
 
-def test_a_scene_drawn_again_has_the_same_bytes():
+def test_scene_drawn_again_has_the_same_bytes():
     scene = compose_scene(random.Random(11), "cat", others=("dog",))
     assert scene == compose_scene(random.Random(11), "cat", others=("dog",))
     first, second = (draw_scene(scene, (160, 120)).tobytes() for _ in range(2))
     assert first == second
 
 
-def test_a_finished_picture_has_the_same_bytes_again_and_its_size_hardly_changes():
+def test_finished_picture_has_the_same_bytes_again_and_its_size_hardly_changes():
     scene = draw_scene(compose_scene(random.Random(5)), (160, 120))
     first, second = (finish_picture(scene, random.Random(9)) for _ in range(2))
     assert first.tobytes() == second.tobytes()
@@ -118,7 +118,7 @@ def test_every_place_time_and_weather_has_a_painter_and_words_in_three_languages
         assert set(words) == set(WEATHERS)
 
 
-def test_there_are_at_least_400_concepts_and_no_name_means_two_things():
+def test_concepts_are_at_least_400_and_no_name_means_two_things():
     concepts = load_concepts().values()
     assert len(concepts) >= 400
     for language in ("en", "ja"):
@@ -165,7 +165,7 @@ def test_training_scenes_never_hold_what_the_evaluation_asks():
         assert is_held_out(scene.items[0].concept, scene.place, scene.time)
 
 
-def test_the_rank_of_a_query_is_that_of_its_best_right_hit():
+def test_rank_of_a_query_is_that_of_its_best_right_hit():
     scores = np.array([0.1, 0.9, 0.5, 0.4], dtype=np.float32)
     assert find_first_right(scores, np.array([True, False, False, True])) == 2
 
@@ -182,7 +182,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", TEXT_SAMPLES)
-def test_a_sample_with_words_holds_them_and_is_small(name, recognizer):
+def test_sample_with_words_holds_them_and_is_small(name, recognizer):
     path = ROOT / "images" / name
     assert path.stat().st_size < 60_000
     assert WORDS[name] in join_lines(recognizer.recognize(open_image(path)), only_sure=True)
@@ -211,7 +211,7 @@ def test_generated_samples_carry_their_prompt(tmp_path):
         assert any(name in prompt or wordings.make_plural(name) in prompt for name in names)
 
 
-def test_a_sample_with_an_orientation_stands_upright_when_it_is_honoured():
+def test_sample_with_an_orientation_stands_upright_when_it_is_honoured():
     turned = 0
     for sample in (s for s in SAMPLES if s.extra == "exif"):
         picture = Image.open(io.BytesIO((ROOT / "images" / sample.file_name).read_bytes()))

@@ -54,7 +54,7 @@ def refuse(model: str, **settings: Any) -> str:
     return message
 
 
-def test_a_model_is_downloaded_once_and_then_needs_no_network(hub: FakeHub) -> None:
+def test_model_is_downloaded_once_and_then_needs_no_network(hub: FakeHub) -> None:
     hub.repositories["somebody/clip"] = get_checkpoint("clip")
     encoder = open_model("somebody/clip")
     assert encoder.name == "somebody/clip"
@@ -70,14 +70,14 @@ def test_a_model_is_downloaded_once_and_then_needs_no_network(hub: FakeHub) -> N
     assert hub.requests == []
 
 
-def test_a_download_that_was_cut_off_is_taken_up_again(hub: FakeHub, tmp_path: Path) -> None:
+def test_download_that_was_cut_off_is_taken_up_again(hub: FakeHub, tmp_path: Path) -> None:
     hub.repositories["somebody/clip"] = get_checkpoint("clip")
     assert open_model("somebody/clip").version
     next((tmp_path / "hub").rglob("snapshots/*/model.safetensors")).unlink()
     open_model("somebody/clip").load()
 
 
-def test_a_download_that_broke_off_goes_on_where_it_ended(hub: FakeHub) -> None:
+def test_download_that_broke_off_goes_on_where_it_ended(hub: FakeHub) -> None:
     hub.repositories["somebody/clip"] = get_checkpoint("clip")
     size = (get_checkpoint("clip") / "model.safetensors").stat().st_size
     hub.breaks_after = size // 2
@@ -93,7 +93,7 @@ def test_a_download_that_broke_off_goes_on_where_it_ended(hub: FakeHub) -> None:
     assert told[-1] == (total, total)
 
 
-def test_a_download_ends_when_its_caller_wants_no_more(hub: FakeHub) -> None:
+def test_download_ends_when_its_caller_wants_no_more(hub: FakeHub) -> None:
     hub.repositories["somebody/clip"] = get_checkpoint("clip")
     with pytest.raises(DownloadStopped):
         fetch_folder("somebody/clip", "", TOKEN, lambda done, _: done == 0)
@@ -111,7 +111,7 @@ def test_weights_that_arrive_damaged_are_not_kept(hub: FakeHub, tmp_path: Path) 
     assert fetch_folder("somebody/clip", "", TOKEN).name == COMMIT
 
 
-def test_a_revision_is_pinned(hub: FakeHub) -> None:
+def test_revision_is_pinned(hub: FakeHub) -> None:
     hub.repositories["somebody/clip"] = get_checkpoint("clip")
     assert open_model("somebody/clip", embedding_model_revision=COMMIT).version.startswith(COMMIT[:12])
     message = refuse("somebody/clip", embedding_model_revision="v9")
@@ -120,7 +120,7 @@ def test_a_revision_is_pinned(hub: FakeHub) -> None:
 
 
 @pytest.mark.parametrize("is_listed", [True, False], ids=["files are gated", "all is gated"])
-def test_a_gated_model_says_where_to_accept_the_licence(hub: FakeHub, is_listed: bool) -> None:
+def test_gated_model_says_where_to_accept_the_licence(hub: FakeHub, is_listed: bool) -> None:
     model = "stabilityai/japanese-stable-clip-vit-l-16"
     if is_listed:
         hub.repositories[model] = get_checkpoint("japanese_stable_clip")
@@ -174,14 +174,14 @@ def test_offline_by_wish_is_said_with_the_setting(tmp_path: Path, monkeypatch: p
     assert "HF_HUB_OFFLINE" in refuse("somebody/clip")
 
 
-def test_a_repository_without_weights_for_pytorch_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+def test_repository_without_weights_for_pytorch_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "onnx-only").mkdir()
     (tmp_path / "onnx-only" / "config.json").write_text("{}")
     hub.repositories["somebody/onnx"] = tmp_path / "onnx-only"
     assert "no config.json with PyTorch weights" in refuse("somebody/onnx")
 
 
-def test_a_name_that_cannot_be_a_model_is_refused_without_asking_anybody(hub: FakeHub) -> None:
+def test_name_that_cannot_be_a_model_is_refused_without_asking_anybody(hub: FakeHub) -> None:
     assert "no such folder" in refuse("a model with spaces")
     assert hub.requests == []
 
@@ -199,7 +199,7 @@ def test_weights_are_fetched_in_one_format_only() -> None:
     assert choose_files(["pytorch_model.bin"]) == []
 
 
-def test_a_recommended_model_is_described_before_anything_is_downloaded(hub: FakeHub) -> None:
+def test_recommended_model_is_described_before_anything_is_downloaded(hub: FakeHub) -> None:
     encoder = open_model("llm-jp/waon-siglip2-base-patch16-256")
     assert (encoder.dimension, encoder.supports_text) == (768, True)
     assert not open_model("facebook/dinov2-base").supports_text

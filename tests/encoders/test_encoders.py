@@ -48,7 +48,7 @@ COMPARABLE = [kind for kind in TWO_TOWERS if not (IS_OLD and kind == "dual_encod
 
 
 @pytest.mark.parametrize("kind", COMPARABLE)
-def test_a_two_tower_model_gives_the_features_that_transformers_gives(kind: str) -> None:
+def test_two_tower_model_gives_the_features_that_transformers_gives(kind: str) -> None:
     import torch
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -85,7 +85,7 @@ def test_embeddings_are_float32_rows_of_length_one(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "japanese_stable_clip"])
-def test_the_company_in_a_batch_does_not_change_an_embedding(kind: str) -> None:
+def test_embedding_does_not_depend_on_the_batch(kind: str) -> None:
     encoder = open_folder(get_checkpoint(kind), trust_remote_code=True)
     texts = ["猫", "a photo of a red car at dusk, seen from far away"]
     np.testing.assert_allclose(encoder.encode_texts(texts)[:1], encoder.encode_texts(texts[:1]), atol=1e-6)
@@ -93,7 +93,7 @@ def test_the_company_in_a_batch_does_not_change_an_embedding(kind: str) -> None:
     np.testing.assert_allclose(encoder.encode_images(images)[:1], encoder.encode_images(images[:1]), atol=1e-6)
 
 
-def test_nothing_to_embed_gives_no_rows_of_the_right_length() -> None:
+def test_empty_batch_gives_no_rows_of_the_right_length() -> None:
     encoder = open_folder(get_checkpoint("clip"))
     assert encoder.encode_images([]).shape == (0, checkpoints.DIMENSION)
     assert encoder.encode_texts([]).shape == (0, checkpoints.DIMENSION)
@@ -101,14 +101,14 @@ def test_nothing_to_embed_gives_no_rows_of_the_right_length() -> None:
 
 
 @pytest.mark.parametrize("kind", PICTURES_ONLY)
-def test_a_model_for_pictures_says_which_setting_to_change_when_it_is_given_words(kind: str) -> None:
+def test_model_for_pictures_says_which_setting_to_change_when_it_is_given_words(kind: str) -> None:
     encoder = open_folder(get_checkpoint(kind))
     assert not encoder.supports_text
     with pytest.raises(TextNotSupported, match=r"pictures only.*EMBEDDING_MODEL"):
         encoder.encode_texts(["猫"])
 
 
-def test_a_model_for_words_only_is_refused() -> None:
+def test_model_for_words_only_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match=r"bert.*does not embed pictures"):
         open_folder(get_checkpoint("bert")).load()
 
@@ -153,7 +153,7 @@ def test_many_threads_load_one_model_and_get_the_same_embeddings(monkeypatch: py
         np.testing.assert_allclose(texts, found[0][1], atol=1e-6)
 
 
-def test_a_model_that_could_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
+def test_model_that_could_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
     encoder = open_folder(tmp_path / "clip")
     with pytest.raises(ModelUnavailable):
         encoder.load()
@@ -169,7 +169,7 @@ def test_weights_saved_in_half_precision_are_computed_in_float32(tmp_path: Path)
     assert encoder.encode_images([draw(1)]).dtype == np.float32
 
 
-def test_a_folder_is_found_from_the_project_and_from_the_current_directory(
+def test_folder_is_found_from_the_project_and_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy(get_checkpoint("clip"), tmp_path / "models")
@@ -183,7 +183,7 @@ def test_a_folder_is_found_from_the_project_and_from_the_current_directory(
 # Versions
 
 
-def test_the_version_follows_the_weights_and_the_recipe_but_neither_dates_nor_notes(tmp_path: Path) -> None:
+def test_version_follows_the_weights_and_the_recipe_but_neither_dates_nor_notes(tmp_path: Path) -> None:
     folder = copy(get_checkpoint("clip"), tmp_path)
     version = open_folder(folder).version
     assert version == open_folder(get_checkpoint("clip")).version
@@ -260,7 +260,7 @@ def test_japanese_stable_clip_reads_text_by_its_own_recipe() -> None:
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_a_text_that_is_longer_than_the_model_takes_is_known(family: str) -> None:
+def test_text_that_is_longer_than_the_model_takes_is_known(family: str) -> None:
     encoder = open_encoder(Settings(embedding_model=str(get_checkpoint(family)), device="cpu"))
     assert not encoder.is_too_long("a red car")
     assert encoder.is_too_long("a red car " * 200)
@@ -275,7 +275,7 @@ def start_demo_model() -> Runner:
 @given(st.text(max_size=40))
 @example("ﷺ" * 3)  # one character that is eighteen to a tokenizer
 @example("🧑‍🚀" * 5)
-def test_a_text_is_as_long_to_the_model_as_to_its_tokenizer(text: str) -> None:
+def test_text_is_as_long_to_the_model_as_to_its_tokenizer(text: str) -> None:
     runner = start_demo_model()
     assert runner.is_too_long(text) == runner.towers.is_too_long(text)
 

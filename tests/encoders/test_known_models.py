@@ -17,13 +17,13 @@ def describe(model: KnownModel) -> list[str]:
     return [link, str(model.dimension), words, model.licence, " and ".join(needs) or "nothing"]
 
 
-def test_the_document_lists_every_known_model_as_it_is() -> None:
+def test_document_lists_every_known_model_as_it_is() -> None:
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| [")]
     assert rows == [describe(model) for model in KNOWN_MODELS.values()]
 
 
-def test_the_recommended_model_is_open_understands_words_and_brings_no_code() -> None:
+def test_recommended_model_is_open_understands_words_and_brings_no_code() -> None:
     model = KNOWN_MODELS[RECOMMENDED]
     assert not model.gated
     assert not model.remote_code
@@ -38,6 +38,6 @@ def test_every_family_has_its_loader() -> None:
         )
 
 
-def test_a_pinned_revision_is_a_whole_commit() -> None:
+def test_pinned_revision_is_a_whole_commit() -> None:
     for model in KNOWN_MODELS.values():
         assert re.fullmatch(r"([0-9a-f]{40})?", model.revision)

@@ -22,12 +22,12 @@ def threads() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_a_batch_of_any_size_comes_back_whole_and_in_order(count: int) -> None:
+def test_batch_of_any_size_comes_back_whole_and_in_order(count: int) -> None:
     batch = torch.arange(count * 3.0).reshape(count, 3)
     assert torch.equal(CpuParallel(3).compute(lambda part: part * 2, batch), batch * 2)
 
 
-def test_as_many_parts_as_lanes_are_computed_at_once(threads: int) -> None:
+def test_lanes_compute_a_part_each_at_once(threads: int) -> None:
     lanes = CpuParallel(threads)
     together = threading.Barrier(lanes.count)
 
@@ -54,7 +54,7 @@ def test_one_thread_is_one_lane() -> None:
     assert CpuParallel(1).count == 1
 
 
-def test_what_goes_wrong_in_a_lane_is_raised_where_it_was_asked_for() -> None:
+def test_error_in_a_lane_is_raised_where_it_was_asked_for() -> None:
     def fail(_: torch.Tensor) -> torch.Tensor:
         raise MemoryError("too much")
 
@@ -98,14 +98,14 @@ def test_texts_that_arrive_while_one_is_computed_are_the_next_batch() -> None:
     assert model.batches == [["a"], ["bb", "ccc", "dddd"]]
 
 
-def test_a_long_text_is_not_what_short_ones_are_padded_to() -> None:
+def test_long_text_is_not_what_short_ones_are_padded_to() -> None:
     model = Model()
     asked = ask(TextBatches(model.embed, 1), model, "a", "bb", "c" * 500, "dd")
     assert [answer.result(60).item() for answer in asked] == [1, 2, 500, 2]
     assert model.batches == [["a"], ["bb", "dd"], ["c" * 500]]
 
 
-def test_a_text_that_cannot_be_embedded_fails_for_its_caller_only() -> None:
+def test_text_that_cannot_be_embedded_fails_for_its_caller_only() -> None:
     model = Model()
     asked = ask(TextBatches(model.embed, 1), model, "a", "bb", "unreadable", "dd")
     with pytest.raises(ValueError, match="no model takes"):

@@ -100,7 +100,7 @@ def test_every_colour_mode_becomes_eight_bit_rgb(picture: Image.Image, expected:
     assert to_rgb(picture).getpixel((1, 1)) == expected
 
 
-def test_a_palette_with_a_transparent_colour_lies_on_white() -> None:
+def test_palette_with_a_transparent_colour_lies_on_white() -> None:
     picture = Image.new("P", (4, 4), 0)
     picture.info["transparency"] = 0
     assert to_rgb(picture).getpixel((0, 0)) == (255, 255, 255)

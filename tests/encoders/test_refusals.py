@@ -62,14 +62,14 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         open_folder(folder).load()
 
 
-def test_a_model_that_computes_nonsense_is_refused(tmp_path: Path) -> None:
+def test_model_that_computes_nonsense_is_refused(tmp_path: Path) -> None:
     folder = copy(get_checkpoint("clip"), tmp_path)
     rewrite_weights(folder, lambda state: state["visual_projection.weight"].fill_(float("nan")))
     with pytest.raises(ModelUnavailable, match="not finite"):
         open_folder(folder).load()
 
 
-def test_an_embedding_that_is_not_finite_is_an_error_and_not_a_result() -> None:
+def test_embedding_that_is_not_finite_is_an_error_and_not_a_result() -> None:
     encoder = open_folder(get_checkpoint("clip"))
     encoder.load()
     encoder._start().towers.network.text_projection.weight.data.fill_(float("inf"))
@@ -102,7 +102,7 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
         (remove("tokenizer.json"), "cannot be loaded"),
     ],
 )
-def test_a_spoilt_folder_is_one_sentence(
+def test_spoilt_folder_is_one_sentence(
     spoil: Callable[[Path], None], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = copy(get_checkpoint("clip"), tmp_path)
@@ -115,7 +115,7 @@ def test_a_spoilt_folder_is_one_sentence(
 
 
 @pytest.mark.parametrize("model", ["demo/no-such-model", "/no/such/folder", "../nowhere", "C:\\models\\clip"])
-def test_a_folder_that_is_not_there_is_said_at_once(model: str) -> None:
+def test_folder_that_is_not_there_is_said_at_once(model: str) -> None:
     encoder = open_encoder(Settings(embedding_model=model))
     with pytest.raises(ModelUnavailable, match="no such folder"):
         encoder.load()
@@ -158,7 +158,7 @@ def test_bfloat16_gives_nearly_the_same_embeddings_and_the_same_version(kind: st
     ("parameters", "native", "expected"),
     [(400_000_000, True, "bfloat16"), (400_000_000, False, "float32"), (5_000_000, True, "float32")],
 )
-def test_a_processor_computes_in_bfloat16_only_where_that_pays(
+def test_processor_computes_in_bfloat16_only_where_that_pays(
     parameters: int, native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -169,7 +169,7 @@ def test_a_processor_computes_in_bfloat16_only_where_that_pays(
     assert devices.choose_dtype("auto", torch.device("cpu"), parameters) == getattr(torch, expected)
 
 
-def test_a_model_that_does_not_bear_rounding_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_does_not_bear_rounding_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from image_search.encoders import runner

@@ -51,14 +51,14 @@ EXPECTED = (PROMPT, NEGATIVE, "12345", 20, "Euler a", 7.0, "512x768")
         ('Civitai resources: [{"type":"checkpoint","modelVersionId":2514310}], Civitai metadata: {}', "Civitai"),
     ],
 )
-def test_the_descendants_of_automatic1111_are_told_apart(sign: str, generator: str) -> None:
+def test_descendants_of_automatic1111_are_told_apart(sign: str, generator: str) -> None:
     text = read_with_version(SETTINGS, sign)
     assert text.generator == generator
     assert list_settings(text) == EXPECTED
     assert text.generation_model == "anything-v5"
 
 
-def test_the_text_of_automatic1111_is_kept_as_it_was_written() -> None:
+def test_text_of_automatic1111_is_kept_as_it_was_written() -> None:
     assert read_image_text(make_png_of(parameters=INFOTEXT)).generation_prompt == INFOTEXT
 
 
@@ -76,7 +76,7 @@ def test_the_text_of_automatic1111_is_kept_as_it_was_written() -> None:
         ("a\nSize: 8x8, Seed: 12345, Model: m", "a", None, "12345"),
     ],
 )
-def test_an_infotext_with_parts_missing_is_still_taken_apart(
+def test_infotext_with_parts_missing_is_still_taken_apart(
     parameters: str, prompt: str | None, negative: str | None, seed: str | None
 ) -> None:
     text = read_image_text(make_png_of(parameters=parameters))
@@ -90,7 +90,7 @@ def test_quoted_values_may_hold_commas_and_colons() -> None:
     assert (text.steps, text.seed, text.generation_model) == (20, "12345", "a, b: c")
 
 
-def test_an_infotext_in_a_jpeg_comment_or_an_exif_comment_is_recognised() -> None:
+def test_infotext_in_a_jpeg_comment_or_an_exif_comment_is_recognised() -> None:
     for data in (
         make_jpeg((0xFE, INFOTEXT.encode())),
         make_jpeg((0xE1, make_exif({}, {0x9286: make_user_comment(INFOTEXT)}))),
@@ -105,7 +105,7 @@ def test_settings_that_make_no_sense_are_left_out() -> None:
     assert (text.steps, text.sampler, text.cfg, text.seed, text.generated_size) == (None,) * 5
 
 
-def test_a_hexadecimal_seed_is_a_number_and_a_huge_one_keeps_its_digits() -> None:
+def test_hexadecimal_seed_is_a_number_and_a_huge_one_keeps_its_digits() -> None:
     assert read_with_version("Steps: 1, Sampler: a, Seed: 0xABCDEF12").seed == str(0xABCDEF12)
     assert read_with_version(f"Steps: 1, Sampler: a, Seed: {2**70}").seed == str(2**70)
 
@@ -127,7 +127,7 @@ def test_user_comment_is_read_under_any_code(head: bytes, encoding: str, end: by
     assert list_settings(text) == EXPECTED
 
 
-def test_an_infotext_that_lost_its_line_ends_is_taken_apart() -> None:
+def test_infotext_that_lost_its_line_ends_is_taken_apart() -> None:
     text = read_image_text(make_png_of(Parameters=INFOTEXT.replace("\n", " ")))
     assert list_settings(text) == EXPECTED
     text = read_image_text(make_png_of(parameters=f"a sign, Negative prompt: none\nNegative prompt: ugly\n{SETTINGS}"))

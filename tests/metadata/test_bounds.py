@@ -183,7 +183,7 @@ def test_any_settings_text_is_read_without_an_error(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_text_of_100_mb_is_cut_with_a_note() -> None:
+def test_text_of_100_mb_is_cut_with_a_note() -> None:
     bomb = zlib.compress(b"a" * 100_000_000)
     assert len(bomb) < 200_000
     for chunk in (make_chunk(b"zTXt", b"Notes\0\0" + bomb), make_chunk(b"iTXt", b"Notes\0\1\0\0\0" + bomb)):
@@ -196,7 +196,7 @@ def test_a_text_of_100_mb_is_cut_with_a_note() -> None:
 
 
 @pytest.mark.slow
-def test_a_plain_text_of_100_mb_is_cut_as_well() -> None:
+def test_plain_text_of_100_mb_is_cut_as_well() -> None:
     data = make_png(make_chunk(b"tEXt", b"parameters\0" + b"a, " * 33_000_000))
     with at_most(mebibytes=80):
         assert len(check(data).generation_prompt or "") < 2 * MAX_KEPT_CHARACTERS
@@ -220,7 +220,7 @@ def test_broken_utf_16_gives_what_can_be_read() -> None:
     check(make_png(international_chunk("parameters", b'{"sui_image_params": {"prompt": "\\ud800"}}')))
 
 
-def test_an_xml_bomb_is_not_expanded() -> None:
+def test_xml_bomb_is_not_expanded() -> None:
     entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
     bomb = f'<!DOCTYPE x [<!ENTITY a0 "aaaaaaaaaa">{entities}]><x:xmpmeta xmlns:x="adobe:ns:meta/">&a9;</x:xmpmeta>'
     for encoding in ("utf-8", "utf-16"):
@@ -236,7 +236,7 @@ def test_xml_that_is_deep_or_wide_is_bounded() -> None:
 
 
 @pytest.mark.slow
-def test_an_exif_block_whose_entries_all_claim_everything_is_bounded() -> None:
+def test_exif_block_whose_entries_all_claim_everything_is_bounded() -> None:
     entries = b"".join(struct.pack(">HHII", tag % 65536, 2, 2**31, 8) for tag in range(0x010E, 0x010E + 60_000))
     block = b"MM\0*" + struct.pack(">IH", 8, 60_000) + entries
     with at_most(mebibytes=60):

@@ -82,7 +82,7 @@ TEXT = json.dumps(GRAPH)
     ],
     ids=["PNG", "API only", "NaN", "WebP", "extended", "JPEG", "JSON in JSON", "JPEG comment", "hidden"],
 )
-def test_the_graph_is_read_wherever_it_is_kept(data: bytes) -> None:
+def test_graph_is_read_wherever_it_is_kept(data: bytes) -> None:
     text = read_image_text(data)
     assert text.generator == "ComfyUI"
     assert (text.prompt, text.negative_prompt) == WORDS
@@ -96,7 +96,7 @@ def test_the_graph_is_read_wherever_it_is_kept(data: bytes) -> None:
     assert text.generation_model == "anything-v5.safetensors"
 
 
-def test_the_readable_text_is_kept_and_not_the_graph() -> None:
+def test_readable_text_is_kept_and_not_the_graph() -> None:
     assert read(GRAPH).generation_prompt == (
         "白い猫\nNegative prompt: low quality\nSteps: 20, Sampler: euler, CFG scale: 7, Seed: 12345, Size: 512x768, "
         "Model: anything-v5.safetensors, Schedule type: karras"
@@ -175,7 +175,7 @@ def test_conditionings_that_are_combined_each_give_their_words() -> None:
     assert list_words(graph)[0] == "evening\nmorning"
 
 
-def test_a_zeroed_conditioning_is_no_negative_prompt() -> None:
+def test_zeroed_conditioning_is_no_negative_prompt() -> None:
     graph = make_graph(negative=node("ConditioningZeroOut", conditioning=["positive", 0]))
     assert list_words(graph) == ("白い猫", None)
 
@@ -197,7 +197,7 @@ CUSTOM = {
 }
 
 
-def test_a_sampler_made_of_several_nodes_is_put_together() -> None:
+def test_sampler_made_of_several_nodes_is_put_together() -> None:
     text = read(make_graph(**CUSTOM))
     assert (text.prompt, text.negative_prompt, text.seed, text.steps, text.sampler, text.cfg) == (
         *WORDS,
@@ -209,7 +209,7 @@ def test_a_sampler_made_of_several_nodes_is_put_together() -> None:
     assert text.generation_model == "anything-v5.safetensors"
 
 
-def test_a_guider_without_a_scale_has_the_guidance_of_its_conditioning_and_no_negative_prompt() -> None:
+def test_guider_without_a_scale_has_the_guidance_of_its_conditioning_and_no_negative_prompt() -> None:
     changes = {
         **CUSTOM,
         "guider": node("BasicGuider", model=["loader", 0], conditioning=["guidance", 0]),
@@ -243,13 +243,13 @@ def test_numbers_are_followed_to_the_nodes_they_were_typed_into() -> None:
     ],
     ids=["dimensions", "preset", "numbers"],
 )
-def test_a_size_is_found_where_it_was_chosen(latent: dict[str, Any]) -> None:
+def test_size_is_found_where_it_was_chosen(latent: dict[str, Any]) -> None:
     preset = node("CR SDXL Aspect Ratio", width=1024, height=1024, aspect_ratio="2:3 portrait 512x768")
     numbers = node("Resolution", width=512, height=768)
     assert read(make_graph(latent=latent, preset=preset, numbers=numbers)).generated_size == "512x768"
 
 
-def test_of_two_passes_the_first_one_is_told() -> None:
+def test_first_of_two_passes_is_told() -> None:
     second = node(
         "KSampler",
         seed=1,
@@ -269,7 +269,7 @@ def test_of_two_passes_the_first_one_is_told() -> None:
     assert (text.seed, text.steps, text.generated_size) == ("12345", 20, "512x768")
 
 
-def test_a_sampler_that_made_nothing_of_the_saved_picture_is_passed_over() -> None:
+def test_sampler_that_made_nothing_of_the_saved_picture_is_passed_over() -> None:
     other = node("KSampler", seed=1, steps=1, cfg=1, sampler_name="x", model=["loader", 0], positive=["p", 0])
     assert read({"other": other, "p": node("CLIPTextEncode", text="dog"), **make_graph()}).prompt == "白い猫"
 
@@ -282,7 +282,7 @@ def test_loras_are_listed_and_the_model_behind_them_is_named() -> None:
     assert "Lora: line.safetensors" in (text.generation_prompt or "")
 
 
-def test_without_a_path_to_words_those_typed_in_are_taken_by_their_titles() -> None:
+def test_words_without_a_path_to_them_are_taken_by_their_titles() -> None:
     graph = make_graph(
         positive=node("Mystery", x=1), negative=node("Mystery", x=2), a=node("CLIPTextEncode", text="白い猫")
     )

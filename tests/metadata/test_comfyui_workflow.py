@@ -58,7 +58,7 @@ def read(workflow: dict[str, Any]) -> ImageText:
     return read_image_text(make_png_of(workflow=workflow))
 
 
-def test_a_workflow_alone_gives_words_and_settings() -> None:
+def test_workflow_alone_gives_words_and_settings() -> None:
     text = read(WORKFLOW)
     assert (text.generator, text.prompt, text.negative_prompt) == ("ComfyUI", "白い猫", "low quality")
     assert (text.seed, text.steps, text.sampler, text.cfg, text.generated_size) == (
@@ -78,7 +78,7 @@ def test_inputs_that_name_their_widget_name_the_values_of_unknown_nodes() -> Non
     assert (text.seed, text.steps, text.cfg, text.prompt) == ("55", 30, 4.5, "白い猫")
 
 
-def test_a_bypassed_node_is_passed_through_and_a_muted_one_is_not_there() -> None:
+def test_bypassed_node_is_passed_through_and_a_muted_one_is_not_there() -> None:
     bypassed = drawn(20, "ControlNetApply", ["ignored words here"], mode=4, conditioning=20)
     muted = drawn(7, "CLIPTextEncode", ["low quality"], mode=2)
     text = read(change(bypassed, muted, links=([4, 20, 0, 3, 1, "CONDITIONING"], [20, 6, 0, 20, 0, "CONDITIONING"])))
@@ -92,7 +92,7 @@ def test_words_in_a_primitive_or_a_reroute_are_followed() -> None:
     assert text.prompt == "白い猫"
 
 
-def test_a_subgraph_is_opened() -> None:
+def test_subgraph_is_opened() -> None:
     inner = {
         "id": "7d2a5c1e",
         "nodes": [drawn(1, "CLIPTextEncode", [""], text=31)],
@@ -107,12 +107,12 @@ def test_a_subgraph_is_opened() -> None:
     assert read(workflow).prompt == "白い猫"
 
 
-def test_a_subgraph_that_holds_itself_ends() -> None:
+def test_subgraph_that_holds_itself_ends() -> None:
     inner = {"id": "loop", "nodes": [drawn(1, "loop"), drawn(2, "loop")], "links": []}
     assert read(change(drawn(6, "loop"), definitions={"subgraphs": [inner]})).generator == "ComfyUI"
 
 
-def test_a_workflow_of_something_else_is_named_and_nothing_more() -> None:
+def test_workflow_of_something_else_is_named_and_nothing_more() -> None:
     text = read({"nodes": [], "links": []})
     assert (text.generator, text.prompt, text.generation_prompt) == ("ComfyUI", None, None)
 

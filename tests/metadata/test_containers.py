@@ -47,18 +47,18 @@ CAPTION_XMP = make_xmp(alternatives("dc:description", CAPTION))
     ids=["tEXt", "zTXt", "iTXt", "packed iTXt", "eXIf", "comf"],
 )
 @pytest.mark.parametrize("after_pixels", [False, True])
-def test_a_png_chunk_is_read_before_and_after_the_pixels(chunk: bytes, after_pixels: bool) -> None:
+def test_png_chunk_is_read_before_and_after_the_pixels(chunk: bytes, after_pixels: bool) -> None:
     text = read_image_text(make_png(chunk, after_pixels=after_pixels))
     assert (text.prompt, text.negative_prompt, text.seed) == ("白い猫, 1girl", "low quality", "12345")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp932"])
-def test_a_png_text_is_read_in_the_encoding_it_was_written_in(encoding: str) -> None:
+def test_png_text_is_read_in_the_encoding_it_was_written_in(encoding: str) -> None:
     words = "カメラと猫" if encoding == "cp932" else "pâté à la crème"
     assert read_image_text(make_png(text_chunk("Notes", words.encode(encoding)))).description == f"Notes: {words}"
 
 
-def test_a_chunk_longer_than_the_decoder_allows_is_read_from_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_longer_than_the_decoder_allows_is_read_from_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1 << 20)
     data = make_png(packed_chunk("parameters", "very " * 400_000 + INFOTEXT))
     with pytest.raises(ValueError, match="Decompressed data too large"):
@@ -81,13 +81,13 @@ def test_a_chunk_longer_than_the_decoder_allows_is_read_from_the_bytes(monkeypat
     ],
     ids=["big endian", "little endian", "byte order mark", "UTF-8 as UNICODE", "ASCII", "JIS", "undefined", "no code"],
 )
-def test_a_user_comment_is_read_in_every_character_code_and_byte_order(comment: bytes, order: str) -> None:
+def test_user_comment_is_read_in_every_character_code_and_byte_order(comment: bytes, order: str) -> None:
     exif = make_exif({}, {0x9286: comment}, order)
     for data in (make_jpeg((0xE1, exif)), make_webp((b"EXIF", exif[6:])), make_webp((b"EXIF", exif))):
         assert read_image_text(data).prompt == "白い猫, 1girl"
 
 
-def test_a_user_comment_without_a_latin_letter_is_read_in_the_byte_order_of_its_block() -> None:
+def test_user_comment_without_a_latin_letter_is_read_in_the_byte_order_of_its_block() -> None:
     for order, encoding in (("<", "utf-16-le"), (">", "utf-16-be")):
         exif = make_exif({}, {0x9286: make_user_comment("白猫黒猫", encoding=encoding)}, order)
         assert read_image_text(make_jpeg((0xE1, exif))).description == "白猫黒猫"
@@ -98,7 +98,7 @@ def test_a_user_comment_without_a_latin_letter_is_read_in_the_byte_order_of_its_
     [{0x010E: CAPTION}, {0x9C9B: (CAPTION + "\0").encode("utf-16-le")}, {0x9C9C: (CAPTION + "\0").encode("utf-16-le")}],
     ids=["ImageDescription", "XPTitle", "XPComment"],
 )
-def test_a_caption_is_read_from_every_exif_tag_that_holds_one(tags: dict[int, bytes | str]) -> None:
+def test_caption_is_read_from_every_exif_tag_that_holds_one(tags: dict[int, bytes | str]) -> None:
     assert read_image_text(make_jpeg((0xE1, make_exif(tags)))).description == CAPTION
 
 
@@ -118,11 +118,11 @@ def test_a_caption_is_read_from_every_exif_tag_that_holds_one(tags: dict[int, by
     ],
     ids=["JPEG COM", "JPEG XMP", "WebP XMP", "PNG XMP", "GIF", "GIF XMP", "TIFF", "TIFF XMP", "AVIF XMP", "AVIF EXIF"],
 )
-def test_a_caption_is_read_from_every_kind_of_file(data: bytes) -> None:
+def test_caption_is_read_from_every_kind_of_file(data: bytes) -> None:
     assert read_image_text(data).description == CAPTION
 
 
-def test_a_block_that_imagemagick_moved_into_a_png_is_read() -> None:
+def test_block_that_imagemagick_moved_into_a_png_is_read() -> None:
     exif = make_exif({0x010E: CAPTION})
     profile = f"\nexif\n{len(exif):8}\n{exif.hex()}\n"
     assert read_image_text(make_png(packed_chunk("Raw profile type exif", profile))).description == CAPTION
@@ -176,14 +176,14 @@ def test_pixels_without_the_magic_word_are_not_decoded(monkeypatch: pytest.Monke
     assert read_image_text(data).generator is None
 
 
-def test_a_picture_whose_pixels_are_broken_still_says_what_it_says() -> None:
+def test_picture_whose_pixels_are_broken_still_says_what_it_says() -> None:
     data = make_jpeg((0xE1, make_exif({0x010E: CAPTION})))
     assert read_image_text(data[: data.index(b"\xff\xda") + 8]).description == CAPTION
     data = make_png(international_chunk("parameters", INFOTEXT))
     assert read_image_text(data[: data.index(b"IDAT") + 6]).seed == "12345"
 
 
-def test_a_file_that_says_nothing_gives_nothing() -> None:
+def test_file_that_says_nothing_gives_nothing() -> None:
     for data in (
         b"",
         b"hello",
@@ -209,7 +209,7 @@ def test_files_beside_a_picture_are_found_and_read(tmp_path) -> None:
     assert (text.seed, text.keywords) == ("12345", ("ねこ", "白"))
 
 
-def test_a_text_beside_a_photograph_is_its_caption_and_an_xmp_file_its_keywords(tmp_path) -> None:
+def test_text_beside_a_photograph_is_its_caption_and_an_xmp_file_its_keywords(tmp_path) -> None:
     picture = tmp_path / "a.jpg"
     (tmp_path / "a.txt").write_text(CAPTION, encoding="utf-8")
     (tmp_path / "a.xmp").write_bytes(make_xmp("<dc:subject><rdf:Bag><rdf:li>海</rdf:li></rdf:Bag></dc:subject>"))
@@ -239,12 +239,12 @@ def test_metadata_jsonl_gives_captions_after_a_text_beside_the_image(
     assert describe("a.jpg") == CAPTION
 
 
-def test_a_named_pipe_beside_an_image_is_no_sidecar(tmp_path: Path) -> None:
+def test_named_pipe_beside_an_image_is_no_sidecar(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")  # opening it would wait for its writer
     assert find_sidecars(tmp_path / "a.jpg") == {}
 
 
-def test_what_the_file_itself_says_comes_before_what_lies_beside_it() -> None:
+def test_text_in_the_file_comes_before_what_lies_beside_it() -> None:
     data = make_png(international_chunk("parameters", INFOTEXT))
     assert read_image_text(data, sidecars={"a.txt": b"other\nSteps: 1, Sampler: x, Seed: 9"}).seed == "12345"
 

@@ -34,7 +34,7 @@ def test_content_credentials_name_the_service(claim: str, generator: str) -> Non
         assert (text.generator, text.generation_prompt) == (generator, None)
 
 
-def test_the_credentials_of_a_camera_name_no_generator() -> None:
+def test_credentials_of_a_camera_name_no_generator() -> None:
     source = MADE_BY_MODEL.replace("trainedAlgorithmicMedia", "digitalCapture")
     manifest = make_manifest(claim_generator="Google C2PA", digitalSourceType=source)
     assert read_image_text(make_png(make_chunk(b"caBX", manifest))).generator is None

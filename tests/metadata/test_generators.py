@@ -67,7 +67,7 @@ def test_novelai_is_read_from_chunks_from_hidden_bits_and_from_webp() -> None:
         assert text.generation_model == "NovelAI Diffusion V4"
 
 
-def test_the_characters_of_novelai_4_are_searched_beside_the_prompt() -> None:
+def test_characters_of_novelai_4_are_searched_beside_the_prompt() -> None:
     captions = {
         "caption": {"base_caption": "two cats", "char_captions": [{"char_caption": "黒猫"}, {"char_caption": "三毛猫"}]}
     }
@@ -305,7 +305,7 @@ def test_draw_things_is_read_from_its_object_and_from_its_description() -> None:
         assert (text.generator, *list_settings(text)) == ("Draw Things", *EXPECTED)
 
 
-def test_a_space_on_hugging_face_is_read() -> None:
+def test_space_on_hugging_face_is_read() -> None:
     settings = {
         "prompt": PROMPT, "negative_prompt": NEGATIVE, "resolution": "512 x 768", "guidance_scale": 7, "seed": 12345,
         "num_inference_steps": 20, "sampler": "Euler a", "Model": "Animagine XL", "Model hash": "e3c47aedb0",
@@ -314,7 +314,7 @@ def test_a_space_on_hugging_face_is_read() -> None:
     assert (text.generator, *list_settings(text)) == ("Hugging Face Space", *EXPECTED)
 
 
-def test_a_program_for_stable_diffusion_3_with_its_prompts_in_chunks_is_read() -> None:
+def test_program_for_stable_diffusion_3_with_its_prompts_in_chunks_is_read() -> None:
     text = read_image_text(
         make_png_of(prompt=PROMPT, prompt_2=PROMPT, prompt_3="more words", negative_prompt=NEGATIVE, seed="12345")
     )
@@ -331,7 +331,7 @@ def test_midjourney_is_read_from_its_command() -> None:
     assert (text.seed, text.generation_model) == ("12345", "v 6.1")
 
 
-def test_what_nobody_knows_goes_to_the_description_line_by_line() -> None:
+def test_unknown_chunks_go_to_the_description_line_by_line() -> None:
     text = read_image_text(make_png_of(Mood="calm", Place="sea", Software="X 1"))
     assert (text.description, text.generation_prompt, text.generator) == ("Mood: calm\nPlace: sea", None, None)
 

@@ -35,7 +35,7 @@ def read_xmp(properties: str, attributes: str = "") -> ImageText:
     return read_image_text(make_jpeg((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + make_xmp(properties, attributes))))
 
 
-def test_a_photograph_tells_when_and_with_what_it_was_taken() -> None:
+def test_photograph_tells_when_and_with_what_it_was_taken() -> None:
     text = read_exif(
         {0x010F: "NIKON CORPORATION", 0x0110: "NIKON D90"},
         {0x9003: "2024:05:06 07:08:09", 0xA434: "AF-S 35mm f/1.8"},
@@ -53,16 +53,16 @@ def test_a_photograph_tells_when_and_with_what_it_was_taken() -> None:
         ("A", "", None),
     ],
 )
-def test_a_camera_is_named_once(make: str, model: str, camera: str | None) -> None:
+def test_camera_is_named_once(make: str, model: str, camera: str | None) -> None:
     assert read_exif({0x010F: make, 0x0110: model}).camera == camera
 
 
 @pytest.mark.parametrize("date", ["0000:00:00 00:00:00", "2024:13:45 99:99:99", "    :  :     :  :  ", "yesterday", ""])
-def test_a_clock_that_was_never_set_gives_no_date(date: str) -> None:
+def test_clock_that_was_never_set_gives_no_date(date: str) -> None:
     assert read_exif({}, {0x9003: date}).taken_at is None
 
 
-def test_a_date_comes_from_xmp_or_iptc_where_exif_has_none() -> None:
+def test_date_comes_from_xmp_or_iptc_where_exif_has_none() -> None:
     assert read_xmp("", 'exif:DateTimeOriginal="2024-05-06T07:08:09.12+09:00"').taken_at == datetime(
         2024, 5, 6, 7, 8, 9
     )
@@ -146,13 +146,13 @@ def test_percent_of_windows_are_stars(percent: int, stars: int | None) -> None:
     assert read_image_text(make_jpeg(), sidecars={"a.xmp": packet}).rating == stars
 
 
-def test_the_default_language_of_a_caption_is_taken() -> None:
+def test_default_language_of_a_caption_is_taken() -> None:
     item = '<rdf:li xml:lang="{}">{}</rdf:li>'
     items = item.format("fr", "mer") + item.format("x-default", "海") + item.format("en", "sea")
     assert read_xmp(f"<dc:description><rdf:Alt>{items}</rdf:Alt></dc:description>").description == "海"
 
 
-def test_a_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
+def test_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
     assert read_xmp(alternatives("dc:title", "海") + alternatives("dc:description", "朝")).description == "海\n朝"
     assert read_xmp(alternatives("dc:title", "海") + alternatives("dc:description", "朝の海")).description == "朝の海"
 
@@ -180,7 +180,7 @@ def test_a_title_stands_before_the_caption_unless_it_is_part_of_it() -> None:
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">',
     ],
 )
-def test_what_cameras_and_programs_write_by_themselves_is_no_caption(words: str) -> None:
+def test_text_that_cameras_and_programs_write_by_themselves_is_no_caption(words: str) -> None:
     assert read_exif({0x010E: words}).description is None
     assert read_image_text(make_jpeg((0xFE, words.encode()))).description is None
     assert read_image_text(make_png(text_chunk("Comment", words))).description is None
@@ -193,29 +193,29 @@ def test_words_of_a_person_that_look_like_those_of_a_program_are_a_caption(words
     assert read_exif({0x010E: words.encode()}).description == words
 
 
-def test_a_place_is_read_only_when_asked_for_and_kept_nowhere_else() -> None:
+def test_place_is_read_only_when_asked_for_and_kept_nowhere_else() -> None:
     data = make_jpeg((0xE1, make_gps((43, 28, 30), True, (11, 53, 6), True)))
     silent, asked = read_image_text(data), read_image_text(data, read_gps=True)
     assert (silent.latitude, silent.longitude, silent.raw) == (None, None, {})
     assert (asked.latitude, asked.longitude) == pytest.approx((-43.475, -11.885))
 
 
-def test_a_place_in_xmp_is_not_kept() -> None:
+def test_place_in_xmp_is_not_kept() -> None:
     text = read_xmp(alternatives("dc:description", "海"), 'exif:GPSLatitude="43,28.5N"')
     assert "43,28" not in str(text)
 
 
-def test_an_impossible_place_is_none() -> None:
+def test_impossible_place_is_none() -> None:
     data = make_jpeg((0xE1, make_gps((143, 0, 0), False, (11, 0, 0), False)))
     assert read_image_text(data, read_gps=True).latitude is None
 
 
-def test_the_tags_comfyui_borrows_are_no_camera() -> None:
+def test_tags_comfyui_borrows_are_no_camera() -> None:
     text = read_exif({0x010F: 'workflow:{"nodes": []}', 0x0110: 'prompt:{"1": {"class_type": "X", "inputs": {}}}'})
     assert (text.camera, text.description) == (None, None)
 
 
-def test_a_prompt_is_no_caption_but_a_signed_picture_may_have_one() -> None:
+def test_prompt_is_no_caption_but_a_signed_picture_may_have_one() -> None:
     assert (
         read_image_text(make_png(international_chunk("parameters", INFOTEXT), text_chunk("Title", "x"))).description
         is None
@@ -230,7 +230,7 @@ def test_only_keywords_and_no_words_give_no_description() -> None:
     assert (text.keywords, text.description) == (("cat", "dog"), None)
 
 
-def test_a_json_file_beside_a_photograph_may_hold_its_caption() -> None:
+def test_json_file_beside_a_photograph_may_hold_its_caption() -> None:
     sidecars = {
         "a.jpg.json": '{"title": "a.jpg", "description": "夕焼けの海", "creationTime": {"timestamp": "1"}}'.encode()
     }

@@ -60,7 +60,7 @@ def test_other_programs_read_description_keywords_and_rating(tmp_path: Path) -> 
     }
 
 
-def test_what_was_written_comes_back_as_the_persons_layer_only(tmp_path: Path) -> None:
+def test_edits_come_back_as_the_persons_layer_only(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     write_sidecar(image, ALL)
     text, edits = read_back(image)
@@ -78,14 +78,14 @@ def test_writing_again_changes_nothing_and_taking_all_back_removes_our_file(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_to_say_writes_nothing(tmp_path: Path) -> None:
+def test_empty_edits_write_nothing(tmp_path: Path) -> None:
     assert not write_sidecar(tmp_path / "a.jpg", Edits())
     before = write_theirs(tmp_path / "b.jpg")
     assert not write_sidecar(tmp_path / "b.jpg", Edits())
     assert (tmp_path / "b.jpg.xmp").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_sidecar_of_another_program_is_added_to_and_keeps_its_own(tmp_path: Path) -> None:
+def test_sidecar_of_another_program_is_added_to_and_keeps_its_own(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     write_theirs(image)
     write_sidecar(image, Edits(description="mine"))
@@ -105,7 +105,7 @@ def test_a_sidecar_of_another_program_is_added_to_and_keeps_its_own(tmp_path: Pa
     assert (text.description, text.keywords, text.rating) == ("theirs", ("old, one",), 2)
 
 
-def test_what_the_other_program_said_is_back_when_the_person_takes_the_words_back(tmp_path: Path) -> None:
+def test_words_of_the_other_program_are_back_when_the_person_takes_the_others_back(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     write_theirs(image)
     before = read_fields(image)
@@ -125,7 +125,7 @@ def test_words_said_to_be_empty_come_back_as_such(tmp_path: Path) -> None:
     assert (text.description, text.keywords) == ("theirs", ("old, one",))
 
 
-def test_what_another_program_changes_later_is_the_files(tmp_path: Path) -> None:
+def test_later_change_of_another_program_is_the_files(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     write_sidecar(image, ALL)
     path = tmp_path / "a.jpg.xmp"
@@ -145,7 +145,7 @@ def test_our_sidecar_does_not_hide_one_of_the_short_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"no xml", b"<a/>", b"<!DOCTYPE x [<!ENTITY y 'z'>]><a>&y;</a>", b"\xff\xfe<"])
-def test_a_sidecar_that_is_no_xmp_is_left_alone_and_said(tmp_path: Path, content: bytes) -> None:
+def test_sidecar_that_is_no_xmp_is_left_alone_and_said(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg.xmp"
     path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=r"a\.jpg\.xmp is no XMP that can be added to, so it was left alone"):
@@ -153,7 +153,7 @@ def test_a_sidecar_that_is_no_xmp_is_left_alone_and_said(tmp_path: Path, content
     assert path.read_bytes() == content
 
 
-def test_a_damaged_marker_is_read_as_any_other_program_would(tmp_path: Path) -> None:
+def test_damaged_marker_is_read_as_any_other_program_would(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     write_sidecar(image, ALL)
     path = tmp_path / "a.jpg.xmp"
@@ -162,7 +162,7 @@ def test_a_damaged_marker_is_read_as_any_other_program_would(tmp_path: Path) -> 
     assert edits == Edits() and text.keywords == ALL.keywords
 
 
-def test_a_thousand_keywords_come_back(tmp_path: Path) -> None:
+def test_1000_keywords_come_back(tmp_path: Path) -> None:
     edits = Edits(keywords=tuple(f"キーワード、number {number}" for number in range(3000)))
     write_sidecar(tmp_path / "a.jpg", edits)
     assert read_back(tmp_path / "a.jpg")[1] == edits

@@ -24,19 +24,19 @@ def test_every_engine_has_a_service_beside_the_app() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_starts_only_when_its_own_profile_is_named(name: str) -> None:
+def test_service_starts_only_when_its_own_profile_is_named(name: str) -> None:
     assert SERVICES[name]["profiles"] == [name]
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_says_when_it_is_ready(name: str) -> None:
+def test_service_says_when_it_is_ready(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert check.keys() >= {"interval", "timeout", "retries"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_port_is_open_to_this_computer_only(name: str) -> None:
+def test_port_is_open_to_this_computer_only(name: str) -> None:
     assert SERVICES[name]["ports"]
     for port in SERVICES[name]["ports"]:
         assert port.startswith("127.0.0.1:")
@@ -44,13 +44,13 @@ def test_a_port_is_open_to_this_computer_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_a_service_keeps_outlives_its_container(name: str) -> None:
+def test_data_of_a_service_outlive_its_container(name: str) -> None:
     [volume] = SERVICES[name]["volumes"]
     assert volume.startswith(f"{name}:/")
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"app"}))
-def test_an_image_has_a_version(name: str) -> None:
+def test_image_has_a_version(name: str) -> None:
     assert re.search(r":[\w.-]*\d[\w.-]*$", SERVICES[name]["image"])
 
 
@@ -61,11 +61,11 @@ def test_no_password_is_written_here(name: str) -> None:
             assert re.fullmatch(r"\$\{\w+:-\}", value)
 
 
-def test_the_app_sets_only_settings_there_are() -> None:
+def test_app_sets_only_settings_there_are() -> None:
     assert SERVICES["app"]["environment"].keys() <= set(list_setting_names())
 
 
-def test_the_image_of_the_app_holds_all_the_app_needs() -> None:
+def test_image_of_the_app_holds_all_the_app_needs() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     for requirements in {requirements for _, requirements in ENGINES.values()} | {"requirements-s3.txt"}:
@@ -76,7 +76,7 @@ def test_the_image_of_the_app_holds_all_the_app_needs() -> None:
             assert list(ROOT.glob(part))
 
 
-def test_the_workflow_runs_what_there_is_and_names_servers_as_the_tests_ask_for_them() -> None:
+def test_workflow_runs_what_there_is_and_names_servers_as_the_tests_ask_for_them() -> None:
     workflow = (ROOT / ".github" / "workflows" / "engines.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(workflow)["jobs"]
     rows = [row for job in jobs.values() for row in job.get("strategy", {}).get("matrix", {}).get("include", [])]

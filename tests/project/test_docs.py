@@ -75,7 +75,7 @@ def test_both_readmes_show_the_same_commands() -> None:
     ]
 
 
-def test_a_setting_named_in_a_document_exists() -> None:
+def test_setting_named_in_a_document_exists() -> None:
     known = set(list_setting_names())
     prefixes = ("DB_", "APP_", "EMBEDDING_MODEL", "DATABASE_URL", "ORIGINALS_URL", "HF_TOKEN")
     for document in READMES:
@@ -84,14 +84,14 @@ def test_a_setting_named_in_a_document_exists() -> None:
                 assert name in known, f"{document.name} names {name}"
 
 
-def test_the_changelog_has_no_empty_version() -> None:
+def test_changelog_has_no_empty_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for section in text.split("\n## ")[1:]:
         assert "\n- " in section, section.splitlines()[0]
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_metadata_starts_by_its_path_and_reads_a_folder(tmp_path: Path) -> None:
+def test_benchmark_of_metadata_starts_by_its_path_and_reads_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(make_picture_bytes())
     (tmp_path / "expected.json").write_text('{"a.png": {"contains": ""}}', encoding="utf-8")
     program = [sys.executable, str(ROOT / "benchmarks" / "metadata_accuracy.py")]

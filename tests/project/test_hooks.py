@@ -65,7 +65,7 @@ def has(module: object, names: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(("ours", "hook"), [(ours, hook) for ours, hooks in HOOKS.items() for hook in hooks])
-def test_a_name_that_is_hooked_into_is_there(ours: str, hook: str) -> None:
+def test_name_that_is_hooked_into_is_there(ours: str, hook: str) -> None:
     place, _, name = hook.partition(":")
     package = place.partition(".")[0]
     if find_spec(package) is None:
@@ -74,7 +74,7 @@ def test_a_name_that_is_hooked_into_is_there(ours: str, hook: str) -> None:
     assert name.split(".")[-1] in (ROOT / "image_search" / ours).read_text(encoding="utf-8")
 
 
-def test_a_name_that_is_hooked_into_is_used_in_one_module() -> None:
+def test_name_that_is_hooked_into_is_used_in_one_module() -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "image_search").rglob("*.py")}
     private = {hook.rpartition(".")[2].rpartition(":")[2]: ours for ours, hooks in HOOKS.items() for hook in hooks}
     plain = {"get", "local", "connections", "cycle", "process_events", "on_tick"}  # words of our own as well

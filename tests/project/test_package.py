@@ -44,12 +44,12 @@ def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
     )
 
 
-def test_the_version_of_the_package_is_that_of_the_program() -> None:
+def test_version_of_the_package_is_that_of_the_program() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == __version__
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) -> None:
+def test_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "image_search"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -70,9 +70,7 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(installed: Path) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_installed_program_registers_searches_and_checks_in_an_empty_folder(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_installed_program_registers_searches_and_checks_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     pictures, folder = tmp_path / "pictures", tmp_path / "empty"
     pictures.mkdir()
     folder.mkdir()

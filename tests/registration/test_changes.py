@@ -71,7 +71,7 @@ def count(report: RegistrationReport) -> dict[str, int]:
 # --- changed in place -------------------------------------------------------------------------------------------------
 
 
-def test_a_changed_file_is_the_same_image_and_keeps_what_a_person_said(store: ImageStore, folder: Path) -> None:
+def test_changed_file_is_the_same_image_and_keeps_what_a_person_said(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")
     store.set_edits(image_id, EDITS)
@@ -87,7 +87,7 @@ def test_a_changed_file_is_the_same_image_and_keeps_what_a_person_said(store: Im
     assert count(register(store, folder)) == {"known": 3}
 
 
-def test_a_whole_library_that_is_tagged_is_not_doubled(store: ImageStore, folder: Path) -> None:
+def test_whole_library_that_is_tagged_is_not_doubled(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     ids = store.list_image_ids()
     for path in folder.iterdir():
@@ -96,7 +96,7 @@ def test_a_whole_library_that_is_tagged_is_not_doubled(store: ImageStore, folder
     assert store.list_image_ids() == ids
 
 
-def test_a_changed_copy_is_an_image_of_its_own(store: ImageStore, folder: Path) -> None:
+def test_changed_copy_is_an_image_of_its_own(store: ImageStore, folder: Path) -> None:
     shutil.copy2(folder / "a.png", folder / "copy.png")
     register(store, folder)
     [image_id] = find_ids(store, "copy.png") + find_ids(store, "a.png")
@@ -131,9 +131,7 @@ def test_two_copies_that_are_changed_alike_stay_one_image(store: ImageStore, fol
     assert count(register(store, folder)) == {"known": 4}
 
 
-def test_a_file_overwritten_with_another_image_moves_there_and_both_layers_stay(
-    store: ImageStore, folder: Path
-) -> None:
+def test_file_overwritten_with_another_image_moves_there_and_both_layers_stay(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     [a], [b] = find_ids(store, "a.png"), find_ids(store, "b.png")
     store.set_edits(a, Edits(description="of a"))
@@ -176,14 +174,14 @@ def test_content_that_is_in_the_trash_because_its_file_was_gone_comes_back(store
 # --- moved ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_renamed_leaves_no_path_behind(store: ImageStore, folder: Path, tmp_path: Path) -> None:
+def test_folder_that_is_renamed_leaves_no_path_behind(store: ImageStore, folder: Path, tmp_path: Path) -> None:
     register(store, folder)
     folder.rename(tmp_path / "renamed")
     assert count(register(store, tmp_path / "renamed")) == {"moved": 3}
     assert store.list_paths(str(folder)) == []
 
 
-def test_a_copy_is_another_path_of_its_image(store: ImageStore, folder: Path, tmp_path: Path) -> None:
+def test_copy_is_another_path_of_its_image(store: ImageStore, folder: Path, tmp_path: Path) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")
     shutil.copytree(folder, tmp_path / "backup")
@@ -195,7 +193,7 @@ def test_a_copy_is_another_path_of_its_image(store: ImageStore, folder: Path, tm
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_a_deleted_image_stays_deleted(store: ImageStore, folder: Path, for_good: bool) -> None:
+def test_deleted_image_stays_deleted(store: ImageStore, folder: Path, for_good: bool) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")
     (store.delete_images if for_good else store.trash_images)([image_id])
@@ -206,7 +204,7 @@ def test_a_deleted_image_stays_deleted(store: ImageStore, folder: Path, for_good
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_a_deleted_image_that_is_tagged_later_stays_deleted(store: ImageStore, folder: Path, for_good: bool) -> None:
+def test_deleted_image_that_is_tagged_later_stays_deleted(store: ImageStore, folder: Path, for_good: bool) -> None:
     register(store, folder)
     (store.delete_images if for_good else store.trash_images)(find_ids(store, "a.png"))
     write(folder / "a.png", "a tagged")
@@ -218,7 +216,7 @@ def test_a_deleted_image_that_is_tagged_later_stays_deleted(store: ImageStore, f
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_a_deleted_image_that_is_renamed_and_then_tagged_stays_deleted(
+def test_deleted_image_that_is_renamed_and_then_tagged_stays_deleted(
     store: ImageStore, folder: Path, for_good: bool
 ) -> None:
     register(store, folder)
@@ -232,7 +230,7 @@ def test_a_deleted_image_that_is_renamed_and_then_tagged_stays_deleted(
     assert count(register(store, folder)) == {"known": 2, "deleted": 1}
 
 
-def test_an_image_that_was_renamed_in_the_trash_and_restored_has_its_new_path(store: ImageStore, folder: Path) -> None:
+def test_image_that_was_renamed_in_the_trash_and_restored_has_its_new_path(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")
     store.trash_images([image_id])
@@ -247,7 +245,7 @@ def test_an_image_that_was_renamed_in_the_trash_and_restored_has_its_new_path(st
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_what_was_deleted_is_taken_in_when_asked(store: ImageStore, folder: Path, for_good: bool) -> None:
+def test_deleted_image_is_taken_in_when_asked(store: ImageStore, folder: Path, for_good: bool) -> None:
     register(store, folder)
     [image_id] = find_ids(store, "a.png")
     store.set_edits(image_id, EDITS)
@@ -258,7 +256,7 @@ def test_what_was_deleted_is_taken_in_when_asked(store: ImageStore, folder: Path
     assert store.find_deleted_hashes([store.get_image(again).content_sha256]) == set()
 
 
-def test_a_file_tagged_while_its_image_was_in_the_trash_belongs_to_it_once_it_is_restored(
+def test_file_tagged_while_its_image_was_in_the_trash_belongs_to_it_once_it_is_restored(
     store: ImageStore, folder: Path
 ) -> None:
     register(store, folder)
@@ -288,7 +286,7 @@ STORIES = {
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("way", ["restored", "uploaded", "taken in"])
-def test_a_file_that_was_renamed_and_tagged_in_the_trash_belongs_to_its_image_once_that_is_back(
+def test_file_that_was_renamed_and_tagged_in_the_trash_belongs_to_its_image_once_that_is_back(
     store: ImageStore, folder: Path, story: str, way: str
 ) -> None:
     register(store, folder)
@@ -312,7 +310,7 @@ def test_a_file_that_was_renamed_and_tagged_in_the_trash_belongs_to_its_image_on
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_a_file_that_was_renamed_and_tagged_stays_deleted_with_its_image_for_good(
+def test_file_that_was_renamed_and_tagged_stays_deleted_with_its_image_for_good(
     store: ImageStore, folder: Path, story: str
 ) -> None:
     register(store, folder)
@@ -328,7 +326,7 @@ def test_a_file_that_was_renamed_and_tagged_stays_deleted_with_its_image_for_goo
     assert count(register(store, folder)) == {"known": 3}
 
 
-def test_a_file_tagged_in_the_trash_is_an_image_of_its_own_where_its_image_is_back_in_another_way(
+def test_file_tagged_in_the_trash_is_an_image_of_its_own_where_its_image_is_back_in_another_way(
     store: ImageStore, folder: Path
 ) -> None:
     register(store, folder)
@@ -343,7 +341,7 @@ def test_a_file_tagged_in_the_trash_is_an_image_of_its_own_where_its_image_is_ba
     assert store.list_deleted() == []
 
 
-def test_a_deleted_image_that_comes_back_over_another_file_stays_deleted(store: ImageStore, folder: Path) -> None:
+def test_deleted_image_that_comes_back_over_another_file_stays_deleted(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     trash_images(store, find_ids(store, "a.png"))
     for name in ("a.png", "c.png", "a.png"):
@@ -353,7 +351,7 @@ def test_a_deleted_image_that_comes_back_over_another_file_stays_deleted(store: 
     assert store.find_known_files([str(folder / "b.png")]) == {} and store.count_images() == 2
 
 
-def test_a_restored_image_takes_no_path_of_another_and_none_without_a_file(store: ImageStore, folder: Path) -> None:
+def test_restored_image_takes_no_path_of_another_and_none_without_a_file(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     [a], [b] = find_ids(store, "a.png"), find_ids(store, "b.png")
     trash_images(store, [a])
@@ -375,7 +373,7 @@ def test_forgetting_what_was_deleted_lets_it_in_again(store: ImageStore, folder:
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_an_upload_of_a_deleted_image_brings_it_back(store: ImageStore, for_good: bool) -> None:
+def test_upload_of_a_deleted_image_brings_it_back(store: ImageStore, for_good: bool) -> None:
     encoder = FakeEncoder()
     model_id = store.get_or_create_model("fake", "1", 16).model_id
 
@@ -394,7 +392,7 @@ def test_an_upload_of_a_deleted_image_brings_it_back(store: ImageStore, for_good
 # --- films ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_said_of_a_moment_is_said_of_the_film(store: ImageStore) -> None:
+def test_edit_of_a_moment_is_one_of_the_film(store: ImageStore) -> None:
     model = store.get_or_create_model("fake", "1", 16)
     images = [*(make_frame(time) for time in range(4)), make_image("a.png")]
     *image_ids, other = store.add_images(model.model_id, images, make_embeddings(5))
@@ -410,7 +408,7 @@ def test_what_is_said_of_a_moment_is_said_of_the_film(store: ImageStore) -> None
 
 @pytest.mark.parametrize("way", ["restored", "taken in"])
 @pytest.mark.parametrize("moves", [(), ("1.mp4",), ("1.mp4", "2.mp4")])
-def test_a_film_changed_in_the_trash_keeps_its_edits_once_it_is_back(
+def test_film_changed_in_the_trash_keeps_its_edits_once_it_is_back(
     store: ImageStore, folder: Path, way: str, moves: tuple[str, ...]
 ) -> None:
     path = write_film(folder / "holiday.mp4", make_scenes(3, 3))
@@ -439,7 +437,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["set_setting", "trash_images", "add_images", "forget_deleted"])
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_run_killed_while_a_film_is_replaced_is_made_good_by_the_next(
+def test_run_killed_while_a_film_is_replaced_is_made_good_by_the_next(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_done: bool
 ) -> None:
     path = write_film(folder / "holiday.mp4", make_scenes(3, 3))

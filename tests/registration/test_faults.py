@@ -213,7 +213,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_full_disk_ends_the_run_with_a_sentence_and_nothing_half(
+def test_full_disk_ends_the_run_with_a_sentence_and_nothing_half(
     folder: Path, clean: dict[str, tuple[bytes, ...]], small_disk: Path
 ) -> None:
     with pytest.raises(StoreFull, match="full"):
@@ -232,7 +232,7 @@ def describe_readable(library: Path) -> dict[str, tuple[bytes, ...]]:
     return describe(copy)
 
 
-def test_a_disk_that_is_full_of_originals_keeps_nothing_of_the_batch(
+def test_disk_that_is_full_of_originals_keeps_nothing_of_the_batch(
     folder: Path, clean: dict[str, tuple[bytes, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = iter(range(100))

@@ -65,11 +65,11 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
     assert find_files([tmp_path]).files == [] == find_files([tmp_path]).failures
 
 
-def test_a_file_that_is_named_counts_whatever_its_suffix(tmp_path: Path) -> None:
+def test_file_that_is_named_counts_whatever_its_suffix(tmp_path: Path) -> None:
     assert list_names(make_file(tmp_path / "scan"), make_file(tmp_path / ".b.dat")) == ["scan", ".b.dat"]
 
 
-def test_what_is_named_twice_is_found_once(tmp_path: Path) -> None:
+def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
     path = make_file(tmp_path / "a" / "1.png")
     assert list_names(tmp_path, path, tmp_path / "a", tmp_path) == ["1.png"]
 
@@ -81,7 +81,7 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["1.png"]
 
 
-def test_a_broken_link_and_a_missing_path_are_a_sentence_each(tmp_path: Path) -> None:
+def test_broken_link_and_a_missing_path_are_a_sentence_each(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = find_files([tmp_path, tmp_path / "none"])
     assert found.files == [] and len(found.failures) == 2
@@ -89,14 +89,14 @@ def test_a_broken_link_and_a_missing_path_are_a_sentence_each(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="this user may read everything")
-def test_a_folder_without_permission_is_a_sentence(tmp_path: Path) -> None:
+def test_folder_without_permission_is_a_sentence(tmp_path: Path) -> None:
     make_file(tmp_path / "open" / "1.png")
     (tmp_path / "closed").mkdir(mode=0)
     found = find_files([tmp_path])
     assert len(found.files) == 1 and "closed cannot be read (Permission denied)" in found.failures[0]
 
 
-def test_a_folder_that_cannot_be_listed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_listed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_file(tmp_path / "open" / "1.png")
     closed = tmp_path / "closed"
     closed.mkdir()
@@ -167,7 +167,7 @@ def test_watching_registers_what_appears_and_tells_what_vanishes(tmp_path: Path,
     assert store.count_images() == 2
 
 
-def test_a_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, store: ImageStore) -> None:
+def test_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
     make_picture(folder / "0.png")
     for number in range(1, 30):
@@ -177,7 +177,7 @@ def test_a_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, stor
     assert len(told) == 11 and told[10] == "So have 20 other files."
 
 
-def test_a_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp_path: Path, store: ImageStore) -> None:
+def test_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
     make_picture(folder / "0.png", "green")
     age(folder)
@@ -194,7 +194,7 @@ def test_a_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp
     assert counts == [1] and (registrar.report.registered, registrar.report.failed) == (2, 0)
 
 
-def test_a_file_that_still_grows_is_left_for_the_next_look(tmp_path: Path, store: ImageStore) -> None:
+def test_file_that_still_grows_is_left_for_the_next_look(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
     make_picture(folder / "0.png", "green")
     whole = make_picture(tmp_path / "whole.png").read_bytes()

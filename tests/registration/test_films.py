@@ -87,7 +87,7 @@ def count_frames(store: ImageStore) -> int:
 # --- once and whole ---------------------------------------------------------------------------------------------------
 
 
-def test_a_film_is_registered_between_images_and_counted(store: ImageStore, folder: Path) -> None:
+def test_film_is_registered_between_images_and_counted(store: ImageStore, folder: Path) -> None:
     report = register(store, folder)
     assert (count(report), report.films, report.frames, report.done) == ((3, 0, 0, 0), 1, SCENES, 3)
     frames = list_frames(store, hash_film(folder / "holiday.mp4"))
@@ -101,7 +101,7 @@ def test_a_film_is_registered_between_images_and_counted(store: ImageStore, fold
     assert model and store.get_embedding(first.image_id, model.model_id).shape == (16,)
 
 
-def test_a_film_that_is_unchanged_is_not_even_opened(
+def test_film_that_is_unchanged_is_not_even_opened(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(store, folder)
@@ -117,7 +117,7 @@ def test_frames_share_the_batches_of_images(store: ImageStore, folder: Path) -> 
     assert encoder.calls == [SCENES + 2]
 
 
-def test_a_film_of_many_batches_is_written_at_once(store: ImageStore, folder: Path) -> None:
+def test_film_of_many_batches_is_written_at_once(store: ImageStore, folder: Path) -> None:
     seen: list[int] = []
 
     class Watching(FakeEncoder):
@@ -142,7 +142,7 @@ def test_no_part_of_a_film_is_in_when_the_run_is_stopped(store: ImageStore, fold
     assert register(store, folder).frames == SCENES
 
 
-def test_a_frame_that_the_model_refuses_is_told_and_the_others_are_in(store: ImageStore, folder: Path) -> None:
+def test_frame_that_the_model_refuses_is_told_and_the_others_are_in(store: ImageStore, folder: Path) -> None:
     class Refusing(FakeEncoder):
         def encode_images(self, images):
             if len(images) > 1 or len(self.calls) == SCENES - 1:
@@ -155,7 +155,7 @@ def test_a_frame_that_the_model_refuses_is_told_and_the_others_are_in(store: Ima
     assert "holiday.mp4 at" in report.failures[0]
 
 
-def test_a_database_that_is_away_for_a_moment_gets_the_film_once(folder: Path) -> None:
+def test_database_that_is_away_for_a_moment_gets_the_film_once(folder: Path) -> None:
     class Flaky(MemoryStore):
         failures = 2
 
@@ -180,7 +180,7 @@ def test_copies_in_one_run_are_one_film_with_two_paths(store: ImageStore, folder
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_no_part_of_a_film(folder: Path, tmp_path: Path) -> None:
+def test_run_that_is_killed_leaves_no_part_of_a_film(folder: Path, tmp_path: Path) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/killed/image_search.db")
     program = (
         "import sys, time\n"
@@ -220,7 +220,7 @@ def describe(store: ImageStore) -> set[object]:
 # --- moved, changed, deleted ------------------------------------------------------------------------------------------
 
 
-def test_a_film_that_moved_is_known_without_being_decoded(
+def test_film_that_moved_is_known_without_being_decoded(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(store, folder)
@@ -233,7 +233,7 @@ def test_a_film_that_moved_is_known_without_being_decoded(
     assert {(frame.file_name, frame.paths) for frame in frames} == {("海.mp4", (str(folder / "new" / "海.mp4"),))}
 
 
-def test_a_touched_film_is_known_and_not_hashed_again(
+def test_touched_film_is_known_and_not_hashed_again(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(store, folder)
@@ -243,7 +243,7 @@ def test_a_touched_film_is_known_and_not_hashed_again(
     assert count(register(store, folder)) == (0, 3, 0, 0)
 
 
-def test_a_changed_film_has_its_new_frames_and_no_old_one(store: ImageStore, folder: Path) -> None:
+def test_changed_film_has_its_new_frames_and_no_old_one(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     before = list_frames(store, hash_film(folder / "holiday.mp4"))
     set_edits(store, before[0], Edits("summer", ("sea",), 4))
@@ -258,7 +258,7 @@ def test_a_changed_film_has_its_new_frames_and_no_old_one(store: ImageStore, fol
     assert {hit.image.trash_reason for hit in store.list_trash(limit=100)} == {"gone"}
 
 
-def test_a_film_that_takes_the_place_of_another_leaves_that_its_new_place(store: ImageStore, folder: Path) -> None:
+def test_film_that_takes_the_place_of_another_leaves_that_its_new_place(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     (folder / "holiday.mp4").rename(folder / "old.mp4")
     write_film(folder / "holiday.mp4", make_scenes(2, 3, seed=5))
@@ -268,7 +268,7 @@ def test_a_film_that_takes_the_place_of_another_leaves_that_its_new_place(store:
     assert len(list_frames(store, hash_film(folder / "holiday.mp4"))) == 2
 
 
-def test_a_film_in_the_trash_stays_deleted_at_its_path(store: ImageStore, folder: Path) -> None:
+def test_film_in_the_trash_stays_deleted_at_its_path(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     store.trash_images([frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))])
     report = register(store, folder)
@@ -277,7 +277,7 @@ def test_a_film_in_the_trash_stays_deleted_at_its_path(store: ImageStore, folder
     assert count_frames(store) == SCENES and not store.list_trash()
 
 
-def test_a_lost_film_goes_whole_and_comes_back_whole(store: ImageStore, folder: Path, film_file: Path) -> None:
+def test_lost_film_goes_whole_and_comes_back_whole(store: ImageStore, folder: Path, film_file: Path) -> None:
     register(store, folder)
     ids = {frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))}
     (folder / "holiday.mp4").unlink()
@@ -289,7 +289,7 @@ def test_a_lost_film_goes_whole_and_comes_back_whole(store: ImageStore, folder: 
     assert {frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))} == ids
 
 
-def test_a_library_with_films_is_copied_whole(store: ImageStore, folder: Path) -> None:
+def test_library_with_films_is_copied_whole(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     with MemoryStore() as target:
         report = copy_library(store, target)
@@ -298,7 +298,7 @@ def test_a_library_with_films_is_copied_whole(store: ImageStore, folder: Path) -
         assert count(register(target, folder)) == (0, 3, 0, 0)
 
 
-def test_a_second_model_embeds_frames_from_their_previews(store: ImageStore, folder: Path) -> None:
+def test_second_model_embeds_frames_from_their_previews(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     registrar = Registrar(store, FakeEncoder("second"), pauses=(0, 0))
     report = registrar.embed_missing()
@@ -316,7 +316,7 @@ def test_no_more_frames_are_kept_than_asked_for(store: ImageStore, folder: Path)
     assert register(store, folder, reader=ImageReader(video_frames=2)).frames <= 2
 
 
-def test_the_facts_of_the_container_are_those_of_its_frames(store: ImageStore, tmp_path: Path) -> None:
+def test_facts_of_the_container_are_those_of_its_frames(store: ImageStore, tmp_path: Path) -> None:
     tags = {"creation_time": "2023-05-06T07:08:09Z", "location": "+35.6586+139.7454/"}
     options = {"movflags": "use_metadata_tags"}
     path = write_film(tmp_path / "a.mp4", make_scenes(1, 2), tags=tags, container_options=options)
@@ -331,7 +331,7 @@ def test_the_facts_of_the_container_are_those_of_its_frames(store: ImageStore, t
     assert frame.text.latitude is None
 
 
-def test_the_date_in_a_name_stands_where_the_container_has_none(store: ImageStore, tmp_path: Path) -> None:
+def test_date_in_a_name_stands_where_the_container_has_none(store: ImageStore, tmp_path: Path) -> None:
     path = write_film(tmp_path / "VID_20240203_101112.mp4", make_scenes(1, 2))
     register(store, path)
     [frame] = list_frames(store, hash_film(path))
@@ -375,7 +375,7 @@ def test_bad_films_are_one_line_each_and_the_run_goes_on(store: ImageStore, fold
     assert time.monotonic() - started < 60
 
 
-def test_a_film_that_grew_meanwhile_is_read_again_when_it_is_finished(store: ImageStore, tmp_path: Path) -> None:
+def test_film_that_grew_meanwhile_is_read_again_when_it_is_finished(store: ImageStore, tmp_path: Path) -> None:
     path = write_film(tmp_path / "growing.mts", make_scenes(3, 3), codec="mpeg2video")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -425,7 +425,7 @@ def test_deleting_one_frame_deletes_its_film_and_restoring_one_restores_it(store
     assert count(register(store, folder)) == (0, 3, 0, 0)
 
 
-def test_a_film_that_was_deleted_stays_so_wherever_it_moves(store: ImageStore, folder: Path) -> None:
+def test_film_that_was_deleted_stays_so_wherever_it_moves(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     trash_images(store, [find_frames(store, folder)[0].image_id])
     (folder / "holiday.mp4").rename(folder / "elsewhere.mp4")
@@ -438,7 +438,7 @@ def test_a_film_that_was_deleted_stays_so_wherever_it_moves(store: ImageStore, f
     assert register(store, folder).moved == 1
 
 
-def test_a_film_that_was_restored_is_registered_wherever_it_moves(store: ImageStore, folder: Path) -> None:
+def test_film_that_was_restored_is_registered_wherever_it_moves(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     ids = [frame.image_id for frame in find_frames(store, folder)]
     trash_images(store, ids[:1])
@@ -458,7 +458,7 @@ def test_deleting_a_film_for_good_leaves_its_file(store: ImageStore, folder: Pat
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_uploaded_film_is_kept_with_the_originals_and_goes_with_its_frames(tmp_path: Path, film_file: Path) -> None:
+def test_uploaded_film_is_kept_with_the_originals_and_goes_with_its_frames(tmp_path: Path, film_file: Path) -> None:
     with SqliteStore.open(Settings(database_url=f"sqlite:///{tmp_path}/library/image_search.db")) as store:
         sent = register_uploaded_film(store, FakeEncoder(), ImageReader(), film_file, "海.mp4")
         assert sent.outcome == "new" and count_frames(store) == SCENES
@@ -476,7 +476,7 @@ def test_an_uploaded_film_is_kept_with_the_originals_and_goes_with_its_frames(tm
         assert not kept.exists() and not kept.parent.exists() and film_file.exists()
 
 
-def test_an_uploaded_film_whose_files_are_gone_is_kept(
+def test_uploaded_film_whose_files_are_gone_is_kept(
     store: ImageStore, folder: Path, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -486,7 +486,7 @@ def test_an_uploaded_film_whose_files_are_gone_is_kept(
     assert all(any(Path(path).exists() for path in frame.paths) for frame in list_frames(store, hash_film(film_file)))
 
 
-def test_an_uploaded_film_that_cannot_be_read_is_named_as_its_sender_does_and_not_kept(
+def test_uploaded_film_that_cannot_be_read_is_named_as_its_sender_does_and_not_kept(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_elsewhere_is_refused_in_the_same_words_whether_it_exists_or_not(root: Path) -> None:
+def test_folder_elsewhere_is_refused_in_the_same_words_whether_it_exists_or_not(root: Path) -> None:
     sentences = set()
     for path in (
         "/etc",
@@ -64,7 +64,7 @@ def test_a_folder_elsewhere_is_refused_in_the_same_words_whether_it_exists_or_no
     assert len(sentences) == 1
 
 
-def test_a_folder_below_a_root_is_found_and_one_that_is_missing_is_told(root: Path) -> None:
+def test_folder_below_a_root_is_found_and_one_that_is_missing_is_told(root: Path) -> None:
     assert find_folder(f"{root}/写真/../写真/", [root]) == f"{root}/写真"
     assert find_folder(str(root), [root]) == str(root)
     with pytest.raises(FolderNotFound, match="none"):
@@ -73,14 +73,14 @@ def test_a_folder_below_a_root_is_found_and_one_that_is_missing_is_told(root: Pa
         find_folder(f"{root}/{'x' * 5000}", [root])
 
 
-def test_without_roots_every_folder_is_refused(root: Path) -> None:
+def test_folders_are_refused_without_roots(root: Path) -> None:
     with pytest.raises(FolderRefused, match="LIBRARY_ROOTS"):
         find_folder(str(root), [])
     with pytest.raises(FolderRefused, match="LIBRARY_ROOTS"):
         browse_folders("", [])
 
 
-def test_the_home_folder_is_a_root_only_without_others_and_without_a_proxy(tmp_path: Path) -> None:
+def test_home_folder_is_a_root_only_without_others_and_without_a_proxy(tmp_path: Path) -> None:
     assert FolderRoots(home=tmp_path).find(is_forwarded=False) == (tmp_path,)
     assert FolderRoots(home=tmp_path).find(is_forwarded=True) == ()
     assert FolderRoots().find(is_forwarded=False) == ()
@@ -107,7 +107,7 @@ def test_folders_are_kept_with_the_library_whatever_bytes_they_have(store: Image
     assert names[1] not in list_folders(store)
 
 
-def test_a_scan_registers_the_folder_and_counts_what_cannot_be_read(store: ImageStore, root: Path) -> None:
+def test_scan_registers_the_folder_and_counts_what_cannot_be_read(store: ImageStore, root: Path) -> None:
     (root / "写真" / "red.png").write_bytes(make_picture_bytes("red"))
     (root / "写真" / "2024" / "blue.png").write_bytes(make_picture_bytes("blue"))
     (root / "写真" / "broken.png").write_bytes(b"no picture")
@@ -122,7 +122,7 @@ def test_a_scan_registers_the_folder_and_counts_what_cannot_be_read(store: Image
     assert store.count_images(SearchFilter(folder=str(root / "写真"))) == 2
 
 
-def test_a_watched_folder_is_scanned_when_it_changes_and_stands_still(tmp_path: Path, store: ImageStore) -> None:
+def test_watched_folder_is_scanned_when_it_changes_and_stands_still(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "watched"
     folder.mkdir()
     scanned: list[str] = []

@@ -79,7 +79,7 @@ def test_pruned_images_go_to_the_trash_and_come_back_with_their_file(tmp_path: P
     assert store.get_image(image_id).edits == Edits(description="the first one", rating=5)
 
 
-def test_an_image_with_another_path_loses_only_the_one_that_is_gone(tmp_path: Path, store: ImageStore) -> None:
+def test_image_with_another_path_loses_only_the_one_that_is_gone(tmp_path: Path, store: ImageStore) -> None:
     first, _ = make_files(tmp_path / "p", "1.png", "2.png")
     shutil.copy(first, tmp_path / "copy.png")
     register(store, tmp_path / "p", tmp_path / "copy.png")
@@ -105,14 +105,14 @@ def test_names_that_are_not_utf8_compare_by_bytes(tmp_path: Path, store: ImageSt
     assert prune(store, folder) == 1
 
 
-def test_a_name_that_is_written_in_another_form_is_there(tmp_path: Path, store: ImageStore) -> None:
+def test_name_that_is_written_in_another_form_is_there(tmp_path: Path, store: ImageStore) -> None:
     composed, _ = make_files(tmp_path / "p", "が.png", "2.png")
     register(store, tmp_path / "p")
     composed.rename(tmp_path / "p" / "か\u3099.png")
     assert list_gone(store, tmp_path / "p") == []
 
 
-def test_a_link_whose_target_is_gone_is_there(tmp_path: Path, store: ImageStore) -> None:
+def test_link_whose_target_is_gone_is_there(tmp_path: Path, store: ImageStore) -> None:
     target, _ = make_files(tmp_path, "disk/1.png", "p/2.png")
     (tmp_path / "p" / "1.png").symlink_to(target)
     register(store, tmp_path / "p")
@@ -181,14 +181,14 @@ def test_below_a_folder_that_is_missing_nothing_is_gone(tmp_path: Path, store: I
     assert list_gone(store, tmp_path / "p") == []
 
 
-def test_a_folder_that_is_named_and_missing_or_empty_is_refused(tmp_path: Path, store: ImageStore) -> None:
+def test_folder_that_is_named_and_missing_or_empty_is_refused(tmp_path: Path, store: ImageStore) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
         with pytest.raises(UnreadableImage, match="is missing or empty"):
             find_gone_files(store, tmp_path / name)
 
 
-def test_of_a_film_that_is_gone_every_frame_goes_to_the_trash(tmp_path: Path, store: ImageStore) -> None:
+def test_frames_of_a_film_that_is_gone_go_to_the_trash(tmp_path: Path, store: ImageStore) -> None:
     make_files(tmp_path / "p", "1.png")
     register(store, tmp_path / "p")
     model = store.get_or_create_model("fake", "1", 16)

@@ -50,7 +50,7 @@ def test_folders_of_other_programs_are_passed_over(tmp_path: Path, name: str) ->
     assert len(find_files([tmp_path / "a" / name]).files) == 1  # a folder that is named is meant
 
 
-def test_an_ignore_file_can_take_such_a_folder_in_again(tmp_path: Path) -> None:
+def test_ignore_file_can_take_such_a_folder_in_again(tmp_path: Path) -> None:
     make_file(tmp_path / "node_modules" / "1.png")
     make_file(tmp_path / IGNORE_FILE, b"!node_modules/\n")
     assert list_below(tmp_path) == ["node_modules/1.png"]
@@ -73,7 +73,7 @@ def test_exclude_comes_before_ignore_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["!", "[z-a]"])
-def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
+def test_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(SettingsError, match="--exclude has what is no pattern"):
         find_files([tmp_path], exclude=[pattern])
     make_file(tmp_path / "private" / IGNORE_FILE, pattern.encode())
@@ -84,7 +84,7 @@ def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None
     assert "private is passed over" in found.failures[0] and IGNORE_FILE in found.failures[0]
 
 
-def test_an_ignore_file_may_have_any_line_ends_marks_and_names(tmp_path: Path) -> None:
+def test_ignore_file_may_have_any_line_ends_marks_and_names(tmp_path: Path) -> None:
     for name in ("が.png", normalize("NFD", "ぎ.png"), "b.png", "c.png"):
         make_file(tmp_path / name)
     lines = ["\ufeff# hidden", normalize("NFD", "が.png"), "ぎ.png", "", "b.png "]
@@ -93,14 +93,14 @@ def test_an_ignore_file_may_have_any_line_ends_marks_and_names(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp932", "utf-8-sig"])
-def test_an_ignore_file_may_be_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+def test_ignore_file_may_be_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     for name in ("秘密の写真.png", "b.png", "c.png"):
         make_file(tmp_path / name)
     make_file(tmp_path / IGNORE_FILE, "秘密の写真.png\r\n*.png\r\n!c.png\r\n".encode(encoding))
     assert list_below(tmp_path) == ["c.png"]
 
 
-def test_a_name_that_is_no_utf_8_is_passed_over_as_it_is_stored(tmp_path: Path) -> None:
+def test_name_that_is_no_utf_8_is_passed_over_as_it_is_stored(tmp_path: Path) -> None:
     name = "写真.png".encode("cp932")
     make_file(tmp_path / os.fsdecode(name))
     make_file(tmp_path / IGNORE_FILE, name)
@@ -113,7 +113,7 @@ def test_patterns_know_the_classes_of_gitignore(tmp_path: Path) -> None:
     assert list_below(tmp_path, "[[:alpha:]][![:digit:]].png", "[[x]c.png") == ["a1.png"]
 
 
-def test_an_ignore_file_that_cannot_be_read_hides_its_folder_and_an_empty_one_nothing(tmp_path: Path) -> None:
+def test_ignore_file_that_cannot_be_read_hides_its_folder_and_an_empty_one_nothing(tmp_path: Path) -> None:
     make_file(tmp_path / "a" / IGNORE_FILE, b"")
     make_file(tmp_path / "a" / "1.png")
     make_file(tmp_path / "b" / "2.png")
@@ -169,7 +169,7 @@ def test_watching_says_nothing_of_files_that_are_passed_over_from_now_on(tmp_pat
     assert (registrar.report.registered, told) == (1, [])
 
 
-def test_an_image_whose_file_is_passed_over_is_not_gone(tmp_path: Path, store: ImageStore) -> None:
+def test_image_whose_file_is_passed_over_is_not_gone(tmp_path: Path, store: ImageStore) -> None:
     paths = [make_picture(tmp_path / "p" / name, colour) for name, colour in (("1.png", "red"), ("x/2.png", "blue"))]
     paths.append(make_picture(tmp_path / "p" / "@eaDir" / "3.png", "lime"))
     Registrar(store, FakeEncoder()).register(find_files([*paths]))
@@ -230,7 +230,7 @@ def test_each_shard_counts_its_own_files(tmp_path: Path) -> None:
     assert sum(parts) == 20 and max(parts) < 20
 
 
-def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
+def test_special_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "nowhere").symlink_to(tmp_path / "none")
     found = find_files([tmp_path])
@@ -240,14 +240,14 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_path_is_found_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_is_found_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     make_file(tmp_path / "a" / "1.png")
     for name in (f"{tmp_path}/a/./1.png", f"{tmp_path}//a//1.png", f"/{tmp_path}/b/../a/1.png", "~/a/1.png"):
         assert [file.path for file in find_files([name]).files] == [f"{tmp_path}/a/1.png"], name
 
 
-def test_a_name_is_taken_as_it_is_written_before_another_form_of_unicode(tmp_path: Path) -> None:
+def test_name_is_taken_as_it_is_written_before_another_form_of_unicode(tmp_path: Path) -> None:
     composed, decomposed = tmp_path / "が", tmp_path / normalize("NFD", "が")
     decomposed.mkdir()
     assert locate(composed / "1.png") == str(composed / "1.png")  # which is not there
@@ -258,7 +258,7 @@ def test_a_name_is_taken_as_it_is_written_before_another_form_of_unicode(tmp_pat
     assert locate(tmp_path / "ない" / "x") == str(tmp_path / "ない" / "x")
 
 
-def test_a_picture_with_an_odd_name_is_registered_by_its_content(tmp_path: Path, store: ImageStore) -> None:
+def test_picture_with_an_odd_name_is_registered_by_its_content(tmp_path: Path, store: ImageStore) -> None:
     make_file(tmp_path / "p" / "photo.jpg_large", make_picture(tmp_path / "in.jpg").read_bytes())
     make_file(tmp_path / "p" / "doc.pdf", b"%PDF-1.4")
     report = Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p"]))

@@ -71,7 +71,7 @@ def test_jobs_run_one_after_the_other_and_tell_how_far_they_are(open_queue: Call
     assert find(queue, first).counts == {"registered": 4}
 
 
-def test_a_job_that_waits_or_runs_is_not_queued_twice(open_queue: Callable[..., JobQueue]) -> None:
+def test_job_that_waits_or_runs_is_not_queued_twice(open_queue: Callable[..., JobQueue]) -> None:
     work = Work()
     queue = open_queue(work)
     first = queue.add("scan", "/a")
@@ -81,7 +81,7 @@ def test_a_job_that_waits_or_runs_is_not_queued_twice(open_queue: Callable[..., 
     assert queue.add("scan", "/a").job_id != first.job_id
 
 
-def test_a_job_is_cancelled_while_it_runs_and_while_it_waits(open_queue: Callable[..., JobQueue]) -> None:
+def test_job_is_cancelled_while_it_runs_and_while_it_waits(open_queue: Callable[..., JobQueue]) -> None:
     queue = open_queue(Work())
     running, waiting = queue.add("scan", "/a"), queue.add("scan", "/b")
     wait_for(lambda: find(queue, running).state == "running")
@@ -92,7 +92,7 @@ def test_a_job_is_cancelled_while_it_runs_and_while_it_waits(open_queue: Callabl
     assert not queue.cancel(running.job_id)
 
 
-def test_a_job_that_ran_when_the_program_ended_runs_again(open_queue: Callable[..., JobQueue]) -> None:
+def test_job_that_ran_when_the_program_ended_runs_again(open_queue: Callable[..., JobQueue]) -> None:
     work = Work()
     before = open_queue(work)
     job = before.add("scan", "/a")
@@ -106,7 +106,7 @@ def test_a_job_that_ran_when_the_program_ended_runs_again(open_queue: Callable[.
     assert work.begun == ["/a", "/a"]
 
 
-def test_a_library_sees_its_own_jobs_only(open_queue: Callable[..., JobQueue]) -> None:
+def test_library_sees_its_own_jobs_only(open_queue: Callable[..., JobQueue]) -> None:
     queue, other = open_queue(Work()), open_queue(Work(), library="b")
     job = queue.add("scan", "/a")
     other.start()
@@ -130,7 +130,7 @@ def test_failures_are_counted_and_the_first_of_them_kept(open_queue: Callable[..
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("The database is away."), ZeroDivisionError("division by zero")])
-def test_a_job_that_fails_says_why_and_the_next_one_runs(open_queue: Callable[..., JobQueue], error: Exception) -> None:
+def test_job_that_fails_says_why_and_the_next_one_runs(open_queue: Callable[..., JobQueue], error: Exception) -> None:
     def work(target: str, _: JobControl) -> None:
         if target == "/a":
             raise error
@@ -150,7 +150,7 @@ def test_only_the_last_jobs_are_kept(open_queue: Callable[..., JobQueue]) -> Non
     assert len(queue.list_jobs()) == KEPT_JOBS
 
 
-def test_a_file_of_jobs_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_file_of_jobs_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the place of a folder")
     queue = JobQueue(tmp_path / "data" / "jobs.db", "a", {"scan": Work()})
     with pytest.raises(StoreError, match=r"jobs\.db cannot be used"):

@@ -10,7 +10,7 @@ import pytest
 from image_search.registration.pipeline import batched, bounded_map, coalescing_map, open_workers
 
 
-def test_what_comes_while_one_list_is_worked_on_is_the_next_list() -> None:
+def test_coalescing_map_gathers_what_comes_while_one_list_is_worked_on() -> None:
     all_came = threading.Event()
 
     def give() -> Iterator[int]:
@@ -25,7 +25,7 @@ def test_what_comes_while_one_list_is_worked_on_is_the_next_list() -> None:
         assert list(coalescing_map(workers, work, give(), lambda _: 1, 100)) == [[0], [1, 2, 3, 4]]
 
 
-def test_a_list_that_weighs_enough_waits_for_the_one_before_it() -> None:
+def test_list_that_weighs_enough_waits_for_the_one_before_it() -> None:
     first_may_end = threading.Event()
 
     def give() -> Iterator[int]:
@@ -42,12 +42,12 @@ def test_a_list_that_weighs_enough_waits_for_the_one_before_it() -> None:
     assert lists[:2] == [[0], [1, 2, 3]] and [item for part in lists for item in part] == list(range(7))
 
 
-def test_nothing_to_gather_is_nothing_done() -> None:
+def test_coalescing_map_of_nothing_does_nothing() -> None:
     with open_workers(1, "write") as workers:
         assert list(coalescing_map(workers, list, iter([]), lambda _: 1, 3)) == []
 
 
-def test_what_fails_is_raised_and_the_rest_is_not_begun() -> None:
+def test_coalescing_map_raises_what_fails_and_does_not_begin_the_rest() -> None:
     begun: list[list[int]] = []
 
     def work(items: list[int]) -> None:
@@ -75,5 +75,5 @@ def test_results_come_in_order_and_only_so_many_are_under_way() -> None:
     assert most_ahead <= 5
 
 
-def test_a_batch_ends_where_its_weight_is_reached() -> None:
+def test_batch_ends_where_its_weight_is_reached() -> None:
     assert list(batched([1, 1, 1, 5, 1], size=2, size_of=int, most=5)) == [[1, 1], [1, 5], [1]]

@@ -64,14 +64,14 @@ def count(report: RegistrationReport) -> tuple[int, int, int, int]:
 # --- once and only once -----------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_registers_nothing_and_does_not_even_ask_the_model(store: ImageStore, folder: Path) -> None:
+def test_second_run_registers_nothing_and_does_not_even_ask_the_model(store: ImageStore, folder: Path) -> None:
     assert count(register(store, folder)) == (9, 0, 0, 0)
     encoder = FakeEncoder()
     assert count(register(store, folder, encoder=encoder)) == (0, 9, 0, 0)
     assert encoder.calls == []
 
 
-def test_an_unchanged_file_is_not_even_read(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_file_is_not_even_read(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(store, folder)
     monkeypatch.setattr("image_search.registration.read_file", None)
     assert count(register(store, folder)) == (0, 9, 0, 0)
@@ -91,7 +91,7 @@ def test_images_arrive_whole(store: ImageStore, folder: Path) -> None:
     assert np.allclose(store.get_embedding(image.image_id, model.model_id), expected)
 
 
-def test_a_picture_without_a_file_is_described_alike(folder: Path) -> None:
+def test_picture_without_a_file_is_described_alike(folder: Path) -> None:
     path = folder / "003.png"
     image = ImageReader().read_bytes(path.read_bytes(), "か\u3099.png")
     assert (image.file_name, image.file_type, image.width, image.height) == ("が.png", "image/png", 20, 10)
@@ -115,7 +115,7 @@ def test_copies_in_one_run_are_one_image(store: ImageStore, folder: Path) -> Non
     assert store.count_images() == 9
 
 
-def test_a_moved_file_is_recognised_and_its_path_updated(store: ImageStore, folder: Path) -> None:
+def test_moved_file_is_recognised_and_its_path_updated(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     (folder / "new").mkdir()
     (folder / "004.png").rename(folder / "new" / "猫.png")
@@ -125,7 +125,7 @@ def test_a_moved_file_is_recognised_and_its_path_updated(store: ImageStore, fold
     assert count(register(store, folder)) == (0, 9, 0, 0)
 
 
-def test_a_touched_file_is_read_once_more_and_then_known_again(store: ImageStore, folder: Path) -> None:
+def test_touched_file_is_read_once_more_and_then_known_again(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     os.utime(folder / "001.png", ns=(1, 1))
     assert count(register(store, folder)) == (0, 9, 0, 0)
@@ -172,14 +172,14 @@ class Picky(FakeEncoder):
         return super().encode_images(images)
 
 
-def test_a_picture_the_model_chokes_on_does_not_take_its_batch_along(store: ImageStore, folder: Path) -> None:
+def test_picture_the_model_chokes_on_does_not_take_its_batch_along(store: ImageStore, folder: Path) -> None:
     Image.new("RGB", (13, 13)).save(folder / "000a.png")
     report = register(store, folder, encoder=Picky())
     assert count(report) == (9, 0, 0, 1)
     assert "000a.png was not embedded. not finite" in report.failures[0]
 
 
-def test_a_model_that_fails_for_everything_ends_the_run(store: ImageStore, folder: Path) -> None:
+def test_model_that_fails_for_everything_ends_the_run(store: ImageStore, folder: Path) -> None:
     class Broken(FakeEncoder):
         def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
             raise ModelUnavailable("no model")
@@ -189,7 +189,7 @@ def test_a_model_that_fails_for_everything_ends_the_run(store: ImageStore, folde
     assert store.count_images() == 0
 
 
-def test_the_pixel_limit_is_the_readers(store: ImageStore, folder: Path) -> None:
+def test_pixel_limit_is_the_readers(store: ImageStore, folder: Path) -> None:
     report = register(store, folder, reader=ImageReader(max_pixels=100))
     assert report.failed == 9 and "MAX_IMAGE_PIXELS" in report.failures[0]
 
@@ -197,13 +197,13 @@ def test_the_pixel_limit_is_the_readers(store: ImageStore, folder: Path) -> None
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_model_gets_full_batches(store: ImageStore, folder: Path) -> None:
+def test_model_gets_full_batches(store: ImageStore, folder: Path) -> None:
     encoder = FakeEncoder()
     register(store, folder, encoder=encoder, batch_size=4)
     assert sorted(encoder.calls) == [1, 4, 4]
 
 
-def test_the_batch_size_is_asked_for_only_when_a_picture_is_there(store: ImageStore, folder: Path) -> None:
+def test_batch_size_is_asked_for_only_when_a_picture_is_there(store: ImageStore, folder: Path) -> None:
     asked: list[int] = []
 
     def choose() -> int:
@@ -244,9 +244,7 @@ def test_stopping_finishes_the_batch_in_hand_and_leaves_the_rest_for_the_next_ru
 # --- a store that is away ---------------------------------------------------------------------------------------------
 
 
-def test_a_store_that_comes_back_is_waited_for(
-    store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_that_comes_back_is_waited_for(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = iter([True, True, False, False, False])
     add_images = store.add_images
 
@@ -261,7 +259,7 @@ def test_a_store_that_comes_back_is_waited_for(
     assert told[0] == "The database is away. Trying again in 0 seconds."
 
 
-def test_a_store_that_stays_away_ends_the_run_with_its_error(
+def test_store_that_stays_away_ends_the_run_with_its_error(
     store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> list[int]:
@@ -272,7 +270,7 @@ def test_a_store_that_stays_away_ends_the_run_with_its_error(
         register(store, folder)
 
 
-def test_a_full_store_ends_the_run_at_once(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_store_ends_the_run_at_once(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> list[int]:
         raise StoreFull("The disk is full.")
 
@@ -323,7 +321,7 @@ def test_searches_go_on_while_another_model_is_embedded(store: ImageStore, tmp_p
     assert registrar.report.embedded == 40
 
 
-def test_an_original_that_is_lost_is_a_sentence(store: SqliteStore, folder: Path) -> None:
+def test_original_that_is_lost_is_a_sentence(store: SqliteStore, folder: Path) -> None:
     register(store, folder)
     record = store.get_image(find_ids(store, "002.png")[0])
     store.originals.delete([record.content_sha256])

@@ -117,7 +117,7 @@ class FragileRecognizer(FakeRecognizer):
         return []
 
 
-def test_an_image_the_recogniser_breaks_at_is_one_line(tmp_path: Path) -> None:
+def test_image_the_recogniser_breaks_at_is_one_line(tmp_path: Path) -> None:
     with open_library(tmp_path) as store:
         red, blue = fill(store)
         report = read_missing_texts(store, FragileRecognizer())

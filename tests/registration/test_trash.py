@@ -51,7 +51,7 @@ def folder(tmp_path: Path, store: ImageStore) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_trash_loses_what_is_older_than_so_many_days(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trash_loses_what_is_older_than_so_many_days(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.trash_images(find_ids(store, "red.png"))
     assert empty_old_trash(store, 1) == 0
 
@@ -113,7 +113,7 @@ def test_sidecars_are_written_at_every_path_and_taken_away_with_the_words(
     assert not (tmp_path / "copy.png.xmp").exists() and not (folder / "red.png.xmp").exists()
 
 
-def test_what_has_no_sidecar_is_counted_or_said(store: ImageStore, folder: Path) -> None:
+def test_image_without_a_sidecar_is_counted_or_said(store: ImageStore, folder: Path) -> None:
     for name in ("red.png", "lime.png"):
         store.set_edits(find_ids(store, name)[0], EDITS)
     model = store.get_or_create_model("fake", "1", 16)
@@ -127,7 +127,7 @@ def test_what_has_no_sidecar_is_counted_or_said(store: ImageStore, folder: Path)
 
 
 @pytest.mark.parametrize("below", [False, True])
-def test_the_sidecar_of_a_film_is_written_once_and_brings_its_edits_back(
+def test_sidecar_of_a_film_is_written_once_and_brings_its_edits_back(
     store: ImageStore, folder: Path, tmp_path: Path, below: bool
 ) -> None:
     path = write_film(folder / "海.mp4", make_scenes(3, 2))

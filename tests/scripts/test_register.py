@@ -43,9 +43,7 @@ def run(*arguments: object) -> int:
     return register_images.main([str(argument) for argument in arguments])
 
 
-def test_the_summary_goes_to_stdout_and_everything_else_to_stderr(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_summary_goes_to_stdout_and_everything_else_to_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder) == 0
     output = capsys.readouterr()
     assert output.out == "registered 5, already known 0, failed 0\n"
@@ -55,7 +53,7 @@ def test_the_summary_goes_to_stdout_and_everything_else_to_stderr(
     assert capsys.readouterr().out == "registered 0, already known 5, failed 0\n"
 
 
-def test_a_file_that_cannot_be_read_is_a_line_and_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_cannot_be_read_is_a_line_and_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bad.png").write_bytes(b"not a picture")
     assert run(folder) == 1
     output = capsys.readouterr()
@@ -65,7 +63,7 @@ def test_a_file_that_cannot_be_read_is_a_line_and_exit_code_1(folder: Path, caps
     ]
 
 
-def test_a_path_that_is_not_there_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_path_that_is_not_there_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder / "none") == 1
     assert "none cannot be read" in capsys.readouterr().err
 
@@ -102,12 +100,12 @@ def test_files_of_kinds_that_are_not_read_are_counted_in_one_line(
     assert json.loads(capsys.readouterr().out)["not_read"] == {".svg": 2, ".pdf": 1}
 
 
-def test_an_exclude_that_is_no_pattern_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exclude_that_is_no_pattern_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--exclude", "!") == 2
     assert "--exclude has what is no pattern" in capsys.readouterr().err
 
 
-def test_a_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(folder)
     (folder / "0.png").rename(folder / "new.png")
     capsys.readouterr()
@@ -115,7 +113,7 @@ def test_a_moved_file_is_named_in_the_summary(folder: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "registered 0, already known 4, failed 0, moved 1\n"
 
 
-def test_what_cannot_run_says_so_in_one_line(
+def test_run_that_cannot_begin_says_so_in_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Missing(FakeLazyEncoder):
@@ -135,7 +133,7 @@ def test_what_cannot_run_says_so_in_one_line(
     assert capsys.readouterr().err.startswith("register_images.py: DATABASE_URL")
 
 
-def test_a_run_that_breaks_off_still_says_what_it_did(
+def test_run_that_breaks_off_still_says_what_it_did(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -152,7 +150,7 @@ def test_a_run_that_breaks_off_still_says_what_it_did(
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_model_is_embedded_beside_the_first_and_then_made_current(
+def test_second_model_is_embedded_beside_the_first_and_then_made_current(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(folder)
@@ -169,7 +167,7 @@ def test_a_second_model_is_embedded_beside_the_first_and_then_made_current(
     assert capsys.readouterr().out == "1\tdemo/model\t1\t16\t5\t\n2\tsecond\t1\t16\t5\tcurrent\n"
 
 
-def test_a_model_is_removed_unless_it_is_the_current_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_is_removed_unless_it_is_the_current_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(folder)
     run("--model", "second")
     capsys.readouterr()
@@ -196,7 +194,7 @@ def test_pruning_lists_first_and_removes_only_with_yes(folder: Path, capsys: pyt
         assert store.count_images() == 4
 
 
-def test_a_changed_file_and_a_deleted_one_are_named_in_the_summary(
+def test_changed_file_and_a_deleted_one_are_named_in_the_summary(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(folder)
@@ -212,7 +210,7 @@ def test_a_changed_file_and_a_deleted_one_are_named_in_the_summary(
     assert json.loads(capsys.readouterr().out)["registered"] == 1
 
 
-def test_the_trash_is_listed_restored_emptied_and_forgotten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trash_is_listed_restored_emptied_and_forgotten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(folder)
     with open_store(Settings.load(env_file=None)) as store:
         store.trash_images([1, 2])
@@ -235,7 +233,7 @@ def test_the_trash_is_listed_restored_emptied_and_forgotten(folder: Path, capsys
     assert "registered 1, already known 4" in capsys.readouterr().out
 
 
-def test_the_samples_are_removed_by_one_flag(
+def test_samples_are_removed_by_one_flag(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(folder)
@@ -281,7 +279,7 @@ def test_shards_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "registered 5" not in capsys.readouterr().out
 
 
-def test_the_batch_size_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batch_size_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--batch-size", "2") == 0
     assert "batches of 2." in capsys.readouterr().err
 
@@ -293,7 +291,7 @@ def test_oracle_options_ask_for_oracle(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_schema_is_printed_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_is_printed_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--create-schema", "--print") == 0
     assert "CREATE TABLE IF NOT EXISTS embedding_models" in capsys.readouterr().out
 

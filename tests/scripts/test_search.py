@@ -62,7 +62,7 @@ def test_words_list_distance_id_and_name_on_stdout(library: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_picture_finds_itself_first_as_json(library: Path) -> None:
+def test_picture_finds_itself_first_as_json(library: Path) -> None:
     ended = run_script("--image", str(library / "blue.png"), "--json", DATABASE_URL=f"sqlite:///{library}/library.db")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
@@ -79,7 +79,7 @@ def test_similar_ones_leave_the_picture_itself_out(library: Path) -> None:
     assert 1 not in [json.loads(line)["image_id"] for line in ended.stdout.splitlines()]
 
 
-def test_an_empty_library_finds_nothing_and_ends_with_1(tmp_path: Path) -> None:
+def test_empty_library_finds_nothing_and_ends_with_1(tmp_path: Path) -> None:
     ended = run_script("cat", DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "0 of 0" in ended.stderr
@@ -98,7 +98,7 @@ def test_an_empty_library_finds_nothing_and_ends_with_1(tmp_path: Path) -> None:
         ([], {"APP_PORT": "http"}, "APP_PORT is 'http'"),
     ],
 )
-def test_what_cannot_run_ends_with_2_and_one_sentence(
+def test_run_that_cannot_begin_ends_with_2_and_one_sentence(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], said: str
 ) -> None:
     ended = run_script(*arguments, **{"DATABASE_URL": f"sqlite:///{tmp_path}/empty.db", **environment})
@@ -108,7 +108,7 @@ def test_what_cannot_run_ends_with_2_and_one_sentence(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_port_that_is_taken_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_port_that_is_taken_is_said_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

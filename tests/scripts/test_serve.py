@@ -14,7 +14,7 @@ from tests.fakes.browsing import start_program
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_well_and_quietly_while_a_page_is_open_and_the_model_is_loading(
+def test_server_ends_well_and_quietly_while_a_page_is_open_and_the_model_is_loading(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
     database = f"sqlite:///{tmp_path}/library.db"

@@ -82,21 +82,21 @@ def test_texts_are_stored_with_a_line_for_each_file_and_a_summary(url: str, stor
     assert read_text(store, "caption.jpg").description == "夕焼けの海"
 
 
-def test_a_second_run_changes_nothing(url: str, folder: Path) -> None:
+def test_second_run_changes_nothing(url: str, folder: Path) -> None:
     run(url, folder)
     done = run(url, folder)
     assert done.returncode == 0
     assert "updated 0, unchanged 2, no text 1, failed 0" in done.stderr
 
 
-def test_a_renamed_picture_is_found_by_its_content(url: str, store: ImageStore, folder: Path) -> None:
+def test_renamed_picture_is_found_by_its_content(url: str, store: ImageStore, folder: Path) -> None:
     (folder / "prompt.png").rename(folder / "別名.png")
     done = run(url, folder / "別名.png")
     assert (done.returncode, done.stdout) == (0, f"updated\tAUTOMATIC1111\t{folder / '別名.png'}\n")
     assert read_text(store, "prompt.png").seed == "12345"
 
 
-def test_a_changed_picture_is_found_by_its_name_with_a_warning(url: str, store: ImageStore, folder: Path) -> None:
+def test_changed_picture_is_found_by_its_name_with_a_warning(url: str, store: ImageStore, folder: Path) -> None:
     (folder / "nothing.png").write_bytes(make_png_of(parameters=INFOTEXT.replace("12345", "7")))
     done = run(url, folder / "nothing.png")
     assert done.returncode == 0
@@ -104,7 +104,7 @@ def test_a_changed_picture_is_found_by_its_name_with_a_warning(url: str, store: 
     assert read_text(store, "nothing.png").seed == "7"
 
 
-def test_a_changed_picture_whose_name_several_have_changes_none_of_them(
+def test_changed_picture_whose_name_several_have_changes_none_of_them(
     url: str, store: ImageStore, folder: Path
 ) -> None:
     register(store, "nothing.png", make_image(size=(9, 9)))
@@ -114,7 +114,7 @@ def test_a_changed_picture_whose_name_several_have_changes_none_of_them(
     assert "2 images have its name" in done.stderr
 
 
-def test_what_a_person_said_stays_whatever_the_file_says(url: str, store: ImageStore, folder: Path) -> None:
+def test_edits_stay_whatever_the_file_says(url: str, store: ImageStore, folder: Path) -> None:
     [image_id] = find_ids(store, "caption.jpg")
     edits = Edits("typed in", tuple(f"keyword {number}" for number in range(1000)), 5)
     store.set_edits(image_id, edits)
@@ -124,7 +124,7 @@ def test_what_a_person_said_stays_whatever_the_file_says(url: str, store: ImageS
     assert image.keywords == edits.keywords
 
 
-def test_a_file_that_says_nothing_leaves_what_a_person_wrote(url: str, store: ImageStore, folder: Path) -> None:
+def test_file_that_says_nothing_leaves_what_a_person_wrote(url: str, store: ImageStore, folder: Path) -> None:
     store.set_text(find_ids(store, "nothing.png")[0], ImageText(description="typed in"))
     assert run(url, folder).returncode == 0
     assert read_text(store, "nothing.png").description == "typed in"
@@ -142,7 +142,7 @@ def test_files_that_are_not_registered_or_not_there_are_a_line_each_and_the_exit
     assert "Traceback" not in done.stderr
 
 
-def test_a_library_that_cannot_be_used_is_one_line_and_the_exit_code_2(folder: Path) -> None:
+def test_library_that_cannot_be_used_is_one_line_and_the_exit_code_2(folder: Path) -> None:
     done = run("nonsense://x", folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1

@@ -56,7 +56,7 @@ from tests.fakes import FakeEncoder, make_embeddings, make_image
         ("2019-08.jpg", "2019-08.jpg", {}),
     ],
 )
-def test_a_condition_is_told_from_words(typed: str, text: str, values: dict[str, str]) -> None:
+def test_condition_is_told_from_words(typed: str, text: str, values: dict[str, str]) -> None:
     parsed = parse_conditions(typed)
     assert (parsed.text, dict(parsed.values)) == (text, values)
 
@@ -82,7 +82,7 @@ _PIECES = ["camera:", "カメラ：", '"', "-", "－", " ", "　", "2019-08", "�
 
 @settings(deadline=None)
 @given(lists(sampled_from(_PIECES) | text(max_size=5)).map("".join))
-def test_nothing_typed_is_lost(typed: str) -> None:
+def test_typed_words_are_never_lost(typed: str) -> None:
     parsed = parse_conditions(typed)
     kept = [parsed.text, *parsed.required, *parsed.excluded, *parsed.superseded, *dict(parsed.values).values()]
     assert ("犬" in typed) == ("犬" in "".join(kept))
@@ -98,7 +98,7 @@ def test_any_value_is_a_filter_or_a_sentence(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("typed", "stars"), [("3", 3), ("★★★★", 4), ("５", 5), ("0", None), ("9", None), ("x", None)])
-def test_a_rating_is_a_number_or_stars(typed: str, stars: int | None) -> None:
+def test_rating_is_a_number_or_stars(typed: str, stars: int | None) -> None:
     assert read_rating(typed) == stars
 
 
@@ -138,7 +138,7 @@ def test_every_search_understands_typed_conditions(store: ImageStore, typed: str
     assert sorted(hit.image.file_name for hit in hits) == list(found)
 
 
-def test_a_value_that_means_nothing_is_said(store: ImageStore) -> None:
+def test_value_that_means_nothing_is_said(store: ImageStore) -> None:
     with pytest.raises(ConditionNotUnderstood, match="rating:9 is not understood"):
         Searcher(store, FakeEncoder()).search(Query("rating:9"))
     assert resolve_values(parse_conditions("camera:x"), store).values == (("camera", "x"),)

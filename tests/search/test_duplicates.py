@@ -77,18 +77,18 @@ def test_one_witness_alone_is_not_enough(searcher: Searcher) -> None:
     assert list_groups(searcher) == []
 
 
-def test_an_empty_library_has_no_duplicates(searcher: Searcher) -> None:
+def test_empty_library_has_no_duplicates(searcher: Searcher) -> None:
     assert list_groups(searcher) == []
 
 
-def test_an_image_without_embedding_is_passed_over(searcher: Searcher) -> None:
+def test_image_without_embedding_is_passed_over(searcher: Searcher) -> None:
     scene = make_scene(4)
     register(searcher, (scene, save_image(scene, "a.jpg")))
     other = Searcher(searcher.store, FakeEncoder(name="another"))
     assert list_groups(other) == []
 
 
-def test_the_hash_hardly_changes_with_size_and_quality() -> None:
+def test_hash_hardly_changes_with_size_and_quality() -> None:
     scene = make_scene(5)
     first, second = (
         compute_fingerprint(save_image(picture, "a.jpg", quality=quality).preview).bits
@@ -128,7 +128,7 @@ def make_record(image_id: int, **changes: object) -> ImageRecord:
         ({"byte_size": 10, "upload_date": datetime(2023, 1, 1)}, "older"),
     ],
 )
-def test_the_best_is_kept_and_why_is_said(better: dict[str, object], reason: str) -> None:
+def test_best_is_kept_and_why_is_said(better: dict[str, object], reason: str) -> None:
     worse = make_record(1, byte_size=10**9)
     group = DuplicateGroup.of([worse, make_record(2, **better)], {})
     assert [image.image_id for image in group.images] == [2, 1]
@@ -148,14 +148,14 @@ def test_pixels_come_before_texts_and_the_file_s_date_before_the_registration() 
     assert (group.images, group.kept_because, group.dates[0]) == ((old, new), "older", datetime(2001, 1, 1))
 
 
-def test_what_is_left_of_a_group_says_why_anew() -> None:
+def test_rest_of_a_group_says_why_again() -> None:
     group = DuplicateGroup.of([make_record(1, width=900), make_record(2, edits=Edits("x")), make_record(3)], {})
     left = group.without([1])
     assert left is not None and (left.images[0].image_id, left.kept_because) == (2, "text")
     assert left.without([2]) is None
 
 
-def test_a_file_s_time_tells_which_one_is_older(searcher: Searcher, tmp_path: Path) -> None:
+def test_file_s_time_tells_which_one_is_older(searcher: Searcher, tmp_path: Path) -> None:
     scene = make_scene(11)
     images = [save_image(scene, name, quality=quality) for name, quality in (("new.jpg", 90), ("old.jpg", 80))]
     images = [
@@ -190,7 +190,7 @@ def test_nearly_blank_pages_are_no_duplicates(searcher: Searcher) -> None:
 # --- kept whole -------------------------------------------------------------------------------------------------------
 
 
-def test_a_group_that_is_kept_whole_is_shown_again_only_with_another_image(searcher: Searcher) -> None:
+def test_group_that_is_kept_whole_is_shown_again_only_with_another_image(searcher: Searcher) -> None:
     scene = make_scene(12)
     small = scene.resize((320, 240))
     register(

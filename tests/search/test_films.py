@@ -77,7 +77,7 @@ def test_every_film_is_one_hit_and_pages_are_full_and_never_overlap(searcher: Se
         assert {page.total for page in pages} == {FILMS + IMAGES}
 
 
-def test_the_best_moment_stands_for_a_film_and_counts_the_others(searcher: Searcher, store: ImageStore) -> None:
+def test_best_moment_stands_for_a_film_and_counts_the_others(searcher: Searcher, store: ImageStore) -> None:
     embedding = searcher.plan(Query("rain")).blend.embedding
     every = store.search_embedding(1, embedding, 1000)
     for hit in searcher.search(Query("rain"), 100).hits:
@@ -98,14 +98,14 @@ def test_every_film_that_is_named_in_words_comes_before_what_is_not(searcher: Se
 
 
 @pytest.mark.parametrize("order", ["registered", "taken", "name"])
-def test_in_a_list_the_first_frame_stands_for_a_film(searcher: Searcher, order: str) -> None:
+def test_first_frame_stands_for_a_film_in_a_list(searcher: Searcher, order: str) -> None:
     hits = searcher.rank(searcher.plan(Query("")), 100, 0, order).hits
     frames = [hit.image.frame for hit in hits if hit.image.frame]
     assert [frame.frame_ms for frame in frames] == [0] * FILMS
     assert len(hits) == FILMS + IMAGES
 
 
-def test_the_moments_of_one_film_are_hits_of_their_own(searcher: Searcher) -> None:
+def test_moments_of_one_film_are_hits_of_their_own(searcher: Searcher) -> None:
     query = Query("rain", filter=SearchFilter(film_sha256=f"{2:064x}"))
     result = searcher.search(query, 100)
     assert (len(result.hits), result.total) == (FRAMES, FRAMES)
@@ -119,7 +119,7 @@ def test_films_and_images_are_found_apart(searcher: Searcher) -> None:
     assert (len(images.hits), images.total) == (IMAGES, IMAGES)
 
 
-def test_a_frame_finds_what_is_similar_and_is_left_out_itself(searcher: Searcher, store: ImageStore) -> None:
+def test_frame_finds_what_is_similar_and_is_left_out_itself(searcher: Searcher, store: ImageStore) -> None:
     [frame] = store.list_images(limit=1, filter=SearchFilter(film_sha256=f"{3:064x}"))
     result = searcher.search(Query(like=frame.image_id), 100)
     assert frame.image_id not in [hit.image_id for hit in result.hits]
@@ -131,7 +131,7 @@ def test_a_frame_finds_what_is_similar_and_is_left_out_itself(searcher: Searcher
     assert result.total == FILMS + IMAGES - 1
 
 
-def test_a_list_of_films_that_is_longer_than_may_be_looked_through_ends(
+def test_list_of_films_that_is_longer_than_may_be_looked_through_ends(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "_MAX_RANKED", 30)

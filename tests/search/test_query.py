@@ -29,7 +29,7 @@ from image_search.search.query import ParsedText, parse_text
         ("-", ParsedText("-", ("-",))),
     ],
 )
-def test_a_query_is_taken_apart(typed: str, parsed: ParsedText) -> None:
+def test_query_is_taken_apart(typed: str, parsed: ParsedText) -> None:
     assert parse_text(typed) == parsed
 
 

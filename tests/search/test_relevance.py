@@ -33,7 +33,7 @@ def make_hits(*relevances: float | None) -> list[FoundHit]:
     return [FoundHit(record, -0.5, "meaning", relevance) for relevance in relevances]
 
 
-def test_a_random_query_stands_out_nowhere_and_a_twin_does() -> None:
+def test_random_query_stands_out_nowhere_and_a_twin_does() -> None:
     sample = make_embeddings(500, DIMENSION)
     background = measure_reference_scores(sample, make_embeddings(100, DIMENSION, seed=1))
     assert background is not None
@@ -47,7 +47,7 @@ def test_a_random_query_stands_out_nowhere_and_a_twin_does() -> None:
         assert twin[0] > expect_best(500)
 
 
-def test_the_own_mean_of_a_query_counts_by_half_only() -> None:
+def test_own_mean_of_a_query_counts_by_half_only() -> None:
     # A library full of what is asked for: nothing is above the query's own mean, everything above the usual one.
     rng = np.random.default_rng(0)
     centre = np.eye(DIMENSION)[0]
@@ -89,12 +89,12 @@ def test_words_with_a_picture_ask_more_of_a_match_than_either_alone() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0, None])
 @pytest.mark.parametrize("count", [1, 50, 1000, 10**6])
-def test_a_match_is_never_below_the_line(share: float | None, count: int) -> None:
+def test_match_is_never_below_the_line(share: float | None, count: int) -> None:
     blend = QueryVector(np.zeros(DIMENSION, np.float32), share)
     assert compute_relevance_threshold(blend, count) <= compute_match_threshold(blend, count)
 
 
-def test_what_is_usual_for_words_with_a_picture_is_known_at_any_weight() -> None:
+def test_usual_scores_of_words_with_a_picture_are_known_at_any_weight() -> None:
     background = measure_reference_scores(make_embeddings(200, DIMENSION), make_embeddings(100, DIMENSION, seed=1))
     assert background is not None
     [query] = make_embeddings(1, DIMENSION, seed=9)
@@ -109,11 +109,11 @@ def test_what_is_usual_for_words_with_a_picture_is_known_at_any_weight() -> None
     [((), 0), ((0.9, 0.8, 0.2, 0.1), 2), ((0.1, 0.2), 0), ((0.9, 0.4, 0.9, 0.1, 0.1, 0.6), 3), ((0.9, None), 2),
      ((0.5, 0.4), 1), ((0.9, 0.9), 2)],
 )  # fmt: skip
-def test_the_line_lies_where_relevance_ends_on_the_whole(relevances: tuple[float | None, ...], place: int) -> None:
+def test_line_lies_where_relevance_ends_on_the_whole(relevances: tuple[float | None, ...], place: int) -> None:
     assert find_cutoff(make_hits(*relevances)) == place
 
 
-def test_a_blend_knows_what_it_was_made_of() -> None:
+def test_blend_knows_what_it_was_made_of() -> None:
     words, picture, away = make_embeddings(3, DIMENSION)
     blends = [blend_embeddings(*parts) for parts in (
         ([words], [], []), ([], [picture], []), ([words], [picture], []), ([words], [], [away]), ([], [], [away])
@@ -140,7 +140,7 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
         yield searcher
 
 
-def test_a_search_says_whether_anything_stands_out(searcher: Searcher) -> None:
+def test_search_says_whether_anything_stands_out(searcher: Searcher) -> None:
     assert searcher.search(Query("猫")).has_match is None  # the list of tags is not embedded yet
     searcher.tagger.prepare()
     found = searcher.search(Query("猫"))
@@ -151,7 +151,7 @@ def test_a_search_says_whether_anything_stands_out(searcher: Searcher) -> None:
     assert searcher.search(Query()).has_match is None
 
 
-def test_what_is_named_in_words_is_relevant(searcher: Searcher) -> None:
+def test_image_named_in_words_is_relevant(searcher: Searcher) -> None:
     searcher.tagger.prepare()
     result = searcher.search(Query("17.png"))
     assert result.has_match
@@ -159,7 +159,7 @@ def test_what_is_named_in_words_is_relevant(searcher: Searcher) -> None:
     assert (result.hits[0].relevance or 0) >= 0.5
 
 
-def test_the_background_follows_a_growing_library(searcher: Searcher) -> None:
+def test_background_follows_a_growing_library(searcher: Searcher) -> None:
     searcher.tagger.prepare()
     searcher.search(Query("猫"))
     before = searcher._model.get_reference_scores()

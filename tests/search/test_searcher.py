@@ -47,7 +47,7 @@ def test_words_find_the_nearest_picture_first(searcher: Searcher) -> None:
     assert distances == sorted(distances)
 
 
-def test_a_picture_finds_its_twin_first(searcher: Searcher) -> None:
+def test_picture_finds_its_twin_first(searcher: Searcher) -> None:
     assert list_names(searcher, Query(image=make_picture("blue")))[0] == "blue.png"
 
 
@@ -58,7 +58,7 @@ def test_blank_words_ask_for_the_newest_images(searcher: Searcher, blank: str) -
     assert all(hit.distance is None for hit in result.hits)
 
 
-def test_the_newest_images_need_no_model(searcher: Searcher) -> None:
+def test_newest_images_need_no_model(searcher: Searcher) -> None:
     anew = Searcher(searcher.store, FakeEncoder())
     anew.search(Query())
     assert anew.encoder.calls == []
@@ -75,7 +75,7 @@ def test_the_newest_images_need_no_model(searcher: Searcher) -> None:
         (f"{Path.home()}/b", ["~/b", "~//b"]),
     ],
 )
-def test_a_folder_is_found_however_it_is_written(searcher: Searcher, stored: str, asked: list[str]) -> None:
+def test_folder_is_found_however_it_is_written(searcher: Searcher, stored: str, asked: list[str]) -> None:
     separator = "\\" if "\\" in stored else "/"
     image = make_image("1.png", file_path=f"{stored}{separator}1.png", modified_ns=1)
     searcher.store.add_images(searcher.get_model().model_id, [image], searcher.encoder.encode_texts(["red"]))
@@ -85,7 +85,7 @@ def test_a_folder_is_found_however_it_is_written(searcher: Searcher, stored: str
             assert [hit.image.file_name for hit in found.hits] == ["1.png"], folder
 
 
-def test_a_folder_as_it_is_written_comes_before_its_other_form_of_unicode(searcher: Searcher) -> None:
+def test_folder_as_it_is_written_comes_before_its_other_form_of_unicode(searcher: Searcher) -> None:
     for number, folder in enumerate(("/が", normalize("NFD", "/が"))):
         image = make_image(f"{number}.png", file_path=f"{folder}/{number}.png", modified_ns=1)
         searcher.store.add_images(searcher.get_model().model_id, [image], searcher.encoder.encode_texts(["red"]))
@@ -118,7 +118,7 @@ def test_pages_of_a_plan_cover_the_library_once(searcher: Searcher) -> None:
     assert {page.total for page in pages} == {len(COLOURS)}
 
 
-def test_an_image_only_model_takes_pictures_and_words_that_occur_in_texts(searcher: Searcher) -> None:
+def test_image_only_model_takes_pictures_and_words_that_occur_in_texts(searcher: Searcher) -> None:
     pictures_only = Searcher(searcher.store, FakeEncoder(supports_text=False))
     assert list_names(pictures_only, Query(image=make_picture("red")))[0] == "red.png"
     result = pictures_only.search(Query(text="red"))
@@ -133,7 +133,7 @@ def test_embeddings_of_another_model_never_answer(searcher: Searcher) -> None:
     assert list_names(other, Query(text="red")) == []
 
 
-def test_a_filter_holds_for_ranked_and_for_newest_images(searcher: Searcher) -> None:
+def test_filter_holds_for_ranked_and_for_newest_images(searcher: Searcher) -> None:
     nothing = SearchFilter(file_types=("image/gif",))
     for words in ("red", ""):
         result = searcher.search(Query(words, filter=nothing))
@@ -146,7 +146,7 @@ def test_a_filter_holds_for_ranked_and_for_newest_images(searcher: Searcher) -> 
 
 
 @pytest.mark.parametrize("query", [Query("red -yellow"), Query("red", excluded_text="yellow")])
-def test_what_is_left_out_moves_back(searcher: Searcher, query: Query) -> None:
+def test_excluded_images_move_back(searcher: Searcher, query: Query) -> None:
     def find_place(of: Query) -> int:
         return list_names(searcher, of).index("orange.png")
 
@@ -154,7 +154,7 @@ def test_what_is_left_out_moves_back(searcher: Searcher, query: Query) -> None:
     assert list_names(searcher, query)[0] == "red.png"
 
 
-def test_a_picture_can_be_left_out_too(searcher: Searcher) -> None:
+def test_picture_can_be_left_out_too(searcher: Searcher) -> None:
     with_yellow_away = Query("red", excluded_image=make_picture("yellow"))
     assert list_names(searcher, with_yellow_away) == list_names(searcher, Query("red -yellow"))
 
@@ -163,7 +163,7 @@ def test_only_something_to_leave_out_puts_it_last(searcher: Searcher) -> None:
     assert list_names(searcher, Query("-red"))[-1] == "red.png"
 
 
-def test_the_weight_moves_between_words_and_picture(searcher: Searcher) -> None:
+def test_weight_moves_between_words_and_picture(searcher: Searcher) -> None:
     def find_first(weight: float) -> str:
         return list_names(searcher, Query("blue", image=make_picture("yellow"), image_weight=weight))[0]
 
@@ -197,7 +197,7 @@ def register_prompts(searcher: Searcher, prompts: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("typed", ["738268214", "sd_xl_base_1.0", "IMG_0001.JPG", "ORA-00923"])
-def test_an_identifier_puts_every_image_that_has_it_first(searcher: Searcher, typed: str) -> None:
+def test_identifier_puts_every_image_that_has_it_first(searcher: Searcher, typed: str) -> None:
     register_prompts(searcher, {f"{number}.png": f"a fox, seed {typed}, 20 steps" for number in range(3)})
     hits = searcher.search(Query(typed)).hits
     assert [hit.found_by != "meaning" for hit in hits] == [True] * 3 + [False] * (len(hits) - 3)
@@ -240,7 +240,7 @@ def test_no_text_breaks_a_search(searcher: Searcher, text: str) -> None:
 
 
 @pytest.mark.parametrize("query", [Query("sea -ship"), Query("sea", excluded_text="dog ship")])
-def test_an_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_words(
+def test_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_words(
     searcher: Searcher, query: Query
 ) -> None:
     images = [make_image("sea.png"), make_image("ship on the sea.png")]
@@ -251,14 +251,14 @@ def test_an_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_w
     assert found["ship on the sea.png"] == "meaning"
 
 
-def test_a_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) -> None:
+def test_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) -> None:
     assert not searcher.search(Query(text="red")).is_text_cut
     assert searcher.search(Query(text="long " * 100)).is_text_cut
     assert searcher.search(Query(text="red", excluded_text="long " * 100)).is_text_cut
     assert not searcher.search(Query()).is_text_cut
 
 
-def test_a_hit_says_when_the_words_stand_in_the_picture(searcher: Searcher) -> None:
+def test_hit_says_when_the_words_stand_in_the_picture(searcher: Searcher) -> None:
     ids = {hit.image.file_name: hit.image_id for hit in searcher.store.list_images(limit=100)}
     line = TextLine("ポイ捨て禁止", 0.9, (0, 0, 1, 1))
     searcher.store.set_recognized(ids["blue.png"], RecognizedText("reader 1", line.text, (line,)))

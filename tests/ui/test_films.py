@@ -58,12 +58,12 @@ def test_films_and_images_are_counted_and_shown_apart(client: TestClient) -> Non
     assert sorted(tile["name"] for tile in list_tiles(client, "kind=frame&q=sunset")) == ["a.mp4", "b.mp4"]
 
 
-def test_a_facet_counts_a_film_once_like_its_search(client: TestClient) -> None:
+def test_facet_counts_a_film_once_like_its_search(client: TestClient) -> None:
     for shape in client.get("/ui/facets").json()["shape"]:
         assert shape["count"] == len(list_tiles(client, f"shape={shape['value']}"))
 
 
-def test_the_moments_of_a_film_are_told_in_the_order_of_time(client: TestClient) -> None:
+def test_moments_of_a_film_are_told_in_the_order_of_time(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "") if tile["name"] == "a.mp4"]
     moments = client.get(f"/ui/images/{film['id']}/moments").json()["moments"]
     assert [moment["frame_ms"] // 3000 for moment in moments] == list(range(SCENES))
@@ -73,14 +73,14 @@ def test_the_moments_of_a_film_are_told_in_the_order_of_time(client: TestClient)
     assert client.get("/ui/images/999999/moments").status_code == 404
 
 
-def test_the_facts_of_a_frame_tell_its_moment_and_lead_to_the_film(client: TestClient) -> None:
+def test_facts_of_a_frame_tell_its_moment_and_lead_to_the_film(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "") if tile["name"] == "a.mp4"]
     html = client.get(f"/ui/images/{film['id']}").json()["html"]
     assert "00:00:00 / 00:00:1" in html and f'href="images/{film["id"]}/film"' in html
     assert client.get(f"/images/{film['id']}/film").headers["content-type"] == "video/mp4"
 
 
-def test_a_film_goes_to_the_trash_and_comes_back_as_one(client: TestClient) -> None:
+def test_film_goes_to_the_trash_and_comes_back_as_one(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "q=sunset") if tile["name"] == "a.mp4"]
     assert client.post("/ui/trash", json={"ids": [film["id"]]}).json() == {"count": 1}
     assert sorted(tile["name"] for tile in list_tiles(client, "q=sunset")) == ["b.mp4", "red.png"]

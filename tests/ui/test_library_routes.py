@@ -104,7 +104,7 @@ def wait_for_jobs(client: TestClient) -> list[dict[str, Any]]:
         time.sleep(0.02)
 
 
-def test_an_empty_library_is_new_and_one_with_samples_only_is_too(
+def test_empty_library_is_new_and_one_with_samples_only_is_too(
     client: TestClient, store: ImageStore, samples: Path
 ) -> None:
     found = client.get("/ui/library").json()
@@ -116,7 +116,7 @@ def test_an_empty_library_is_new_and_one_with_samples_only_is_too(
     assert client.get("/ui/library").json()["trash"] == 1
 
 
-def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root: Path) -> None:
+def test_folder_that_is_added_is_scanned_and_counted(client: TestClient, root: Path) -> None:
     answer = client.post("/ui/library/folders", json={"path": f"{root}/写真"})
     assert answer.status_code == 200
     [job] = wait_for_jobs(client)
@@ -137,7 +137,7 @@ def test_a_folder_that_is_added_is_scanned_and_counted(client: TestClient, root:
     assert found["models"][0]["facts"] == ["2枚中2枚が検索できます"]
 
 
-def test_a_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root: Path) -> None:
+def test_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root: Path) -> None:
     for name in ("1.SVG", "2.svg", "3.pdf", "README"):
         (root / "写真" / name).write_bytes(b"other")
     client.post("/ui/library/folders", json={"path": f"{root}/写真"})
@@ -147,7 +147,7 @@ def test_a_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root:
     assert job["facts"] == ["2 new", "4 files of kinds that are not read (.SVG 2, .pdf 1, others 1)"]
 
 
-def test_a_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
+def test_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
     client: TestClient, store: ImageStore, root: Path
 ) -> None:
     path = {"path": f"{root}/写真"}
@@ -162,7 +162,7 @@ def test_a_folder_is_scanned_again_and_taken_off_the_list_without_its_images(
 
 
 @pytest.mark.parametrize("path", ["/etc", "/no/such/folder", "写真", "", "/\0"])
-def test_a_folder_outside_the_roots_is_refused_without_telling_whether_it_exists(client: TestClient, path: str) -> None:
+def test_folder_outside_the_roots_is_refused_without_telling_whether_it_exists(client: TestClient, path: str) -> None:
     refused = {"kind": "problem", "code": "folder_refused", "hint": ""}
     for answer in (
         client.post("/ui/library/folders", json={"path": path}),
@@ -210,7 +210,7 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
 
 
 @pytest.mark.slow
-def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_is_named(
+def test_files_that_have_arrived_are_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
@@ -221,7 +221,7 @@ def test_what_has_arrived_is_registered_although_the_page_has_gone_and_the_rest_
     assert store.count_images() == 4
 
 
-def test_a_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
+def test_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
     batch = send(client, {"a.png": make_picture_bytes("red")})
     wait_for_jobs(client)
     for address in (batch, "f" * 32, "..", "x"):
@@ -229,7 +229,7 @@ def test_a_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
 
 
 @pytest.mark.slow
-def test_the_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_waits(
+def test_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_waits(
     client: TestClient, tmp_path: Path
 ) -> None:
     running, waiting = (send(client, {"a.png": make_picture_bytes("red"), "b.png": b""}, arriving=1) for _ in range(2))
@@ -246,7 +246,7 @@ def test_the_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_
     assert client.post(f"/ui/library/uploads/{running}/1", content=b"x").status_code == 404
 
 
-def test_an_upload_keeps_its_files_when_the_program_ends(tmp_path: Path, store: ImageStore) -> None:
+def test_upload_keeps_its_files_when_the_program_ends(tmp_path: Path, store: ImageStore) -> None:
     inbox = UploadInbox(tmp_path / "uploads")
     work = make_upload_work(inbox, store, lambda: find_model(store), ImageReader())
     jobs = JobQueue(tmp_path / "jobs.db", "a", {"upload": work})
@@ -256,7 +256,7 @@ def test_an_upload_keeps_its_files_when_the_program_ends(tmp_path: Path, store: 
     assert inbox.get_place(batch).is_dir()
 
 
-def test_an_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -> None:
+def test_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -> None:
     may_end = threading.Event()
     inbox = UploadInbox(tmp_path / "uploads")
     works: dict[str, Work] = {
@@ -277,7 +277,7 @@ def test_an_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -
     assert store.count_images() == 1
 
 
-def test_a_batch_goes_on_after_the_program_was_killed(tmp_path: Path, store: ImageStore) -> None:
+def test_batch_goes_on_after_the_program_was_killed(tmp_path: Path, store: ImageStore) -> None:
     """Killed after one of three files was registered, and before its job was written down as over."""
     inbox = UploadInbox(tmp_path / "uploads")
     batch = inbox.begin(["a.png", "b.png", "c.png"])
@@ -303,7 +303,7 @@ def test_a_batch_goes_on_after_the_program_was_killed(tmp_path: Path, store: Ima
     jobs.stop()
 
 
-def test_the_trash_is_listed_and_emptied_in_part_and_whole(client: TestClient, store: ImageStore, root: Path) -> None:
+def test_trash_is_listed_and_emptied_in_part_and_whole(client: TestClient, store: ImageStore, root: Path) -> None:
     register(store, root)
     ids = store.list_image_ids()
     store.trash_images(ids)
@@ -340,26 +340,26 @@ def test_models_say_what_they_know_and_which_may_be_used(client: TestClient) -> 
         ("../../etc", "not_found"),
     ],
 )
-def test_a_model_that_a_click_may_not_choose_is_refused_in_words(client: TestClient, name: str, code: str) -> None:
+def test_model_that_a_click_may_not_choose_is_refused_in_words(client: TestClient, name: str, code: str) -> None:
     answer = client.post("/ui/library/models/use", json={"name": name})
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert wait_for_jobs(client) == []
 
 
-def test_a_model_is_used_by_a_job(client: TestClient) -> None:
+def test_model_is_used_by_a_job(client: TestClient) -> None:
     assert client.post("/ui/library/models/use", json={"name": "facebook/dinov2-small"}).status_code == 200
     [job] = wait_for_jobs(client)
     assert (job["title"], job["state"]) == ("モデル facebook/dinov2-small への切り替え", "done")
 
 
 @pytest.mark.parametrize("settings", [Settings(embedding_model="openai/clip-vit-base-patch16")])
-def test_the_model_of_the_settings_wins_and_says_so(client: TestClient) -> None:
+def test_model_of_the_settings_wins_and_says_so(client: TestClient) -> None:
     assert "EMBEDDING_MODEL に openai/clip-vit-base-patch16 が" in client.get("/ui/library").json()["model_note"]
     answer = client.post("/ui/library/models/use", json={"name": "facebook/dinov2-small"})
     assert (answer.status_code, answer.json()["code"]) == (400, "set")
 
 
-def test_the_home_folder_is_open_only_where_no_other_computer_reaches_the_page() -> None:
+def test_home_folder_is_open_only_where_no_other_computer_reaches_the_page() -> None:
     assert find_roots(Settings()).home == Path.home()
     for settings in (
         Settings(app_host="0.0.0.0"),
@@ -396,9 +396,7 @@ def test_films_of_a_folder_are_counted_and_a_bad_one_is_told_in_the_visitors_lan
     assert client.get("/ui/library").json()["folders"][0]["count"] == 3  # pictures, and the film once
 
 
-def test_a_film_is_one_tile_in_the_trash_and_leaves_it_as_one(
-    client: TestClient, store: ImageStore, root: Path
-) -> None:
+def test_film_is_one_tile_in_the_trash_and_leaves_it_as_one(client: TestClient, store: ImageStore, root: Path) -> None:
     write_film(root / "写真" / "海.mp4", make_scenes(3, 2))
     register(store, root)
     ids = store.list_image_ids()
@@ -411,7 +409,7 @@ def test_a_film_is_one_tile_in_the_trash_and_leaves_it_as_one(
     assert client.get("/ui/library/trash").json()["total"] == 2
 
 
-def test_a_film_that_is_sent_is_registered_and_a_bad_one_is_one_sentence(
+def test_film_that_is_sent_is_registered_and_a_bad_one_is_one_sentence(
     client: TestClient, store: ImageStore, tmp_path: Path
 ) -> None:
     film = write_film(tmp_path / "a.mp4", make_scenes(2, 2)).read_bytes()
@@ -447,7 +445,7 @@ def test_text_is_read_and_forgotten_as_jobs(
     assert store.list_images(["禁止"]).total == 0
 
 
-def test_without_its_package_reading_says_how_to_get_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_without_its_package_says_how_to_get_it(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     answer = client.post("/ui/library/text/read")
     assert answer.status_code == 400
@@ -455,7 +453,7 @@ def test_without_its_package_reading_says_how_to_get_it(client: TestClient, monk
     assert client.get("/ui/library/jobs").json() == {"jobs": []}
 
 
-def test_the_check_of_a_library_is_said_in_japanese(store: ImageStore, root: Path) -> None:
+def test_check_of_a_library_is_said_in_japanese(store: ImageStore, root: Path) -> None:
     Registrar(store, FakeEncoder(), reader=ImageReader(max_pixels=10**6)).register(find_files([root]))
     found = [describe_finding(finding, "ja") for finding in check_served(store)]
     assert len(found) >= 10
@@ -488,13 +486,13 @@ def test_the_check_of_a_library_is_said_in_japanese(store: ImageStore, root: Pat
         ),
     ],
 )
-def test_a_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, remedy: str) -> None:
+def test_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, remedy: str) -> None:
     line = describe_finding(finding, "ja")
     assert line["what"] == what
     assert line["remedy"].startswith(remedy)
     assert (line["state"], line["details"]) == ("確認が必要です", [])
 
 
-def test_a_finding_without_a_translation_is_kept_as_it_is() -> None:
+def test_finding_without_a_translation_is_kept_as_it_is() -> None:
     line = describe_finding(Finding("tablespace", False, "no quota on USERS", "Grant one."), "ja")
     assert (line["what"], line["remedy"], line["details"]) == ("", "", ["no quota on USERS", "Grant one."])

@@ -60,7 +60,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
             yield program
 
 
-def test_the_pages_used_last_are_kept(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_used_last_are_kept(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program.kept.state_holder, "capacity", 3)
     for number in (0, 1, 2, 0, 3):
         program.open_page(f"page{number}")
@@ -68,7 +68,7 @@ def test_the_pages_used_last_are_kept(program: Program, monkeypatch: pytest.Monk
     assert len(program.kept.state_holder.time_last_used) == 3
 
 
-def test_a_kept_page_holds_no_settings_of_its_components(program: Program) -> None:
+def test_kept_page_holds_no_settings_of_its_components(program: Program) -> None:
     program.open_page("page")
     assert program.kept.state_holder["page"].config_values == {}
 
@@ -84,7 +84,7 @@ def test_unread_answers_go_oldest_first(program: Program, monkeypatch: pytest.Mo
     assert "event: complete" in program.read("status", events[-5])
 
 
-def test_a_call_of_a_program_takes_no_place_of_a_page(program: Program) -> None:
+def test_call_of_a_program_takes_no_place_of_a_page(program: Program) -> None:
     program.open_page("page")
     event = program.call("search", "red", None, "", 0, 1, 16, None)
     program.wait()
@@ -92,7 +92,7 @@ def test_a_call_of_a_program_takes_no_place_of_a_page(program: Program) -> None:
     assert "red.png" in program.read("search", event)
 
 
-def test_an_answer_that_is_waited_for_is_kept_whatever_else_is_asked(program: Program) -> None:
+def test_answer_that_is_waited_for_is_kept_whatever_else_is_asked(program: Program) -> None:
     unread = program.queue.pending_messages_per_session
     program.queue.event_ids_to_events["event"] = type("Event", (), {"session_hash": "waiting"})()
     for number in range(page.MAX_UNREAD + 5):

@@ -39,7 +39,7 @@ def test_both_languages_have_a_text_with_the_same_values_for_every_key() -> None
         ("*", "en"),
     ],
 )
-def test_the_browser_chooses_the_language(header: str, language: str) -> None:
+def test_browser_chooses_the_language(header: str, language: str) -> None:
     assert negotiate_language(header) == language
 
 
@@ -61,7 +61,7 @@ def test_no_english_text_says_a_number_of_things_that_cannot_be_one() -> None:
     assert not {key: text for key, text in MESSAGES["en"].items() if plural.search(text)}
 
 
-def test_an_error_is_named_by_its_nearest_kind() -> None:
+def test_error_is_named_by_its_nearest_kind() -> None:
     assert error_key(StoreUnavailable("")) == "store_away"
     assert error_key(ModelUnavailable("")) == "model_unavailable"
     assert error_key(ImageNotFound("")) == "image_gone"

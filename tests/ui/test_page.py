@@ -29,7 +29,7 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
         yield Searcher(store, FakeEncoder())
 
 
-def test_a_click_of_a_search_asks_gradio_for_nothing() -> None:
+def test_click_of_a_search_asks_gradio_for_nothing() -> None:
     page = build_page()
     asking = {function.name for function in page.fns.values() if function.fn is not None}
     assert asking == set()
@@ -43,7 +43,7 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
         assert pages[0].limiter.total_tokens == app.CLICK_CONCURRENCY
 
 
-def test_a_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
+def test_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
     box = build_image_box("picture", 100, "picture")
     again = box.__class__(**box.constructor_args)
     assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")

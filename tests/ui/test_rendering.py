@@ -28,7 +28,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield TestClient(build_app(searcher, Warmup(searcher), ImageReader()), headers={"Accept-Language": "ja"})
 
 
-def test_the_document_is_in_the_visitors_language_and_loads_the_modules(client: TestClient) -> None:
+def test_document_is_in_the_visitors_language_and_loads_the_modules(client: TestClient) -> None:
     for language, title in (("ja", "類似画像検索"), ("en", "Image Search")):
         html = client.get("/", headers={"Accept-Language": language}).text
         assert f'<html lang="{language}"' in html
@@ -39,7 +39,7 @@ def test_the_document_is_in_the_visitors_language_and_loads_the_modules(client: 
         assert html.index("/app.js") < html.index("/assets/index")  # pictures do not wait for Gradio on a slow line
 
 
-def test_the_document_is_compressed_for_those_who_take_it(client: TestClient) -> None:
+def test_document_is_compressed_for_those_who_take_it(client: TestClient) -> None:
     answer = client.get("/", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert len(gzip.compress(answer.content, 5)) == int(answer.headers["content-length"])
@@ -78,7 +78,7 @@ def test_scripts_of_gradio_are_kept_by_browsers_and_its_pages_are_not(client: Te
         assert "immutable" not in client.get(path).headers.get("cache-control", ""), path
 
 
-def test_the_document_holds_its_texts_in_one_language(client: TestClient) -> None:
+def test_document_holds_its_texts_in_one_language(client: TestClient) -> None:
     texts = {"ja": "ドロップや貼り付けもできます", "en": "Dropping and pasting work, too"}
     for language, other in (("ja", "en"), ("en", "ja")):
         html = client.get("/", headers={"Accept-Language": language}).text
@@ -86,13 +86,13 @@ def test_the_document_holds_its_texts_in_one_language(client: TestClient) -> Non
         assert texts[other] not in html
 
 
-def test_nothing_else_is_served_as_a_static_file(client: TestClient) -> None:
+def test_static_address_serves_nothing_else(client: TestClient) -> None:
     odd = ("a%00.js", "a" * 5000 + ".js")
     for path in ("../routes.py", "..%2froutes.py", "vendor", "absent.js", "vendor/photoswipe/LICENSE", *odd):
         assert client.get(f"/{get_static_root()}/{path}").status_code == 404, path
 
 
-def test_the_vendored_library_is_what_its_list_says() -> None:
+def test_vendored_library_is_what_its_list_says() -> None:
     folder = STATIC / "vendor" / "photoswipe"
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     named = dict(reversed(line.split()) for line in lines if not line.startswith("#"))

@@ -21,7 +21,7 @@ from image_search.ui.search_form import (
 )
 
 
-def test_nothing_asked_is_no_condition_and_no_address() -> None:
+def test_empty_form_is_no_condition_and_no_address() -> None:
     assert SearchForm().filter.is_empty
     assert not SearchForm().is_filtered
     assert to_query_string(SearchForm()) == ""
@@ -78,11 +78,11 @@ def test_dates_include_their_last_day(typed: str, first: datetime | None, behind
         SearchForm(min_pixels=1_000_000, folder="/写真/2024 &?#=", generator="A&B"),
     ],
 )
-def test_an_address_opens_what_it_was_written_for(asked: SearchForm) -> None:
+def test_address_opens_what_it_was_written_for(asked: SearchForm) -> None:
     assert from_query_string(dict(parse_qsl(to_query_string(asked)))) == asked
 
 
-def test_a_query_image_stands_in_the_address_by_its_token() -> None:
+def test_query_image_stands_in_the_address_by_its_token() -> None:
     assert to_query_string(SearchForm(image="0123abcd")) == "picture=0123abcd"
 
 
@@ -99,7 +99,7 @@ def test_any_address_is_read_without_harm(parameters: dict[str, str]) -> None:
     assert isinstance(asked.filter, SearchFilter)
 
 
-def test_what_is_not_understood_is_named() -> None:
+def test_parameter_that_is_not_understood_is_named() -> None:
     parameters = {
         "from": "yesterday",
         "to": "2024年5月",
@@ -134,5 +134,5 @@ def test_words_in_the_shape_of_a_condition_are_named(text: str, name: str) -> No
         ("2024", "no date", False),
     ],
 )
-def test_a_range_that_ends_before_it_begins_is_told(since: str, until: str, is_backwards: bool) -> None:
+def test_range_that_ends_before_it_begins_is_told(since: str, until: str, is_backwards: bool) -> None:
     assert SearchForm(since=since, until=until).is_backwards is is_backwards

@@ -83,7 +83,7 @@ def test_more_than_can_be_selected_is_told(
     assert set(found["ids"]) < set(ids)
 
 
-def test_a_search_by_meaning_gives_what_is_above_the_line(client: TestClient, store: ImageStore) -> None:
+def test_search_by_meaning_gives_what_is_above_the_line(client: TestClient, store: ImageStore) -> None:
     register(store, *(f"{number}.png" for number in range(30)))
     found = client.get("/ui/selection?q=red").json()
     assert found["kind"] in ("best", "none")
@@ -107,7 +107,7 @@ def test_added_keywords_are_taken_back_and_the_file_speaks_again(client: TestCli
     assert store.get_image(image_id).keywords == ("sea",)
 
 
-def test_a_rating_is_set_and_what_was_said_before_is_told(client: TestClient, store: ImageStore) -> None:
+def test_rating_is_set_and_what_was_said_before_is_told(client: TestClient, store: ImageStore) -> None:
     first, second = register(store, "a.png", "b.png")
     store.set_edits(second, Edits(description="said", rating=1))
     answer = post(client, "rating", ids=[first, second], rating=5)
@@ -119,7 +119,7 @@ def test_a_rating_is_set_and_what_was_said_before_is_told(client: TestClient, st
     assert store.get_image(second).edits == Edits(description="said", rating=1)
 
 
-def test_a_selection_is_written_in_batches_not_one_by_one(
+def test_selection_is_written_in_batches_not_one_by_one(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection_routes, "_PAGE", 25)
@@ -133,7 +133,7 @@ def test_a_selection_is_written_in_batches_not_one_by_one(
     assert {(image.rating, image.keywords) for image in store.get_images(ids)} == {(2, ("trip",))}
 
 
-def test_an_image_in_the_trash_is_told_and_left_alone(client: TestClient, store: ImageStore) -> None:
+def test_image_in_the_trash_is_told_and_left_alone(client: TestClient, store: ImageStore) -> None:
     live, trashed = register(store, "a.png", "b.png")
     store.trash_images([trashed])
     assert post(client, "keywords", ids=[live, trashed], add=["x"])["missing"] == [trashed]
@@ -152,7 +152,7 @@ def test_paths_are_given_and_images_without_one_are_counted(client: TestClient, 
     assert answer["without"] == 1
 
 
-def test_an_archive_holds_the_originals_under_their_names(client: TestClient, store: ImageStore) -> None:
+def test_archive_holds_the_originals_under_their_names(client: TestClient, store: ImageStore) -> None:
     ids = register(store, "海.png", "dup.png", "dup.png", "DUP.png", "a/b:c.png")
     answer = download(client, ids)
     assert answer.headers["content-disposition"].startswith('attachment; filename="pictures_')
@@ -163,7 +163,7 @@ def test_an_archive_holds_the_originals_under_their_names(client: TestClient, st
         assert archive.read("dup (2).png") == store.read_original(ids[2])
 
 
-def test_an_original_that_is_missing_is_told_before_and_in_the_archive(
+def test_original_that_is_missing_is_told_before_and_in_the_archive(
     client: TestClient, store: ImageStore, tmp_path: Path
 ) -> None:
     ids = register(store, "a.png", "b.png")
@@ -177,7 +177,7 @@ def test_an_original_that_is_missing_is_told_before_and_in_the_archive(
         assert "a.png" in archive.read("not included.txt").decode()
 
 
-def test_an_archive_of_many_images_takes_no_more_memory_than_one_of_them(store: ImageStore) -> None:
+def test_archive_of_many_images_takes_no_more_memory_than_one_of_them(store: ImageStore) -> None:
     size = 2 * 2**20
     encoder = FakeEncoder()
     model = store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
@@ -192,20 +192,20 @@ def test_an_archive_of_many_images_takes_no_more_memory_than_one_of_them(store: 
     assert peak < 4 * size
 
 
-def test_a_contact_sheet_is_a_picture_of_all_chosen(client: TestClient, store: ImageStore) -> None:
+def test_contact_sheet_is_a_picture_of_all_chosen(client: TestClient, store: ImageStore) -> None:
     answer = download(client, register(store, "a.png", "海.png", "c" * 200 + ".png"), "contact_sheet.jpg")
     with Image.open(io.BytesIO(answer.content)) as sheet:
         assert sheet.format == "JPEG"
         assert sheet.width > 2 * 240
 
 
-def test_a_download_that_is_no_longer_prepared_is_said(client: TestClient) -> None:
+def test_download_that_is_no_longer_prepared_is_said(client: TestClient) -> None:
     answer = client.get("/ui/selection/downloads/0123/pictures.zip")
     assert answer.status_code == 404
     assert "Select the pictures again" in answer.json()["title"]
 
 
-def test_a_selection_that_is_gone_altogether_is_said(client: TestClient) -> None:
+def test_selection_that_is_gone_altogether_is_said(client: TestClient) -> None:
     answer = client.post("/ui/selection/downloads", json={"ids": [GONE]})
     assert answer.status_code == 404
     assert answer.json()["code"] == "image_gone"

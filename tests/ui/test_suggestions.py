@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
         yield store
 
 
-def test_a_model_and_its_file_are_one_value_that_finds_both(store: ImageStore) -> None:
+def test_model_and_its_file_are_one_value_that_finds_both(store: ImageStore) -> None:
     facets = count_facets(store, SearchForm(), "ja")
     assert facets["model"] == [
         {"value": "sdxl", "label": "sdxl", "count": 2},
@@ -76,7 +76,7 @@ def test_values_are_found_by_what_is_typed_without_case_and_width(store: ImageSt
         ("phot", {"kind": "folder", "text": "/photos", "parameter": "folder", "value": "/photos", "q": ""}),
     ],
 )
-def test_the_last_word_is_completed(store: ImageStore, typed: str, first: dict[str, str]) -> None:
+def test_last_word_is_completed(store: ImageStore, typed: str, first: dict[str, str]) -> None:
     assert Suggestions(store).find(typed, "ja")[0] == first
 
 
@@ -86,7 +86,7 @@ def test_words_of_the_list_of_tags_are_in_the_visitors_language(store: ImageStor
 
 
 @pytest.mark.parametrize("typed", ["", " ", "camera:x", "-犬", "2019-08"])
-def test_nothing_is_suggested_for_conditions(store: ImageStore, typed: str) -> None:
+def test_conditions_get_no_suggestions(store: ImageStore, typed: str) -> None:
     assert Suggestions(store).find(typed, "ja") == []
 
 

@@ -77,7 +77,7 @@ def list_names(answer: dict[str, Any]) -> list[str]:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_images_are_the_answer_to_nothing(client: TestClient, searcher: Searcher) -> None:
+def test_newest_images_are_the_answer_to_nothing(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
     answer = client.get("/ui/results").json()
     assert list_names(answer) == [f"{colour}.png" for colour in reversed(COLOURS)]
@@ -100,7 +100,7 @@ def test_words_rank_and_tell_distance_and_time(client: TestClient, searcher: Sea
     assert "符号化" in answer["timing"]
 
 
-def test_the_next_page_holds_new_tiles_only_and_embeds_nothing_again(client: TestClient, searcher: Searcher) -> None:
+def test_next_page_holds_new_tiles_only_and_embeds_nothing_again(client: TestClient, searcher: Searcher) -> None:
     images = [make_image(f"{number}.png") for number in range(20)]
     embeddings = searcher.encoder.encode_images([make_picture((number * 12, 80, 40)) for number in range(20)])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
@@ -128,7 +128,7 @@ def test_tiles_are_compressed_for_those_who_take_it(client: TestClient, searcher
     assert list_names(packed.json()) == list_names(plain.json())
 
 
-def test_a_name_order_is_the_stores(client: TestClient, searcher: Searcher) -> None:
+def test_name_order_is_the_stores(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
     assert list_names(client.get("/ui/results?order=name").json()) == sorted(f"{colour}.png" for colour in COLOURS)
 
@@ -142,7 +142,7 @@ def register_shades(searcher: Searcher) -> None:
     searcher.tagger.prepare()
 
 
-def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
+def test_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) -> None:
     register_shades(searcher)
     answer = open_addresses(searcher).get("/ui/results?q=red&order=name&limit=100").json()
     names = list_names(answer)
@@ -150,14 +150,14 @@ def test_a_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher
     assert answer["total"] == len(names) < 40
 
 
-def test_a_query_image_is_sent_once_and_named_by_its_token(client: TestClient, searcher: Searcher) -> None:
+def test_query_image_is_sent_once_and_named_by_its_token(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
     token = client.post("/ui/query-images", content=make_picture_bytes("blue")).json()["token"]
     assert list_names(client.get(f"/ui/results?picture={token}").json())[0] == "blue.png"
     assert client.get(f"/ui/query-images/{token}").headers["content-type"] == "image/webp"
 
 
-def test_a_query_image_that_is_gone_is_said_so(client: TestClient) -> None:
+def test_query_image_that_is_gone_is_said_so(client: TestClient) -> None:
     for token in ("0" * 32, "../../etc/passwd", "x"):
         answer = client.get("/ui/results", params={"picture": token})
         assert answer.status_code == 422
@@ -174,7 +174,7 @@ def test_query_images_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> 
         images.open(tokens[0])
 
 
-def test_a_file_that_is_no_image_is_refused_in_words(page: TestClient) -> None:
+def test_file_that_is_no_image_is_refused_in_words(page: TestClient) -> None:
     [path] = page.post("/gradio_api/upload", files={"files": ("broken.png", b"no picture")}).json()
     answer = page.post("/ui/query-images", json={"path": path, "name": "broken.png"})
     assert answer.status_code == 422
@@ -183,23 +183,23 @@ def test_a_file_that_is_no_image_is_refused_in_words(page: TestClient) -> None:
     assert path not in answer.text
 
 
-def test_a_query_image_is_taken_from_the_folder_of_uploads_only(client: TestClient, tmp_path: Path) -> None:
+def test_query_image_is_taken_from_the_folder_of_uploads_only(client: TestClient, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(make_picture_bytes("red"))
     for path in (str(tmp_path / "secret.png"), "/etc/passwd", "\0", ""):
         assert client.post("/ui/query-images", json={"path": path, "name": "x.png"}).status_code == 422
 
 
-def test_an_empty_library_says_how_to_fill_it(client: TestClient) -> None:
+def test_empty_library_says_how_to_fill_it(client: TestClient) -> None:
     for address in ("/ui/results", "/ui/results?q=red"):
         assert "ライブラリー" in client.get(address).json()["message"]["hint"]
 
 
-def test_a_condition_that_nothing_meets_is_said_so(client: TestClient, searcher: Searcher) -> None:
+def test_condition_that_nothing_meets_is_said_so(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
     assert client.get("/ui/results?shape=portrait&rating=5").json()["message"]["title"] == "条件に合う画像はありません"
 
 
-def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
+def test_library_without_embeddings_of_this_model_says_what_to_run(searcher: Searcher) -> None:
     register_colours(searcher)
     other = open_addresses(Searcher(searcher.store, FakeEncoder(name="another")))
     for address in ("/ui/results?q=orange-like", "/ui/results?q=orange-like&shape=landscape"):
@@ -208,7 +208,7 @@ def test_a_library_without_embeddings_of_this_model_says_what_to_run(searcher: S
         assert "python register_images.py --model another" in message["hint"]
 
 
-def test_a_condition_that_nothing_meets_in_a_library_with_embeddings_is_not_laid_on_the_model(
+def test_condition_that_nothing_meets_in_a_library_with_embeddings_is_not_laid_on_the_model(
     client: TestClient, searcher: Searcher
 ) -> None:
     register_colours(searcher)
@@ -228,7 +228,7 @@ def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searc
     assert "一致度順" in answer["message"]["hint"]
 
 
-def test_a_database_that_is_away_is_503_in_words() -> None:
+def test_database_that_is_away_is_503_in_words() -> None:
     client = open_addresses(Searcher(AwayStore(), FakeEncoder()))
     for address in ("/ui/results", "/ui/images/1", "/ui/facets"):
         answer = client.get(address)
@@ -266,7 +266,7 @@ def test_stars_are_counted_as_at_least_and_folders_with_those_below(searcher: Se
     assert [(facet["value"], facet["count"]) for facet in facets["folder"]] == [("/p", 3), ("/p/a", 2), ("/p/b/c", 1)]
 
 
-def test_a_date_that_is_none_is_named_in_the_answer(client: TestClient) -> None:
+def test_date_that_is_none_is_named_in_the_answer(client: TestClient) -> None:
     assert client.get("/ui/results?from=someday&to=2024年5月").json()["ignored"] == ["from"]
 
 
@@ -289,7 +289,7 @@ def test_facts_show_name_prompt_caption_and_a_place_for_the_distance(client: Tes
         assert words in html
 
 
-def test_what_a_person_says_is_kept_beside_what_the_file_says(client: TestClient, searcher: Searcher) -> None:
+def test_edits_are_kept_beside_what_the_file_says(client: TestClient, searcher: Searcher) -> None:
     image_id = register_one(searcher, text=ImageText(description="狐", keywords=("a, b", "雪")))
     edits = f"/ui/images/{image_id}/edits"
     said = client.post(edits, json={"description": " 夕焼け ", "rating": 4}).json()
@@ -315,13 +315,13 @@ def test_saying_what_the_file_says_is_no_edit(client: TestClient, searcher: Sear
 
 
 @pytest.mark.parametrize("said", [{"rating": 6}, {"rating": -1}, {"owner": "x"}, {"keywords": "a"}])
-def test_an_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searcher, said: dict[str, Any]) -> None:
+def test_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searcher, said: dict[str, Any]) -> None:
     image_id = register_one(searcher)
     assert client.post(f"/ui/images/{image_id}/edits", json=said).status_code == 422
     assert searcher.store.get_image(image_id).edits.is_empty
 
 
-def test_an_image_in_the_trash_comes_back_with_everything(client: TestClient, searcher: Searcher) -> None:
+def test_image_in_the_trash_comes_back_with_everything(client: TestClient, searcher: Searcher) -> None:
     ids = register_colours(searcher)
     assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2}
     assert client.get("/ui/results").json()["total"] == len(ids) - 2
@@ -329,7 +329,7 @@ def test_an_image_in_the_trash_comes_back_with_everything(client: TestClient, se
     assert list_names(client.get("/ui/results?q=red").json())[0] == "red.png"
 
 
-def test_an_image_deleted_meanwhile_is_said_so(client: TestClient) -> None:
+def test_image_deleted_meanwhile_is_said_so(client: TestClient) -> None:
     assert client.get("/ui/images/99").status_code == 404
     assert "削除されています" in client.get("/ui/images/99").json()["title"]
     assert client.post("/ui/images/99/edits", json={"rating": 1}).status_code == 404
@@ -367,7 +367,7 @@ def test_stopped_preparation_is_silent_on_a_closed_store(searcher: Searcher, cap
     assert not preparation.progress.is_over and not caplog.records
 
 
-def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStore) -> None:
+def test_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStore) -> None:
     class Gated(FakeEncoder):
         def encode_images(self, images: object) -> object:
             raise ModelUnavailable("Accept the licence at the model's page and set HF_TOKEN.")
@@ -386,7 +386,7 @@ def test_a_model_that_cannot_be_loaded_is_shown_with_its_remedy(store: ImageStor
 
 
 @pytest.mark.parametrize("sent", ["/pics", pytest.param("", marks=pytest.mark.slow)])
-def test_all_of_it_is_served_below_a_path_whether_the_proxy_hands_it_on_or_not(searcher: Searcher, sent: str) -> None:
+def test_page_is_served_below_a_path_whether_the_proxy_hands_it_on_or_not(searcher: Searcher, sent: str) -> None:
     [image_id] = register_colours(searcher, 1)
     settings = Settings(app_root_path="/pics", app_password="sesame")
     client = TestClient(build_application(settings, searcher, Warmup(searcher)), base_url="http://127.0.0.1:8899")
@@ -406,7 +406,7 @@ def test_all_of_it_is_served_below_a_path_whether_the_proxy_hands_it_on_or_not(s
     assert client.post(f"{sent}/api/search", json={}).status_code == 200
 
 
-def test_the_path_without_its_slash_leads_to_the_page(searcher: Searcher) -> None:
+def test_path_without_its_slash_leads_to_the_page(searcher: Searcher) -> None:
     client = TestClient(build_application(Settings(app_root_path="/pics"), searcher, Warmup(searcher)))
     answer = client.get("/pics", headers={"Host": "127.0.0.1"}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (308, "/pics/")
@@ -415,7 +415,7 @@ def test_the_path_without_its_slash_leads_to_the_page(searcher: Searcher) -> Non
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 
-def test_a_preview_with_its_version_is_kept_by_browsers_for_good(client: TestClient, searcher: Searcher) -> None:
+def test_preview_with_its_version_is_kept_by_browsers_for_good(client: TestClient, searcher: Searcher) -> None:
     [image_id] = register_colours(searcher, 1)
     version = get_version(searcher.store.get_image(image_id))
     answer = client.get(f"/images/{image_id}/preview?v={version}")
@@ -427,7 +427,7 @@ def test_a_preview_with_its_version_is_kept_by_browsers_for_good(client: TestCli
     assert again.status_code == 304
 
 
-def test_the_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
+def test_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
     client: TestClient, searcher: Searcher
 ) -> None:
     picture = decode_image(make_picture_bytes("red", (1600, 1200)), "large.png")
@@ -443,7 +443,7 @@ def test_the_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
     assert "immutable" in client.get(small).headers["cache-control"]
 
 
-def test_a_preview_without_or_with_a_wrong_version_is_asked_for_again(client: TestClient, searcher: Searcher) -> None:
+def test_preview_without_or_with_a_wrong_version_is_asked_for_again(client: TestClient, searcher: Searcher) -> None:
     [image_id] = register_colours(searcher, 1)
     for address in (f"/images/{image_id}/preview", f"/images/{image_id}/preview?v=old"):
         answer = client.get(address)
@@ -451,7 +451,7 @@ def test_a_preview_without_or_with_a_wrong_version_is_asked_for_again(client: Te
         assert client.get(address, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
 
 
-def test_an_original_comes_byte_for_byte_under_its_name(client: TestClient, searcher: Searcher) -> None:
+def test_original_comes_byte_for_byte_under_its_name(client: TestClient, searcher: Searcher) -> None:
     image = make_image("夕焼け 1.png", data=make_picture_bytes("red"))
     [image_id] = searcher.store.add_images(
         searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture()])
@@ -462,7 +462,7 @@ def test_an_original_comes_byte_for_byte_under_its_name(client: TestClient, sear
     assert answer.headers["content-disposition"].startswith("inline; filename*=UTF-8''%E5%A4%95")
 
 
-def test_an_original_that_browsers_cannot_draw_is_a_download(client: TestClient, searcher: Searcher) -> None:
+def test_original_that_browsers_cannot_draw_is_a_download(client: TestClient, searcher: Searcher) -> None:
     image = make_image("a.svg", data=b"<svg onload='alert(1)'/>", file_type="image/svg+xml")
     [image_id] = searcher.store.add_images(
         searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture()])
@@ -474,21 +474,21 @@ def test_an_original_that_browsers_cannot_draw_is_a_download(client: TestClient,
 
 
 @pytest.mark.parametrize("address", ["/images/99/preview", "/images/99/original"])
-def test_an_unknown_picture_is_404(client: TestClient, address: str) -> None:
+def test_unknown_picture_is_404(client: TestClient, address: str) -> None:
     assert client.get(address).status_code == 404
 
 
 @pytest.mark.parametrize("address", ["/images/x/preview", "/images/1/../../etc/passwd", "/images/-1/original"])
-def test_nothing_but_a_picture_has_an_address(page: TestClient, address: str) -> None:
+def test_image_addresses_lead_to_images_only(page: TestClient, address: str) -> None:
     assert page.get(address).status_code in (404, 422)
 
 
-def test_a_picture_of_a_database_that_is_away_is_503(searcher: Searcher) -> None:
+def test_picture_of_a_database_that_is_away_is_503(searcher: Searcher) -> None:
     client = open_addresses(Searcher(AwayStore(), FakeEncoder()), Warmup(searcher))
     assert client.get("/images/1/preview").status_code == 503
 
 
-def test_the_page_is_built_and_served_without_the_database_or_the_model() -> None:
+def test_page_is_built_and_served_without_the_database_or_the_model() -> None:
     away = Searcher(AwayStore(), FakeEncoder())
     client = TestClient(build_app(away, Warmup(away), READER))
     answer = client.get("/")

@@ -30,7 +30,7 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
     [("a.png", "a.png"), ("../../etc/passwd", "passwd"), ("C:\\x\\b.png", "b.png"), ("か\u3099.png", "が.png"),
      ("\x00\n", "image"), ("", "image"), ("🦊.png", "🦊.png")],
 )  # fmt: skip
-def test_a_name_from_a_browser_is_a_file_name_only(sent: str, kept: str) -> None:
+def test_name_from_a_browser_is_a_file_name_only(sent: str, kept: str) -> None:
     assert clean_name(sent) == kept
 
 
@@ -53,7 +53,7 @@ def test_copies_are_shown_with_the_best_unmarked_and_why(searcher: Searcher) -> 
     assert "残す理由：画素数が多い" in found
 
 
-def test_a_group_that_is_kept_or_has_lost_its_copies_is_no_longer_shown(searcher: Searcher) -> None:
+def test_group_that_is_kept_or_has_lost_its_copies_is_no_longer_shown(searcher: Searcher) -> None:
     scenes = [make_scene(number) for number in (1, 2)]
     for number, scene in enumerate(scenes):
         small = scene.resize((320, 240))

@@ -81,7 +81,7 @@ def _call_events(client: TestClient, file: dict[str, Any]) -> Iterator[Any]:
             yield _ask(client, event, data)
 
 
-def test_the_watch_sees_what_leaves() -> None:
+def test_watch_sees_what_leaves() -> None:
     async def connect() -> None:
         await asyncio.open_connection("127.0.0.1", 9)
 
@@ -92,7 +92,7 @@ def test_the_watch_sees_what_leaves() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_opened_page_fetches_no_address_and_asks_for_no_name(client: TestClient, address: str) -> None:
+def test_opened_page_fetches_no_address_and_asks_for_no_name(client: TestClient, address: str) -> None:
     files = ({"path": address}, {"url": address, "path": ""}, {"path": address, "is_stream": True})
     with watch_network() as asked:
         for file in files:

@@ -61,7 +61,7 @@ def client(app: ASGIApp) -> TestClient:
 
 
 @pytest.mark.parametrize(("method", "path"), EVERYWHERE)
-def test_without_the_password_everything_is_401(client: TestClient, method: str, path: str) -> None:
+def test_request_without_the_password_is_401(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, path)
     assert answer.status_code == 401
     assert answer.json()["code"] == "password_needed"
@@ -69,7 +69,7 @@ def test_without_the_password_everything_is_401(client: TestClient, method: str,
 
 
 @pytest.mark.parametrize("headers", [BASIC, BEARER])
-def test_a_program_sends_the_password_with_every_request(client: TestClient, headers: dict[str, str | bytes]) -> None:
+def test_program_sends_the_password_with_every_request(client: TestClient, headers: dict[str, str | bytes]) -> None:
     for address in ("/", "/images/1/preview", "/api/status", "/gradio_api/info"):
         assert client.get(address, headers=headers).status_code == 200
 
@@ -77,12 +77,12 @@ def test_a_program_sends_the_password_with_every_request(client: TestClient, hea
 @pytest.mark.parametrize(
     "value", ["Basic", "Basic ???", "Basic bWU6", "Bearer", "Bearer x", "Digest a", "Basic /////w=="]
 )
-def test_what_is_not_the_password_is_401(value: str) -> None:
+def test_wrong_password_is_401(value: str) -> None:
     fresh = TestClient(_stand_alone(), base_url="http://localhost")
     assert fresh.get("/", headers={"Authorization": value}).status_code == 401
 
 
-def test_a_browser_is_shown_the_login_page_and_then_the_page_it_wanted(client: TestClient) -> None:
+def test_browser_is_shown_the_login_page_and_then_the_page_it_wanted(client: TestClient) -> None:
     refused = client.get("/api/docs?x=1", headers=BROWSER)
     assert refused.status_code == 303
     assert refused.headers["location"] == "../login?next=%2Fapi%2Fdocs%3Fx%3D1"
@@ -99,25 +99,25 @@ def test_a_browser_is_shown_the_login_page_and_then_the_page_it_wanted(client: T
     assert client.get("/api/docs").status_code == 401
 
 
-def test_the_cookie_of_https_is_secure(app: ASGIApp) -> None:
+def test_cookie_of_https_is_secure(app: ASGIApp) -> None:
     answer = TestClient(app, base_url="https://localhost").post("/login", data={"password": PASSWORD})
     assert "; secure" in answer.headers["set-cookie"].lower()
 
 
 @pytest.mark.parametrize("place", ["https://evil.example/", "//evil.example", "/\\evil.example", "", "/a\r\nX: y"])
-def test_the_login_leads_to_no_other_site(place: str) -> None:
+def test_login_leads_to_no_other_site(place: str) -> None:
     client = TestClient(_stand_alone(), base_url="http://localhost", follow_redirects=False)
     answer = client.post("/login", data={"password": PASSWORD, "next": place}, headers=BROWSER)
     assert answer.headers["location"] == "/"
 
 
-def test_what_the_address_says_never_becomes_markup(client: TestClient) -> None:
+def test_address_never_becomes_markup(client: TestClient) -> None:
     page = client.get("/login?next=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", headers=BROWSER)
     assert "<script" not in page.text
     assert "script-src" not in page.headers["content-security-policy"]
 
 
-def test_a_forged_or_expired_cookie_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_or_expired_cookie_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     client = TestClient(_stand_alone(), base_url="http://localhost")
     client.post("/login", data={"password": PASSWORD})
     assert client.get("/").status_code == 200
@@ -184,7 +184,7 @@ ODD_AUTHORIZATION = [b"Basic \xff\xfe", "Basic 開け".encode(), b"Basic YQ=\xe9
 
 
 @pytest.mark.parametrize("value", ODD_AUTHORIZATION)
-def test_an_authorization_of_any_bytes_is_401(value: bytes) -> None:
+def test_authorization_of_any_bytes_is_401(value: bytes) -> None:
     client = TestClient(_stand_alone(), base_url="http://localhost")
     assert client.get("/", headers={"Authorization": value}).status_code == 401
 
@@ -199,7 +199,7 @@ def test_an_authorization_of_any_bytes_is_401(value: bytes) -> None:
         ("", b"password=x"),
     ],
 )  # fmt: skip
-def test_an_odd_login_form_is_refused_without_a_traceback(kind: str, body: bytes) -> None:
+def test_odd_login_form_is_refused_without_a_traceback(kind: str, body: bytes) -> None:
     client = TestClient(_stand_alone(), base_url="http://localhost")
     answer = client.post("/login", content=body, headers={"Content-Type": kind.encode("latin-1")})
     assert answer.status_code in (400, 401)
@@ -237,7 +237,7 @@ def test_other_computers_are_not_served_without_a_password(host: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_program_does_not_start_where_strangers_could_come_in() -> None:
+def test_program_does_not_start_where_strangers_could_come_in() -> None:
     command = [sys.executable, str(ROOT / "ImageSearch.py")]
     environment = {**os.environ, "APP_HOST": "0.0.0.0", "APP_PASSWORD": "", "APP_INSECURE": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -246,7 +246,7 @@ def test_the_program_does_not_start_where_strangers_could_come_in() -> None:
     assert done.stdout == ""
 
 
-def test_the_password_is_in_no_repr() -> None:
+def test_password_is_in_no_repr() -> None:
     settings = Settings(app_password=PASSWORD)
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in repr(PasswordAuthMiddleware(_stand_alone(), PASSWORD).__dict__)

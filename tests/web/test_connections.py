@@ -88,13 +88,13 @@ HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", HEAD, HEAD + b"xxx"])
-def test_a_client_that_falls_silent_is_disconnected(port: int, sent: bytes) -> None:
+def test_client_that_falls_silent_is_disconnected(port: int, sent: bytes) -> None:
     with connect(port, 1, sent) as [silent]:
         assert is_closed(silent)
     assert ask(port) == (200, b"0")
 
 
-def test_a_head_that_trickles_in_is_disconnected_and_a_body_that_trickles_in_is_taken(port: int) -> None:
+def test_head_that_trickles_in_is_disconnected_and_a_body_that_trickles_in_is_taken(port: int) -> None:
     with connect(port, 2, b"POST / HTTP/1.1\r\nHost: localhost\r\n") as [head, body]:
         body.sendall(b"Content-Length: 5\r\n\r\n")
         for _ in range(5):
@@ -106,7 +106,7 @@ def test_a_head_that_trickles_in_is_disconnected_and_a_body_that_trickles_in_is_
         assert b"200 OK" in body.recv(4096)
 
 
-def test_a_connection_between_two_requests_is_kept_but_not_one_that_begins_the_second_and_falls_silent(
+def test_connection_between_two_requests_is_kept_but_not_one_that_begins_the_second_and_falls_silent(
     port: int,
 ) -> None:
     kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
@@ -123,7 +123,7 @@ def test_a_connection_between_two_requests_is_kept_but_not_one_that_begins_the_s
 
 
 @pytest.mark.parametrize("line", [b"X: aaaa\r\n", b"a" * 1000])
-def test_a_head_without_end_is_refused_after_a_few_kilobytes(port: int, line: bytes) -> None:
+def test_head_without_end_is_refused_after_a_few_kilobytes(port: int, line: bytes) -> None:
     with connect(port, 1, b"GET / HTTP/1.1\r\nHost: localhost\r\n") as [endless]:
         sent = 0
         with suppress(ConnectionError):
@@ -142,7 +142,7 @@ def test_silent_connections_give_way_for_a_new_one(port: int, sent: bytes, monke
         assert [ask(port)[0] for _ in range(5)] == [200] * 5
 
 
-def test_the_limit_of_open_files_is_raised_and_bounds_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_of_open_files_is_raised_and_bounds_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     limits, raised = (256, 4096), []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: raised.append(new))
@@ -153,7 +153,7 @@ def test_the_limit_of_open_files_is_raised_and_bounds_the_connections(monkeypatc
     assert raise_file_limit() == 8
 
 
-def test_a_server_with_few_file_descriptors_neither_spins_nor_floods_its_log(tmp_path: Path) -> None:
+def test_server_with_few_file_descriptors_neither_spins_nor_floods_its_log(tmp_path: Path) -> None:
     resource_limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96)); "
     program = tmp_path / "limited.py"
     program.write_text(

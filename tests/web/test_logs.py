@@ -34,7 +34,7 @@ def client() -> TestClient:
     return TestClient(RequestLogMiddleware(Starlette(routes=[Route("/{what}", answer)])))
 
 
-def test_a_failed_request_is_logged_with_its_traceback_and_answered(
+def test_failed_request_is_logged_with_its_traceback_and_answered(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed = client.get("/error?q=private")
@@ -43,9 +43,7 @@ def test_a_failed_request_is_logged_with_its_traceback_and_answered(
     assert "private" not in caplog.text
 
 
-def test_the_traceback_of_one_failure_is_logged_once_a_minute(
-    client: TestClient, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_traceback_of_one_failure_is_logged_once_a_minute(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         client.get("/error")
     assert caplog.text.count("Traceback") == 1
@@ -67,7 +65,7 @@ def test_busy_and_slow_requests_are_warnings_and_good_ones_are_not_logged(
     assert "GET /slow was slow" in caplog.text and "private" not in caplog.text
 
 
-def test_a_caller_cannot_forge_lines_or_write_escape_sequences() -> None:
+def test_caller_cannot_forge_lines_or_write_escape_sequences() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(SafeFormatter("%(levelname)s %(name)s: %(message)s"))
@@ -76,7 +74,7 @@ def test_a_caller_cannot_forge_lines_or_write_escape_sequences() -> None:
     assert stream.getvalue() == "INFO image_search: GET /a\\nINFO b\\x1b[2J\\u202e\\x07\n"
 
 
-def test_a_condition_that_lasts_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_condition_that_lasts_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("image_search.web.server.time.monotonic", lambda: now[0])
     repeats = RepeatFilter()

@@ -54,14 +54,14 @@ def test_no_other_site_may_read_an_answer(app: ASGIApp, origin: str) -> None:
     ("host", "status"),
     [("192.0.2.1:8899", 200), ("[2001:db8::1]:8899", 200), ("localhost", 200), ("evil.example", 421), ("", 421)],
 )
-def test_without_a_password_no_name_that_another_site_could_own_is_served(
+def test_name_that_another_site_could_own_is_not_served_without_a_password(
     searcher: Searcher, host: str, status: int
 ) -> None:
     app = build_small(searcher, Settings(app_host="0.0.0.0", app_insecure=True))
     assert TestClient(app).get("/api/status", headers={"Host": host}).status_code == status
 
 
-def test_a_client_of_ipv6_is_its_network() -> None:
+def test_client_of_ipv6_is_its_network() -> None:
     def find(address: str) -> str:
         return find_client({"type": "http", "client": (address, 1)})
 
@@ -78,6 +78,6 @@ def test_json_without_its_type_and_a_file_for_a_word_are_refused(searcher: Searc
     assert answer.status_code == 422 and "text is a file" in answer.json()["message"]
 
 
-def test_a_method_that_is_not_there_names_those_that_are(searcher: Searcher) -> None:
+def test_method_that_is_not_there_names_those_that_are(searcher: Searcher) -> None:
     answer = open_client(build_small(searcher)).put("/api/images/1/preview")
     assert answer.status_code == 405 and "GET" in answer.headers["allow"]

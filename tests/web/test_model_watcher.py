@@ -45,7 +45,7 @@ def find_nearest(searcher: Searcher, text: str) -> str:
     return searcher.search(Query(text)).hits[0].image.file_name
 
 
-def test_a_switch_is_noticed_and_searches_use_the_new_model(store: ImageStore) -> None:
+def test_switch_is_noticed_and_searches_use_the_new_model(store: ImageStore) -> None:
     searcher, told = Searcher(store, OLD), []
     follower = ModelWatcher(searcher, open_new, told.append)
     assert find_nearest(searcher, "green") == "green.png"
@@ -59,7 +59,7 @@ def test_a_switch_is_noticed_and_searches_use_the_new_model(store: ImageStore) -
     assert find_nearest(searcher, "green") == "green.png"
 
 
-def test_a_query_that_was_planned_before_the_switch_is_answered_to_its_last_page(store: ImageStore) -> None:
+def test_query_that_was_planned_before_the_switch_is_answered_to_its_last_page(store: ImageStore) -> None:
     searcher = Searcher(store, OLD)
     plan = searcher.plan(Query("green"))
     first = searcher.rank(plan, limit=4)
@@ -68,7 +68,7 @@ def test_a_query_that_was_planned_before_the_switch_is_answered_to_its_last_page
     assert len(searcher.rank(plan, limit=4, offset=4).hits) == 4
 
 
-def test_what_is_current_at_the_first_look_is_not_news(store: ImageStore) -> None:
+def test_current_model_at_the_first_look_is_not_news(store: ImageStore) -> None:
     switch(store, "new")
     searcher, told = Searcher(store, OLD), []
     follower = ModelWatcher(searcher, open_new, told.append)
@@ -77,7 +77,7 @@ def test_what_is_current_at_the_first_look_is_not_news(store: ImageStore) -> Non
     assert searcher.encoder is OLD and told == []
 
 
-def test_a_model_that_cannot_be_loaded_is_told_once_and_the_old_one_goes_on(store: ImageStore) -> None:
+def test_model_that_cannot_be_loaded_is_told_once_and_the_old_one_goes_on(store: ImageStore) -> None:
     def fail(name: str) -> Encoder:
         raise ModelUnavailable(f"{name} is not there.")
 

@@ -73,7 +73,7 @@ def test_no_path_leads_out_of_the_library(client: TestClient, path: str) -> None
 
 
 @pytest.mark.parametrize("mark", [FILE_MARK, {}])
-def test_a_caller_cannot_name_a_file_of_the_server_as_an_upload(
+def test_caller_cannot_name_a_file_of_the_server_as_an_upload(
     client: TestClient, searcher: Searcher, secret: Path, mark: dict[str, Any]
 ) -> None:
     count = searcher.store.count_images()
@@ -83,7 +83,7 @@ def test_a_caller_cannot_name_a_file_of_the_server_as_an_upload(
     assert searcher.store.count_images() == count
 
 
-def test_an_event_of_the_page_takes_no_file_that_was_not_uploaded(
+def test_event_of_the_page_takes_no_file_that_was_not_uploaded(
     client: TestClient, searcher: Searcher, secret: Path
 ) -> None:
     answer = call_page(client, {"path": str(secret), "orig_name": "x.png", **FILE_MARK})
@@ -91,7 +91,7 @@ def test_an_event_of_the_page_takes_no_file_that_was_not_uploaded(
     assert searcher.store.count_images() == len(COLOURS)
 
 
-def test_what_was_uploaded_can_be_searched_with_and_registered(client: TestClient) -> None:
+def test_upload_can_be_searched_with_and_registered(client: TestClient) -> None:
     [path] = client.post("/gradio_api/upload", files={"files": ("q.png", make_picture_bytes("blue"))}).json()
     answer = client.post("/gradio_api/run/search", json={"data": ["", {"path": path, **FILE_MARK}, "", 0, 1, 16, None]})
     assert answer.json()["data"][0]["hits"][0]["image"]["file_name"] == "blue.png"
@@ -178,7 +178,7 @@ def make_text_bomb() -> bytes:
     return target.getvalue()
 
 
-def test_a_picture_that_unpacks_to_billions_of_pixels_is_refused(client: TestClient) -> None:
+def test_picture_that_unpacks_to_billions_of_pixels_is_refused(client: TestClient) -> None:
     for address in ("/api/images", "/api/search"):
         answer = client.post(address, files={"picture": ("bomb.png", make_png_bomb())})
         assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_image")
@@ -186,7 +186,7 @@ def test_a_picture_that_unpacks_to_billions_of_pixels_is_refused(client: TestCli
 
 
 @pytest.mark.slow
-def test_a_text_that_unpacks_to_twenty_megabytes_is_not_kept(client: TestClient) -> None:
+def test_text_that_unpacks_to_twenty_megabytes_is_not_kept(client: TestClient) -> None:
     answer = client.post("/api/images", files={"picture": ("bomb.png", make_text_bomb())})
     assert answer.status_code in (201, 422)
     assert len(answer.content) < 2**20
@@ -195,19 +195,19 @@ def test_a_text_that_unpacks_to_twenty_megabytes_is_not_kept(client: TestClient)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
-def test_a_compressed_body_is_not_unpacked(client: TestClient, encoding: str) -> None:
+def test_compressed_body_is_not_unpacked(client: TestClient, encoding: str) -> None:
     body = zlib.compress(b" " * 10**7)
     headers = {"content-type": "application/json", "content-encoding": encoding}
     assert client.post("/api/search", content=body, headers=headers).status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/api/search", "/gradio_api/queue/join", "/mcp", "/api/images", "/login"])
-def test_a_body_that_says_it_is_enormous_is_refused_unread(client: TestClient, path: str) -> None:
+def test_body_that_says_it_is_enormous_is_refused_unread(client: TestClient, path: str) -> None:
     answer = client.post(path, content=b"{}", headers={"content-length": str(10**12)})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_a_film_from_the_page_may_be_larger_than_a_picture_and_the_limit_says_what_to_do(client: TestClient) -> None:
+def test_film_from_the_page_may_be_larger_than_a_picture_and_the_limit_says_what_to_do(client: TestClient) -> None:
     def send(path: str, size: int) -> tuple[int, str]:
         answer = client.post(path, content=b"", headers={"content-length": str(size)})
         return answer.status_code, answer.text
@@ -254,7 +254,7 @@ def test_names_and_prompts_that_are_markup_stay_words(client: TestClient, nasty_
         ("a.html", b"<script>alert(1)</script>"),
     ],
 )
-def test_an_upload_never_acts_as_a_page(client: TestClient, name: str, data: bytes) -> None:
+def test_upload_never_acts_as_a_page(client: TestClient, name: str, data: bytes) -> None:
     [path] = client.post("/gradio_api/upload", files={"files": (name, data)}).json()
     call_page(client, {"path": path, **FILE_MARK})  # Gradio once took what an event names for its own
     answer = client.get(f"/gradio_api/file={path}")
@@ -284,7 +284,7 @@ def test_words_are_only_ever_words(client: TestClient, searcher: Searcher, text:
 
 
 @pytest.mark.parametrize("path", ["/api/images/1 OR 1=1", "/api/images/1;DROP TABLE images", "/images/1'/preview"])
-def test_an_id_is_only_ever_a_number(client: TestClient, path: str) -> None:
+def test_id_is_only_ever_a_number(client: TestClient, path: str) -> None:
     assert client.get(path).status_code in (404, 422)
     assert client.delete(path).status_code in (404, 405, 422)
 
@@ -302,22 +302,20 @@ CHANGES = [("DELETE", "/api/images/1"), ("POST", "/api/images"), ("POST", "/api/
      {"Origin": "http://localhost.evil.example"}, {"Origin": "http://["}, {"Origin": ""},
      {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}],
 )  # fmt: skip
-def test_a_page_of_another_site_changes_nothing(
-    client: TestClient, searcher: Searcher, headers: dict[str, str]
-) -> None:
+def test_page_of_another_site_changes_nothing(client: TestClient, searcher: Searcher, headers: dict[str, str]) -> None:
     for method, path in CHANGES:
         answer = client.request(method, path, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "cross_site"), path
     assert searcher.store.count_images() == len(COLOURS)
 
 
-def test_the_page_itself_may(client: TestClient) -> None:
+def test_page_itself_may(client: TestClient) -> None:
     headers = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert client.post("/api/search", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8899", "localhost.evil.example", "192.0.2.1", ""])
-def test_a_name_that_was_made_to_point_here_is_refused(client: TestClient, host: str) -> None:
+def test_name_that_was_made_to_point_here_is_refused(client: TestClient, host: str) -> None:
     for path in ("/", "/api/status", "/images/1/original", "/gradio_api/info", "/mcp"):
         answer = client.get(path, headers={"Host": host})
         assert (answer.status_code, answer.json()["code"]) == (421, "wrong_host")
@@ -337,7 +335,7 @@ def test_names_of_a_reverse_proxy_are_served_when_they_are_set(searcher: Searche
         assert answer.status_code == status
 
 
-def test_the_page_cannot_be_framed(client: TestClient) -> None:
+def test_page_cannot_be_framed(client: TestClient) -> None:
     assert client.get("/").headers["x-frame-options"] == "SAMEORIGIN"
 
 

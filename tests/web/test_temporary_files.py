@@ -51,7 +51,7 @@ def test_folders_that_a_killed_server_left_are_removed_unless_they_are_links_or_
 
 
 @pytest.mark.parametrize("removed", ["folder", "uploads"])
-def test_a_folder_that_a_cleaner_removed_is_made_again(files: TemporaryFiles, removed: str) -> None:
+def test_folder_that_a_cleaner_removed_is_made_again(files: TemporaryFiles, removed: str) -> None:
     shutil.rmtree(getattr(files, removed))
     files.ensure()
     assert files.uploads.is_dir() and files.folder.stat().st_mode & 0o777 == 0o700
@@ -80,7 +80,7 @@ def test_cleaning_deletes_old_uploads_and_goes_on_after_a_file_it_cannot_delete(
 
 
 @pytest.mark.usefixtures("parent")
-def test_a_place_without_room_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_without_room_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> str:
         raise OSError(28, os.strerror(28))
 
