@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 from image_search.errors import StoreError
 from image_search.originals import Originals
-from image_search.records import Edits, EmbeddingModel, Frame, ImageText, NewImage, RecognizedText, TrashReason
+from image_search.records import (
+    DeletedImage,
+    Edits,
+    EmbeddingModel,
+    Frame,
+    ImageText,
+    NewImage,
+    RecognizedText,
+    TrashReason,
+)
 from image_search.stores.base import Embeddings, ImageStore
 from image_search.stores.documents import (
     Document,
@@ -418,6 +427,15 @@ def _take_path(documents: dict[int, Document], image_id: int, path: str) -> None
     for other_id, other in documents.items():
         if path in other.paths and other_id != image_id and not documents[image_id].shares_with(other):
             documents[other_id] = drop_paths(other, [path])
+
+
+def choose_latest(deleted: Iterable[DeletedImage], paths: Iterable[str], live: Iterable[Document]) -> dict[str, str]:
+    """Those of these paths that deleted images had, with the hash of the latest deleted one; none that is live."""
+    found: dict[str, str] = {}
+    for one in sorted(deleted, key=lambda one: one.deleted_at):
+        found |= dict.fromkeys(one.paths, one.content_sha256)
+    owned = {path for document in live for path in document.paths}
+    return {path: found[path] for path in paths if path in found and path not in owned}
 
 
 # The models of a library as one list, for engines that keep it in one document and change it at once.

@@ -21,8 +21,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.milvus import MilvusStore
-from image_search.stores.milvus.rows import name_preview
-from image_search.stores.milvus.schema import STATE
+from image_search.stores.milvus.schema import STATE, name_preview
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, milvus_server, registrar
 
@@ -90,8 +89,8 @@ class TestMilvusStore(ImageStoreContract):
     def test_many_images_are_put_in_order_a_part_at_a_time(
         self, store: ImageStore, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for size in ("_WINDOW", "_PAGE", "_LOOKED_UP"):
-            monkeypatch.setattr(f"image_search.stores.milvus.session.{size}", 4)
+        for size in ("queries._WINDOW", "session._PAGE", "session._LOOKED_UP"):
+            monkeypatch.setattr(f"image_search.stores.milvus.{size}", 4)
         image_ids: list[int] = []
         for batch in range(10):
             images = [make_image(f"{batch}-{n}.png", make_text(batch * 3 + n)) for n in range(3)]
@@ -231,7 +230,7 @@ def test_library_of_schema_1_is_carried_over(
     library: Settings, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_schema_1(library)
-    monkeypatch.setattr("image_search.stores.milvus.rows._MIGRATED", 2)
+    monkeypatch.setattr("image_search.stores.milvus.schema._MIGRATED", 2)
     if is_interrupted:
         with monkeypatch.context() as broken:
             broken.setattr("image_search.stores.milvus.schema.write_state", interrupt)

@@ -22,11 +22,11 @@ from image_search.errors import StoreError, StoreUnavailable
 from image_search.records import ImageText, SearchFilter
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
-from image_search.stores.milvus import MilvusStore
+from image_search.stores.milvus import MilvusStore, queries
 from image_search.stores.milvus import client as milvus_lock
-from image_search.stores.milvus import rows as milvus_rows
 from image_search.stores.milvus.client import WRITERS, explain_error, writer_lock
-from image_search.stores.milvus.rows import find_nearest, list_conditions, match_phrase, tokenize_query
+from image_search.stores.milvus.queries import find_nearest
+from image_search.stores.milvus.schema import list_conditions, match_phrase, tokenize_query
 from tests.fakes import make_embeddings, make_image, make_images, milvus_server
 from tests.fakes.examples import scale
 
@@ -166,7 +166,7 @@ def test_index_of_the_manual_finds_nearly_the_same(server: str, tmp_path: Path) 
 
 
 def test_pages_are_exact_to_the_end_whatever_a_search_gives_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milvus_rows, "MAX_RESULTS", 40)
+    monkeypatch.setattr(queries, "MAX_RESULTS", 40)
     random = np.random.default_rng(0)
     embeddings = make_embeddings(60, 4)[random.integers(0, 60, 400)]  # each of them several times
     query = make_embeddings(1, 4, seed=1)[0]

@@ -38,7 +38,14 @@ from image_search.records import (
 )
 from image_search.settings import Settings
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
-from image_search.stores.document_store import Changes, DocumentStore, EnsureLocked, dump_models, load_models
+from image_search.stores.document_store import (
+    Changes,
+    DocumentStore,
+    EnsureLocked,
+    choose_latest,
+    dump_models,
+    load_models,
+)
 from image_search.stores.documents import (
     LIVE,
     TRASHED,
@@ -275,12 +282,7 @@ class ElasticsearchStore(DocumentStore):
         deleted = [make_deleted(document) for document in self._find_documents("tags", keys)]
         for start in range(0, len(keys), _CHUNK):
             deleted += search_remembered(self._cluster, {"terms": {"paths": keys[start : start + _CHUNK]}})
-        found: dict[str, str] = {}
-        for one in sorted(deleted, key=lambda one: one.deleted_at):  # the latest counts
-            found |= dict.fromkeys(one.paths, one.content_sha256)
-        owners = self._find_documents("tags", list(map(make_path_key, paths)))
-        live = {path for document in owners for path in document.paths}
-        return {path: found[path] for path in paths if path in found and path not in live}
+        return choose_latest(deleted, paths, self._find_documents("tags", list(map(make_path_key, paths))))
 
     # --- trash ------------------------------------------------------------------------------------------------------
 

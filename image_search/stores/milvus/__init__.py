@@ -18,8 +18,7 @@ The next writer first finishes or sweeps away what a crash left. One writes at a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ import numpy as np
 
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
+    DeletedImage,
     Edits,
     EmbeddingModel,
     Hits,
@@ -40,11 +40,13 @@ from image_search.records import (
     RecognizedText,
     SearchFilter,
     StoreStatus,
+    TrashReason,
 )
 from image_search.settings import Settings
-from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings
+from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.document_store import (
     add_model,
+    choose_latest,
     date_back,
     drop_model,
     list_wanted,
@@ -59,48 +61,48 @@ from image_search.stores.documents import (
     Place,
     change_record,
     count_microseconds,
+    decode_deleted,
     drop_paths,
-    make_film_key,
+    make_deleted,
+    make_deleted_path_key,
     make_folder_key,
-    make_frame_key,
     make_path_key,
     make_recognizer_key,
-    make_trashed_path_key,
     read_recognized,
     recognize,
     replace_content,
-    sort_counts,
+    restore,
+    trash,
 )
 from image_search.stores.milvus.client import Confirm, Connections, describe_engine, is_written
-from image_search.stores.milvus.rows import (
-    Stored,
-    check_image,
-    find_nearest,
-    list_marks,
-    list_values,
-    match_ids,
-    match_marks,
-    migrate,
-    name_new_preview,
-    name_preview,
+from image_search.stores.milvus.queries import (
+    count_values,
+    list_by_name,
+    list_newest,
+    make_hits,
+    sample_embeddings,
+    search_nearest,
 )
 from image_search.stores.milvus.schema import (
     IMAGES,
+    Stored,
+    check_image,
     make_embeddings_collection,
+    match_marks,
     name_embeddings,
+    name_new_preview,
+    name_preview,
     prepare_library,
     read_state,
 )
-from image_search.stores.milvus.session import Snapshot, Writer, cut_in_pages
-from image_search.stores.milvus.trash import MilvusTrash, make_hits
-from image_search.stores.reads import content_is_known, find_model, frame_is_known, image_not_found
-
-_BATCH = 1000
-_MIN_SCORE = -2.0  # below every inner product of unit vectors
+from image_search.stores.milvus.session import Snapshot, Writer, cut_in_chunks, cut_in_pages, has_old_words
+from image_search.stores.reads import content_is_known, find_model, image_not_found
 
 
-class MilvusStore(MilvusTrash):
+class MilvusStore(ImageStore):
     """A library in one database of Milvus. Any number of threads may use it at once, and of programs on a server."""
+
+    originals: Originals
 
     def __init__(self, url: str, originals: Originals) -> None:
         super().__init__()
@@ -116,9 +118,9 @@ class MilvusStore(MilvusTrash):
 
     def _prepare(self, client: object, is_lite: bool, ensure_locked: Confirm) -> None:
         self._is_lite = is_lite
-        prepare_library(client, is_lite, self._database.location, lambda client: migrate(client, self.originals))
-        if self._has_old_words(client, self._database.location):
-            self._renew_words(Writer(client, self.originals, ensure_locked), self._database.location)
+        prepare_library(client, is_lite, self._database.location, self.originals)
+        if has_old_words(client, self._database.location):
+            Writer(client, self.originals, ensure_locked).renew_words(self._database.location)
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
@@ -134,7 +136,7 @@ class MilvusStore(MilvusTrash):
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
         with self._database.writing() as (client, ensure_locked):
-            self._has_old_words(client, self._database.location)  # refuses what a newer program has indexed
+            has_old_words(client, self._database.location)  # refuses what a newer program has indexed
             try:
                 yield Writer(client, self.originals, ensure_locked)
             except BaseException:
@@ -182,16 +184,16 @@ class MilvusStore(MilvusTrash):
     def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         with self._writing() as writer:
             stored = writer.get_live(image_id)
-            documents = self._find_owners(writer, [(file_path, stored.document.film)]) | {image_id: stored.document}
+            documents = writer.find_owners([(file_path, stored.document.film)]) | {image_id: stored.document}
             set_path(documents, image_id, file_name, Place(file_path, byte_size, modified_ns))
-            self._change_documents(writer, documents)
+            writer.change_documents(documents)
 
     def _remove_paths(self, paths: list[str]) -> int:
         with self._writing() as writer:
             found = writer.look_up("marks", list(map(make_path_key, paths)))
             known = {path for document in found.values() for path in document.paths if path in paths}
             changed = {image_id: drop_paths(document, known) for image_id, document in found.items()}
-            self._change_documents(writer, changed)
+            writer.change_documents(changed)
         return len(known)
 
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
@@ -202,38 +204,6 @@ class MilvusStore(MilvusTrash):
                 found |= {path: document.image_id for path in below if path > after}
         return sorted(found.items())[:limit]
 
-    @staticmethod
-    def _find_owners(writer: Writer, wanted: Sequence[tuple[str, str | None]]) -> dict[int, Document]:
-        """Images at any of these paths, live or in the trash, except frames of the film beside it."""
-        owners: dict[int, Document] = {}
-        for film in dict.fromkeys(film for _, film in wanted):
-            paths = [path for path, of in wanted if of == film]
-            marks = [make_key(path) for make_key in (make_path_key, make_trashed_path_key) for path in paths]
-            besides = [] if film is None else [f"not {match_marks([make_film_key(film)])}"]
-            owners |= writer.look_up("marks", marks, besides)
-        return owners
-
-    @staticmethod
-    def _change_documents(writer: Writer, documents: Mapping[int, Document]) -> None:
-        """Write those of these documents that are other than they are stored; images in the trash come back."""
-        stored = writer.get_stored(list(documents))
-        changed = [
-            one.change(documents[image_id]) for image_id, one in stored.items() if one.document != documents[image_id]
-        ]
-        back = any(one.document.is_live != stored[one.document.image_id].document.is_live for one in changed)
-        # Those that lose a path before those that gain it.
-        changed.sort(key=lambda one: len(one.document.places) > len(stored[one.document.image_id].document.places))
-        writer.change_images(changed, is_hidden=back)
-
-    @staticmethod
-    def _check_frames(writer: Writer, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
-        """Raise StoreError for a frame of whose film and time another image is. known: image_ids by hash."""
-        frames = {make_frame_key(image.frame): known.get(image.content_sha256) for image in images if image.frame}
-        for image_id, document in writer.look_up("marks", list(frames)).items():
-            frame = document.record.frame
-            if frame is not None and frames.get(make_frame_key(frame), image_id) != image_id:
-                raise frame_is_known(image_id)
-
     def _add_images(self, model_id: int, images: list[NewImage], embeddings: Embeddings) -> list[int]:
         for image in images:
             check_image(image)
@@ -243,8 +213,8 @@ class MilvusStore(MilvusTrash):
             writer.find_model(model_id)
             found = writer.find_hashes(list(first))
             known = {sha256: document.image_id for sha256, document in found.items()}
-            self._check_frames(writer, images, known)
-            documents = self._find_owners(writer, list_wanted(images))
+            writer.check_frames(images, known)
+            documents = writer.find_owners(list_wanted(images))
             documents |= {document.image_id: document for document in found.values()}
             ahead = writer.iterate(IMAGES, writer.write_live([f"upload_date > {count_microseconds(moment)}"]), [])
             for image_id, stored in writer.get_stored([int(row["image_id"]) for row in ahead]).items():
@@ -256,15 +226,15 @@ class MilvusStore(MilvusTrash):
                     image.content_sha256, writer.state.last_image_id + 1 + len(known) - len(found)
                 )
                 merge_image(documents, image_id, image, moment)
-            self._change_documents(writer, {image_id: documents[image_id] for image_id in there})
-            lacking = self._list_lacking(writer, model_id, [document.image_id for document in found.values()])
+            writer.change_documents({image_id: documents[image_id] for image_id in there})
+            lacking = writer.list_lacking(model_id, [document.image_id for document in found.values()])
             rows = {known[sha256]: (embeddings[n], images[n].recipe) for sha256, n in first.items()}
             writer.put_embeddings(model_id, {image_id: rows[image_id] for image_id in lacking})
             new = sorted(documents.keys() - there)
             added = [Stored(documents[image_id], name_preview(documents[image_id].sha256)) for image_id in new]
             contents = _list_contents([images[n] for sha256, n in first.items() if sha256 not in found])
             writer.add_images(model_id, added, contents, rows)
-            self._forget(writer, list(first))
+            writer.forget(list(first))
         return [known[image.content_sha256] for image in images]
 
     def _replace_image(self, image_id: int, model_id: int, image: NewImage, embedding: Embeddings) -> None:
@@ -280,7 +250,7 @@ class MilvusStore(MilvusTrash):
             contents = {preview: image.preview} | ({} if image.data is None else {image.content_sha256: image.data})
             changed = Stored(document, preview, {model_id: (embedding, image.recipe)})
             writer.change_images([changed], contents)
-            self._forget(writer, [image.content_sha256])
+            writer.forget([image.content_sha256])
 
     def _add_embeddings(self, model_id: int, image_ids: list[int], embeddings: Embeddings, recipe: int) -> None:
         with self._writing() as writer:
@@ -295,15 +265,10 @@ class MilvusStore(MilvusTrash):
         with self._reading() as view:
             rows = view.iterate(IMAGES, view.write_live([f"image_id > {int(after_id)}"]), [])
             for page in cut_in_pages(rows):
-                lacking += sorted(self._list_lacking(view, model_id, page, min_recipe))
+                lacking += sorted(view.list_lacking(model_id, page, min_recipe))
                 if len(lacking) >= limit:
                     break
         return lacking[:limit]
-
-    @staticmethod
-    def _list_lacking(view: Snapshot, model_id: int, image_ids: list[int], min_recipe: int = 0) -> set[int]:
-        recipes = view.read_recipes(model_id, image_ids)
-        return {image_id for image_id in image_ids if image_id not in recipes or recipes[image_id] < min_recipe}
 
     def find_images_of_old_recipe(self, recipe: int, after_id: int = 0, limit: int = 1000) -> list[int]:
         return self._list_after(after_id, f"recipe < {int(recipe)}", limit)
@@ -358,6 +323,92 @@ class MilvusStore(MilvusTrash):
             raise image_not_found(image_id)
         return read_recognized(stored[image_id].document)
 
+    # --- trash ------------------------------------------------------------------------------------------------------
+
+    def _trash_images(self, image_ids: list[int], reason: TrashReason, deleted_at: datetime) -> int:
+        count = 0
+        for chunk in cut_in_chunks(image_ids):
+            with self._writing() as writer:
+                live = [one for one in writer.get_stored(chunk).values() if one.document.is_live]
+                parked = [one.change(trash(one.document, reason, deleted_at)) for one in writer.park(live)]
+                writer.change_images(parked, is_hidden=True)
+                count += len(live)
+        return count
+
+    def _restore_images(self, image_ids: list[int]) -> int:
+        count = 0
+        for chunk in cut_in_chunks(image_ids):
+            with self._writing() as writer:
+                trashed = [one for one in writer.get_stored(chunk).values() if not one.document.is_live]
+                writer.change_images([one.change(restore(one.document)) for one in trashed], is_hidden=True)
+                writer.forget([one.document.sha256 for one in trashed])
+                count += len(trashed)
+        return count
+
+    def _list_trash(self, limit: int, offset: int) -> Hits:
+        with self._reading() as view:
+            condition = view.write_condition([match_marks([TRASHED])])
+            page, total = list_newest(view, condition, offset, limit, ("deleted_at",))
+            return make_hits(view, [(image_id, None) for image_id in page], total)
+
+    def _empty_trash(self, image_ids: list[int] | None, before: datetime | None) -> int:
+        conditions = [match_marks([TRASHED])]
+        if before is not None:
+            conditions.append(f"deleted_at < {count_microseconds(before)}")
+        with self._writing() as writer:
+            rows = writer.iterate(IMAGES, writer.write_condition(conditions), [])
+            trashed = {int(row["image_id"]) for row in rows}
+            chosen = sorted(trashed if image_ids is None else trashed.intersection(image_ids))
+            for chunk in cut_in_chunks(chosen):
+                documents = [one.document for one in writer.get_stored(chunk).values()]
+                deleted = [make_deleted(one) for one in documents if one.record.trash_reason == "deleted"]
+                writer.remember(deleted)
+                writer.remove_images(chunk)
+        return len(chosen)
+
+    # --- remembered -------------------------------------------------------------------------------------------------
+
+    def _find_known_hashes(self, hashes: list[str]) -> dict[str, int]:
+        with self._reading() as view:
+            found = view.find_hashes(hashes)
+        return {sha256: document.image_id for sha256, document in found.items() if document.is_live}
+
+    def _find_deleted_hashes(self, hashes: list[str]) -> set[str]:
+        with self._reading() as view:
+            found = view.find_hashes(hashes)
+            remembered = view.find_remembered(hashes)
+        trashed = {sha256 for sha256, document in found.items() if document.record.trash_reason == "deleted"}
+        # One that is there was registered again by a program that ended before it could forget it.
+        return trashed | (remembered.keys() - found.keys())
+
+    def _find_deleted_paths(self, paths: list[str]) -> dict[str, str]:
+        marks = list(map(make_deleted_path_key, paths))
+        with self._reading() as view:
+            deleted = [make_deleted(document) for document in view.look_up("marks", marks).values()]
+            for chunk in cut_in_chunks(marks):
+                deleted += view.read_deleted(match_marks(chunk))
+            owners = view.look_up("marks", list(map(make_path_key, paths)))
+        return choose_latest(deleted, paths, owners.values())
+
+    def list_deleted(self, after: str = "", limit: int = 1000) -> list[DeletedImage]:
+        with self._reading() as view:
+            hashes = view.list_deleted_hashes()
+            page = sorted(sha256 for sha256 in hashes if sha256 > after)[:limit]
+            remembered = view.find_remembered(page)
+        return [decode_deleted(remembered[sha256]) for sha256 in page if sha256 in remembered]
+
+    def _add_deleted(self, deleted: list[DeletedImage]) -> None:
+        with self._writing() as writer:
+            found = writer.find_hashes([one.content_sha256 for one in deleted])
+            held = {sha256 for sha256, document in found.items() if document.record.trash_reason != "deleted"}
+            writer.remember([one for one in deleted if one.content_sha256 not in held])
+
+    def forget_deleted(self, hashes: Sequence[str] | None = None) -> int:
+        with self._writing() as writer:
+            if hashes is None:
+                hashes = writer.list_deleted_hashes()
+            return writer.forget(list(dict.fromkeys(hashes)))
+
     # --- search -----------------------------------------------------------------------------------------------------
 
     def _search_embedding(
@@ -366,21 +417,7 @@ class MilvusStore(MilvusTrash):
         with self._reading() as view:
             view.find_model(model_id)
             condition = view.write_filter(filter)
-
-            def search(count: int, upto: float | None, without: list[int]) -> dict[int, float]:
-                found = view.client.search(
-                    name_embeddings(model_id),
-                    data=[embedding.tolist()],
-                    filter=f"{condition} and {match_ids(without, 'not in')}" if without else condition,
-                    limit=count,
-                    search_params={
-                        "metric_type": "IP",
-                        "params": {} if upto is None else {"radius": _MIN_SCORE, "range_filter": upto},
-                    },
-                )
-                return {int(hit["image_id"]): float(hit["distance"]) for hit in found[0]}
-
-            page = find_nearest(search, lambda ids: view.read_embeddings(model_id, ids), embedding, offset, limit)
+            page = search_nearest(view, model_id, condition, embedding, offset, limit)
             return make_hits(view, page, view.count(name_embeddings(model_id), condition))
 
     def _list_images(
@@ -389,9 +426,9 @@ class MilvusStore(MilvusTrash):
         with self._reading() as view:
             condition = view.write_filter(filter, terms)
             if order == "name":
-                page, total = view.list_by_name(condition, offset, limit, after)
+                page, total = list_by_name(view, condition, offset, limit, after)
             else:
-                page, total = view.list_newest(condition, offset, limit, NEWEST[order], after)
+                page, total = list_newest(view, condition, offset, limit, NEWEST[order], after)
             return make_hits(view, ((image_id, None) for image_id in page), total)
 
     def count_images(self, filter: SearchFilter = EVERYTHING) -> int:
@@ -399,25 +436,8 @@ class MilvusStore(MilvusTrash):
             return view.count(IMAGES, view.write_filter(filter))
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:
-        # Milvus cannot group. The marks of all images are counted here; one image of each mark gives its value.
-        counts: Counter[str] = Counter()
-        examples: dict[str, int] = {}
-        counted: set[tuple[str, str]] = set()  # mark and film
         with self._reading() as view:
-            for row in view.iterate(IMAGES, view.write_filter(filter), ["marks", *["rating"] * (field == "rating")]):
-                film = "" if field in COUNTS_FRAMES else "".join(list_marks(row, "film"))
-                for mark in list_marks(row, field):
-                    if film:
-                        counts[mark] += (mark, film) not in counted
-                        counted.add((mark, film))
-                    else:
-                        counts[mark] += 1
-                    examples.setdefault(mark, int(row["image_id"]))
-            if field == "rating":
-                return sort_counts(counts.items(), field)
-            stored = view.get_stored(list(examples.values()))
-        values = {mark: value for one in stored.values() for mark, value in list_values(one.document, field)}
-        return sort_counts(((values[mark], count) for mark, count in counts.items() if mark in values), field)
+            return count_values(view, field, view.write_filter(filter))
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -443,19 +463,18 @@ class MilvusStore(MilvusTrash):
 
     def sample_embeddings(self, model_id: int, size: int) -> Embeddings:
         dimension = self._get_dimension(model_id)
-        sample: list[Embeddings] = []
         with self._reading() as view:
-            rows = view.iterate(IMAGES, view.write_live(), ["shuffle"])
-            drawn = sorted((int(row["shuffle"]), int(row["image_id"])) for row in rows)
-            for start in range(0, len(drawn), _BATCH):
-                image_ids = [image_id for _, image_id in drawn[start : start + _BATCH]]
-                there = view.read_recipes(model_id, image_ids)
-                chosen = [image_id for image_id in image_ids if image_id in there][: size - len(sample)]
-                embeddings = view.read_embeddings(model_id, chosen)
-                sample += [embeddings[image_id] for image_id in chosen]
-                if len(sample) >= size:
-                    break
+            sample = sample_embeddings(view, model_id, size)
         return np.array(sample, np.float32).reshape(len(sample), dimension)
+
+    def list_settings(self, prefix: str = "") -> dict[str, str]:
+        with self._reading() as view:
+            found = view.list_settings()
+        return {name: found[name] for name in sorted(found) if name.startswith(prefix)}
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        with self._writing() as writer:
+            writer.set_setting(name, value)
 
     def get_status(self) -> StoreStatus:
         with self._reading() as view:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,40 +13,58 @@ import numpy as np
 
 from image_search.errors import StoreError
 from image_search.originals import Originals
-from image_search.records import EmbeddingModel, ImageRecord, SearchFilter
+from image_search.records import DeletedImage, EmbeddingModel, NewImage, SearchFilter
 from image_search.stores.base import Embeddings
-from image_search.stores.documents import LIVE, NEVER, Document, list_ranges_up_to
-from image_search.stores.milvus.rows import (
+from image_search.stores.documents import (
+    LIVE,
+    Document,
+    dump_deleted,
+    exact_key,
+    join_deleted,
+    load_deleted,
+    make_deleted_path_key,
+    make_film_key,
+    make_frame_key,
+    make_path_key,
+    make_trashed_path_key,
+)
+from image_search.stores.milvus.schema import (
+    ENTRIES,
+    FILTER_FIELDS,
+    IMAGES,
+    MAX_MARKS,
+    LibraryState,
     Row,
     Stored,
     copy_filter_fields,
+    fit_text,
     list_conditions,
     list_files,
+    list_text_files,
     make_row,
     make_words,
     match_any,
     match_ids,
     match_marks,
     match_phrase,
+    name_embeddings,
     name_preview,
     read_row,
-    tokenize_query,
-)
-from image_search.stores.milvus.schema import (
-    FILTER_FIELDS,
-    IMAGES,
-    LibraryState,
-    name_embeddings,
     read_state,
+    read_text,
+    tokenize_query,
     write_state,
 )
-from image_search.stores.reads import image_not_found, model_not_found
-from image_search.stores.text import make_sort_name
+from image_search.stores.reads import frame_is_known, image_not_found, model_not_found
+from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 10_000  # rows of numbers; a server gives 16,384 at most
 _DOCUMENTS = 200
 _LOOKED_UP = 1000
-_WINDOW = 10_000  # images that are put in order here
+_MAX_SETTINGS = 16_000  # rows of one question; a server gives 16,384
+_SETTING, _DELETED = "setting", "deleted"  # kinds of entries
 
 
 class Snapshot:
@@ -130,6 +149,24 @@ class Snapshot:
         found = self.look_up("content_sha256", [sha256 for sha256 in hashes if sha256.isalnum()])
         return {document.sha256: document for document in found.values()}
 
+    def find_owners(self, wanted: Sequence[tuple[str, str | None]]) -> dict[int, Document]:
+        """Images at any of these paths, live or in the trash, except frames of the film beside it."""
+        owners: dict[int, Document] = {}
+        for film in dict.fromkeys(film for _, film in wanted):
+            paths = [path for path, of in wanted if of == film]
+            marks = [make_key(path) for make_key in (make_path_key, make_trashed_path_key) for path in paths]
+            besides = [] if film is None else [f"not {match_marks([make_film_key(film)])}"]
+            owners |= self.look_up("marks", marks, besides)
+        return owners
+
+    def check_frames(self, images: Sequence[NewImage], known: Mapping[str, int]) -> None:
+        """Raise StoreError for a frame of whose film and time another image is. known: image_ids by hash."""
+        frames = {make_frame_key(image.frame): known.get(image.content_sha256) for image in images if image.frame}
+        for image_id, document in self.look_up("marks", list(frames)).items():
+            frame = document.record.frame
+            if frame is not None and frames.get(make_frame_key(frame), image_id) != image_id:
+                raise frame_is_known(image_id)
+
     # --- images -----------------------------------------------------------------------------------------------------
 
     def get_stored(self, image_ids: Sequence[int]) -> dict[int, Stored]:
@@ -156,57 +193,42 @@ class Snapshot:
         rows = self.get_rows(name_embeddings(model_id), image_ids, ["recipe"])
         return {image_id: int(row["recipe"]) for image_id, row in rows.items()}
 
-    def list_by_name(
-        self, condition: str, offset: int, limit: int, after: ImageRecord | None = None
-    ) -> tuple[list[int], int]:
-        """image_ids by sort_name, byte by byte, then by image_id, lowest first; and how many there are in all.
+    def list_lacking(self, model_id: int, image_ids: list[int], min_recipe: int = 0) -> set[int]:
+        """Those of these images that have no embedding of a model, of at least this recipe."""
+        recipes = self.read_recipes(model_id, image_ids)
+        return {image_id for image_id in image_ids if image_id not in recipes or recipes[image_id] < min_recipe}
 
-        after: begin behind this image.
-        """
-        rows = self.iterate(IMAGES, condition, ["sort_name"])
-        named = sorted((row["sort_name"].encode(), int(row["image_id"])) for row in rows)
-        start = offset + (
-            bisect_right(named, (make_sort_name(after.file_name).encode(), after.image_id)) if after else 0
+    # --- entries: remembered images and settings --------------------------------------------------------------------
+
+    def find_remembered(self, hashes: Sequence[str]) -> dict[str, DeletedImage]:
+        """Records of deleted images with these hashes, with paths as they are stored."""
+        found: dict[str, DeletedImage] = {}
+        for chunk in cut_in_chunks([sha256 for sha256 in hashes if sha256.isalnum()]):
+            names = [f"{_DELETED}:{sha256}" for sha256 in chunk]
+            found |= {one.content_sha256: one for one in self.read_deleted(match_any("name", names))}
+        return found
+
+    def read_deleted(self, condition: str) -> list[DeletedImage]:
+        """The same of the entries that meet a condition."""
+        rows = self.client.query(ENTRIES, filter=condition, output_fields=["name", "content"])
+        texts = {row["name"].partition(":")[2]: read_text(row["content"], self._originals) for row in rows}
+        return [load_deleted(sha256, text) for sha256, text in texts.items()]
+
+    def list_deleted_hashes(self) -> list[str]:
+        """The hashes of all remembered images."""
+        hashes: list[str] = []
+        for digit in "0123456789abcdef":  # in parts that a server gives at once
+            condition = f'{match_any("kind", [_DELETED])} and name like "{_DELETED}:{digit}%"'
+            rows = self.client.query(ENTRIES, filter=condition, output_fields=["name"])
+            hashes += [row["name"].partition(":")[2] for row in rows]
+        return hashes
+
+    def list_settings(self) -> dict[str, str]:
+        """All settings."""
+        rows = self.client.query(
+            ENTRIES, filter=match_any("kind", [_SETTING]), output_fields=["name", "content"], limit=_MAX_SETTINGS
         )
-        return [image_id for _, image_id in named[start : start + limit]], len(named)
-
-    def list_newest(
-        self,
-        condition: str,
-        offset: int,
-        limit: int,
-        fields: tuple[str, ...],
-        after: ImageRecord | None = None,
-    ) -> tuple[list[int], int]:
-        """image_ids by these times, newest first, then by image_id, highest first; and how many there are in all.
-
-        after: begin behind this image.
-        """
-        for ranges in list_ranges_up_to(after, fields) if after else ():
-            within = " and ".join(f"{field} >= {low} and {field} < {high}" for field, low, high in ranges)
-            offset += self.count(IMAGES, f"{condition} and {within}")
-        since = ""
-        if (count := self.count(IMAGES, condition)) > _WINDOW:
-            since = self._find_window(condition, fields[0], min(offset + limit, count))
-        rows = self.iterate(IMAGES, condition + since, fields)
-        dated = sorted((tuple(int(row[name]) for name in (*fields, "image_id")) for row in rows), reverse=True)
-        if since and len(dated) < min(offset + limit, count):  # another program removed some meanwhile
-            return self.list_newest(condition, offset, limit, fields)
-        return [image_id for *_, image_id in dated[offset : offset + limit]], count if since else len(dated)
-
-    def _find_window(self, condition: str, field: str, wanted: int) -> str:
-        # A server cannot sort, so the newest images are found by bisecting the time range.
-        early, late = NEVER, -NEVER
-        while late - early > 1:
-            middle = (early + late) // 2
-            count = self.count(IMAGES, f"{condition} and {field} >= {middle}")
-            if count < wanted:
-                late = middle
-            else:
-                early = middle
-                if count <= _WINDOW:
-                    break
-        return f" and {field} >= {early}"
+        return dict(json.loads(read_text(row["content"], self._originals)) for row in rows)
 
     def _list_uncut_words(self) -> Mapping[int, str]:
         rows = self.iterate(IMAGES, self.write_condition(["words_cut == true"]), ["document"], _DOCUMENTS)
@@ -301,10 +323,25 @@ class Writer(Snapshot):
         after = self.get_rows(IMAGES, ids, ["content_sha256", "document"])
         self._delete_files(old_files, {name for row in after.values() for name in list_files(row, self.originals)})
 
-    def renew_words(self) -> None:
+    def change_documents(self, documents: Mapping[int, Document]) -> None:
+        """Write those of these documents that are other than they are stored; images in the trash come back."""
+        stored = self.get_stored(list(documents))
+        changed = [
+            one.change(documents[image_id]) for image_id, one in stored.items() if one.document != documents[image_id]
+        ]
+        back = any(one.document.is_live != stored[one.document.image_id].document.is_live for one in changed)
+        # Those that lose a path before those that gain it.
+        changed.sort(key=lambda one: len(one.document.places) > len(stored[one.document.image_id].document.places))
+        self.change_images(changed, is_hidden=back)
+
+    def renew_words(self, location: str) -> None:
         """Make the tokens of all live images again; an image in the trash has none."""
-        for page in cut_in_pages(self.iterate(IMAGES, self.write_live(), []), _ROWS):
-            self.change_images(list(self.get_stored(page).values()))
+        if self.state.last_image_id:
+            _log.warning("%s: indexing all words again, by rule %s.", location, TOKEN_RULE)
+            self.set_setting(TOKEN_SETTING, BEGUN)  # from here on older programs write nothing
+            for page in cut_in_pages(self.iterate(IMAGES, self.write_live(), []), _ROWS):
+                self.change_images(list(self.get_stored(page).values()))
+        self.set_setting(TOKEN_SETTING, str(TOKEN_RULE))
 
     def park(self, images: Sequence[Stored]) -> list[Stored]:
         """The same images with their embeddings in them."""
@@ -324,6 +361,48 @@ class Writer(Snapshot):
             self._finish_removal()
             self.save(replace(self.state, removed=()))
         return len(there)
+
+    # --- entries ----------------------------------------------------------------------------------------------------
+
+    def remember(self, deleted: Sequence[DeletedImage]) -> None:
+        """Remember deleted images, with what was remembered of them before."""
+        joined = self.find_remembered([one.content_sha256 for one in deleted])
+        for one in deleted:
+            joined[one.content_sha256] = join_deleted(joined.get(one.content_sha256), one)
+        entries = [
+            (f"{_DELETED}:{sha256}", dump_deleted(one), list(map(make_deleted_path_key, one.paths)))
+            for sha256, one in joined.items()
+        ]
+        self._put_entries(_DELETED, entries)
+
+    def forget(self, hashes: Sequence[str]) -> int:
+        """Forget remembered images. Returns how many there were."""
+        remembered = list(self.find_remembered(hashes))
+        for chunk in cut_in_chunks(remembered):
+            self._drop_entries([f"{_DELETED}:{sha256}" for sha256 in chunk])
+        return len(remembered)
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Keep a setting; None removes it."""
+        if value is None:
+            self._drop_entries([_name_setting(name)])
+        else:
+            self._put_entries(_SETTING, [(_name_setting(name), json.dumps([name, value]), [])])
+
+    def _put_entries(self, kind: str, entries: Sequence[tuple[str, str, list[str]]]) -> None:
+        rows = []
+        for name, text, marks in entries:
+            content, files = fit_text(text)
+            if files:
+                self.originals.write(files)
+            row = {"name": name, "kind": kind, "marks": marks[:MAX_MARKS], "content": content, "nothing": [0.0, 0.0]}
+            rows.append(row)
+        self._write_rows(ENTRIES, rows)
+
+    def _drop_entries(self, names: Sequence[str]) -> None:
+        rows = self.client.get(ENTRIES, ids=list(names), output_fields=["content"])
+        self.client.delete(ENTRIES, ids=list(names))
+        self.originals.delete(file for row in rows for file in list_text_files(row["content"]))
 
     def _sweep_unseen(self) -> None:
         # The rest of an unfinished batch. Its images were written first and are removed last.
@@ -386,6 +465,22 @@ class Writer(Snapshot):
 
 def _make_embedding_row(row: Row, embedding: Embeddings, recipe: int) -> Row:
     return copy_filter_fields(row) | {"embedding": np.asarray(embedding, np.float32), "recipe": recipe}
+
+
+def _name_setting(name: str) -> str:
+    return f"{_SETTING}:{exact_key('', name)}"  # a digest, for a name may have any character
+
+
+def has_old_words(client: Any, location: str) -> bool:
+    """Whether words are indexed by an older rule. Raises SchemaError for a newer one."""
+    rows = client.get(ENTRIES, ids=[_name_setting(TOKEN_SETTING)], output_fields=["content"])
+    return has_old_tokens(json.loads(rows[0]["content"])[1] if rows else None, location)
+
+
+def cut_in_chunks(values: Sequence[Any]) -> Iterator[list[Any]]:
+    """Values, as many at a time as go into one message to the server."""
+    for start in range(0, len(values), _ROWS):
+        yield list(values[start : start + _ROWS])
 
 
 def cut_in_pages(rows: Iterator[dict[str, int]], size: int = 1000) -> Iterator[list[int]]:

@@ -231,7 +231,7 @@ def migrate(
 ) -> Iterator[str]:
     """Migrate the schema of DB_USER. Yields a sentence for everything that was found and done.
 
-    read_image: decodes the bytes of a picture with this file name; raises UnreadableImage.
+    read_image: decodes the bytes of an image with this file name; raises UnreadableImage.
     adopt: name, version and dimension of the model that made the embeddings marked as current, so that searches use
     them; without it they are kept under the name they have.
     Raises SchemaError when something has to be put right by hand first, StoreError when the database fails.
@@ -320,9 +320,9 @@ def _add_columns(session: Session) -> Iterator[str]:
 def _examine_images(
     session: Session, read_image: ReadImage, is_stored: bool
 ) -> Generator[str, None, list[tuple[int, int]]]:
-    """Read every picture, several at once. Returns pairs of image_ids with the same bytes, the older one first.
+    """Read every image, several at once. Returns pairs of image_ids with the same bytes, the older one first.
 
-    is_stored: also store what was read. Raises SchemaError at the end when a picture could not be read.
+    is_stored: also store what was read. Raises SchemaError at the end when an image could not be read.
     """
 
     def examine(row: Row) -> NewImage | UnreadableImage:
@@ -373,7 +373,7 @@ def _examine_images(
 
 
 class _Progress:
-    """How far the reading of pictures is, a sentence twice a minute."""
+    """How far the reading of images is, a sentence twice a minute."""
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
