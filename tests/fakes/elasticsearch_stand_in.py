@@ -464,7 +464,11 @@ class _Conversation(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # headers and body leave in two pieces
 
     def _converse(self) -> None:
-        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        data = self.rfile.read(length)
+        if len(data) < length:  # the program was killed between headers and body
+            self.close_connection = True
+            return
         parts = urlsplit(self.path)
         options = dict(parse_qsl(parts.query))
         lines = parts.path.endswith("/_bulk")
