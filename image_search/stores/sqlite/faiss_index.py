@@ -1,25 +1,25 @@
-"""An index in memory that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
+"""An index that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
 
-Up to SMALL embeddings are kept in half precision, and one product ranks them. More are kept twice, in some 620 bytes an
-image at 768 dimensions: as sketches in lists (inverted_file.py) and in codes of four bits a dimension. The sketches
-pick some hundred, the codes put them in order.
+Every embedding is kept in one byte an axis (byte_codes.py). Up to SMALL of them one look at all codes ranks them. More
+have sketches in lists besides (inverted_file.py), of 128 bytes at 768 dimensions: the sketches pick some hundred, the
+codes put these in order.
 
-Before that the mean is taken away and the axes are turned to the principal components. These are spread so that every
+For sketches the mean is taken away and the axes are turned to the principal components. These are spread so that every
 group that shares bits of a sketch carries a like share of the variance, which makes sketches several times better for
-queries unlike the images, such as words; and the eighth of them that varies most is coded twice, the second time what
-the first left over, which makes the codes several times better for all queries.
+queries unlike the images, such as words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import faiss as typed_faiss
 import numpy as np
-import numpy.typing as npt
 
+from image_search.stores.sqlite.byte_codes import ByteCodes
 from image_search.stores.sqlite.inverted_file import (
     GROUP,
     Embeddings,
@@ -36,16 +36,11 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 FAISS_VERSION: str = faiss.__version__
 
 
-SMALL = 12_288  # a product with so many takes as long as looking at so many in the sketch and some in the codes
-_LANES = 16  # dimensions the processor takes at once; codes of another length are several times slower
+SMALL = 12_288  # looking at the codes of so many takes as long as at their sketches and at some codes
 _LEADING = 3  # the third of the axes that varies most leads
 _WORTH_HALVES = 2048  # embeddings; fewer are looked at before another thread has begun
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _COMPONENTS = 32_768  # embeddings that tell the principal components
-_MEASURED = 1024  # embeddings that tell the codes' errors
-_ROUNDING = 2**-11 / 3**0.5  # of a number to half precision, relative, as a standard deviation at most
-_SCORE_BATCH = 512  # whose codes are copied together, so that the copy stays in the processor's cache
-_MARGIN = 0.05  # what codes can say beyond the sample, on both sides: an estimate that is cut off there misleads
 _TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
 _FIRST_LISTS = 16  # opened at once, or as many as hold _PICKED
 _PICKED, _MORE = 2048, 4  # the sketches pick so many at first, and so many times as many each time
@@ -82,35 +77,23 @@ class EmbeddingIndex:
         self.watermark = 0  # every embedding of the model up to this id is here
         self.last_removal = 0  # and the removals up to this one are known
         self.trained_on = 0  # embeddings there were when the compression was fitted; 0 without any
-        self.errors: Embeddings = np.empty(0, np.float32)  # variances of the codes' errors, by axis
-        self.mean = np.zeros(dimension, np.float32)
+        self.codes = ByteCodes(dimension)
         self.rotation: Embeddings = np.empty((dimension, 0), np.float32)
-        self.doubled: Ids = np.empty(0, np.int64)  # components that are coded twice
         self.lists: InvertedFile | None = None
-        self.codes: Any = _make_codes(dimension, faiss.ScalarQuantizer.QT_fp16)
         self.embedding_ids: Ids = np.empty(0, np.int64)
         self.alive: Mask = np.empty(0, np.bool_)
-        self.is_mapped = False  # codes lie in a file, which does not grow
         self._vain = 0  # searches in a row that the sketch was no help for
         self._lock = ReadWriteLock()
 
     @classmethod
     def fit(cls, sample: Embeddings, count: int) -> Self:
         """An empty compressed index, fitted to a sample of the count embeddings that it is for."""
-        dimension = sample.shape[1]
-        index = cls(dimension)
+        index = cls(sample.shape[1])
         index.trained_on = count
-        index.mean = sample.mean(axis=0)
-        index.rotation, leading, lists = _fit_rotation(sample - index.mean, count_lists(count))
-        turned = index._turn(sample - index.mean)
-        index.lists = InvertedFile.fit(turned, leading, lists)
-        width = turned.shape[1]
-        index.doubled = np.argsort(-turned.var(axis=0))[: width // 8 + -(width + width // 8) % _LANES]
-        index.codes = _make_codes(width + len(index.doubled))
-        once = _make_codes(width)
-        once.train(turned)
-        index.codes.train(np.hstack([turned, (turned - once.sa_decode(once.sa_encode(turned)))[:, index.doubled]]))
-        index.errors = index._measure_errors(turned[:: -(-len(sample) // _MEASURED)])
+        index.codes.fit(sample)
+        centred = sample - index.codes.mean
+        index.rotation, leading, lists = _fit_rotation(centred, count_lists(count))
+        index.lists = InvertedFile.fit(index._turn(centred), leading, lists)
         return index
 
     def __len__(self) -> int:
@@ -127,31 +110,22 @@ class EmbeddingIndex:
 
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
         """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
-        if self.is_mapped:
-            self._take_codes()
         for start in range(0, len(embedding_ids), _ADD_BATCH):
             ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
             if self.lists:
-                turned = self._turn(rows - self.mean)
-                residuals, lists = self.lists.find_residuals(turned)
-                codes = self._encode(turned)
+                residuals, lists = self.lists.find_residuals(self._turn(rows - self.codes.mean))
             with self._lock.writing():
+                self.codes.add(rows)
                 if self.lists:
-                    self.codes.add_sa_codes(codes)
                     self.lists.add(residuals, lists, len(self))
-                else:
-                    self.codes.add(rows)
                 self.embedding_ids = np.concatenate([self.embedding_ids, ids])
                 self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
                 self.watermark = int(ids[-1])
 
-    def _take_codes(self) -> None:
-        """Take the codes into memory."""
-        codes = _make_codes(self.codes.d)
-        codes.sq, codes.is_trained = self.codes.sq, True
-        codes.add_sa_codes(self._view_codes())
+    def map_codes(self, file: Path) -> None:
+        """Leave the codes in the file that they were saved to."""
         with self._lock.writing():
-            self.codes, self.is_mapped = codes, False
+            self.codes.map(file)
 
     def remove(self, embedding_ids: Ids) -> None:
         """Propose these no more. Their room is given back when the index is rebuilt."""
@@ -175,60 +149,29 @@ class EmbeddingIndex:
         reach: one that none that is left out may reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
-        # The rounding of a product is at most that of a row as long as the largest coordinate of the query.
-        turned, offset, error = query[None], 0.0, _ROUNDING * float(np.abs(query).max())
-        if self.is_compressed:
-            turned, offset = self._turn_query(query), float(query @ self.mean)
-            error = float(np.sqrt(turned[0] ** 2 @ self.errors))
+        offset = float(query @ self.codes.mean)
         with self._lock.reading(), _CORES.searching():
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
-            depth = min(depth, len(self))
-            if not self.is_compressed:
-                positions, scores, floor = self._scan_codes(turned, depth, usable)
-            elif share < _SPARSE or self._is_hopeless():
-                positions, scores, floor = self._scan_codes(turned, max(depth, _DEEP), usable)
-            else:
+            if self.lists and share >= _SPARSE and not self._is_hopeless():
+                error = self.codes.find_error(query)
                 search = _Search(count, least - offset, reach - offset, _ROOM * _DOUBT * error)
-                positions, scores, floor = self._search_lists(turned, search, depth, share, usable)
+                if self._search_lists(query, search, share, usable):
+                    order = np.argsort(-search.scores)
+                    positions, scores, floor = search.positions[order], search.scores[order], search.target
+                    return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
+                depth = max(depth, _DEEP)
+            scores, positions, error = self.codes.scan(query, depth, usable, _CORES)
+            floor = float(scores[-1]) if depth <= len(scores) < len(self) else -np.inf
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
-
-    def reconstruct(self, positions: Ids) -> Embeddings:
-        """The embeddings at these positions as well as the codes of a compressed index know them."""
-        return self._decode(self._view_codes()[positions])
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:
         return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
 
     def _turn_query(self, query: Embeddings) -> Embeddings:
         # Not as a matrix product: numpy would share it among all processors, and wait for the one that is busy.
-        turned: Embeddings = np.vecdot(self.rotation.T, query)[None]
+        turned: Embeddings = np.vecdot(self.rotation.T, query)
         return turned
-
-    def _encode(self, turned: Embeddings) -> npt.NDArray[np.uint8]:
-        if self.doubled.size:
-            once = np.zeros((len(turned), self.codes.d), np.float32)
-            once[:, : turned.shape[1]] = turned
-            left = turned - self.codes.sa_decode(self.codes.sa_encode(once))[:, : turned.shape[1]]
-            turned = np.hstack([turned, left[:, self.doubled]])
-        codes: npt.NDArray[np.uint8] = self.codes.sa_encode(turned)
-        return codes
-
-    def _decode(self, codes: npt.NDArray[np.uint8]) -> Embeddings:
-        turned: Embeddings = self.codes.sa_decode(np.ascontiguousarray(codes))
-        turned, left = np.hsplit(turned, [self.rotation.shape[1]])
-        turned[:, self.doubled] += left
-        known: Embeddings = turned @ self.rotation.T + self.mean
-        return known
-
-    def _double(self, query: Embeddings) -> Embeddings:
-        return np.hstack([query, query[:, self.doubled]])
-
-    def _measure_errors(self, turned: Embeddings) -> Embeddings:
-        known = self.codes.sa_decode(self._encode(turned))
-        known, left = np.hsplit(known, [turned.shape[1]])
-        known[:, self.doubled] += left
-        return np.asarray(np.mean((turned - known) ** 2, axis=0), np.float32)
 
     def _find_positions(self, embedding_ids: Ids) -> Ids:
         positions = np.searchsorted(self.embedding_ids, embedding_ids)
@@ -244,26 +187,11 @@ class EmbeddingIndex:
         usable[self._find_positions(allowed)] = True
         return usable & self.alive
 
-    def _scan_codes(self, query: Embeddings, depth: int, usable: Mask | None) -> tuple[Ids, Embeddings, float]:
-        depth = min(depth, len(self))
-        bits = None if usable is None else np.packbits(usable, bitorder="little")
-        doubled = self._double(query)
-
-        def scan(part: slice) -> tuple[Embeddings, Ids]:
-            selected = faiss.IDSelectorRange(part.start, part.stop)
-            if bits is not None:
-                among = faiss.IDSelectorBitmap(bits)
-                selected = faiss.IDSelectorAnd(selected, among)
-            return _search(self.codes, doubled, depth, faiss.SearchParameters(sel=selected))
-
-        scores, positions = _merge(_CORES.share(scan, _halve(len(self))), depth)
-        return positions, scores, float(scores[-1]) if len(scores) == depth < len(self) else -np.inf
-
-    def _search_lists(
-        self, query: Embeddings, search: _Search, depth: int, share: float, usable: Mask | None
-    ) -> tuple[Ids, Embeddings, float]:
+    def _search_lists(self, query: Embeddings, search: _Search, share: float, usable: Mask | None) -> bool:
+        """Search the lists as far as any may hold one of the nearest. Returns False if that is as good as nowhere."""
         assert self.lists
-        bounds = self.lists.bound(query[0])
+        turned = self._turn_query(query)
+        bounds = self.lists.bound(turned)
         size = int(max(_PICKED, 4 * search.count) / share)
         first = min(max(size * len(bounds.near) // len(self), _FIRST_LISTS), len(bounds.near))
         lists = np.argpartition(-bounds.highest, first - 1)[:first]
@@ -271,8 +199,8 @@ class EmbeddingIndex:
         while size <= _SCANNED * len(self):
             bounds.sharpen(lists)
             if len(lists := lists[bounds.highest[lists] >= search.target]):
-                rough, positions, last = self._pick(query, bounds.near, lists, size, usable)
-                search.look(rough, positions, partial(self._score, query))
+                rough, positions, last = self._pick(turned, bounds.near, lists, size, usable)
+                search.look(rough, positions, partial(self.codes.estimate, query))
                 if len(search.scores) <= search.count:
                     break
                 if search.may_reach(last):
@@ -283,9 +211,9 @@ class EmbeddingIndex:
             lists = np.flatnonzero(is_open)
             if not len(lists):
                 self._vain = 0
-                return _rank(search.positions, search.scores, search.target)
+                return True
         self._vain += 1
-        return self._scan_codes(query, max(depth, _DEEP), usable)
+        return False
 
     def _pick(
         self, query: Embeddings, near: Embeddings, lists: Ids, size: int, usable: Mask | None
@@ -298,7 +226,7 @@ class EmbeddingIndex:
         size = size * 5 // 8 if halves else size  # both rarely have more than that of the best
 
         def scan(part: Ids) -> tuple[Embeddings, Ids]:
-            return inverted.scan(query[0], near, part, size)
+            return inverted.scan(query, near, part, size)
 
         found = _CORES.share(scan, (lists[::2].copy(), lists[1::2].copy()) if halves else (lists,))
         last = max((float(rough[-1]) for rough, _ in found if len(rough) == size), default=-np.inf)
@@ -314,58 +242,14 @@ class EmbeddingIndex:
         self._vain += 1
         return True
 
-    def _score(self, query: Embeddings, positions: Ids) -> Embeddings:
-        """Estimates for these positions by their codes."""
-        chosen = _make_codes(self.codes.d)
-        chosen.sq, chosen.is_trained = self.codes.sq, True
-        codes, query = self._view_codes(), self._double(query)
-        scores = np.empty(len(positions), np.float32)
-        for start in range(0, len(positions), _SCORE_BATCH):
-            part = positions[start : start + _SCORE_BATCH]
-            chosen.reset()
-            chosen.add_sa_codes(np.take(codes, part, axis=0))
-            found, order = _search(chosen, query, len(part))
-            scores[start + order] = found
-        return scores
 
-    def _view_codes(self) -> npt.NDArray[np.uint8]:
-        shape = self.codes.ntotal, self.codes.code_size
-        codes: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self.codes.codes.data(), shape[0] * shape[1]).reshape(shape)
-        return codes
-
-
-def _halve(count: int) -> tuple[slice, ...]:
-    """Two slices of so many, or one of a few."""
-    middle = count // 2
-    return (slice(0, count),) if count < _WORTH_HALVES else (slice(0, middle), slice(middle, count))
-
-
-def _merge(parts: list[tuple[Embeddings, Ids]], most: int | None = None) -> tuple[Embeddings, Ids]:
+def _merge(parts: list[tuple[Embeddings, Ids]]) -> tuple[Embeddings, Ids]:
     """Scores and positions of all parts, highest first."""
     if len(parts) == 1:
         return parts[0]
     scores, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
-    order = np.argsort(-scores)[:most]
+    order = np.argsort(-scores, kind="stable")  # which is quick where both are in order
     return scores[order], positions[order]
-
-
-def _search(index: Any, query: Embeddings, count: int, parameters: Any = None) -> tuple[Embeddings, Ids]:
-    if count == 0:
-        return np.empty(0, np.float32), np.empty(0, np.int64)
-    scores, positions = index.search(query, count, params=parameters)
-    found = positions[0] >= 0
-    return scores[0][found], positions[0][found]
-
-
-def _make_codes(dimension: int, kind: int = faiss.ScalarQuantizer.QT_4bit) -> Any:
-    codes = faiss.IndexScalarQuantizer(dimension, kind, faiss.METRIC_INNER_PRODUCT)
-    codes.sq.rangestat_arg = _MARGIN
-    return codes
-
-
-def _rank(positions: Ids, scores: Embeddings, floor: float) -> tuple[Ids, Embeddings, float]:
-    order = np.argsort(-scores)
-    return positions[order], scores[order], floor
 
 
 class _Line(NamedTuple):

@@ -26,7 +26,7 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to at least
 _SAMPLE_OF_LIST = 8  # and for each list
-_FORMAT = 5  # of the saved copy
+_FORMAT = 6  # of the saved copy
 _READ_BATCH = 2048  # of these
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
@@ -133,7 +133,7 @@ class IndexSync:
                 return None
             spots = np.linspace(0, len(index) - 1, _SPOTS).astype(np.int64)
             rows = TableRows(connection, model_id, dimension).read(index.embedding_ids[spots])
-        known = index.reconstruct(np.searchsorted(index.embedding_ids, rows.embedding_ids))
+        known = index.codes.reconstruct(np.searchsorted(index.embedding_ids, rows.embedding_ids))
         if (np.linalg.norm(known - rows.embeddings, axis=1) > _NEAR).any():
             return None  # the library is another one, or was restored from a copy
         self._saved[model_id] = len(index)
@@ -189,8 +189,11 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
     partial = path.with_name(f"{path.name}.part")
     checksums = []
     try:
-        for part, file in ((index.codes, codes), (index.lists.sketches, sketches)):
-            faiss.write_index(part, str(partial))
+        for write, file in (
+            (index.codes.write, codes),
+            (lambda path: faiss.write_index(index.lists.sketches, str(path)), sketches),
+        ):
+            write(partial)
             checksums.append(_add_up(partial))
             partial.replace(file)
         with partial.open("wb") as archive:
@@ -199,19 +202,21 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
                 numbers=np.array([_FORMAT, index.watermark, index.last_removal, index.trained_on], np.int64),
                 codes=checksums[0],
                 faiss=checksums[1],
-                errors=index.errors,
-                doubled=index.doubled,
+                mean=index.codes.mean,
+                steps=index.codes.steps,
+                errors=index.codes.variances,
+                squares=index.codes.squares,
                 leading=index.lists.leading,
                 centroids=index.lists.get_centroids(),
                 variances=index.lists.variances,
                 sums=index.lists.sums,
                 reach=np.array(index.lists.reach),
-                mean=index.mean,
                 rotation=index.rotation,
                 embedding_ids=index.embedding_ids,
                 alive=index.alive,
             )
         partial.replace(arrays)
+        index.map_codes(codes)
     except RuntimeError as error:  # FAISS's word for a disk that is full
         raise OSError(str(error)) from error
     finally:
@@ -225,16 +230,17 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
         with np.load(arrays) as stored:
             form, watermark, last_removal, trained_on = stored["numbers"].tolist()
             index = EmbeddingIndex(dimension)
-            index.mean, index.rotation = stored["mean"], stored["rotation"]
-            if form != _FORMAT or index.mean.shape != (dimension,):
+            index.codes.mean, index.rotation = stored["mean"], stored["rotation"]
+            if form != _FORMAT or index.codes.mean.shape != (dimension,):
                 return None
+            index.codes.steps, index.codes.variances = stored["steps"], stored["errors"]
+            index.codes.squares = stored["squares"]
             index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
-            index.errors, index.doubled = stored["errors"], stored["doubled"]
             index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
             lists = {name: stored[name] for name in ("leading", "centroids", "variances", "sums", "reach")}
             if any(not np.array_equal(_add_up(file), stored[file.suffix[1:]]) for file in (codes, sketches)):
                 return None
-        index.codes, index.is_mapped = faiss.read_index(str(codes), faiss.IO_FLAG_MMAP_IFC), True
+        index.codes.map(codes)
         index.lists = InvertedFile(lists["leading"], lists["centroids"], faiss.read_index(str(sketches)))
         index.lists.reach = float(lists["reach"])
         index.lists.variances = lists["variances"]
