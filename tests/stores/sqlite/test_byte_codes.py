@@ -52,7 +52,7 @@ def test_estimates_are_off_by_the_error_they_state(anywhere, rows):
         assert error < 0.003
 
 
-def test_a_scan_ranks_all_and_states_its_error(anywhere, rows, monkeypatch):
+def test_scan_ranks_all_and_states_its_error(anywhere, rows, monkeypatch):
     monkeypatch.setattr("image_search.stores.sqlite.byte_codes._WORTH_HALVES", 100)
     for query in make_embeddings(5, DIMENSION, seed=1):
         products, positions, error = anywhere.scan(query, COUNT, None, CORES)
@@ -62,7 +62,7 @@ def test_a_scan_ranks_all_and_states_its_error(anywhere, rows, monkeypatch):
         assert errors.std() == pytest.approx(error, rel=0.2)
 
 
-def test_a_scan_finds_only_what_is_usable(anywhere, rows):
+def test_scan_finds_only_what_is_usable(anywhere, rows):
     usable = np.zeros(COUNT, np.bool_)
     usable[[5, 1400, 1600, 2999]] = True
     query = rows[1600]
@@ -84,7 +84,7 @@ def test_embeddings_farther_out_than_those_before_are_not_cut_off(codes, rows, t
         assert codes.scan(query, 1, None, CORES)[1][0] == np.argmax(everything @ query)
 
 
-def test_a_library_that_begins_with_one_image_grows_to_any(rows):
+def test_library_that_begins_with_one_image_grows_to_any(rows):
     codes = ByteCodes(DIMENSION)
     for row in rows[:50]:
         codes.add(row[None])
@@ -95,7 +95,7 @@ def test_a_library_that_begins_with_one_image_grows_to_any(rows):
     assert codes.find_error(query) < 0.005
 
 
-def test_an_axis_on_which_all_are_alike_costs_nothing():
+def test_axis_on_which_all_are_alike_costs_nothing():
     codes = ByteCodes(3)
     codes.add(np.array([[0.6, 0.8, 0], [0.8, 0.6, 0]], np.float32))
     query = np.array([0, 0, 1], np.float32)
