@@ -25,6 +25,7 @@ _ENDS = 127  # steps from the mean to either end of an axis
 _ROOM = 1.25  # an axis reaches so many times as far as the sample
 _SMALLEST = 1e-9  # step, for an axis on which all are alike
 _WORTH_HALVES = 20_480  # codes; fewer are looked at before another thread has begun
+_DOUBT = 4.5  # standard deviations of the rounding of a query that are allowed for
 _BATCH = 512  # codes that are turned to numbers together, which stay in the processor's cache
 _MEMORY = faiss.MaybeOwnedVectorUInt8()  # kept: its owner, that of no memory, goes with it
 
@@ -84,15 +85,14 @@ class ByteCodes:
         return float(np.sqrt(query**2 @ self.variances))
 
     def scan(self, query: Embeddings, depth: int, usable: Mask | None, cores: Cores) -> tuple[Embeddings, Ids, float]:
-        """Estimates and positions of the so many best of the usable ones, best first, and their standard deviation.
-
-        FAISS looks at codes the quickest for a query in whole numbers, too.
+        """Estimates and positions of about the so many best of the usable ones, best first, and what all others stay
+        below.
         """
+        # FAISS looks at codes the quickest for a query in whole numbers, which loses some of it.
         weights = query * self.steps
         scale = _ENDS / max(float(np.abs(weights).max()), 1e-30)
         rounded = np.rint(weights * scale)
-        lost = (weights - rounded / scale) ** 2 @ self.squares / max(len(self), 1)
-        error = float(np.sqrt(query**2 @ self.variances + lost))
+        lost = float(np.sqrt((weights - rounded / scale) ** 2 @ self.squares / max(len(self), 1)))
 
         def look(part: tuple[int, int]) -> list[tuple[Embeddings, Ids]]:
             return [
@@ -104,10 +104,14 @@ class ByteCodes:
         halves = ((0, middle), (middle, len(self))) if len(self) >= _WORTH_HALVES else ((0, len(self)),)
         found = [block for blocks in cores.share(look, halves) for block in blocks]
         if not found:
-            return np.empty(0, np.float32), np.empty(0, np.int64), error
-        products = np.concatenate([block[0] for block in found]) / np.float32(scale)
-        order = np.argsort(-products, kind="stable")[:depth]
-        return products[order], np.concatenate([block[1] for block in found])[order], error
+            return np.empty(0, np.float32), np.empty(0, np.int64), -np.inf
+        rough, positions = (np.concatenate(each) for each in zip(*found, strict=True))
+        chosen = np.argsort(-rough, kind="stable")[:depth]
+        floor = float(rough[chosen[-1]]) / scale + _DOUBT * lost if depth <= len(chosen) < len(self) else -np.inf
+        positions = positions[chosen]
+        products = self.estimate(query, positions)
+        order = np.argsort(-products)
+        return products[order], positions[order], floor
 
     def reconstruct(self, positions: Ids) -> Embeddings:
         """The embeddings at these positions, as well as their codes tell."""

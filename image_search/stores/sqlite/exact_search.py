@@ -20,7 +20,7 @@ _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
 _FIRST_DOUBT = 6.0  # for those that are read first, so that others seldom are
 _FULL_SCAN_MAX = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
-_DEPTH = 64  # embeddings the index proposes at first
+_DEPTH = 96  # embeddings the index proposes at first
 _SPARE = 8  # embeddings read beyond those wanted, so that the error of the estimates can be told
 _CHUNK = 2048
 

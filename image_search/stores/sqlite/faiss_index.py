@@ -153,16 +153,15 @@ class EmbeddingIndex:
         with self._lock.reading(), _CORES.searching():
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
+            error = self.codes.find_error(query)
+            search = _Search(count, least - offset, reach - offset, _ROOM * _DOUBT * error)
             if self.lists and share >= _SPARSE and not self._is_hopeless():
-                error = self.codes.find_error(query)
-                search = _Search(count, least - offset, reach - offset, _ROOM * _DOUBT * error)
                 if self._search_lists(query, search, share, usable):
                     order = np.argsort(-search.scores)
                     positions, scores, floor = search.positions[order], search.scores[order], search.target
                     return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
                 depth = max(depth, _DEEP)
-            scores, positions, error = self.codes.scan(query, depth, usable, _CORES)
-            floor = float(scores[-1]) if depth <= len(scores) < len(self) else -np.inf
+            scores, positions, floor = self.codes.scan(query, depth, usable, _CORES)
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:

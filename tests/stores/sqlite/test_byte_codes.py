@@ -52,14 +52,15 @@ def test_estimates_are_off_by_the_error_they_state(anywhere, rows):
         assert error < 0.003
 
 
-def test_scan_ranks_all_and_states_its_error(anywhere, rows, monkeypatch):
+def test_scan_finds_the_best_and_tells_what_all_others_stay_below(anywhere, monkeypatch):
     monkeypatch.setattr("image_search.stores.sqlite.byte_codes._WORTH_HALVES", 100)
     for query in make_embeddings(5, DIMENSION, seed=1):
-        products, positions, error = anywhere.scan(query, COUNT, None, CORES)
-        assert sorted(positions.tolist()) == list(range(COUNT))
+        products, positions, floor = anywhere.scan(query, 50, None, CORES)
         assert (np.diff(products) <= 0).all()
-        errors = products + query @ anywhere.mean - rows[positions] @ query
-        assert errors.std() == pytest.approx(error, rel=0.2)
+        assert products.tolist() == anywhere.estimate(query, positions).tolist()
+        others = np.setdiff1d(np.arange(COUNT), positions)
+        assert anywhere.estimate(query, others).max() < floor < products[25]
+        assert anywhere.scan(query, COUNT, None, CORES)[2] == -np.inf
 
 
 def test_scan_finds_only_what_is_usable(anywhere, rows):
