@@ -77,7 +77,7 @@ class Settings:
 
     @property
     def model(self) -> str:
-        """EMBEDDING_MODEL, or the bundled model. A choice made on the page: registration.models.choose_model."""
+        """EMBEDDING_MODEL, or the bundled model. A choice made on the page: library.choose_model."""
         return self.embedding_model or DEFAULT_MODEL
 
     @classmethod
