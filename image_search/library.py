@@ -1,24 +1,39 @@
-"""The library as its server looks after it: the models one may choose, the one chosen, and the disk space it takes."""
+"""The library as its server looks after it: the models one may choose, jobs, work behind the page, and disk space."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+
+from PIL import Image
 
 from image_search.encoders.base import Encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, KnownModel, canonical_name, find_folder
-from image_search.errors import ModelUnavailable, StoreError
+from image_search.errors import ImageSearchError, ModelUnavailable, StoreError
 from image_search.originals import FolderOriginals
+from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
-from image_search.registration.jobs import JobControl, Work
-from image_search.registration.pipeline import ImageReader
+from image_search.registration.folders import make_scan
+from image_search.registration.jobs import JobControl, JobQueue, Work
+from image_search.registration.pipeline import ImageReader, make_reader
+from image_search.registration.rereading import make_text_jobs
+from image_search.registration.trash import empty_old_trash
+from image_search.registration.uploads import UploadInbox, make_upload_work
+from image_search.search import Searcher
+from image_search.search.duplicates import find_duplicates, save_groups
 from image_search.settings import BUNDLED, DEFAULT_MODEL, ROOT, Settings
 from image_search.stores.base import ImageStore
 
+_LOG = logging.getLogger(__name__)
 _SETTING = "model"  # of the library: the name chosen on the page
 DOWNLOAD, LOADING, EMBEDDING = "download", "loading", "embedding"  # phases of the job
 
@@ -140,6 +155,253 @@ def _report_to(control: JobControl) -> Callable[[RegistrationReport], None]:
         control.report(found.done, found.total, {"embedded": found.embedded}, found.failures, EMBEDDING)
 
     return report
+
+
+# Jobs, and the files that are sent.
+
+
+def make_jobs(searcher: Searcher, settings: Settings, inbox: UploadInbox | None = None) -> JobQueue:
+    """The jobs of the library of the settings; they begin with start, or with the first that is added."""
+
+    def use(encoder: Encoder) -> None:
+        searcher.use(encoder)
+        with suppress(ImageSearchError):  # an image-only model has no tags
+            searcher.tagger.prepare()
+
+    def find_model() -> tuple[Encoder, Callable[[], int]]:
+        model = searcher.model
+        return model.encoder, lambda: model.get_row().model_id
+
+    reader = make_reader(settings)
+    works = {
+        "scan": make_scan(searcher.store, lambda: searcher.encoder, reader),
+        "model": make_model_change(searcher.store, settings, reader, use),
+        "duplicates": make_duplicate_search(searcher),
+        **make_text_jobs(searcher.store, settings.max_image_pixels),
+        "upload": make_upload_work(inbox or make_inbox(settings), searcher.store, find_model, reader),
+    }
+    return JobQueue(ROOT / "data" / "jobs.db", _name_library(settings), works, ["upload"], ["read_text", "forget_text"])
+
+
+def make_inbox(settings: Settings) -> UploadInbox:
+    """The files that visitors send to the library of the settings."""
+    return UploadInbox(ROOT / "data" / "uploads" / _name_library(settings))
+
+
+def _name_library(settings: Settings) -> str:
+    place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (settings.database_url,)
+    return hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret
+
+
+def make_duplicate_search(searcher: Searcher) -> Work:
+    """The work of a job that compares all images and keeps the groups with the library."""
+
+    def search(_: str, control: JobControl) -> None:
+        for found in find_duplicates(searcher):
+            control.report(found.done, found.count, {"groups": len(found.groups)} if found.groups else {})
+            if control.stop.is_set():
+                return
+            if found.is_over:
+                save_groups(searcher.store, found.groups)
+
+    return search
+
+
+# Work behind the page: the model is loaded and swapped while the old one answers, and the trash emptied.
+
+ReportProgress = Callable[[int, int], None]  # done, count
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of the preparation. error: the message of a failed phase."""
+
+    phase: Literal["loading", "registering", "ready", "model_failed", "registration_failed"] = "loading"
+    done: int = 0
+    count: int = 0
+    error: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase not in ("loading", "registering")
+
+
+class Warmup:
+    """Prepares in a background thread, so that the page is served before the model is loaded."""
+
+    def __init__(
+        self, searcher: Searcher, complete: Callable[[ReportProgress, threading.Event], None] | None = None
+    ) -> None:
+        """complete: registers or embeds missing images until the event is set; None skips that."""
+        self.progress = Progress()
+        self._searcher = searcher
+        self._complete = complete
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._prepare, name="preparation", daemon=True)
+
+    @property
+    def fills_library(self) -> bool:
+        """Whether images are being registered."""
+        return self._complete is not None and not self.progress.is_over
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when it has finished, or after that many seconds."""
+        self._thread.join(timeout)
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End after the batch in hand, or leave it alone after that many seconds: it is in the library or it is not."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _prepare(self) -> None:
+        phase: Literal["model_failed", "registration_failed"] = "model_failed"
+        try:
+            # Any image loads the model, so that the first search does not wait for it.
+            self._searcher.encoder.encode_images([Image.new("RGB", (64, 64))])
+            phase = "registration_failed"
+            if self._complete:
+                self._complete(self._report, self._stop)
+            self.progress = replace(self.progress, phase="ready")
+            with suppress(ImageSearchError):  # an image-only model has no tags
+                self._searcher.tagger.prepare()
+        except Exception as error:
+            if self._stop.is_set():
+                return  # the store was closed while a batch took long
+            if not isinstance(error, ImageSearchError):
+                raise
+            _LOG.warning("%s", error)  # the page says it in the visitor's language, which may be shorter
+            self.progress = Progress(phase, error=str(error))
+
+    def _report(self, done: int, count: int) -> None:
+        self.progress = Progress("registering", done, count)
+
+
+SECONDS_BETWEEN_LOOKS = 5.0
+
+
+class ModelWatcher:
+    """Polls the library's current model. The first poll reports no change: EMBEDDING_MODEL decides at the start."""
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        open_model: Callable[[str], Encoder],
+        say: Callable[[str], None],
+        find_wanted: Callable[[], str] | None = None,
+    ) -> None:
+        """open_model: the encoder of that name. say: called with every switch, and why one failed.
+
+        find_wanted: name of the model to begin with, asked at the first look: the store may be away at the start.
+        """
+        self._searcher = searcher
+        self._open_model = open_model
+        self._say = say
+        self._find_wanted = find_wanted
+        self._stop = threading.Event()
+        self._has_looked = False
+        self._current: int | None = None
+
+    def start(self) -> None:
+        """Look every few seconds, in a thread of its own that ends with the program or with stop."""
+        threading.Thread(target=self._look_until_stopped, name="follow model", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def look(self) -> None:
+        """Search with the current model from now on if it was switched since the last look. May raise StoreError."""
+        current = self._searcher.store.find_current_model()
+        former, self._current = self._current, current.model_id if current else None
+        is_first, self._has_looked = not self._has_looked, True
+        wanted = self._find_wanted() if is_first and self._find_wanted else None
+        if wanted and current and current.name == wanted != self._searcher.encoder.name:
+            pass
+        elif current is None or is_first or current.model_id in (former, self._searcher.get_model().model_id):
+            return
+        try:
+            encoder = self._load(current)
+        except ImageSearchError as error:
+            self._say(
+                f"Searches were switched to {current.name}, but it cannot be loaded ({error}) Searches go on with "
+                f"{self._searcher.encoder.name}; set EMBEDDING_MODEL and start again."
+            )
+            return
+        self._searcher.use(encoder)
+        self._say(f"Searches use {current.name} ({current.version}) from now on.")
+        with suppress(ImageSearchError):  # an image-only model has no tags
+            self._searcher.tagger.prepare()
+
+    def _load(self, model: EmbeddingModel) -> Encoder:
+        encoder = self._open_model(model.name)
+        if encoder.version != model.version:
+            raise ModelUnavailable(f"What is found under this name is version {encoder.version}, not {model.version}.")
+        encoder.encode_images([Image.new("RGB", (64, 64))])
+        return encoder
+
+    def _look_until_stopped(self) -> None:
+        while True:
+            with suppress(ImageSearchError):  # an unreachable database is reported by the next search
+                self.look()
+            if self._stop.wait(SECONDS_BETWEEN_LOOKS):
+                return
+
+
+HOURS_BETWEEN_COLLECTIONS = 24
+
+
+class TrashCollector:
+    """Removes images that have been in the trash for `days`: at the start, and daily."""
+
+    def __init__(self, store: ImageStore, days: int, say: Callable[[str], None]) -> None:
+        """days: 0 for never. say: called when something was removed."""
+        self._store = store
+        self._days = days
+        self._say = say
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin in a thread of its own that ends with the program or with stop."""
+        if self._days:
+            threading.Thread(target=self._collect_until_stopped, name="trash", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def collect(self) -> None:
+        """Empty it now. May raise StoreError."""
+        removed = empty_old_trash(self._store, self._days)
+        if removed:
+            self._say(f"{removed} images were removed for good after {self._days} days in the trash (TRASH_DAYS).")
+
+    def _collect_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            hours = HOURS_BETWEEN_COLLECTIONS
+            try:
+                self.collect()
+            except ImageSearchError:  # the database is unavailable
+                hours = 1
+            self._stop.wait(hours * 3600)
+
+
+def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], None]) -> ModelWatcher:
+    """A watcher that opens models by their name in the library: a hub id, or a folder of this project."""
+
+    def open_model(name: str) -> Encoder:
+        from image_search.encoders import open_encoder
+
+        return open_encoder(replace(settings, embedding_model=name, embedding_model_revision=""))
+
+    def find_wanted() -> str:
+        return canonical_name(choose_model(settings, searcher.store).model)
+
+    return ModelWatcher(searcher, open_model, say, find_wanted)
+
+
+# Disk space.
 
 
 def measure_disk(store: ImageStore, settings: Settings) -> dict[str, int]:

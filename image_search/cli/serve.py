@@ -16,16 +16,16 @@ from urllib.request import ProxyHandler, build_opener
 from image_search.cli import write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import RecognizerUnavailable, SettingsError
+from image_search.library import make_watcher
 from image_search.recognition import check_packages
 from image_search.records import Finding, SearchFilter
 from image_search.settings import SAMPLES, Settings, mask_url
-from image_search.web.background import make_watcher
 
 if TYPE_CHECKING:
+    from image_search.library import ReportProgress
     from image_search.registration.rereading import BackgroundReading
     from image_search.search import Searcher
     from image_search.stores.base import ImageStore
-    from image_search.web.background import ReportProgress
     from image_search.web.server import TemporaryFiles
 
 # PyTorch gives up the GIL for every step of a network and waits so long to get it back while others run Python.
@@ -58,10 +58,10 @@ def serve_page(settings: Settings) -> NoReturn:
 
 def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -> None:
     from image_search.cli.health import check_served
+    from image_search.library import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.registration.folders import FolderWatcher
     from image_search.registration.rereading import BackgroundReading
     from image_search.web.app import build_application, check_bind_address
-    from image_search.web.background import TrashCollector, Warmup, make_inbox, make_jobs
     from image_search.web.server import Server, configure_logging
 
     configure_logging(settings.log_level)

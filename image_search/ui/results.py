@@ -18,6 +18,7 @@ from PIL import Image
 
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image, make_preview
+from image_search.library import Warmup
 from image_search.records import ImageRecord, Order, SearchFilter, SearchHit
 from image_search.search import FoundHit, Searcher, SearchResult
 from image_search.search.query import Plan, Query
@@ -26,7 +27,6 @@ from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name
 from image_search.ui.messages import Language, error_key, explain_error, translate
 from image_search.ui.search_form import NOTHING_ASKED, SearchForm, find_unknown_name, to_query_string
-from image_search.web.background import Warmup
 
 _MAX_QUERY_IMAGES = 500  # kept; the longest unused goes first
 _MAX_QUERY_BYTES = 2 * 2**30

@@ -17,6 +17,7 @@ from image_search.api import LibraryService
 from image_search.api.gradio_endpoints import add_endpoints
 from image_search.api.rest import build_rest
 from image_search.errors import SettingsError
+from image_search.library import Warmup, make_inbox, make_jobs
 from image_search.records import Finding
 from image_search.registration.folders import FolderRoots
 from image_search.registration.jobs import JobQueue
@@ -31,7 +32,6 @@ from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.routes import build_icon_routes, build_image_routes, build_page_routes
 from image_search.ui.selection_routes import build_selection_routes
 from image_search.web.auth import PasswordAuthMiddleware
-from image_search.web.background import Warmup, make_inbox, make_jobs
 from image_search.web.middleware import (
     ClosedPathsMiddleware,
     CrossOriginProtectionMiddleware,

@@ -16,6 +16,7 @@ import uvicorn
 from playwright.sync_api import Page, Route, expect
 
 from image_search.encoders.base import Embeddings
+from image_search.library import Warmup
 from image_search.records import Order
 from image_search.registration.pipeline import ImageReader
 from image_search.search import PAGE_SIZE, Searcher, SearchResult
@@ -23,7 +24,6 @@ from image_search.search.query import Plan
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.web.app import build_app
-from image_search.web.background import Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
 from tests.fakes.browsing import OpenPage, choose_picture, find_free_port, list_names, wait_for_answer
 

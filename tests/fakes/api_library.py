@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from image_search.api import LibraryService
 from image_search.api.rest import build_rest
 from image_search.images import decode_image, make_preview
+from image_search.library import Warmup
 from image_search.records import NewImage
 from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
@@ -26,7 +27,6 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.routes import build_image_routes
 from image_search.web.app import add_middleware, build_application
-from image_search.web.background import Warmup
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
 
 READER = ImageReader(max_pixels=10**6)

@@ -6,11 +6,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from image_search.images import MAX_IMAGE_PIXELS
+from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.routes import build_image_routes, build_page_routes
 from image_search.ui.selection_routes import build_selection_routes
-from image_search.web.background import Warmup
 
 
 def open_addresses(

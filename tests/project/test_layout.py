@@ -39,11 +39,11 @@ ALLOWED = {
     | {"images", "file_kinds", "metadata", "recognition", "films"}
     | {"encoders.base", "stores.base", "stores.text"},
     "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
-    "library": BASE | {"images", "originals", "registration", "encoders", "stores.base"},
+    "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.reads", "stores.text"},
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
-    | {"api.schemas", "stores.folding", "web.background"},
+    | {"api.schemas", "stores.folding"},
     "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}

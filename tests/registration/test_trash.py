@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from image_search.films import hash_film
+from image_search.library import TrashCollector
 from image_search.records import Edits
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
@@ -23,7 +24,6 @@ from image_search.registration.uploads import register_uploaded_film
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.web.background import TrashCollector
 from tests.fakes import FakeEncoder, find_ids, make_embeddings, make_image
 from tests.fakes.film_files import make_scenes, write_film
 

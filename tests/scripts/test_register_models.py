@@ -11,9 +11,9 @@ from PIL import Image
 
 import register_images
 from image_search.cli.search import open_searcher
+from image_search.library import make_watcher
 from image_search.search.query import Query
 from image_search.settings import ROOT, Settings
-from image_search.web.background import make_watcher
 
 
 def test_another_model_is_embedded_and_made_current_while_searches_go_on(

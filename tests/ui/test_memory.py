@@ -13,10 +13,10 @@ from starlette.routing import Mount
 
 from image_search.api import LibraryService
 from image_search.api.gradio_endpoints import add_endpoints
+from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.ui import page
 from image_search.web.app import build_app
-from image_search.web.background import Warmup
 from tests.fakes.api_library import READER, open_client, open_colours
 
 pytestmark = pytest.mark.slow

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from gradio import Blocks
 from gradio.data_classes import ImageData
 
+from image_search.library import Warmup
 from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
@@ -17,7 +18,6 @@ from image_search.stores import open_store
 from image_search.ui.page import build_image_box, build_page
 from image_search.web import app
 from image_search.web.app import build_app
-from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder
 
 READER = ImageReader(max_pixels=10**6)

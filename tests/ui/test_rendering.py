@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from image_search.library import Warmup
 from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui import STATIC, get_static_root, list_styles
 from image_search.web.app import build_app
-from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder
 
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from image_search.library import Warmup
 from image_search.records import Edits, ImageText
 from image_search.search import Searcher
 from image_search.search.exporting import FileNames, stream_zip
@@ -23,7 +24,6 @@ from image_search.stores.base import ImageStore
 from image_search.ui import selection_routes
 from image_search.ui.results import PageSearch, QueryImages
 from image_search.ui.selection_routes import build_selection_routes
-from image_search.web.background import Warmup
 from tests.fakes import FakeEncoder, make_embeddings, make_image
 
 GONE = 999_999

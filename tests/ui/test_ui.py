@@ -16,6 +16,7 @@ from PIL import Image
 
 from image_search.errors import ModelUnavailable, StoreError
 from image_search.images import decode_image, make_preview
+from image_search.library import Progress, ReportProgress, Warmup
 from image_search.records import Edits, ImageText
 from image_search.registration.pipeline import ImageReader
 from image_search.search import Searcher
@@ -25,7 +26,6 @@ from image_search.stores.base import ImageStore
 from image_search.ui import get_static_root
 from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
-from image_search.web.background import Progress, ReportProgress, Warmup
 from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
 from tests.fakes.page_addresses import open_addresses
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from image_search.library import make_duplicate_search
 from image_search.registration.jobs import Job, JobControl
 from image_search.registration.uploads import clean_name
 from image_search.search import Searcher
@@ -14,7 +15,6 @@ from image_search.search.duplicates import keep_all, load_groups
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.library_texts import describe_duplicates
-from image_search.web.background import make_duplicate_search
 from tests.fakes import FakeEncoder
 from tests.search.test_duplicates import make_scene, register, save_image
 

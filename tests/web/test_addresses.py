@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from image_search.library import Warmup
 from image_search.settings import Settings
 from image_search.web.app import build_application
-from image_search.web.background import Warmup
 from tests.fakes import make_picture_bytes
 from tests.fakes.api_library import open_client, open_colours
 

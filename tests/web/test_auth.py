@@ -18,11 +18,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from image_search.errors import SettingsError
+from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.web.app import build_application, check_bind_address
 from image_search.web.auth import COOKIE, PasswordAuthMiddleware
-from image_search.web.background import Warmup
 from image_search.web.middleware import TokenBucketLimiter
 from tests.fakes.api_library import open_colours
 

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
+from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.web.app import build_application
-from image_search.web.background import Warmup
 from image_search.web.middleware import find_client
 from tests.fakes.api_library import build_small, open_client, open_colours
 

@@ -10,12 +10,12 @@ import pytest
 
 from image_search.encoders.base import Encoder
 from image_search.errors import ModelUnavailable
+from image_search.library import ModelWatcher
 from image_search.search import Searcher
 from image_search.search.query import Query
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
-from image_search.web.background import ModelWatcher
 from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture
 
 OLD, NEW = FakeEncoder("old", dimension=16), FakeEncoder("new", dimension=8)

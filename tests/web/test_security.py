@@ -17,10 +17,10 @@ from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 from starlette.types import ASGIApp
 
+from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.web.app import build_application
-from image_search.web.background import Warmup
 from tests.fakes import COLOURS, make_picture_bytes
 from tests.fakes.api_library import open_client, open_colours
 
