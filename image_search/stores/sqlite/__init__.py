@@ -34,7 +34,6 @@ from image_search.stores.base import EVERYTHING, CountedField, Embeddings, Image
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.database import Connections, check_sqlite
-from image_search.stores.sqlite.exact_search import find_nearest
 from image_search.stores.sqlite.faiss_index import FAISS_VERSION
 from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
@@ -65,7 +64,15 @@ from image_search.stores.sqlite.rows import (
     update_record,
     write_lines,
 )
-from image_search.stores.sqlite.search import TableRows, count_growth, count_values, find_embeddings, gather, list_page
+from image_search.stores.sqlite.search import (
+    TableRows,
+    count_growth,
+    count_values,
+    find_embeddings,
+    find_nearest,
+    gather,
+    list_page,
+)
 from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 _DEFAULT_NAME = "image_search.db"

@@ -1,4 +1,4 @@
-"""An index that proposes which embeddings may be nearest. It never decides: exact_search.py ranks the rows.
+"""An index that proposes which embeddings may be nearest. It never decides: search.py ranks the rows.
 
 Every embedding is kept in one byte an axis (byte_codes.py). Up to SMALL of them one look at all codes ranks them. More
 have sketches in lists besides (inverted_file.py), of 128 bytes at 768 dimensions: the sketches pick some hundred, the

@@ -1,6 +1,6 @@
 """Keeps an index of each model's embeddings near the table, in the background, whichever process changes the table.
 
-A search never waits for this: what the index lacks, the search reads from the table (exact_search.py). So the index may
+A search never waits for this: what the index lacks, the search reads from the table (search.py). So the index may
 lag behind, be under construction or be missing; only speed depends on it.
 """
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from image_search.stores.sqlite import faiss_index
-from image_search.stores.sqlite.exact_search import Rows, find_nearest
 from image_search.stores.sqlite.faiss_index import EmbeddingIndex
 from image_search.stores.sqlite.index_sync import load_index, remove_index, save_index
+from image_search.stores.sqlite.search import Rows, find_nearest
 from tests.fakes import make_embeddings
 
 COUNT = 6000
