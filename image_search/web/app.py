@@ -66,12 +66,12 @@ def build_app(
     root_path: path all of it is served below, "" for none.
     """
     app = FastAPI(title="類似画像検索", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.routes.extend(routes)  # first, for a request is compared with one route after the other
     app.include_router(build_image_routes(searcher.store))
     search = PageSearch(searcher, preparation, QueryImages(reader.max_pixels))
     app.include_router(build_page_routes(search))
     app.include_router(build_selection_routes(search))
     app.include_router(build_icon_routes())
-    app.router.routes.extend(routes)  # before the page, whose route matches every path
     page = build_page()
     with page:
         if add_endpoints:
