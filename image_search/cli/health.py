@@ -46,7 +46,7 @@ from image_search.registration.rereading import find_unread
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from image_search.stores.text import TOKEN_SETTING, has_old_tokens
+from image_search.stores.tokens import TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)
 

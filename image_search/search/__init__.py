@@ -40,7 +40,7 @@ from image_search.search.relevance import (
 )
 from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
-from image_search.stores.text import contains_phrase, make_phrases
+from image_search.stores.tokens import contains_phrase, make_phrases
 
 # The model that searches are made with, and what was computed with it: another model takes the place of all of it.
 

@@ -15,7 +15,7 @@ An image has a content hash, unique among all images, and any number of paths. A
 of one film. Texts lie in layers: what the file says (ImageText), what a user says (Edits, wins field by field), what
 was recognised (RecognizedText). Words are looked up in all of them.
 
-A library keeps the rule of its tokens (stores/text.py) as the setting token_rule. The first program that opens one of
+A library keeps the rule of its tokens (stores/tokens.py) as the setting token_rule. The first program that opens one of
 an older rule makes all tokens again, or goes on with them where it may not write. One of a newer rule raises
 SchemaError when it is opened, and in a program that had it open already at every write of images or texts.
 """

@@ -94,10 +94,10 @@ class ImageReads(ABC):
         """Images in which every one of these terms occurs; all images without any term.
 
         A term is looked up in generation_prompt, descriptions and keywords of both layers, recognised text and
-        file_name. It is taken literally, whatever characters it has, in any spelling (stores/folding.py: case, width,
+        file_name. It is taken literally, whatever characters it has, in any spelling (stores/tokens.py: case, width,
         accents and more are alike); blanks inside a term make it a phrase. Japanese and Chinese are found wherever they
         occur, down to one character; letters and digits from the beginning of a run: cat finds cats and cat01, not
-        education. The tokens of stores/text.py decide, on every engine.
+        education. The tokens of stores/tokens.py decide, on every engine.
         order: "registered": upload_date, newest first, then image_id, highest first. "taken": taken_at, newest first,
         images without one last, then as registered. "name": make_sort_name(file_name), then image_id, lowest first.
         after: an image of such a list; the page begins behind its place, wherever that is by now. So pages neither

@@ -1,4 +1,4 @@
-"""Text that every database can hold, the tokens it is searched by, and a record's layers as columns and JSON.
+"""Text that every database can hold, and a record's layers as columns and JSON.
 
 Images carry whatever bytes were written into them. Databases differ in what they refuse (half surrogate pairs, zero
 characters, NaN in JSON, the empty string, which Oracle takes for NULL), so it is settled here for all engines.
@@ -11,187 +11,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 from unicodedata import normalize
 
-from image_search.errors import SchemaError
 from image_search.records import Edits, Frame, ImageRecord, ImageText, NewImage, RecognizedText, TextLine
-from image_search.stores.folding import normalise_text
-
-# Tokens: one rule for all engines, for stored texts and for queries.
-#
-# Japanese is written without spaces, and word indexes of databases either cut it by dictionary (and then miss what the
-# dictionary does not know) or by three characters (and then miss 猫). Here every character of such a script becomes one
-# token: itself and the character after it. A term of n characters is then found as a phrase of its n-1 pairs, wherever
-# it occurs, and a single character as the beginning of a pair. Letters and digits make one token for each run. A term
-# that is one run of two or more letters or digits is found as the beginning of a run: cat in cats and cat01.png, not
-# in education. In a longer term every run is whole: "black cat" does not find black cats. Everything else that is not
-# blank is a token by itself.
-#
-# Tokens hold letters, digits and characters above 127 only: no query language gives them a meaning.
-
-# The version of this rule, to be raised with every change of what make_index_tokens, tokenize_document or split_text
-# gives. A library keeps that of its tokens as the setting TOKEN_SETTING; an older one is brought up to date when it is
-# opened.
-TOKEN_RULE = 2
-TOKEN_SETTING = "token_rule"
-BEGUN = f"{TOKEN_RULE} begun"  # until all tokens are of this rule, on engines that write them batch by batch
-
-# Scripts written without spaces: Thai, Lao, Myanmar, Khmer; Chinese, Japanese and Korean with their punctuation.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fff\u3001-\u9fff"
-    "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
-)
-_STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_PIECES = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+|\S")
-_BOUNDARY = "\ue0ff"  # private use: between fields, so that no phrase reaches from one into the next
-_SYMBOLS = 0xE000  # ASCII symbols move here, out of reach of query languages
-_PRIVATE = 0x100000  # and by so much what stands there already
-
-
-def has_old_tokens(kept: str | None, location: str) -> bool:
-    """Whether tokens of a library are of an older rule. kept: its TOKEN_SETTING.
-
-    Raises SchemaError for a newer rule.
-    """
-    rule, _, is_begun = (kept or "1").partition(" ")
-    if int(rule) > TOKEN_RULE:
-        raise SchemaError(
-            f"The words of {location} are indexed by rule {rule}; this program knows up to {TOKEN_RULE}. "
-            "Update the program."
-        )
-    return int(rule) < TOKEN_RULE or bool(is_begun)
-
-
-def make_index_tokens(fields: Iterable[str | None]) -> str:
-    """The tokens of all fields of an image, separated by blanks."""
-    return f" {_BOUNDARY} ".join(" ".join(_cut(field)) for field in fields if field)
-
-
-def make_query_tokens(word: str) -> tuple[list[str], bool]:
-    """The tokens that must follow one another where this word occurs, and whether the last is only a beginning.
-
-    [] for a word without any visible character.
-    """
-    tokens = _cut(word)
-    if not tokens:
-        return [], False
-    if not is_unspaced(tokens[-1]):
-        return tokens, len(tokens) == 1 and is_beginning(tokens[0])
-    # The last character of a Japanese word: its pair reaches beyond the word. The pair before already contains it.
-    if len(tokens) > 1 and len(tokens[-2]) == 2 and is_unspaced(tokens[-2]):
-        return tokens[:-1], False
-    return tokens, True
-
-
-def is_beginning(piece: str) -> bool:
-    """Whether a term that is this piece alone is found as the beginning of a run: letters or digits, two or more."""
-    return len(piece) > 1 and piece.isalnum() and not is_unspaced(piece)
-
-
-def make_phrases(terms: Iterable[str]) -> list[str]:
-    """The terms as contains_phrase looks for them, made once for all texts."""
-    asked = map(make_query_tokens, terms)
-    return [" ".join(("", *tokens)) + ("" if is_start else " ") for tokens, is_start in asked if tokens]
-
-
-def contains_phrase(text: str, phrases: Collection[str]) -> bool:
-    """Whether a term that one of the phrases was made of occurs in recognised text, as the engines look it up."""
-    tokens = f" {' '.join(_cut(join_recognized(text)))} "
-    return any(phrase in tokens for phrase in phrases)
-
-
-def split_text(text: str) -> list[str]:
-    """The pieces of a text, normalised: runs of an unspaced script, runs of letters, runs of digits, single symbols."""
-    return _PIECES.findall(normalise_text(text))
-
-
-def is_unspaced(piece: str) -> bool:
-    """Whether a piece belongs to a script that is written without spaces."""
-    return bool(_STARTS_UNSPACED.match(piece))
-
-
-def _cut(text: str) -> list[str]:
-    tokens: list[str] = []
-    for piece in split_text(text):
-        if is_unspaced(piece):
-            tokens += [piece[i : i + 2] for i in range(len(piece))]
-        elif "\ue000" <= piece <= _BOUNDARY:  # of a text, such as an emoji of old telephones
-            tokens.append(chr(_PRIVATE + ord(piece)))
-        elif piece.isalnum() or ord(piece[0]) > 127:
-            tokens.append(piece)
-        else:
-            tokens.append(chr(_SYMBOLS + ord(piece)))
-    return tokens
-
-
-# Words for indexes that know nothing of languages: every text becomes a row of plain tokens, every word a phrase.
-#
-# Each character of a script written without spaces is a token by itself, so that a Japanese word is found wherever it
-# occurs, down to one character, by the phrase search that every text index has. Runs of letters and of digits are one
-# token, every other character is one, too.
-#
-# A token holds a-z and 0-9 only. No analyser cuts or changes it, and no query language gives it a meaning.
-
-_GAP = " "  # between two runs of an unspaced script, which would else be one
-_FIELD_BOUNDARY = "f0"  # between fields, so that no phrase reaches from one into the next
-_MAX_TOKEN = 250  # characters; Elasticsearch's tokenizer cuts at 255
-
-
-def tokenize_document(fields: Iterable[str | None]) -> str:
-    """The tokens of all fields of an image, separated by blanks."""
-    return f" {_FIELD_BOUNDARY} ".join(tokenize_query(field) for field in fields if field)
-
-
-def tokenize_query(word: str) -> str:
-    """The tokens that follow one another where this word occurs; "" for a word without any visible character.
-
-    Where is_beginning_query(word), the one token is found as the beginning of another.
-    """
-    pieces: list[str] = []
-    is_gap = False
-    for piece in split_text(word):
-        if not is_unspaced(piece):
-            pieces.append(piece)
-        else:
-            pieces += [*([_GAP] if is_gap else []), *piece]
-        is_gap = is_unspaced(piece)
-    return " ".join(map(_spell, pieces))
-
-
-def is_beginning_query(word: str) -> bool:
-    """Whether this word is one run of letters or digits, which is found at the beginning of longer runs, too."""
-    pieces = split_text(word)
-    return len(pieces) == 1 and is_beginning(pieces[0])
-
-
-def _spell(piece: str) -> str:
-    # Runs are letters only or digits only, so that what has both can stand for everything else. The beginning of a run
-    # of letters is spelt as the beginning of the run.
-    if piece.isascii() and piece.isalnum():
-        spelt = piece
-    elif len(piece) == 1:
-        spelt = f"c0{ord(piece):x}"
-    elif piece.isalpha():
-        spelt = ("" if piece[0].isascii() else "u4") + "".join(map(_spell_letter, piece))
-    else:
-        spelt = f"w0{piece.encode().hex()}"
-    if len(spelt) <= _MAX_TOKEN:
-        return spelt
-    return spelt[: _MAX_TOKEN - 16] + hashlib.sha256(spelt.encode()).hexdigest()[:16]  # still found by its beginning
-
-
-def _spell_letter(letter: str) -> str:
-    number = ord(letter)
-    if number < 0x80:
-        return letter
-    if number < 0x1000:
-        return f"1{number:03x}"
-    return f"2{number:04x}" if number < 0x10000 else f"3{number:06x}"
-
+from image_search.stores.tokens import join_recognized
 
 # These are columns of their own in every engine, because searches and filters use them.
 COLUMNS = ("generation_prompt", "description", "generator", "generation_model", "taken_at")
@@ -340,12 +167,6 @@ def make_new_record(image_id: int, image: NewImage, upload_date: datetime) -> Im
         dominant_color=image.dominant_color,
         recipe=image.recipe,
     )
-
-
-def join_recognized(text: str) -> str:
-    """Recognised text as it is searched: a Japanese word goes on over the end of a line, and blanks in it are none."""
-    one_line = " ".join(text.split())
-    return re.sub(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])", "", one_line)
 
 
 def dump_details(record: ImageRecord) -> str:

@@ -14,8 +14,8 @@ from image_search.records import ImageRecord, ImageText, RecognizedText, SearchH
 from image_search.registration.films import set_edits
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
-from image_search.stores.folding import normalise_text
-from image_search.stores.text import get_folder, is_unspaced, join_recognized, trim_model_name
+from image_search.stores.text import get_folder, trim_model_name
+from image_search.stores.tokens import is_unspaced, join_recognized, normalise_text
 from image_search.ui import render
 from image_search.ui.messages import Language, translate
 from image_search.ui.results import DRAWABLE_TYPES, get_version, make_tile

@@ -28,7 +28,7 @@ from image_search.records import Finding, RecognizedText
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.text import TOKEN_SETTING
+from image_search.stores.tokens import TOKEN_SETTING
 from ImageSearch import main
 from tests.fakes import FakeEncoder, make_embeddings, make_image, make_images
 from tests.fakes.checkpoints import get_checkpoint

@@ -8,8 +8,8 @@ import pytest
 
 from image_search.errors import SchemaError, StoreError
 from image_search.records import Edits, Hits, ImageText, SearchFilter
-from image_search.stores import text
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING
+from image_search.stores import tokens
+from image_search.stores.tokens import BEGUN, TOKEN_RULE, TOKEN_SETTING
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image
 
@@ -24,7 +24,7 @@ class TokenRuleContract(StoreFixtures):
             make_image("3", ImageText(keywords=("crème‐brûlée",))),
         ]
         with monkeypatch.context() as older:
-            older.setattr(text, "normalise_text", str.casefold)
+            older.setattr(tokens, "normalise_text", str.casefold)
             image_ids = store.add_images(model.model_id, images, make_embeddings(3))
             store.trash_images(image_ids[2:])
         store.set_setting(TOKEN_SETTING, request.param)
@@ -59,7 +59,7 @@ class TokenRuleContract(StoreFixtures):
             return one.casefold()
 
         with monkeypatch.context() as broken:
-            broken.setattr(text, "normalise_text", break_off)
+            broken.setattr(tokens, "normalise_text", break_off)
             with pytest.raises(StoreError, match="broken off"):
                 reopen().list_images()
         store = reopen()

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from image_search.records import Hits, ImageText
-from image_search.stores.text import list_searchable, make_index_tokens
+from image_search.stores.text import list_searchable
+from image_search.stores.tokens import make_index_tokens
 from tests.contract.fixtures import StoreFixtures, list_ids
 from tests.fakes import make_embeddings, make_image
 from tests.fakes.examples import scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from image_search.stores.text import make_index_tokens, make_query_tokens
+from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
 _query_tokens = lru_cache(make_query_tokens)
 

@@ -34,7 +34,8 @@ from image_search.records import (
 )
 from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
-from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, decode_path, make_sort_name
+from image_search.stores.text import decode_path, make_sort_name
+from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING
 from tests.fakes.matching import occurs
 from tests.fakes.memory_entry import Entry, Place, check_filter, is_below, list_fields, list_values
 

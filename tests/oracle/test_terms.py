@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_search.stores.folding import normalise_text
 from image_search.stores.oracle.rows import make_search_text, match_words
+from image_search.stores.tokens import normalise_text
 from tests.oracle.wire.functions import has_terms
 
 

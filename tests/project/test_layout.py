@@ -38,12 +38,12 @@ ALLOWED = {
     "registration": BASE
     | {"images", "file_kinds", "metadata", "recognition", "films"}
     | {"encoders.base", "stores.base", "stores.text"},
-    "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text"},
+    "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text", "stores.tokens"},
     "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.reads", "stores.text"},
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
-    | {"api.schemas", "stores.folding"},
+    | {"api.schemas", "stores.tokens"},
     "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
@@ -58,6 +58,7 @@ SHARED_BY_ENGINES = {
     "stores.document_store",
     "stores.text",
     "stores.threads",
+    "stores.tokens",
 }
 
 

@@ -21,7 +21,7 @@ from image_search.stores import open_store, postgres
 from image_search.stores.base import ImageStore
 from image_search.stores.postgres.database import create_extension, explain_error
 from image_search.stores.postgres.rows import explain_search, insert_embeddings
-from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING
+from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.postgres_server import make_library, remove_library

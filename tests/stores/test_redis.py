@@ -21,7 +21,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.redis.client import Connection, build_expression, make_words
-from image_search.stores.text import TOKEN_SETTING
+from image_search.stores.tokens import TOKEN_SETTING
 from tests.contract import ImageStoreContract
 from tests.fakes import make_embeddings, make_image, make_images, registrar
 from tests.fakes.redis_search_stand_in import occurs

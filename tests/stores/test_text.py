@@ -10,23 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_search.records import Edits, Frame, ImageRecord, ImageText, RecognizedText, TextLine
-from image_search.stores.folding import normalise_text
 from image_search.stores.text import (
-    contains_phrase,
     decode_path,
     dump_details,
     dump_lines,
     encode_path,
     get_folder,
-    is_beginning_query,
-    join_recognized,
     load_details,
     load_lines,
+    make_sort_name,
+    make_text_storable,
+)
+from image_search.stores.tokens import (
+    contains_phrase,
+    is_beginning_query,
+    join_recognized,
     make_index_tokens,
     make_phrases,
     make_query_tokens,
-    make_sort_name,
-    make_text_storable,
+    normalise_text,
     tokenize_document,
     tokenize_query,
 )

@@ -16,10 +16,10 @@ import pytest
 from image_search.errors import SchemaError
 from image_search.records import Hits, ImageText
 from image_search.settings import ROOT, Settings
-from image_search.stores import open_store, text
-from image_search.stores.folding import _FOLDED
+from image_search.stores import open_store, tokens
 from image_search.stores.sqlite import database
-from image_search.stores.text import (
+from image_search.stores.tokens import (
+    _FOLDED,
     BEGUN,
     TOKEN_RULE,
     TOKEN_SETTING,
@@ -37,15 +37,15 @@ COUNT = 450  # several batches
 OPEN_AND_DIE = """
 import os, signal, sys
 from image_search.settings import Settings
-from image_search.stores import open_store, text
-count, last, normalise_text = 0, int(sys.argv[3]), text.normalise_text
+from image_search.stores import open_store, tokens
+count, last, normalise_text = 0, int(sys.argv[3]), tokens.normalise_text
 def die(given):
     global count
     count += 1
     if count == last:
         os.kill(os.getpid(), signal.SIGKILL)
     return normalise_text(given)
-text.normalise_text = die
+tokens.normalise_text = die
 with open_store(Settings(database_url=sys.argv[1], originals_url=sys.argv[2])) as store:
     store.count_images()
 """
@@ -55,7 +55,7 @@ def fill(settings: Settings, monkeypatch: pytest.MonkeyPatch, count: int) -> Non
     """Images whose tokens are of another rule."""
     images = [make_image(f"{n}.png", ImageText(description=f"Łódź {n}")) for n in range(count)]
     with open_store(settings) as store, monkeypatch.context() as older:
-        older.setattr(text, "normalise_text", str.casefold)
+        older.setattr(tokens, "normalise_text", str.casefold)
         model = store.get_or_create_model("fake", "1", 16)
         store.add_images(model.model_id, images, make_embeddings(count))
         store.set_setting(TOKEN_SETTING, "1")

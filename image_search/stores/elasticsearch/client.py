@@ -4,7 +4,7 @@ The index NAME-images holds the images, NAME-deleted what is remembered of delet
 document with everything that is there once: models and counters. It is changed on the condition that no other program
 changed it meanwhile. Schema 1 had the images in the index NAME.
 
-No text of a user ever stands in a query: exact values are digests, words are plain tokens (stores/text.py).
+No text of a user ever stands in a query: exact values are digests, words are plain tokens (stores/tokens.py).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from image_search.records import SearchFilter
 from image_search.stores.base import Embeddings
 from image_search.stores.documents import LIVE, list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.text import (
+from image_search.stores.text import sanitize
+from image_search.stores.tokens import (
     BEGUN,
     TOKEN_RULE,
     TOKEN_SETTING,
     has_old_tokens,
     is_beginning_query,
-    sanitize,
     tokenize_query,
 )
 

@@ -41,7 +41,8 @@ from image_search.stores.elasticsearch.client import (
     explain_refusal,
 )
 from image_search.stores.reads import find_model
-from image_search.stores.text import list_searchable, make_sort_name, tokenize_document
+from image_search.stores.text import list_searchable, make_sort_name
+from image_search.stores.tokens import tokenize_document
 
 _CHUNK = 500
 _MAX_BUCKETS = 1000

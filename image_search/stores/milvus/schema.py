@@ -45,14 +45,8 @@ from image_search.stores.documents import (
     load_document,
 )
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.text import (
-    get_folder,
-    list_searchable,
-    make_index_tokens,
-    make_query_tokens,
-    make_sort_name,
-    sanitize,
-)
+from image_search.stores.text import get_folder, list_searchable, make_sort_name, sanitize
+from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
 _log = logging.getLogger(__name__)
 
@@ -243,8 +237,8 @@ def _read_content(client: Any) -> dict[str, Any] | None:
 # Expressions.
 #
 # Texts of people never get into an expression: equal texts are found by a digest of theirs, and words by the tokens of
-# stores/text.py, which have no character that means anything in an expression or to LIKE. Expression templates would do
-# for servers, but Milvus Lite does not know them.
+# stores/tokens.py, which have no character that means anything in an expression or to LIKE. Expression templates would
+# do for servers, but Milvus Lite does not know them.
 
 _MAX_NUMBER = 2**62
 

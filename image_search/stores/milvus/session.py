@@ -56,7 +56,7 @@ from image_search.stores.milvus.schema import (
     write_state,
 )
 from image_search.stores.reads import frame_is_known, image_not_found, model_not_found
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
+from image_search.stores.tokens import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)
 

@@ -20,23 +20,15 @@ from image_search.stores.oracle.connection import Session
 from image_search.stores.reads import image_not_found
 from image_search.stores.sql import LIVE, list_columns, list_conditions
 from image_search.stores.sql import make_record as build_record
-from image_search.stores.text import (
-    dump_lines,
-    get_folder,
-    is_beginning,
-    is_unspaced,
-    list_searchable,
-    make_new_record,
-    sanitize,
-    split_text,
-)
+from image_search.stores.text import dump_lines, get_folder, list_searchable, make_new_record, sanitize
+from image_search.stores.tokens import is_beginning, is_unspaced, split_text
 
 # Words on Oracle Database: the text they are looked up in, and the conditions that find them.
 #
 # SEARCH_TEXT holds all that is known of an image in one spelling, a blank between any two pieces that are not one run
 # of Japanese: " cat 01 . png \n 猫の写真 ". A word, cut the same way, occurs in an image when it is a part of that
 # text, and INSTR finds just that, down to one character and whatever the character is. The blanks around a word say
-# where a run has to begin and end, by the rule of stores/text.py. With Oracle Text the index decides on Japanese from
+# where a run has to begin and end, by the rule of stores/tokens.py. With Oracle Text the index decides on Japanese from
 # two characters on, and lets through what has a run of letters or digits at the beginning of a token; INSTR decides on
 # that, and on what the index cannot find (single characters, symbols, other scripts).
 

@@ -31,7 +31,8 @@ from image_search.stores.oracle.sql import (
     UPDATE_RECORD,
 )
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.text import BEGUN, TOKEN_RULE, TOKEN_SETTING, encode_path, get_folder, has_old_tokens
+from image_search.stores.text import encode_path, get_folder
+from image_search.stores.tokens import BEGUN, TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 SCHEMA_FILE = BUNDLED / "create_all_tables.sql"
 _OLDEST_DATABASE = (23, 4)  # VECTOR, IF NOT EXISTS

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from image_search.errors import ImageNotFound, SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, has_old_tokens
+from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -22,19 +22,12 @@ from image_search.stores.sql import (
     list_conditions,
     make_record,
 )
-from image_search.stores.text import (
-    dump_lines,
-    get_folder,
-    list_searchable,
-    make_index_tokens,
-    make_new_record,
-    make_query_tokens,
-    sanitize,
-)
+from image_search.stores.text import dump_lines, get_folder, list_searchable, make_new_record, sanitize
+from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
 # Words in PostgreSQL: an index of tokens narrows down, and the stream of tokens decides.
 #
-# The built-in parser and pg_trgm cannot find Japanese words of one or two characters, so the tokens of stores/text.py
+# The built-in parser and pg_trgm cannot find Japanese words of one or two characters, so the tokens of stores/tokens.py
 # are kept as they are: in words, a tsvector that answers which images have these tokens, and in tokens, the same in
 # their order, where a word is a piece of text. No dictionary, no language setting and no further extension is needed.
 

@@ -1,6 +1,6 @@
 """One library in one Redis server: its keys, its index, its lock, the messages for its errors, and queries.
 
-No text of a user ever stands in an expression: exact values are digests, words are plain tokens (stores/text.py).
+No text of a user ever stands in an expression: exact values are digests, words are plain tokens (stores/tokens.py).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from image_search.stores.base import Embeddings
 from image_search.stores.document_store import load_models
 from image_search.stores.documents import list_filter_keys, list_filter_ranges, make_model_key
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
-from image_search.stores.text import (
+from image_search.stores.text import sanitize
+from image_search.stores.tokens import (
     BEGUN,
     TOKEN_RULE,
     TOKEN_SETTING,
     has_old_tokens,
     is_beginning_query,
-    sanitize,
     tokenize_document,
     tokenize_query,
 )
@@ -40,7 +40,7 @@ _LEASE = 60  # seconds; after a crash of its holder the lock is free again
 _PATIENCE = 90.0
 _ATTEMPTS = 20  # to see one moment while others write
 _INDEXING = 60.0  # seconds to wait for an index that is being built
-# tags, models: exact values (documents.py). words: tokens of stores/text.py; no stop words, no stems.
+# tags, models: exact values (documents.py). words: tokens of stores/tokens.py; no stop words, no stems.
 _FIELDS = ("tags", "TAG", "models", "TAG", "words", "TEXT", "NOSTEM")
 _NUMBERS = ("taken_at", "pixels", "rating", "recipe")
 _SORTED_NUMBERS = ("image_id", "upload_date", "taken_order", "shuffle")

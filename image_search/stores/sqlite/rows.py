@@ -32,12 +32,11 @@ from image_search.stores.text import (
     dump_lines,
     get_folder,
     list_searchable,
-    make_index_tokens,
     make_new_record,
-    make_query_tokens,
     read_json,
     sanitize,
 )
+from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from image_search.errors import SchemaError, StoreFull, StoreUnavailable
 from image_search.records import ImageRecord
 from image_search.stores.reads import SCHEMA_VERSION, newer_schema
 from image_search.stores.sqlite.rows import find_records, insert_path, insert_record, insert_words
-from image_search.stores.text import TOKEN_RULE, TOKEN_SETTING, encode_path, has_old_tokens, load_details
+from image_search.stores.text import encode_path, load_details
+from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 _LOG = logging.getLogger(__name__)
 

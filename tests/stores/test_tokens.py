@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_search.settings import ROOT
-from image_search.stores.folding import _KANJI, normalise_text
+from image_search.stores.tokens import _KANJI, normalise_text
 
 ALIKE = [
     "abc ａｂｃ Ａbc ABC",
