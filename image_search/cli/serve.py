@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
-from image_search.cli import write_line
+from image_search.cli import handling_signals, write_line
 from image_search.cli.search import open_searcher
 from image_search.errors import RecognizerUnavailable, SettingsError
 from image_search.library import make_watcher
@@ -98,7 +98,9 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     try:
         check = partial(check_served, searcher.store)
         application = build_application(settings, searcher, preparation, files.ensure, jobs, inbox, check)
-        Server(application, start).run(sockets=[listener])
+        server = Server(application, start)
+        with handling_signals(server.stop):
+            server.run(sockets=[listener])
     finally:
         watcher.stop()
         collector.stop()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
@@ -24,7 +25,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from image_search.errors import SettingsError
 from image_search.images import make_printable
-from image_search.signals import handling_signals
 
 MAX_CONNECTIONS = 1000  # an open page holds one
 MAX_HEAD = 64 * 2**10  # bytes of a request's line and headers
@@ -174,9 +174,14 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own raises them again at the end. But this is the usual way to end the program, so it succeeded."""
-        with handling_signals(self.handle_exit):
-            yield
+        """Left to the caller, who hands them to stop(): uvicorn would raise them again at the end. But this is the
+        usual way to end the program, so it succeeded.
+        """
+        yield
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """For a signal that ends the program."""
+        self.handle_exit(number, frame)
 
     def _close_keepalive(self) -> None:
         """Close keep-alive connections: an open page holds one indefinitely."""

@@ -22,7 +22,6 @@ ALLOWED = {
     "errors": set(),
     "records": set(),
     "settings": {"errors"},
-    "signals": set(),
     "file_kinds": {"jpeg"},
     "colors": set(),
     "jpeg": set(),
@@ -44,9 +43,9 @@ ALLOWED = {
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
     | {"api.schemas", "stores.tokens"},
-    "web": BASE | {"signals", "images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
+    "web": BASE | {"images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
-    | {"__version__", "signals", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
+    | {"__version__", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}
     | {"api", "library", "ui", "web"},
 }
 # An engine imports its own folder, base, records, errors, settings and originals, and the modules that engines share.
@@ -57,7 +56,6 @@ SHARED_BY_ENGINES = {
     "stores.documents",
     "stores.document_store",
     "stores.text",
-    "stores.threads",
     "stores.tokens",
 }
 

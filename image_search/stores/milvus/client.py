@@ -23,7 +23,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from image_search.errors import SchemaError, SettingsError, StoreError, StoreUnavailable
-from image_search.stores.threads import ReadWriteLock
+from image_search.stores.reads import ReadWriteLock
 
 # One writer at a time on a Milvus server, which has neither transactions nor locks.
 #

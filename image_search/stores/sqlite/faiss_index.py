@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Self
 import faiss as typed_faiss
 import numpy as np
 
-from image_search.stores.sqlite.byte_codes import ByteCodes
+from image_search.stores.reads import ReadWriteLock
+from image_search.stores.sqlite.byte_codes import ByteCodes, Cores
 from image_search.stores.sqlite.inverted_file import (
     GROUP,
     Embeddings,
@@ -30,7 +31,6 @@ from image_search.stores.sqlite.inverted_file import (
     divide,
     find_means,
 )
-from image_search.stores.threads import Cores, ReadWriteLock
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 FAISS_VERSION: str = faiss.__version__
