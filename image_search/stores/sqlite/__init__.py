@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -65,8 +67,8 @@ from image_search.stores.sqlite.rows import (
     write_lines,
 )
 from image_search.stores.sqlite.search import (
+    Counts,
     TableRows,
-    count_growth,
     count_values,
     find_embeddings,
     find_nearest,
@@ -93,7 +95,9 @@ class SqliteStore(ImageStore):
         self.originals = originals
         self._database = Connections(path, self.check_new)
         self.index = IndexSync(self._database)
-        self._counted: dict[int | None, tuple[dict[str, int], int]] = {}  # by model; None: images
+        self._counts = Counts()
+        # As many searches at once as there are processors: more of them hinder each other, so that all take longer.
+        self._turns = threading.Semaphore(os.cpu_count() or 1)
 
     @classmethod
     def open(cls, settings: Settings) -> SqliteStore:
@@ -374,13 +378,17 @@ class SqliteStore(ImageStore):
     def _search_embedding(
         self, model_id: int, embedding: Embeddings, limit: int, offset: int, filter: SearchFilter
     ) -> Hits:
-        with self._database.reading() as connection:
+        with self._turns, self._database.reading() as connection:
             counters = read_counters(connection)
             index = self.index.follow(model_id, len(embedding), counters)
             table = TableRows(connection, model_id, len(embedding), counters["image_embeddings"])
             allowed = None if filter.is_empty else find_embeddings(connection, model_id, filter)
             nearest = find_nearest(embedding, offset + limit, index, table, allowed)
-            total = self._count(connection, model_id, counters) if allowed is None else len(allowed)
+            total = (
+                self._counts.count_embeddings(connection, model_id, counters, index)
+                if allowed is None
+                else len(allowed)
+            )
             found, distances = nearest.image_ids[offset:].tolist(), nearest.distances[offset:].tolist()
             return gather(connection, found, total, distances)
 
@@ -391,7 +399,7 @@ class SqliteStore(ImageStore):
         with self._database.reading() as connection:
             page = list_page(connection, where, values, order, limit, offset, after)
             if filter.is_empty and not terms:
-                total = self._count(connection, None, read_counters(connection))
+                total = self._counts.count_images(connection, read_counters(connection))
             elif after is None and len(page) < limit and (page or not offset):
                 total = offset + len(page)
             else:
@@ -402,23 +410,8 @@ class SqliteStore(ImageStore):
         where, values = build_where(filter)
         with self._database.reading() as connection:
             if filter.is_empty:
-                return self._count(connection, None, read_counters(connection))
+                return self._counts.count_images(connection, read_counters(connection))
             count: int = connection.execute(f"SELECT count(*) FROM images i {where}", values).fetchone()[0]
-        return count
-
-    def _count(self, connection: sqlite3.Connection, model_id: int | None, changes: dict[str, int]) -> int:
-        """The live images, or the embeddings of a model. Remembered: counting a million at every search would show."""
-        remembered = self._counted.get(model_id)
-        if remembered is not None and remembered[0] == changes:
-            return remembered[1]
-        if model_id is None:
-            count = int(connection.execute(f"SELECT count(*) FROM images i WHERE {LIVE}").fetchone()[0])
-        else:
-            before, counted = {"image_embeddings": 0, "removals": changes["removals"]}, 0
-            if remembered is not None and all(remembered[0][name] <= changes[name] for name in changes):
-                before, counted = remembered  # else another thread remembered a later moment than this one's
-            count = counted + count_growth(connection, model_id, before)
-        self._counted[model_id] = (changes, count)
         return count
 
     def count_values(self, field: CountedField, filter: SearchFilter = EVERYTHING) -> dict[str, int]:

@@ -38,7 +38,6 @@ FAISS_VERSION: str = faiss.__version__
 
 SMALL = 12_288  # looking at the codes of so many takes as long as at their sketches and at some codes
 _LEADING = 3  # the third of the axes that varies most leads
-_WORTH_HALVES = 2048  # embeddings; fewer are looked at before another thread has begun
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _COMPONENTS = 32_768  # embeddings that tell the principal components
 _TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
@@ -127,12 +126,18 @@ class EmbeddingIndex:
         with self._lock.writing():
             self.codes.map(file)
 
-    def remove(self, embedding_ids: Ids) -> None:
-        """Propose these no more. Their room is given back when the index is rebuilt."""
+    def remove(self, embedding_ids: Ids, last_removal: int) -> None:
+        """Propose these no more, up to this removal. Their room is given back when the index is rebuilt."""
         with self._lock.writing():
             alive = self.alive.copy()
             alive[self._find_positions(embedding_ids)] = False
             self.alive = alive
+            self.last_removal = last_removal
+
+    def count(self) -> tuple[int, int, int]:
+        """Watermark, last removal, and how many embeddings there are as of these, of one moment."""
+        with self._lock.reading():
+            return self.watermark, self.last_removal, int(np.count_nonzero(self.alive))
 
     def propose(
         self,
@@ -219,17 +224,8 @@ class EmbeddingIndex:
     ) -> tuple[Embeddings, Ids, float]:
         """The usable among so many that the sketches find best, and the highest estimate that any other may have."""
         assert self.lists
-        inverted = self.lists
-
-        halves = len(lists) * len(self) > 2 * _WORTH_HALVES * len(near)
-        size = size * 5 // 8 if halves else size  # both rarely have more than that of the best
-
-        def scan(part: Ids) -> tuple[Embeddings, Ids]:
-            return inverted.scan(query, near, part, size)
-
-        found = _CORES.share(scan, (lists[::2].copy(), lists[1::2].copy()) if halves else (lists,))
-        last = max((float(rough[-1]) for rough, _ in found if len(rough) == size), default=-np.inf)
-        rough, positions = _merge(found)
+        rough, positions = self.lists.scan(query, near, lists, size)
+        last = float(rough[-1]) if len(rough) == size else -np.inf
         if usable is not None:
             rough, positions = rough[usable[positions]], positions[usable[positions]]
         return rough, positions, last
@@ -240,15 +236,6 @@ class EmbeddingIndex:
             return False
         self._vain += 1
         return True
-
-
-def _merge(parts: list[tuple[Embeddings, Ids]]) -> tuple[Embeddings, Ids]:
-    """Scores and positions of all parts, highest first."""
-    if len(parts) == 1:
-        return parts[0]
-    scores, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
-    order = np.argsort(-scores, kind="stable")  # which is quick where both are in order
-    return scores[order], positions[order]
 
 
 class _Line(NamedTuple):

@@ -7,6 +7,7 @@ lag behind, be under construction or be missing; only speed depends on it.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,8 @@ class IndexSync:
                 counters = read_counters(connection)
                 removed = table.list_removed(index.last_removal)
                 rows = next(table.read_after(index.watermark), None)
-            if removed.size:
-                index.remove(removed)
-            index.last_removal = counters["removals"]
+            if index.last_removal != counters["removals"]:
+                index.remove(removed, counters["removals"])
             if rows is None:
                 index.watermark = counters["image_embeddings"]
                 return
@@ -227,7 +227,8 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
     """The index that was saved, or None when there is none, it is damaged, or it is of another kind."""
     codes, sketches, arrays = _name_files(path)
     try:
-        with np.load(arrays) as stored:
+        with ThreadPoolExecutor(1) as pool, np.load(arrays) as stored:
+            read = pool.submit(_read_sketches, sketches, stored["faiss"])  # takes as long as all the rest
             form, watermark, last_removal, trained_on = stored["numbers"].tolist()
             index = EmbeddingIndex(dimension)
             index.codes.mean, index.rotation = stored["mean"], stored["rotation"]
@@ -237,17 +238,23 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
             index.codes.squares = stored["squares"]
             index.watermark, index.last_removal, index.trained_on = watermark, last_removal, trained_on
             index.embedding_ids, index.alive = stored["embedding_ids"], stored["alive"]
-            lists = {name: stored[name] for name in ("leading", "centroids", "variances", "sums", "reach")}
-            if any(not np.array_equal(_add_up(file), stored[file.suffix[1:]]) for file in (codes, sketches)):
+            leading, centroids = stored["leading"], stored["centroids"]
+            if not np.array_equal(_add_up(codes), stored["codes"]):
                 return None
+            index.lists = InvertedFile(leading, centroids, read.result())
+            index.lists.reach = float(stored["reach"])
+            index.lists.variances = stored["variances"]
+            index.lists.take_sums(stored["sums"])
         index.codes.map(codes)
-        index.lists = InvertedFile(lists["leading"], lists["centroids"], faiss.read_index(str(sketches)))
-        index.lists.reach = float(lists["reach"])
-        index.lists.variances = lists["variances"]
-        index.lists.take_sums(lists["sums"])
         return index
     except Exception:  # nothing that can be wrong with a copy is worth more than leaving it aside
         return None
+
+
+def _read_sketches(file: Path, checksum: npt.NDArray[np.uint64]) -> Any:
+    if not np.array_equal(_add_up(file), checksum):
+        raise ValueError(file)
+    return faiss.read_index(str(file))
 
 
 def remove_index(path: Path) -> None:

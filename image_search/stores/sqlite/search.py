@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from image_search.records import Hits, ImageRecord, Order, SearchFilter, SearchHit
 from image_search.stores.base import COUNTS_FRAMES, CountedField
-from image_search.stores.sql import COUNTED, ORDERS, list_after, read_counts
+from image_search.stores.sql import COUNTED, LIVE, ORDERS, list_after, read_counts
 from image_search.stores.sqlite.faiss_index import EmbeddingIndex
 from image_search.stores.sqlite.inverted_file import Embeddings, Ids
 from image_search.stores.sqlite.rows import EACH, adapt, build_where, dump_values, find_records
 
 _CHUNK = 2048  # embeddings read together
+_MAX_GROWTH = 10_000  # embeddings; counting more one by one takes longer than counting all by their index
 _TIE = 1e-5  # inner products this near may have changed places by rounding in a fast product
 _DOUBT = 4.5  # standard deviations of the estimates' error that are allowed for
 _FIRST_DOUBT = 6.0  # for those that are read first, so that others seldom are
@@ -72,7 +73,46 @@ def find_embeddings(connection: sqlite3.Connection, model_id: int, filter: Searc
     return np.sort(np.fromiter((row[0] for row in rows), np.int64))
 
 
-def count_growth(connection: sqlite3.Connection, model_id: int, before: Mapping[str, int]) -> int:
+class Counts:
+    """How many live images there are, and embeddings of each model, as of counters (read_counters).
+
+    Remembered: counting a million at every search would show.
+    """
+
+    def __init__(self) -> None:
+        self._counted: dict[int | None, tuple[Mapping[str, int], int]] = {}  # by model; None: images
+
+    def count_images(self, connection: sqlite3.Connection, counters: Mapping[str, int]) -> int:
+        """The live images."""
+        counted, count = self._counted.get(None, ({}, 0))
+        if counted != counters:
+            count = int(connection.execute(f"SELECT count(*) FROM images i WHERE {LIVE}").fetchone()[0])
+            self._counted[None] = counters, count
+        return count
+
+    def count_embeddings(
+        self, connection: sqlite3.Connection, model_id: int, counters: Mapping[str, int], index: EmbeddingIndex
+    ) -> int:
+        """The embeddings of a model. Its index knows how many there were not long ago."""
+        counted, count = self._counted.get(model_id) or self._ask(index, counters)
+        if counted == counters:
+            return count
+        if any(
+            counted[name] > counters[name] for name in counters
+        ):  # another thread, of a later moment than this one's
+            counted, count = {**counters, "image_embeddings": 0}, 0
+        count += _count_growth(connection, model_id, counted)
+        self._counted[model_id] = counters, count
+        return count
+
+    def _ask(self, index: EmbeddingIndex, counters: Mapping[str, int]) -> tuple[Mapping[str, int], int]:
+        watermark, last_removal, count = index.count()
+        if watermark < counters["image_embeddings"] - _MAX_GROWTH:
+            watermark, last_removal, count = 0, counters["removals"], 0
+        return {**counters, "image_embeddings": watermark, "removals": last_removal}, count
+
+
+def _count_growth(connection: sqlite3.Connection, model_id: int, before: Mapping[str, int]) -> int:
     """How many more embeddings of a model there are than when the counters (read_counters) were these."""
     newest, last_removal = before["image_embeddings"], before["removals"]
     # INDEXED BY where all are counted: the index is a fraction of the table.

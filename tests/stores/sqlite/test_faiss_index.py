@@ -193,7 +193,7 @@ def test_rows_that_the_table_lost_are_not_found_whether_the_index_knows_or_not(t
     table.remove(nearest)
     for _ in range(2):
         assert find_nearest(query, 16, index, table).image_ids.tolist() == table.rank(query)[:16].tolist()
-        index.remove(np.concatenate([lost, [1, 10**9]]))
+        index.remove(np.concatenate([lost, [1, 10**9]]), 1)
     assert index.dead_share == pytest.approx(200 / COUNT)
 
 
@@ -244,7 +244,7 @@ def test_searches_go_on_while_embeddings_come_and_go(table, way):
         searches = [pool.submit(search) for _ in range(3)]
         for start in range(0, 3000, 300):  # the table does not hold them: they must not show
             index.add(ids[start : start + 300], more[start : start + 300])
-            index.remove(ids[start : start + 100])
+            index.remove(ids[start : start + 100], 1)
         stop.set()
         for result in searches:
             result.result()
@@ -269,8 +269,7 @@ def test_image_that_the_index_lacks_and_that_is_nearest_leaves_little_to_look_at
 @pytest.fixture
 def saved(table, tmp_path):
     index = make_index(table, "many lists")
-    index.remove(table.ids[:10])
-    index.last_removal = 77
+    index.remove(table.ids[:10], 77)
     save_index(index, tmp_path / "index")
     return index, tmp_path / "index"
 
@@ -329,7 +328,7 @@ def test_codes_stay_in_the_file_they_were_saved_to_while_images_come_and_go(tabl
     index, path = saved
     assert len(index.codes.mapped) == COUNT
     loaded = load_index(path, DIMENSION)
-    loaded.remove(table.ids[20:21])
+    loaded.remove(table.ids[20:21], 78)
     loaded.add(np.array([10**6, 10**6 + 1]), table.embeddings[:2])
     assert len(loaded.codes.mapped) == COUNT
     save_index(loaded, path)
