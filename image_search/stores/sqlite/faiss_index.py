@@ -47,8 +47,8 @@ _VAIN, _RETRY = 3, 8  # after so many searches in a row that the sketch was no h
 _SCANNED = 0.25  # if more than this share were to be picked, likewise
 _DEEP = 2048  # embeddings that a scan of all codes gives at least; it is seldom needed twice then
 _SPARSE = 0.1  # if a filter lets no more than this share through, likewise
-_DOUBT = 4.5  # standard deviations of the sketch's error that are allowed for
-_FIRST_DOUBT = 6.0  # when only the first were looked at
+_DOUBT = 5.0  # standard deviations of the sketch's error that are allowed for
+_FIRST_DOUBT = 6.5  # when only the first were looked at
 _ROOM = 1.5  # for the codes' error: its standard deviations twice over would be beyond any doubt
 
 

@@ -82,6 +82,18 @@ def make_heavy_tails(random: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return make_unit(rows[20:]), make_unit(rows[:20])
 
 
+def make_stragglers(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of which one in a hundred lies twice as far from the centre as the others."""
+    scale = 1 / np.arange(1, DIMENSION + 1) ** 0.5
+    centres = random.standard_normal((60, DIMENSION)) * scale
+    far = np.where(random.random((COUNT, 1)) < 0.01, 2.2, 1)
+    rows = centres[random.integers(0, 60, COUNT)] + 0.5 * far * random.standard_normal((COUNT, DIMENSION)) * scale
+    words = (
+        0.3 * centres[:40] + random.standard_normal((40, DIMENSION)) * 0.2 * scale + random.standard_normal(DIMENSION)
+    )
+    return make_unit(rows), make_unit(words)
+
+
 def make_outliers(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     rows, queries = make_clusters(random)
     far = random.standard_normal((COUNT // 20, DIMENSION)) * 0.01
@@ -99,6 +111,7 @@ def make_near_duplicates(random: np.random.Generator) -> tuple[np.ndarray, np.nd
 SETS = [
     make_clusters,
     make_even,
+    make_stragglers,
     pytest.param(make_heavy_tails, marks=pytest.mark.slow),
     pytest.param(make_outliers, marks=pytest.mark.slow),
     pytest.param(make_near_duplicates, marks=pytest.mark.slow),
