@@ -207,16 +207,24 @@ class LibraryService:
 
         Raises UnreadableImage, TextNotSupported, AfterRefused, ImageNotFound for asked.like.
         """
-        if upload:
-            gate = self.encoder_gate
+        if upload or asked.text.strip() or asked.exclude.strip():
+            gate = self.encoder_gate if upload else self.text_gate
+            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, upload)))
+        elif asked.like is not None:
+            plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
+        elif asked.filter.folder is None:
+            plan = Plan(filter=asked.filter)  # a second turn at the gate would be for nothing
         else:
-            gate = self.text_gate if asked.text.strip() or asked.exclude.strip() else self.store_gate
-        # Query and ranking in one turn: a second change of threads costs a tenth of a search.
-        return _make_answer(asked, await gate.run(lambda: self._find(asked, upload)))
+            plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
+        if asked.cursor and plan.blend is not None:
+            raise AfterRefused("after goes on in a list. Hits that are ranked by words or an image have page instead.")
+        after = asked.cursor.record if asked.cursor else None
+        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset, after=after))
+        return _make_answer(asked, result)
 
     async def describe(self, image_id: int) -> ImageOut:
         """One image. Raises ImageNotFound."""
-        return ImageOut.of(await self._get_record(image_id))
+        return ImageOut.of(await self._find(image_id))
 
     async def find_tags(self, image_id: int) -> list[TagOut]:
         """The likeliest words for an image. Raises ImageNotFound, TextNotSupported for an image-only model."""
@@ -351,18 +359,8 @@ class LibraryService:
                 store, register_uploaded_film(store, model.encoder, self.reader, file.name, sent.name)
             )
 
-    async def _get_record(self, image_id: int) -> ImageRecord:
+    async def _find(self, image_id: int) -> ImageRecord:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
-
-    def _find(self, asked: SearchRequest, upload: Upload | None) -> SearchResult:
-        if upload or asked.text.strip() or asked.exclude.strip() or asked.like is not None:
-            plan = self.searcher.plan(self._make_query(asked, upload))
-        else:
-            plan = Plan(filter=self.searcher.find_folder(asked.filter))
-        if asked.cursor and plan.blend is not None:
-            raise AfterRefused("after goes on in a list. Hits that are ranked by words or an image have page instead.")
-        after = asked.cursor.record if asked.cursor else None
-        return self.searcher.rank(plan, asked.page_size, asked.offset, after=after)
 
     def _make_query(self, asked: SearchRequest, upload: Upload | None) -> Query:
         image = decode_image(upload.fetch(), upload.name, self.reader.max_pixels).image if upload else None

@@ -187,11 +187,6 @@ class Runner:
         self._lanes: CpuParallel | None = None
         self._texts: TextBatches | None = None
         towers.network.to(device)
-        if self._is_small:
-            for layer in towers.network.modules():
-                if isinstance(layer, torch.nn.Conv2d):
-                    # As oneDNN computes: it would rearrange the weights for each batch, a fifth of a single picture.
-                    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def convert(self, dtype: torch.dtype) -> None:
         """Compute in another number format from now on."""
