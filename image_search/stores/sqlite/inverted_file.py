@@ -40,7 +40,7 @@ _NEAREST = 4  # of the sample, which are as near as a hundred of a million
 
 def count_lists(count: int) -> int:
     """How many lists so many embeddings are kept in."""
-    return 2 if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
+    return 1 if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
 
 
 def divide(embeddings: Embeddings, count: int) -> Ids:
@@ -68,7 +68,7 @@ class InvertedFile:
     def __init__(self, leading: Mask, centroids: Embeddings, sketches: Any) -> None:
         """leading: the axes that vary most; centroids: one a list; sketches: an inverted file of FAISS."""
         self.leading, self.sketches = leading, sketches
-        sketches.implem = _RESERVOIR if len(centroids) > 2 else 0  # of two FAISS chooses itself
+        sketches.implem = _RESERVOIR if len(centroids) > 1 else 0  # of one FAISS chooses itself
         self.reach = _REACH  # standard deviations that a member may lie from its centroid, along a query
         self.variances: Embeddings = np.ones(len(leading), np.float32)  # of residuals, by axis
         self.sums = np.zeros((len(centroids), 2))  # of each list: members, and the squares of their residuals
