@@ -196,6 +196,7 @@ class EmbeddingIndex:
         assert self.lists
         turned = self._turn_query(query)
         bounds = self.lists.bound(turned)
+        search.least_error = self.lists.find_error(turned)
         size = int(max(_PICKED, 4 * search.count) / share)
         first = min(max(size * len(bounds.near) // len(self), _FIRST_LISTS), len(bounds.near))
         lists = np.argpartition(-bounds.highest, first - 1)[:first]
@@ -265,6 +266,7 @@ class _Search:
         self.positions: Ids = np.empty(0, np.int64)
         self.scores: Embeddings = np.empty(0, np.float32)
         self.count, self._reach, self._room = count, reach, room
+        self.least_error = 0.0  # of a sketch: near duplicates share theirs, so that no less is believed
         self._line = _Line(0.0, np.inf, 0.0)
 
     def look(self, rough: Embeddings, positions: Ids, score: Callable[[Ids], Embeddings]) -> None:
@@ -278,7 +280,7 @@ class _Search:
             self.scores = np.concatenate([self.scores, score(positions[:size])])
             rough, positions = rough[size:], positions[size:]
             if len(self.scores) > self.count:
-                self._line = _fit_line(self.rough, self.scores)
+                self._line = _fit_line(self.rough, self.scores, self.least_error)
                 lowest = float(np.partition(self.scores, -self.count)[-self.count])
                 self.target = max(self.target, min(lowest - self._room, self._reach))
 
@@ -288,14 +290,16 @@ class _Search:
         return self._line.foretell(rough, doubt) >= self.target
 
 
-def _fit_line(rough: Embeddings, scores: Embeddings) -> _Line:
+def _fit_line(rough: Embeddings, scores: Embeddings, least_error: float) -> _Line:
     x, y = rough.astype(np.float64), scores.astype(np.float64)
     middle, level = x.mean(), y.mean()
     x, y = x - middle, y - level
     spread = np.vecdot(x, x)
-    slope = max(float(np.vecdot(x, y) / spread), 0.0) if spread else 0.0
+    # A sketch tells as much as it says at the most: more is the noise of a few that are all but alike.
+    slope = float(np.clip(np.vecdot(x, y) / spread, 0, 1)) if spread else 0.0
     y -= slope * x
-    return _Line(slope, float(level - slope * middle), float(np.sqrt(np.vecdot(y, y) / len(y))))
+    error = max(float(np.sqrt(np.vecdot(y, y) / len(y))), least_error)
+    return _Line(slope, float(level - slope * middle), error)
 
 
 def _fit_rotation(centred: Embeddings, count: int) -> tuple[Embeddings, Mask, Ids]:

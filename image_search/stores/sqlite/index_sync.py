@@ -27,7 +27,7 @@ faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of
 
 _SAMPLE = 32_768  # embeddings the compression is fitted to at least
 _SAMPLE_OF_LIST = 8  # and for each list
-_FORMAT = 6  # of the saved copy
+_FORMAT = 7  # of the saved copy
 _READ_BATCH = 2048  # of these
 _GROWTH = 4  # refitted when the number of embeddings has grown by this factor
 _DEAD = 0.2  # rebuilt when this share of it was removed
@@ -211,6 +211,7 @@ def save_index(index: EmbeddingIndex, path: Path) -> None:
                 variances=index.lists.variances,
                 sums=index.lists.sums,
                 reach=np.array(index.lists.reach),
+                sketch_errors=index.lists.errors,
                 rotation=index.rotation,
                 embedding_ids=index.embedding_ids,
                 alive=index.alive,
@@ -243,6 +244,7 @@ def load_index(path: Path, dimension: int) -> EmbeddingIndex | None:
                 return None
             index.lists = InvertedFile(leading, centroids, read.result())
             index.lists.reach = float(stored["reach"])
+            index.lists.errors = stored["sketch_errors"]
             index.lists.variances = stored["variances"]
             index.lists.take_sums(stored["sums"])
         index.codes.map(codes)

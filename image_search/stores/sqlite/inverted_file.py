@@ -29,6 +29,7 @@ _BASE, _STEP = 32, 8.0  # lists are numbered in three digits, so far apart that 
 _FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
 _LISTS = 8  # times the square root of the number of embeddings
 _ROUNDS = 5  # of k-means; more find hardly better centroids
+_MEASURED = 4096  # embeddings that tell the sketches' errors
 _RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
 _PRIOR = 4  # members that a list's spread is believed to have beyond its own
 _REACH = 5.0  # standard deviations that a member may lie from its centroid; more where the sample shows it
@@ -71,6 +72,7 @@ class InvertedFile:
         sketches.implem = _RESERVOIR if len(centroids) > 1 else 0  # of one FAISS chooses itself
         self.reach = _REACH  # standard deviations that a member may lie from its centroid, along a query
         self.variances: Embeddings = np.ones(len(leading), np.float32)  # of residuals, by axis
+        self.errors: Embeddings = np.zeros(len(leading), np.float32)  # of sketches, as variances by axis
         self.sums = np.zeros((len(centroids), 2))  # of each list: members, and the squares of their residuals
         self._nearest = faiss.IndexFlatL2(int(np.count_nonzero(leading)))
         self._nearest.add(np.ascontiguousarray(centroids[:, leading]))
@@ -89,6 +91,8 @@ class InvertedFile:
         residuals, lists = file.find_residuals(turned)
         file.sketches.pq.train(residuals[: 2**15])
         file.sketches.is_trained = True
+        some = residuals[:: -(-len(residuals) // _MEASURED)]
+        file.errors = np.mean((some - file.sketches.pq.decode(file.sketches.pq.compute_codes(some))) ** 2, axis=0)
         file.variances = np.maximum(np.mean(residuals**2, axis=0), 1e-12)
         file._measure(residuals, lists)
         file.reach = max(_REACH, _ROOM * file._measure_reach(turned, lists))
@@ -99,6 +103,10 @@ class InvertedFile:
         """Add embeddings by what find_residuals() tells of them, the first at this position."""
         self.sketches.add_with_ids(_tag(residuals, lists), np.arange(first, first + len(lists)))
         self._measure(residuals, lists)
+
+    def find_error(self, query: Embeddings) -> float:
+        """Standard deviation of the sketches' estimates from the inner product."""
+        return float(np.sqrt(query**2 @ self.errors))
 
     def bound(self, query: Embeddings) -> Bounds:
         """The bounds of all lists, by the leading axes."""

@@ -108,6 +108,15 @@ def make_near_duplicates(random: np.random.Generator) -> tuple[np.ndarray, np.nd
     return make_unit(rows), make_unit(base[:20] + 0.01 * random.standard_normal((20, DIMENSION)))
 
 
+def make_series(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Series of all but equal rows, asked for from far away: one sketch stands for a whole series."""
+    scale = 1 / np.arange(1, DIMENSION + 1) ** 0.5
+    base = random.standard_normal((60, DIMENSION)) * scale
+    rows = np.repeat(base, COUNT // 60, axis=0) + 0.0005 * random.standard_normal((COUNT, DIMENSION))
+    words = 0.2 * base[:40] + 0.2 * random.standard_normal((40, DIMENSION)) * scale + random.standard_normal(DIMENSION)
+    return make_unit(rows), make_unit(words)
+
+
 SETS = [
     make_clusters,
     make_even,
@@ -138,6 +147,18 @@ def test_nearest_are_exact_on_easy_and_on_hard_data(make_set, way):
         found = find_nearest(query, 16, index, table)
         assert found.image_ids.tolist() == table.rank(query)[:16].tolist()
         assert found.distances == pytest.approx(np.sort(-(rows @ query))[:16], abs=1e-6)
+
+
+@pytest.mark.parametrize("way", ["few lists", "many lists"])
+def test_series_of_all_but_equal_images_hide_no_other_series(way, monkeypatch):
+    monkeypatch.setattr(faiss_index, "_PICKED", 96)
+    monkeypatch.setattr(faiss_index, "_TRIED", 48)
+    monkeypatch.setattr(faiss_index, "_SCANNED", 1.0)
+    rows, queries = make_series(np.random.default_rng(0))
+    table = FakeTable(rows)
+    index = make_index(table, way)
+    for query in queries:
+        assert find_nearest(query, 16, index, table).image_ids.tolist() == table.rank(query)[:16].tolist()
 
 
 @pytest.fixture(params=WAYS)
