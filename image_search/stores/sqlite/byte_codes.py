@@ -32,6 +32,7 @@ _SMALLEST = 1e-9  # step, for an axis on which all are alike
 _WORTH_HALVES = 20_480  # codes; fewer are looked at before another thread has begun
 _DOUBT = 4.5  # standard deviations of the rounding of a query that are allowed for
 _BATCH = 512  # codes that are turned to numbers together, which stay in the processor's cache
+_WIDENED = 16_384  # codes that are written again together
 _MEMORY = faiss.MaybeOwnedVectorUInt8()  # kept: its owner, that of no memory, goes with it
 
 
@@ -94,12 +95,34 @@ class ByteCodes:
         self.steps = np.maximum(_ROOM / _ENDS * np.abs(sample - self.mean).max(axis=0), np.float32(_SMALLEST))
         self.variances = self.steps**2 / np.float32(12)
 
-    def add(self, embeddings: Embeddings) -> None:
-        """Add embeddings. Axes that do not reach so far are coded again in longer steps."""
+    def widen(self, embeddings: Embeddings) -> ByteCodes:
+        """These codes, or a copy with longer steps on the axes that do not reach as far as these embeddings.
+
+        Searches may go on meanwhile: of a million it takes seconds.
+        """
         if not self.variances.any():
             self.fit(embeddings)
+        reach = np.abs(embeddings - self.mean).max(axis=0)
+        axes = np.flatnonzero(reach > _ENDS * self.steps)
+        if not len(axes):
+            return self
+        factors = np.exp2(np.ceil(np.log2(reach[axes] / (_ENDS * self.steps[axes])))).astype(np.float32)
+        wider = ByteCodes(len(self.mean))
+        wider.mean, wider.steps, wider.variances = self.mean, self.steps.copy(), self.variances.copy()
+        wider.steps[axes] *= factors
+        wider.variances[axes] += wider.steps[axes] ** 2 / 12
+        wider.squares = self.squares.copy()
+        wider.squares[axes] /= factors**2
+        wider._new = np.concatenate([self.mapped, self._new[: self._count]])
+        wider._count = len(self)
+        for start in range(0, len(self), _WIDENED):
+            codes = wider._new[start : start + _WIDENED]
+            codes[:, axes] = np.rint((codes[:, axes] - np.float32(_ENDS + 1)) / factors) + (_ENDS + 1)
+        return wider
+
+    def add(self, embeddings: Embeddings) -> None:
+        """Add embeddings that widen() has made room for."""
         centred = embeddings - self.mean
-        self._widen(np.abs(centred).max(axis=0))
         steps = np.rint(centred / self.steps)
         self.squares += (steps**2).sum(axis=0)
         count = self._count + len(steps)
@@ -168,20 +191,6 @@ class ByteCodes:
         """Leave the codes in a file that was written of them."""
         self.mapped = np.asarray(np.memmap(path, np.uint8, "r")).reshape(-1, len(self.mean))
         self._new, self._count = np.empty((0, len(self.mean)), np.uint8), 0
-
-    def _widen(self, reach: Embeddings) -> None:
-        axes = np.flatnonzero(reach > _ENDS * self.steps)
-        if not len(axes):
-            return
-        if len(self.mapped):
-            self._new = np.concatenate([self.mapped, self._new[: self._count]])
-            self.mapped, self._count = self.mapped[:0].copy(), len(self._new)
-        factors = np.exp2(np.ceil(np.log2(reach[axes] / (_ENDS * self.steps[axes])))).astype(np.float32)
-        codes = self._new[: self._count]
-        codes[:, axes] = np.rint((codes[:, axes] - np.float32(_ENDS + 1)) / factors) + (_ENDS + 1)
-        self.steps[axes] *= factors
-        self.variances[axes] += self.steps[axes] ** 2 / 12
-        self.squares[axes] /= factors**2
 
     def _take(self, positions: Ids) -> Codes:
         old = positions < len(self.mapped)

@@ -113,7 +113,9 @@ class EmbeddingIndex:
             ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
             if self.lists:
                 residuals, lists = self.lists.find_residuals(self._turn(rows - self.codes.mean))
+            codes = self.codes.widen(rows)
             with self._lock.writing():
+                self.codes = codes
                 self.codes.add(rows)
                 if self.lists:
                     self.lists.add(residuals, lists, len(self))

@@ -27,6 +27,7 @@ def rows() -> np.ndarray:
 @pytest.fixture
 def codes(rows) -> ByteCodes:
     codes = ByteCodes(DIMENSION)
+    codes.fit(rows)
     codes.add(rows)
     return codes
 
@@ -83,7 +84,10 @@ def test_embeddings_farther_out_than_those_before_are_not_cut_off(codes, rows, t
     far = np.eye(DIMENSION, dtype=np.float32)[:3]
     codes.write(tmp_path / "codes")
     codes.map(tmp_path / "codes")
-    codes.add(far)
+    wider = codes.widen(far)
+    wider.add(far)
+    assert len(codes) == len(codes.mapped) == COUNT  # for the searches that are under way
+    codes = wider
     everything = np.concatenate([rows, far])
     for query in (*far, *make_embeddings(3, DIMENSION, seed=2)):
         errors = measure_errors(codes, everything, query)
@@ -93,9 +97,9 @@ def test_embeddings_farther_out_than_those_before_are_not_cut_off(codes, rows, t
 
 def test_library_that_begins_with_one_image_grows_to_any(rows):
     codes = ByteCodes(DIMENSION)
-    for row in rows[:50]:
-        codes.add(row[None])
-    codes.add(rows[50:])
+    for some in (*rows[:50, None], rows[50:]):
+        codes = codes.widen(some)
+        codes.add(some)
     query = rows[7]
     errors = measure_errors(codes, rows, query)
     assert errors.std() < 1.2 * codes.find_error(query)
@@ -104,7 +108,9 @@ def test_library_that_begins_with_one_image_grows_to_any(rows):
 
 def test_axis_on_which_all_are_alike_costs_nothing():
     codes = ByteCodes(3)
-    codes.add(np.array([[0.6, 0.8, 0], [0.8, 0.6, 0]], np.float32))
+    rows = np.array([[0.6, 0.8, 0], [0.8, 0.6, 0]], np.float32)
+    codes.fit(rows)
+    codes.add(rows)
     query = np.array([0, 0, 1], np.float32)
     assert codes.estimate(query, np.arange(2)) == pytest.approx([0, 0], abs=1e-6)
     assert codes.scan(query, 2, None, CORES)[0] == pytest.approx([0, 0], abs=1e-6)
