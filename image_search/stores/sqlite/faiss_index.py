@@ -156,8 +156,8 @@ class EmbeddingIndex:
         reach: one that none that is left out may reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
-        offset = float(query @ self.codes.mean)
         with self._lock.reading(), _CORES.searching():
+            offset = float(query @ self.codes.mean)
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
             error = self.codes.find_error(query)
