@@ -18,8 +18,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     return fill_library(tmp_path_factory.mktemp("library"), 20)
 
 
+BOX = "#text textarea, #text input"
+
+
 def ask(page: Page, words: str) -> None:
-    box = page.locator("#text textarea, #text input")
+    box = page.locator(BOX)
     box.fill(words)
     box.press("Enter")
 
@@ -76,7 +79,11 @@ def test_page_with_a_password_leads_to_the_login_and_back_to_the_search(browser:
         page.locator("#grid .tile").first.wait_for(timeout=120_000)
         expect(page).to_have_url(re.compile(r"q=red&kind=image"))
     with serve_page(settings.database_url, APP_PORT=port, APP_PASSWORD="secret"):
-        ask(page, "blue")
+        with page.expect_response(re.compile("ui/suggestions")) as suggestions:
+            page.locator(BOX).fill("blue")
+        assert suggestions.value.status == 401
+        page.wait_for_timeout(500)  # enough to leave the page, which must stay until it is asked for more
+        page.locator(BOX).press("Enter")
         page.locator("[name=password]").wait_for(timeout=60_000)
         expect(page.locator("body")).to_contain_text("ログイン")
         page.locator("[name=password]").fill("secret")

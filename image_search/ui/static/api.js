@@ -8,16 +8,19 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, options) {
+async function ask(path, options, { mayLeave = true } = {}) {
   const response = await fetch(new URL(path, root), options);
   // The login has ended: the page itself leads to it.
-  if (response.status === 401) location.reload();
+  if (response.status === 401 && mayLeave) location.reload();
   const said = await response.json().catch(() => ({}));
   if (!response.ok) throw new ApiError(response.status, said);
   return said;
 }
 
 export const getJson = (path, signal) => ask(path, { signal });
+
+// For requests that a person did not ask for: the page must not be left while they type.
+export const getInBackground = (path, signal) => ask(path, { signal }, { mayLeave: false });
 
 export function postJson(path, body) {
   const headers = { 'Content-Type': 'application/json' };

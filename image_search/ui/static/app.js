@@ -1,6 +1,6 @@
 // Starts the page. The address is the state: whatever changes it, follow() makes the page show it.
 import { compose, composeSimilar, onChange, push, read, resume } from './address.js';
-import { getJson } from './api.js';
+import { getInBackground, getJson } from './api.js';
 import * as bar from './bar.js';
 import * as chips from './chips.js';
 import * as filters from './filters.js';
@@ -160,7 +160,7 @@ function showCount() {
 let wasOver = true;
 
 async function watchProgress() {
-  const progress = await getJson('ui/progress').catch(() => null);
+  const progress = await getInBackground('ui/progress').catch(() => null);
   const place = get('notice');
   if (progress?.kind) {
     const node = showMessage({ ...progress, kind: progress.kind === 'problem' ? 'problem' : 'notice' }, place);

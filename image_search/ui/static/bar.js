@@ -1,5 +1,5 @@
 // The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
-import { getJson, postJson, root } from './api.js';
+import { getInBackground, postJson, root } from './api.js';
 import { compose, push, pushWhenShown, read, replace } from './address.js';
 import { joinSentences, say } from './i18n.js';
 import { remember } from './suggest.js';
@@ -56,7 +56,7 @@ async function understand(text) {
   if (!MAY_HOLD_CONDITION.test(text)) return { q: text };
   const parameters = new URLSearchParams(read().query);
   parameters.set('typed', text);
-  const found = await getJson(`ui/typed?${parameters}`).catch(() => null);
+  const found = await getInBackground(`ui/typed?${parameters}`).catch(() => null);
   return found?.changes ?? { q: text };
 }
 

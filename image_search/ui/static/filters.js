@@ -1,5 +1,5 @@
 // The panel of conditions: each field is a parameter of the address.
-import { getJson, postBytes } from './api.js';
+import { getInBackground, getJson, postBytes } from './api.js';
 import { compose, push, pushWhenShown, read } from './address.js';
 import { joinSentences, say } from './i18n.js';
 import { moveToasts, showToast } from './toasts.js';
@@ -109,7 +109,7 @@ async function findValues(search) {
   const parameters = new URLSearchParams(read().query);
   const typed = search.value.trim();
   parameters.set('find', typed);
-  const found = await getJson(`ui/facets/${field.name}?${parameters}`).catch(() => null);
+  const found = await getInBackground(`ui/facets/${field.name}?${parameters}`).catch(() => null);
   if (!found || search.value.trim() !== typed) return;
   offer(field, found.choices);
   field.value = read().parameters.get(field.name) ?? '';

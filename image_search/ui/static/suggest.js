@@ -1,5 +1,5 @@
 // Suggestions below the words: a combobox with a list (ARIA practices). Recent searches stay in this browser.
-import { getJson, isAbort } from './api.js';
+import { getInBackground, isAbort } from './api.js';
 import { compose, push, read } from './address.js';
 import { say } from './i18n.js';
 
@@ -49,7 +49,7 @@ async function update() {
   if (!typed.trim()) return show(listRecent());
   const parameters = new URLSearchParams({ typed });
   try {
-    const { suggestions } = await getJson(`ui/suggestions?${parameters}`, abort.signal);
+    const { suggestions } = await getInBackground(`ui/suggestions?${parameters}`, abort.signal);
     if (box.value === typed && document.activeElement === box) show(suggestions);
   } catch (error) {
     if (!isAbort(error)) close();
