@@ -56,10 +56,6 @@ class _Jpeg(NamedTuple):
     def is_progressive(self) -> bool:
         return self.frame in (0xC2, 0xCA)
 
-    @property
-    def is_arithmetic(self) -> bool:
-        return self.frame in (0xC9, 0xCA)
-
 
 def read_jpeg(data: bytes) -> _Jpeg:
     """Read the frame and the scans of a JPEG."""

@@ -102,19 +102,9 @@ def _measure_png(data: bytes, max_pixels: int) -> float:
     return sum(map(len, _inflate_png(data, total))) / total if total else 1.0
 
 
-def measure_ending(image: Image.Image, data: bytes) -> float:
-    """The share of a decoded picture that its file has data for, where it ends before its end and does not say so.
-
-    Decoders leave the rest of a JPEG grey and that of a PNG zero, so that only those that end so are looked at closely.
-    """
-    width, height = image.size
-    if image.format in ("JPEG", "MPO"):
-        last = image.crop((width - 1, height - 1, width, height)).getextrema()
-        ends = last if isinstance(last[0], tuple) else (last,)
-        return measure_jpeg(data) if all(126 <= low <= high <= 129 for low, high in ends) else 1.0
-    if image.format == "PNG" and not image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
-        return _measure_png(data, width * height)
-    return 1.0
+def measure_share(data: bytes, kind: str, size: tuple[int, int]) -> float:
+    """The share of a picture that its JPEG or PNG has data for, whatever it says of its end. size: of the PNG."""
+    return measure_jpeg(data) if kind == "JPEG" else _measure_png(data, size[0] * size[1])
 
 
 def _complete_png(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]]:
@@ -374,34 +364,52 @@ _COMPLETED: dict[str, Callable[[bytes, int], Iterator[tuple[bytes, float]]]] = {
 # Kinds that Pillow does not decode, or decodes wrong.
 
 
-def find_jp2_profile(data: bytes) -> bytes:
-    """The ICC profile in the header of a JPEG 2000 file, which Pillow passes over; b"" where there is none."""
-    end = data.find(b"jp2c")
-    place = data.find(b"colr\2", 0, end if end >= 0 else 1 << 16)
-    size = int.from_bytes(data[place - 4 : place]) if place >= 4 else 0
-    return data[place + 7 : place - 4 + size] if size > 11 else b""
-
-
-def find_cicp(data: bytes, image: Image.Image) -> bytes:
-    """Primaries, transfer function, matrix and range by the numbers of ITU-T H.273, of PNG, AVIF and HEIC; else b""."""
-    if image.format == "PNG":
-        content = find_png_chunk(data, b"cICP")
-        return content if len(content) == 4 else b""
-    place = data.find(b"colrnclx", 0, 1 << 16) if image.format in ("AVIF", "HEIF") else -1
-    if place < 0 or place + 12 > len(data):
-        return b""
-    primaries, transfer = struct.unpack_from(">HH", data, place + 8)
-    is_hdr = transfer in (16, 18)
-    return b"" if image.info.get("icc_profile") and not is_hdr else bytes([primaries & 255, transfer & 255, 0, 1])
-
-
-def scale_png_transparency(image: Image.Image, data: bytes) -> None:
-    """Give the transparent colour of a PNG the depth that its pixels have after decoding."""
-    depth, color = data[24], image.info["transparency"]
+def _correct_png(image: Image.Image, data: bytes) -> None:
+    """Find cICP, and give the transparent colour the depth that the pixels have after decoding."""
+    if len(cicp := find_png_chunk(data, b"cICP")) == 4:
+        image.info["cicp"] = cicp
+    depth, color = data[24], image.info.get("transparency")
     if isinstance(color, tuple) and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in color)
     elif isinstance(color, int) and depth in (2, 4) and data[25] == 0:
         image.info["transparency"] = color * 255 // (2**depth - 1)
+    if image.mode == "P" and not find_png_chunk(data, b"PLTE"):
+        raise ValueError("its palette is missing")
+
+
+def _correct_heif(image: Image.Image, data: bytes) -> None:
+    """Find what cICP is in a PNG: primaries, transfer function, matrix and range by the numbers of ITU-T H.273."""
+    place = data.find(b"colrnclx", 0, 1 << 16)
+    if place < 0 or place + 12 > len(data):
+        return
+    primaries, transfer = struct.unpack_from(">HH", data, place + 8)
+    if transfer in (16, 18) or not image.info.get("icc_profile"):  # HDR, or without a profile
+        image.info["cicp"] = bytes([primaries & 255, transfer & 255, 0, 1])
+
+
+def _correct_jpeg2000(image: Image.Image, data: bytes) -> None:
+    """Find the ICC profile in the header."""
+    end = data.find(b"jp2c")
+    place = data.find(b"colr\2", 0, end if end >= 0 else 1 << 16)
+    size = int.from_bytes(data[place - 4 : place]) if place >= 4 else 0
+    if size > 11 and (profile := data[place + 7 : place - 4 + size]):
+        image.info["icc_profile"] = profile
+
+
+def _correct_bmp(_: Image.Image, data: bytes) -> None:
+    if data[30:31] == b"\2" and data[14:15] != b"\x0c":
+        raise ValueError("BMP of 16 colours, run-length encoded, which the decoder gets wrong")
+
+
+# By Pillow's name of a format: what it passes over when it opens a file, put right before the pixels are decoded.
+# A correction raises ValueError where they would be decoded wrong.
+CORRECTIONS: dict[str, Callable[[Image.Image, bytes], None]] = {
+    "PNG": _correct_png,
+    "AVIF": _correct_heif,
+    "HEIF": _correct_heif,
+    "JPEG2000": _correct_jpeg2000,
+    "BMP": _correct_bmp,
+}
 
 
 _BMP_JPEG, _BMP_PNG, _BMP_MASKS = 4, 5, (3, 6)  # values of its compression

@@ -27,7 +27,7 @@ ALLOWED = {
     "jpeg": set(),
     "repairs": {"file_kinds", "jpeg"},
     "tiff": {"colors", "repairs"},
-    "images": BASE | {"colors", "file_kinds", "jpeg", "repairs", "tiff"},
+    "images": BASE | {"colors", "file_kinds", "repairs", "tiff"},
     "films": BASE | {"images"},
     "originals": BASE,
     "metadata": {"errors", "records"},
