@@ -42,10 +42,9 @@ class Cores:
     When several people search, each search has one core, and none waits for another thread.
     """
 
-    def __init__(self, prepare: Callable[[], object]) -> None:
-        """prepare: called once in the thread of the second core."""
+    def __init__(self) -> None:
         self._has_two = (os.cpu_count() or 1) > 1
-        self._second = ThreadPoolExecutor(1, "second core", prepare)
+        self._second = ThreadPoolExecutor(1, "second core", faiss.omp_set_num_threads, (1,))
         self._searches = 0
         self._lock = threading.Lock()
 

@@ -12,7 +12,7 @@ queries unlike the images, such as words.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -52,7 +52,7 @@ _FIRST_DOUBT = 6.5  # when only the first were looked at
 _ROOM = 1.5  # for the codes' error: its standard deviations twice over would be beyond any doubt
 
 
-_CORES = Cores(lambda: faiss.omp_set_num_threads(1))
+_get_cores = cache(Cores)  # one for all searches of the program, from the first on
 
 
 class Proposal(NamedTuple):
@@ -156,7 +156,8 @@ class EmbeddingIndex:
         reach: one that none that is left out may reach, where it is known.
         """
         faiss.omp_set_num_threads(1)  # of this thread: one query is no work to share, and waiting for helpers costs
-        with self._lock.reading(), _CORES.searching():
+        cores = _get_cores()
+        with self._lock.reading(), cores.searching():
             offset = float(query @ self.codes.mean)
             usable = self._find_usable(allowed)
             share = 1.0 if usable is None else np.count_nonzero(usable) / max(len(usable), 1)
@@ -168,7 +169,7 @@ class EmbeddingIndex:
                     positions, scores, floor = search.positions[order], search.scores[order], search.target
                     return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
                 depth = max(depth, _DEEP)
-            scores, positions, floor = self.codes.scan(query, depth, usable, _CORES)
+            scores, positions, floor = self.codes.scan(query, depth, usable, cores)
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:

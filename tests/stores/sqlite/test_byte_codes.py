@@ -16,7 +16,7 @@ from image_search.stores.sqlite.byte_codes import ByteCodes, Cores
 from tests.fakes import make_embeddings
 
 COUNT, DIMENSION = 3000, 64
-CORES = Cores(lambda: None)
+CORES = Cores()
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_codes_without_any_find_nothing():
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> Cores:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    return Cores(lambda: None)
+    return Cores()
 
 
 def name_thread(_: int) -> int:
@@ -142,7 +142,7 @@ def test_search_that_is_alone_has_two_threads_and_one_of_several_has_one(cores: 
 
 def test_computer_with_one_core_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert set(Cores(lambda: None).share(name_thread, (0, 1))) == {threading.get_ident()}
+    assert set(Cores().share(name_thread, (0, 1))) == {threading.get_ident()}
 
 
 def test_search_that_fails_waits_for_its_other_half(cores: Cores) -> None:
