@@ -52,7 +52,7 @@ def read_image_text(
     """
     found = find_texts(data, sidecars or {}, read_gps)
     generation = detect_generator(found)
-    if generation is None and (hidden := read_stealth(data)):
+    if generation is None and found.keeps_low_bits and (hidden := read_stealth(data)):
         found.add_text("stealth", hidden)
         generation = detect_generator(found)
     written = generation.write() if generation else None

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 # How much is read of what a file offers, and how bytes become clean text, in bounded time and memory.
@@ -237,7 +238,7 @@ def make_fields(texts: Mapping[str, str]) -> Fields:
     """Keys to values: text, or what JSON gives. PNG chunks keep their keyword; JSON objects are spread out.
 
     A key found twice keeps its first value: chunks before carriers, carriers in the order of the file. Settings written
-    as plain text become the key "parameters". The objects themselves are the value of "objects".
+    as plain text become the key "parameters". The objects themselves, if there are any, are the value of "objects".
     """
     fields: Fields = {name: text for name, text in texts.items() if ":" not in name}
     objects: list[dict[str, Any]] = []
@@ -253,15 +254,16 @@ def make_fields(texts: Mapping[str, str]) -> Fields:
                 fields.setdefault(key, value)
         elif name == "stealth" or _LOOKS_GENERATED.search(text[-8192:]):
             fields.setdefault("parameters", text)
+    if not objects:
+        del fields["objects"]
     if written := next((text for name, text in texts.items() if name.lower() == "parameters"), None):
         fields.setdefault("parameters", written)
     for place in ("XMP:description", "EXIF:ImageDescription", "IPTC:caption"):
         if "Job ID:" in texts.get(place, "")[-8192:]:  # Midjourney's
             fields.setdefault("Description", texts[place])
-    for name in ("Software", "CreatorTool", "Make", "Model", "MakerNote"):
-        for place in ("EXIF", "XMP"):
-            if f"{place}:{name}" in texts:
-                fields.setdefault(name, texts[f"{place}:{name}"])
+    for name, place in product(("Software", "CreatorTool", "Make", "Model", "MakerNote"), ("EXIF", "XMP")):
+        if f"{place}:{name}" in texts:
+            fields.setdefault(name, texts[f"{place}:{name}"])
     return fields
 
 

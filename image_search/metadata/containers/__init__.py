@@ -32,6 +32,7 @@ class Extracted:
     texts: PNG text chunks by their keyword; others as "EXIF:UserComment", "XMP:description", "IPTC:caption",
            "JPEG:Comment", "GIF:Comment", "stealth", "sidecar:cat.txt".
     c2pa:  the manifest store of Content Credentials, undecoded.
+    keeps_low_bits: whether text may be hidden in the lowest bits of the pixels, of a PNG or a lossless WebP.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Extracted:
     xmp: Xmp = field(default_factory=dict)
     iptc: dict[str, list[str]] = field(default_factory=dict)
     c2pa: bytes = b""
+    keeps_low_bits: bool = False
     read_gps: bool = False
     _spent: int = 0
 
@@ -113,6 +115,7 @@ _MAX_PNG_CHUNKS = 100_000  # a large picture has one for every 8 KiB
 
 def _read_png(data: bytes, found: Extracted) -> None:
     """Add what the chunks of a PNG say; a truncated file gives what it has."""
+    found.keeps_low_bits = True
     for kind, value in _walk_png(data):
         if kind in (b"tEXt", b"zTXt", b"iTXt", b"comf"):
             _read_text_chunk(kind, value, found)
@@ -174,7 +177,6 @@ def _read_raw_profile(kind: str, text: bytes, found: Extracted) -> None:
 
 # JPEG: comments, EXIF, XMP, IPTC and Content Credentials in the segments before the pixels.
 
-JPEG_SIGNATURE = b"\xff\xd8"
 _XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 _APP1, _APP11, _APP13, _JPEG_COMMENT = 0xE1, 0xEB, 0xED, 0xFE
@@ -242,16 +244,13 @@ _MAX_WEBP_CHUNKS = 10_000  # a long animation has a part for each frame
 
 def _read_webp(data: bytes, found: Extracted) -> None:
     """Add what the chunks of a WebP say; a truncated file gives what it has."""
-    for kind, value in walk_webp(data):
-        if kind == b"EXIF":
-            found.add_exif(value)
-        elif kind == b"XMP ":
-            found.add_xmp(value)
-        elif kind == b"C2PA":
-            found.add_c2pa(value)
+    readers = {b"EXIF": found.add_exif, b"XMP ": found.add_xmp, b"C2PA": found.add_c2pa}
+    for kind, value in _walk_webp(data):
+        readers.get(kind, len)(value)
+        found.keeps_low_bits |= kind in (b"VP8L", b"ALPH")  # pixels, or their transparency, without loss
 
 
-def walk_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _walk_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, content, cut at a bound) of every chunk."""
     position = 12
     for _ in range(_MAX_WEBP_CHUNKS):

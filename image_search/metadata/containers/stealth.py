@@ -17,7 +17,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from image_search.metadata.containers import PNG_SIGNATURE, walk_webp
+from image_search.metadata.containers import PNG_SIGNATURE
 from image_search.metadata.text import MAX_TEXT_BYTES, decompress
 
 _MAGICS = {  # magic word: (bands, gzipped)
@@ -44,10 +44,7 @@ _ERRORS = (
 def read_stealth(data: bytes) -> str | None:
     """The hidden text of a PNG or lossless WebP, or None. Decodes the pixels only if the magic word may be there."""
     try:
-        if data.startswith(PNG_SIGNATURE):
-            if not _may_be_in_png(data):
-                return None
-        elif data[8:12] != b"WEBP" or not _may_be_in_webp(data):
+        if data.startswith(PNG_SIGNATURE) and not _may_be_in_png(data):
             return None
         with Image.open(BytesIO(data)) as image:
             if image.width * image.height > _MAX_PIXELS or image.mode not in ("RGB", "RGBA"):
@@ -131,13 +128,3 @@ def _inflate_rows(data: bytes, size: int) -> bytes:
                     return out
         position = start + length + 4
     return out
-
-
-def _may_be_in_webp(data: bytes) -> bool:
-    """Lossy pixels keep no lowest bits; only a lossless picture or an alpha channel can."""
-    for kind, _ in walk_webp(data):
-        if kind in (b"VP8L", b"ALPH"):
-            return True
-        if kind in (b"VP8 ", b"ANMF"):
-            return False
-    return False

@@ -75,8 +75,6 @@ def _read_tensorart(fields: Fields) -> Generation | None:
 
 def _read_stability_matrix(fields: Fields) -> Generation | None:
     """Known by its project file in a chunk, or by the object's chunk."""
-    if "smproj" not in fields and "parameters-json" not in fields:
-        return None
     settings = load_object(fields.get("parameters-json")) or {}
     found = fill_gaps(read_settings("Stability Matrix", settings), read_automatic1111(fields))
     return fill_gaps(found, read_graph(find_graph(fields)))
@@ -134,7 +132,7 @@ def _read_fooocus(fields: Fields) -> Generation | None:
     is_named = any(
         "fooocus" in str(fields.get(key, ""))[:100].lower() for key in ("Software", "software", "Version", "version")
     )
-    for settings in fields["objects"]:
+    for settings in fields.get("objects", ()):
         keys = {str(key).lower().replace(" ", "_") for key in settings}
         if has_scheme or is_named or {"prompt", "base_model"} <= keys or {"prompt", "performance"} <= keys:
             return _read_object(settings)
@@ -175,7 +173,7 @@ def _read_draw_things(fields: Fields) -> Generation | None:
     """Known by its name as creator tool, or by the keys of its object."""
     tool = fields.get("CreatorTool")
     is_named = isinstance(tool, str) and tool.startswith("Draw Things")
-    settings = next((found for found in fields["objects"] if {"c", "uc"} <= found.keys()), None)
+    settings = next((found for found in fields.get("objects", ()) if {"c", "uc"} <= found.keys()), None)
     written = fields.get("parameters")
     described = _read_description(written) if isinstance(written, str) and is_named else None
     if settings is None:
@@ -205,7 +203,7 @@ def _read_description(text: str) -> Generation:
 
 def _read_hugging_face(fields: Fields) -> Generation | None:
     """Known by diffusers' names for the settings beside "Model" and "resolution"."""
-    for settings in fields["objects"]:
+    for settings in fields.get("objects", ()):
         if "Model" in settings and ("resolution" in settings or "num_inference_steps" in settings):
             return read_settings("Hugging Face Space", settings)
     return None
@@ -216,7 +214,7 @@ def _read_hugging_face(fields: Fields) -> Generation | None:
 
 def _read_stability(fields: Fields) -> Generation | None:
     """Stable Diffusion 3 takes up to three prompts, one for each of its text encoders; equal ones are said once."""
-    if "prompt" not in fields or not ("prompt_2" in fields or "prompt_3" in fields):
+    if "prompt" not in fields:
         return None
 
     def join(*keys: str) -> str | None:
@@ -421,30 +419,30 @@ def _read_cbor(manifest: bytes, position: int) -> str | None:
     return manifest[start : start + size].decode("utf-8", "replace")
 
 
-# Programs built on ComfyUI keep its graph beside their own settings, so they come before it; those that borrow
-# AUTOMATIC1111's text come before that.
-_READERS: tuple[Callable[[Fields], Generation | None], ...] = (
-    _read_swarmui,
-    _read_invokeai,
-    _read_tensorart,
-    _read_stability_matrix,
-    _read_civitai,
-    _read_novelai,
-    _read_draw_things,
-    _read_hugging_face,
-    _read_fooocus,
-    _read_easy_diffusion,
-    read_comfyui,
-    _read_stability,
-    read_automatic1111,
-    _read_midjourney,
+# Readers, each behind the keys of which it needs at least one. Programs built on ComfyUI keep its graph beside their
+# own settings, so they come before it; those that borrow AUTOMATIC1111's text come before that.
+_READERS: tuple[tuple[set[str], Callable[[Fields], Generation | None]], ...] = (
+    ({"sui_image_params"}, _read_swarmui),
+    ({"invokeai_metadata", "invokeai_graph", "sd-metadata", "invokeai", "Dream", "dream"}, _read_invokeai),
+    ({"generation_data"}, _read_tensorart),
+    ({"smproj", "parameters-json"}, _read_stability_matrix),
+    ({"extraMetadata", "prompt", "objects"}, _read_civitai),
+    ({"Comment", "Software", *_NOVELAI_KEYS}, _read_novelai),
+    ({"CreatorTool", "objects"}, _read_draw_things),
+    ({"objects"}, _read_hugging_face),
+    ({"parameters", "objects"}, _read_fooocus),
+    ({*_EASY_DIFFUSION_KEYS}, _read_easy_diffusion),
+    ({"prompt", "workflow", "objects"}, read_comfyui),
+    ({"prompt_2", "prompt_3"}, _read_stability),
+    ({"parameters"}, read_automatic1111),
+    ({"Description", "parameters"}, _read_midjourney),
 )
 
 
 def detect_generator(found: Extracted) -> Generation | None:
     """The result of the first reader that recognises these texts; else the signer of the image; else None."""
     fields = make_fields(found.texts)
-    for read in _READERS:
-        if generation := read(fields):
+    for keys, read in _READERS:
+        if not keys.isdisjoint(fields) and (generation := read(fields)):
             return generation
     return _read_content_credentials(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from image_search.metadata.generators.comfyui_graph import MAX_DEPTH, MAX_VISITS, Graph, Node, convert_workflow
@@ -154,7 +154,7 @@ def read_comfyui(fields: Fields) -> Generation | None:
 
 def find_graph(fields: Fields) -> dict[str, Any] | None:
     """The API graph: in "prompt", or an object of its own."""
-    objects: list[dict[str, Any]] = fields["objects"]
+    objects: Sequence[dict[str, Any]] = fields.get("objects", ())
     for candidate in (load_object(fields.get("prompt")), *objects):
         if candidate and any(isinstance(node, dict) and "class_type" in node for node in candidate.values()):
             return candidate
