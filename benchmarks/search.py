@@ -3,6 +3,7 @@
     python benchmarks/search.py --sizes 10k,100k,1m
     python benchmarks/search.py --sizes 100k --data even,heavy-tails,outliers,near-duplicates --engines ours,numpy
     python benchmarks/search.py --sizes 10k,100k,1m --folder ~/bench   # keeps what is built, goes on where it ended
+    python benchmarks/search.py --sizes 4m --engines ours,numpy,faiss --folder ~/bench --patience 90   # 60 GB of disk
 
 Compares this project's store with numpy's exact product (what a loop over all vectors can do at best) and with other
 engines, each in a process of its own, one after the other, on the same vectors and queries. Engines whose package is
@@ -31,12 +32,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import faiss as typed_faiss
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._search_engines import ENGINES, SERVERS, THREADED
 from benchmarks._vectors import DIMENSION, KINDS, make_vectors
+
+faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python functions
 
 MARK = "mark.png"
 SECONDS = 15  # for each column of times
@@ -125,15 +129,14 @@ def name_task(folder: Path, data: str, size: int) -> Path:
 def rank_all(vectors: np.ndarray, queries: np.ndarray, count: int = 100) -> np.ndarray:
     """The positions of the nearest vectors of each query, by looking at all of them."""
     some = count + 20  # single precision may put those that are all but equally near in another order
-    best = np.full((len(queries), 0), -np.inf)
+    best = np.full((len(queries), 0), -np.inf, np.float32)
     ids = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(vectors), 50_000):
-        products = queries @ np.array(vectors[start : start + 50_000]).T
-        best = np.concatenate([best, products], axis=1)
-        ids = np.concatenate([ids, np.tile(np.arange(start, start + products.shape[1]), (len(queries), 1))], axis=1)
-        if best.shape[1] > some:
-            kept = np.argpartition(-best, some, axis=1)[:, :some]
-            best, ids = np.take_along_axis(best, kept, 1), np.take_along_axis(ids, kept, 1)
+        part = np.array(vectors[start : start + 50_000])
+        products, positions = faiss.knn(queries, part, min(some, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
+        best, ids = np.concatenate([best, products], axis=1), np.concatenate([ids, positions + start], axis=1)
+        kept = np.argsort(-best, axis=1)[:, :some]
+        best, ids = np.take_along_axis(best, kept, 1), np.take_along_axis(ids, kept, 1)
     ranked = np.empty((len(queries), min(count, len(vectors))), np.int64)
     for query, near, row in zip(queries.astype(np.float64), ids, ranked, strict=True):
         distances = -(vectors[np.sort(near)].astype(np.float64) @ query).astype(np.float32)

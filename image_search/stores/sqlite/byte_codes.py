@@ -6,24 +6,18 @@ is mapped into memory, and those that were added since are kept in memory.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
-from image_search.stores.sqlite.inverted_file import Embeddings, Ids, Mask
+from image_search.stores.sqlite.inverted_file import Cores, Embeddings, Ids, Mask
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 
-T = TypeVar("T")
-Part = TypeVar("Part")
 Codes = npt.NDArray[np.uint8]
 
 _ENDS = 127  # steps from the mean to either end of an axis
@@ -34,40 +28,6 @@ _DOUBT = 4.5  # standard deviations of the rounding of a query that are allowed 
 _BATCH = 512  # codes that are turned to numbers together, which stay in the processor's cache
 _WIDENED = 16_384  # codes that are written again together
 _MEMORY = faiss.MaybeOwnedVectorUInt8()  # kept: its owner, that of no memory, goes with it
-
-
-class Cores:
-    """Lets a second core take its share of a search while no other search is under way, in the whole program.
-
-    When several people search, each search has one core, and none waits for another thread.
-    """
-
-    def __init__(self) -> None:
-        self._has_two = (os.cpu_count() or 1) > 1
-        self._second = ThreadPoolExecutor(1, "second core", faiss.omp_set_num_threads, (1,))
-        self._searches = 0
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def searching(self) -> Iterator[None]:
-        with self._lock:
-            self._searches += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._searches -= 1
-
-    def share(self, work: Callable[[Part], T], parts: tuple[Part, ...]) -> list[T]:
-        """The work for each of one or two parts."""
-        if len(parts) < 2 or self._searches > 1 or not self._has_two:
-            return [work(part) for part in parts]
-        second = self._second.submit(work, parts[1])
-        try:
-            first = work(parts[0])
-        finally:
-            wait([second])  # the index may change when this search has ended
-        return [first, second.result()]
 
 
 class ByteCodes:

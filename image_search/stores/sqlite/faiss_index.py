@@ -20,9 +20,10 @@ import faiss as typed_faiss
 import numpy as np
 
 from image_search.stores.reads import ReadWriteLock
-from image_search.stores.sqlite.byte_codes import ByteCodes, Cores
+from image_search.stores.sqlite.byte_codes import ByteCodes
 from image_search.stores.sqlite.inverted_file import (
     GROUP,
+    Cores,
     Embeddings,
     Ids,
     InvertedFile,
@@ -228,7 +229,7 @@ class EmbeddingIndex:
     ) -> tuple[Embeddings, Ids, float]:
         """The usable among so many that the sketches find best, and the highest estimate that any other may have."""
         assert self.lists
-        rough, positions = self.lists.scan(query, near, lists, size)
+        rough, positions = self.lists.scan(query, near, lists, size, _get_cores())
         last = float(rough[-1]) if len(rough) == size else -np.inf
         if usable is not None:
             rough, positions = rough[usable[positions]], positions[usable[positions]]

@@ -11,7 +11,12 @@ nearest lie within some standard deviations of it, which are measured when the f
 
 from __future__ import annotations
 
-from typing import Any, Self
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import faiss as typed_faiss
 import numpy as np
@@ -19,6 +24,8 @@ import numpy.typing as npt
 
 faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python classes
 
+T = TypeVar("T")
+Part = TypeVar("Part")
 Ids = npt.NDArray[np.int64]
 Embeddings = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -27,6 +34,8 @@ GROUP = 3  # dimensions that share four bits of a sketch
 
 _BASE, _STEP = 32, 8.0  # lists are numbered in three digits, so far apart that residuals do not blur them
 _FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
+_HALVES = 2  # lists of so few, which hold every other one, so that two cores look at one each
+_WORTH_HALVES = 40_000  # sketches; fewer are looked at before another thread has begun
 _LISTS = 8  # times the square root of the number of embeddings
 _ROUNDS = 5  # of k-means; more find hardly better centroids
 _MEASURED = 4096  # embeddings that tell the sketches' errors
@@ -41,11 +50,13 @@ _NEAREST = 4  # of the sample, which are as near as a hundred of a million
 
 def count_lists(count: int) -> int:
     """How many lists so many embeddings are kept in."""
-    return 1 if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
+    return _HALVES if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
 
 
 def divide(embeddings: Embeddings, count: int) -> Ids:
-    """The list of each embedding when so many lists are made of them, by k-means."""
+    """The list of each embedding when so many lists are made of them, by k-means, or two that are alike."""
+    if count == _HALVES:
+        return np.arange(len(embeddings)) % _HALVES
     clustering = faiss.Clustering(embeddings.shape[1], count)
     clustering.niter, clustering.seed = _ROUNDS, 0
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(embeddings)
@@ -63,13 +74,47 @@ def find_means(embeddings: Embeddings, lists: Ids) -> Embeddings:
     return means
 
 
+class Cores:
+    """Lets a second core take its share of a search while no other search is under way, in the whole program.
+
+    When several people search, each search has one core, and none waits for another thread.
+    """
+
+    def __init__(self) -> None:
+        self._has_two = (os.cpu_count() or 1) > 1
+        self._second = ThreadPoolExecutor(1, "second core", faiss.omp_set_num_threads, (1,))
+        self._searches = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        with self._lock:
+            self._searches += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._searches -= 1
+
+    def share(self, work: Callable[[Part], T], parts: tuple[Part, ...]) -> list[T]:
+        """The work for each of one or two parts."""
+        if len(parts) < 2 or self._searches > 1 or not self._has_two:
+            return [work(part) for part in parts]
+        second = self._second.submit(work, parts[1])
+        try:
+            first = work(parts[0])
+        finally:
+            wait([second])  # the index may change when this search has ended
+        return [first, second.result()]
+
+
 class InvertedFile:
     """Sketches by position, in lists. Its owner's lock keeps searches and changes apart."""
 
     def __init__(self, leading: Mask, centroids: Embeddings, sketches: Any) -> None:
         """leading: the axes that vary most; centroids: one a list; sketches: an inverted file of FAISS."""
         self.leading, self.sketches = leading, sketches
-        sketches.implem = _RESERVOIR if len(centroids) > 1 else 0  # of one FAISS chooses itself
+        sketches.implem = _RESERVOIR if len(centroids) > _HALVES else 0  # of one FAISS chooses itself
         self.reach = _REACH  # standard deviations that a member may lie from its centroid, along a query
         self.variances: Embeddings = np.ones(len(leading), np.float32)  # of residuals, by axis
         self.errors: Embeddings = np.zeros(len(leading), np.float32)  # of sketches, as variances by axis
@@ -118,10 +163,18 @@ class InvertedFile:
         centroids[:, self.leading], centroids[:, ~self.leading] = self.ahead, self.behind
         return centroids
 
-    def scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int) -> tuple[Embeddings, Ids]:
+    def scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int, cores: Cores) -> tuple[Embeddings, Ids]:
         """Estimates and positions of the best so many of these lists, best first."""
+        if self.sums[lists, 0].sum() < _WORTH_HALVES:
+            return self._scan(query, near, lists, size)
+        found = cores.share(lambda part: self._scan(query, near, part, size), (lists[::2], lists[1::2]))
+        scores, positions = (np.concatenate(each) for each in zip(*found, strict=True))
+        best = np.argsort(-scores, kind="stable")[:size]  # stable: quick, as both halves are in order
+        return scores[best], positions[best]
+
+    def _scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int) -> tuple[Embeddings, Ids]:
         scores, positions = np.empty(size, np.float32), np.empty(size, np.int64)
-        query, near = np.ascontiguousarray(query), near[lists]
+        query, near, lists = np.ascontiguousarray(query), near[lists], np.ascontiguousarray(lists)
         self.sketches.search_preassigned_c(
             1,
             faiss.swig_ptr(query),
@@ -137,8 +190,11 @@ class InvertedFile:
         return scores[found], positions[found]
 
     def find_residuals(self, turned: Embeddings) -> tuple[Embeddings, Ids]:
-        """Embeddings less the nearest centroid of each, and their lists."""
-        lists = self._nearest.search(np.ascontiguousarray(turned[:, self.leading]), 1)[1][:, 0]
+        """Embeddings less the centroid of the list of each, and these lists: those of the nearest centroids."""
+        if len(self.ahead) == _HALVES:
+            lists = (np.arange(len(turned)) + int(self.sums[:, 0].sum())) % _HALVES
+        else:
+            lists = self._nearest.search(np.ascontiguousarray(turned[:, self.leading]), 1)[1][:, 0]
         residuals = turned.copy()
         residuals[:, self.leading] -= self.ahead[lists]
         residuals[:, ~self.leading] -= self.behind[lists]

@@ -29,7 +29,7 @@ _FIRST_DOUBT = 6.0  # for those that are read first, so that others seldom are
 _MAX_FULL_SCAN = 512  # reading this many rows is as fast as querying the index
 _MAX_CANDIDATES = 16_384  # ranking this many by the index is slower than a full scan of the table
 _DEPTH = 96  # embeddings the index proposes at first
-_SPARE = 8  # embeddings read beyond those wanted, so that the error of the estimates can be told
+_LEAST = 16  # embeddings read at first, so that the error of the estimates can be told
 
 
 def list_page(
@@ -283,7 +283,7 @@ def _add_proposed(
         batch = len(scores)
         if batch > ranking.count:
             near = scores >= scores[ranking.count - 1] - _FIRST_DOUBT * proposal.error
-            batch = max(int(np.count_nonzero(near)), ranking.count + _SPARE)
+            batch = max(int(np.count_nonzero(near)), _LEAST)
         while len(ids):
             rows = table.read(ids[:batch])
             # How far the estimates are off says how many more must be looked at. The rows at hand tell it of this

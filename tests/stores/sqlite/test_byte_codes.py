@@ -5,14 +5,11 @@ The second core helps a search that is alone, and no other.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-
 import numpy as np
 import pytest
 
-from image_search.stores.sqlite.byte_codes import ByteCodes, Cores
+from image_search.stores.sqlite.byte_codes import ByteCodes
+from image_search.stores.sqlite.inverted_file import Cores
 from tests.fakes import make_embeddings
 
 COUNT, DIMENSION = 3000, 64
@@ -119,41 +116,3 @@ def test_axis_on_which_all_are_alike_costs_nothing():
 def test_codes_without_any_find_nothing():
     products, positions, _ = ByteCodes(3).scan(np.array([1, 0, 0], np.float32), 16, None, CORES)
     assert len(products) == len(positions) == 0
-
-
-@pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> Cores:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    return Cores()
-
-
-def name_thread(_: int) -> int:
-    return threading.get_ident()
-
-
-def test_search_that_is_alone_has_two_threads_and_one_of_several_has_one(cores: Cores) -> None:
-    with cores.searching():
-        first, second = cores.share(name_thread, (0, 1))
-        assert first == threading.get_ident() != second
-        with cores.searching():
-            assert set(cores.share(name_thread, (0, 1))) == {threading.get_ident()}
-        assert set(cores.share(name_thread, (0,))) == {threading.get_ident()}
-
-
-def test_computer_with_one_core_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert set(Cores().share(name_thread, (0, 1))) == {threading.get_ident()}
-
-
-def test_search_that_fails_waits_for_its_other_half(cores: Cores) -> None:
-    ended = []
-
-    def work(part: int) -> None:
-        if part == 0:
-            raise MemoryError
-        time.sleep(0.1)
-        ended.append(part)
-
-    with cores.searching(), pytest.raises(MemoryError):
-        cores.share(work, (0, 1))
-    assert ended == [1]
