@@ -33,7 +33,7 @@ _REFUSAL = "A picture is not taken from an address. Save it, and send the file."
 
 
 def build_image_box(label: Any, height: int, elem_id: str) -> gr.Image:
-    """A box for a picture to search with. Its value is the path of the uploaded file: opening it safely is not left to
+    """A box for an image to search with. Its value is the path of the uploaded file: opening it safely is not left to
     gr.Image."""
     return _ImageBox(
         label=label, type="filepath", sources=["upload", "clipboard"], buttons=[], height=height, elem_id=elem_id
@@ -60,8 +60,8 @@ def read_upload(path: str, name: str) -> bytes:
 
 
 def _derive(base: type[Any], name: str, preprocess: Any) -> Any:
-    # Made like this, because a class statement would have Gradio's metaclass write a .pyi file beside this one.
-    # A template is to the browser what it is made from.
+    # A class statement would make Gradio's metaclass write a .pyi file beside this one. is_template: the browser
+    # treats it as its base class.
     return ABCMeta.__new__(type(base), name, (base,), {"preprocess": preprocess, "is_template": True})
 
 
@@ -103,7 +103,7 @@ def _refuse_address_at_once(*_: Any, **__: Any) -> NoReturn:
 
 _TEXTS = ("image_label", "search", "clear", "text_label", "text_placeholder")  # the page holds them in every language
 TRANSLATIONS = gr.I18n(**{language: {key: texts[key] for key in _TEXTS} for language, texts in MESSAGES.items()})
-# Called with the picture box's height; the bar shows it as a thumbnail.
+# Height of the image box in pixels: the bar shows it as a thumbnail.
 _BOX_HEIGHT = 48
 
 
@@ -120,8 +120,8 @@ def build_page() -> gr.Blocks:
 
         gr.on([text.submit, search.click], None, [text], None, js=_tell("search", "text"), **_QUIET)
         clear.click(None, None, [text, image], js=_tell("clear", returned=["", None]), **_QUIET)
-        image.upload(None, [image], None, js=_tell("picture", "file"), **_QUIET)
-        image.clear(None, None, None, js=_tell("picture-removed"), **_QUIET)
+        image.upload(None, [image], None, js=_tell("image", "file"), **_QUIET)
+        image.clear(None, None, None, js=_tell("image-removed"), **_QUIET)
         bridge.click(None, None, [text, image], js="() => window.pageFields", **_QUIET)
         blocks.load(None, None, None, js=_BRIDGE, **_QUIET)
     return blocks
@@ -129,8 +129,8 @@ def build_page() -> gr.Blocks:
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _BRIDGE = """() => {
-  window.fillFields = (text, picture) => {
-    window.pageFields = [text, picture];
+  window.fillFields = (text, image) => {
+    window.pageFields = [text, image];
     document.getElementById('bridge').click();
   };
   document.dispatchEvent(new CustomEvent('page:ready'));

@@ -171,7 +171,7 @@ async function watchProgress() {
   }
   if (progress) place.hidden = !progress.kind;
   const isNewest = grid.grid.answer?.newest && scrollY < 40 && !viewer.isOpen() && grid.grid.tiles.length <= 16;
-  const isEmpty = grid.grid.answer?.message?.kind === 'empty'; // a search that waits for the first pictures
+  const isEmpty = grid.grid.answer?.message?.kind === 'empty'; // a search that waits for the first images
   if (progress && (isNewest || isEmpty) && (!progress.is_over || !wasOver)) grid.refresh().catch(() => {});
   if (progress?.is_over) library.completeSamples();
   wasOver = !progress || progress.is_over;

@@ -8,7 +8,7 @@ import { showToast } from './toasts.js';
 const getBox = () => document.querySelector('#text textarea, #text input');
 let isReady = false; // Gradio has drawn its components
 let hasTyped = false;
-let shown = ''; // address of the picture in its box
+let shown = ''; // address of the image in its box
 
 // ask: called to ask the same question again.
 export function start(ask) {
@@ -20,14 +20,14 @@ export function start(ask) {
   });
   document.addEventListener('page:search', ({ detail }) => search(detail.text?.trim() ?? '', ask));
   document.addEventListener('page:clear', () => (location.search ? push(compose('')) : ask()));
-  document.addEventListener('page:picture', ({ detail }) => searchWith(detail.file));
-  document.addEventListener('page:picture-removed', () => {
+  document.addEventListener('page:image', ({ detail }) => searchWith(detail.file));
+  document.addEventListener('page:image-removed', () => {
     shown = '';
     push(compose(read().query, { picture: null, like: null }));
   });
   document.addEventListener('input', ({ target }) => (hasTyped ||= target === getBox()));
   document.addEventListener('paste', onPaste);
-  startTakingPictures();
+  startTakingImages();
   startDropping();
   // A key held down is one question.
   document.addEventListener('keydown', onHeldKey, true);
@@ -75,8 +75,8 @@ export function fill({ isOpening = true } = {}) {
   const box = getBox();
   const text = isOpening && hasTyped ? box.value : (parameters.get('q') ?? '');
   hasTyped = false;
-  const [picture, like] = [parameters.get('picture'), parameters.get('like')];
-  const path = like ? `images/${like}/preview?small=1` : picture ? `ui/query-images/${picture}` : '';
+  const [token, like] = [parameters.get('picture'), parameters.get('like')];
+  const path = like ? `images/${like}/preview?small=1` : token ? `ui/query-images/${token}` : '';
   if (path === shown && text === box?.value) return;
   shown = path;
   const url = path && new URL(path, root).href;
@@ -101,14 +101,14 @@ async function searchWith(file) {
 
 // --- pasting and dropping -----------------------------------------------------------------------------------------------
 
-// Gradio's box takes what a browser calls a picture, which HEIC, JPEG XL and RAW files often are not; the program tells.
-const isCalledPicture = (file) => file.type.startsWith('image/');
-const asPicture = (file) => new File([file], file.name, { type: 'image/x-unknown' });
+// Gradio's box takes what a browser calls an image, which HEIC, JPEG XL and RAW files often are not; the program tells.
+const isCalledImage = (file) => file.type.startsWith('image/');
+const asImage = (file) => new File([file], file.name, { type: 'image/x-unknown' });
 
 function give(box, files) {
   const transfer = new DataTransfer();
-  const isPicture = box.id === 'picture';
-  for (const file of files) transfer.items.add(isPicture && !isCalledPicture(file) ? asPicture(file) : file);
+  const isQueryImage = box.id === 'picture';
+  for (const file of files) transfer.items.add(isQueryImage && !isCalledImage(file) ? asImage(file) : file);
   const input = box.querySelector('input[type=file]');
   input.files = transfer.files;
   input.dispatchEvent(new Event('change', { bubbles: true }));
@@ -116,13 +116,13 @@ function give(box, files) {
 
 // To search with it, or, on the library page, to add it.
 function take(files) {
-  // The pictures are there before Gradio's box is.
+  // The images are there before Gradio's box is.
   if (!isReady) return document.addEventListener('page:ready', () => take(files), { once: true });
   const panel = document.body.dataset.tab === 'library' && document.querySelector('#add:has(input[type=file])');
   if (panel) return give(panel, files);
   const box = document.querySelector('#picture');
   if (box.querySelector('input[type=file]')) return give(box, files.slice(0, 1));
-  // A picture that is there already goes first; its box then has room for another.
+  // An image that is there already goes first; its box then has room for another.
   new MutationObserver((_, observer) => {
     if (!box.querySelector('input[type=file]')) return;
     observer.disconnect();
@@ -131,9 +131,9 @@ function take(files) {
   return window.fillFields(getBox().value, null);
 }
 
-function startTakingPictures() {
+function startTakingImages() {
   const findBox = ({ target }) => target.closest?.('#picture');
-  const hasOther = (files) => [...(files ?? [])].some((file) => !isCalledPicture(file));
+  const hasOther = (files) => [...(files ?? [])].some((file) => !isCalledImage(file));
   document.addEventListener('click', (event) => findBox(event)?.querySelector('input[type=file]')?.removeAttribute('accept'), true);
   document.addEventListener(
     'change',
@@ -176,7 +176,7 @@ function startDropping() {
   };
   for (const kind of ['dragenter', 'dragover'])
     document.addEventListener(kind, (event) => {
-      event.preventDefault(); // or a browser leaves the page for a picture that misses its box
+      event.preventDefault(); // or a browser leaves the page for an image that misses its box
       if (hasFiles(event)) show(true);
     });
   document.addEventListener('dragleave', (event) => event.relatedTarget || show(false));

@@ -43,9 +43,9 @@ export function show(ignored = [], note = '') {
   const add = (names, text, options = {}) =>
     chips.push(makeChip(query, Object.fromEntries(names.map((name) => [name, null])), text, options));
   const like = parameters.get('like');
-  const picture = parameters.get('picture');
+  const token = parameters.get('picture');
   if (like) add(['like'], say('similar_to_picture'), { image: `images/${encodeURIComponent(like)}/preview?small=1` });
-  else if (picture) add(['picture'], say('image_label'), { image: `ui/query-images/${encodeURIComponent(picture)}` });
+  else if (token) add(['picture'], say('image_label'), { image: `ui/query-images/${encodeURIComponent(token)}` });
   const left = parameters.get('notpicture');
   if (left) add(['notpicture'], say('excluded_picture'), { image: `ui/query-images/${encodeURIComponent(left)}` });
   for (const name of ['phrase', 'not']) {

@@ -31,7 +31,7 @@ export function start() {
   form.addEventListener('reset', () => push(compose(read().query, Object.fromEntries(fields().map(({ name }) => [name, null])))));
 }
 
-// On a narrow window a sheet over the pictures, so that they keep their place; else a panel above them.
+// On a narrow window a sheet over the images, so that they keep their place; else a panel above them.
 function open() {
   if (narrow.matches) {
     panel.showModal();
@@ -71,7 +71,7 @@ export function fill() {
       field.add(new Option(value, value));
     field.value = field.type === 'range' && !value ? field.defaultValue : value;
   }
-  // As many as there are chips: the meaning of dates is none, and one date is one.
+  // As many as there are chips: the kind of date has none, and equal dates have one.
   const isOneDate = parameters.get('from') === parameters.get('to');
   const isPart = (name) => name === 'date' || (name === 'to' && isOneDate);
   const count = fields().filter(({ name }) => parameters.has(name) && !isPart(name)).length;
@@ -90,7 +90,7 @@ export async function count() {
     if (chosen && !facets[field.name].some(({ value }) => value === chosen)) field.add(new Option(chosen, chosen));
     field.value = chosen;
     const facet = field.closest('.facet');
-    facet.hidden = field.options.length === 1; // no image has any: no camera among generated pictures
+    facet.hidden = field.options.length === 1; // no image has any: no camera among generated images
     const search = facet.querySelector('.find');
     search.value = '';
     search.hidden = facets[field.name].length <= FEW;

@@ -267,7 +267,7 @@ function draw() {
   }
 }
 
-// A picture that has not come is no longer waited for: those in sight would come after all that were passed by.
+// An image that has not come is no longer waited for: those in sight would come after all that were passed by.
 function remove(node) {
   node.remove();
   const image = node.querySelector('img');

@@ -1,4 +1,4 @@
-// Where the tiles lie: rows of one height whose pictures keep their shape, or equal squares. Pure arithmetic, so that
+// Where the tiles lie: rows of one height whose images keep their shape, or equal squares. Pure arithmetic, so that
 // 20,000 tiles take milliseconds.
 const GAP = 4;
 const LABEL = 58; // under each tile while details are shown
@@ -73,12 +73,12 @@ function makeRows(width, label, add) {
   };
 }
 
-// Very long pictures are cut at the sides, so that they leave room for others.
+// Very long images are cut at the sides, so that they leave room for others.
 function getShape(tile) {
   return Math.min(3, Math.max(0.5, tile.width / tile.height || 1));
 }
 
-// How many tiles from the first on are relevant on the whole: where the sum of the evidence is largest. As in tiles.py.
+// How many tiles from the first on are relevant on the whole: where the sum of the evidence is largest. As in results.py.
 export function findCutoff(tiles) {
   if (!tiles.length || tiles.some((tile) => tile.relevance === null)) return tiles.length;
   let [sum, best, place] = [0, -Infinity, 0];

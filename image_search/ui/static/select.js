@@ -1,4 +1,4 @@
-// Pictures chosen in the grid, and what can be done with all of them at once.
+// Images chosen in the grid, and what can be done with all of them at once.
 import { getJson, postJson, root } from './api.js';
 import { copyText } from './clipboard.js';
 import { findPlace, grid, load, removeTiles } from './grid.js';
@@ -100,7 +100,7 @@ function onEscape(event) {
   if (!document.body.classList.contains('viewing')) clear();
 }
 
-// A finger that stays on a picture chooses it; the browser's own menu and the click that follows are left out.
+// A finger that stays on an image chooses it; the browser's own menu and the click that follows are left out.
 function startPressing() {
   let timer = 0;
   let hasChosen = false;

@@ -150,7 +150,7 @@ function listRecent() {
   return kept.length ? [...kept, { kind: 'clear', text: say('suggest_forget') }] : [];
 }
 
-// Keep the words of a question that was asked, with its conditions. A picture is not kept.
+// Keep the words of a question that was asked, with its conditions. An image is not kept.
 export function remember() {
   const { parameters } = read();
   const text = parameters.get('q')?.trim();

@@ -82,7 +82,7 @@ function open(index) {
     counter: false, // it writes 20000 for 20,000
     showHideAnimationType: 'none', // keys work from the first moment
     zoomAnimationDuration: isCalm ? 0 : 200,
-    // Small pictures are enlarged to twice their size at most; zooming in shows each pixel as one.
+    // Small images are enlarged to twice their size at most; zooming in shows each pixel as one.
     initialZoomLevel: (level) => Math.min(2, fit(level)),
     secondaryZoomLevel: (level) => (fit(level) < 0.8 ? 1 : Math.min(2, fit(level)) * 2.5),
     maxZoomLevel: (level) => Math.max(4, fit(level) * 4),
@@ -162,7 +162,7 @@ function sharpen(slide, isZoomed = false) {
   );
 }
 
-// --- around the picture -----------------------------------------------------------------------------------------------
+// --- around the image -----------------------------------------------------------------------------------------------
 
 function dress(viewer) {
   const { element } = viewer;
@@ -188,7 +188,7 @@ function name(tile) {
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
-// Over the picture: on a phone the facts are hidden at first.
+// Over the image: on a phone the facts are hidden at first.
 function showTrashed(notice) {
   if (!swipe) return;
   swipe.element.querySelector(':scope > .in-trash')?.remove();
