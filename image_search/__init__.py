@@ -1,3 +1,3 @@
-"""類似画像検索: words or a picture in, the nearest pictures out."""
+"""類似画像検索: words or an image in, the nearest images out."""
 
 __version__ = "0.1.0"

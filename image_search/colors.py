@@ -40,7 +40,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0, 16777215.0, 4294967295.0, 18446744073709551615.0)
 _SIGNED_WHITES = {1: 127.0, 2: 32767.0, 4: 2147483647.0, 8: 9223372036854775807.0}  # by bytes of a number with a sign
 
-_LARGEST = 1e30  # what a file of floating point has for "no value", -3.4e38 or so, lies above
+_LARGEST = 1e30  # larger numbers, such as -3.4e38, stand for "no value" in files of floating point
 
 _SAMPLES = np.arange(256) / 255
 _SRGB = ImageCms.createProfile("sRGB")
@@ -48,7 +48,7 @@ _local = threading.local()  # LittleCMS transforms keep a cache of the last pixe
 
 
 def convert_to_srgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
-    """The same picture as RGB in sRGB, from any mode; transparency is composed on white, deep numbers are scaled.
+    """The same image as RGB in sRGB, from any mode; transparency is composed on white, deep numbers are scaled.
 
     info: as Pillow gives it for the file, with what find_color_tags found. In this order: cICP of a PNG (or the like of
     AVIF), an ICC profile that fits the mode, sRGB or gAMA and cHRM of a PNG, tags of TIFF and EXIF. Each is passed
@@ -85,7 +85,7 @@ def _convert_colors(image: Image.Image, info: dict[str, Any]) -> Image.Image:
             return image
     if ("gamma" in info or "chromaticity" in info) and "srgb" not in info and is_light:
         gamma, primaries = float(info.get("gamma") or _SRGB_GAMMA), info.get("chromaticity") or _SRGB_PRIMARIES
-        # Beside sRGB's own colours a gamma of 1/2.2 is short for its curve.
+        # With the primaries of sRGB, a gamma of 1/2.2 means the curve of sRGB.
         is_srgb = abs(gamma - _SRGB_GAMMA) < 0.01 and _find_matrix(primaries) is None
         is_curve = not is_srgb and 0.05 <= gamma <= 20
         return _convert_light(image, _SAMPLES ** (1 / gamma) if is_curve else _decode_srgb(_SAMPLES), primaries)
@@ -99,7 +99,7 @@ _TRANSFER, _WHITE_POINT, _PRIMARY_COLORS = 301, 318, 319  # tags of TIFF
 
 
 def find_color_tags(image: Image.Image) -> tuple[npt.NDArray[np.float64], tuple[float, ...]] | None:
-    """Light of 256 samples and primaries by tags of EXIF and TIFF, of an opened file; None where they say nothing."""
+    """The light of 256 samples and the primaries that EXIF and TIFF tags of an opened file give; None without them."""
     try:
         exif = image.getexif()
         inner = exif.get_ifd(0x8769)
@@ -111,7 +111,7 @@ def find_color_tags(image: Image.Image) -> tuple[npt.NDArray[np.float64], tuple[
         curve = np.asarray(tags.get(_TRANSFER, ()), np.float64)[:256] / 65535
         white, colors = tags.get(_WHITE_POINT, _SRGB_PRIMARIES[:2]), tags.get(_PRIMARY_COLORS, _SRGB_PRIMARIES[2:])
         primaries = tuple(float(value) for value in (*white, *colors))
-    except Exception:  # damaged tags do not make the picture unreadable
+    except Exception:  # damaged tags do not make the image unreadable
         return None
     is_curve = len(curve) == 256 and curve[-1] > curve[0]
     if not is_curve and _find_matrix(primaries) is None:
@@ -167,7 +167,7 @@ def _convert_light(
     primaries: tuple[float, ...] | list[float],
     is_scene: bool = False,
 ) -> Image.Image:
-    """table: light of each sample, 1 for white; what is brighter becomes white. is_scene: it is light of the scene."""
+    """table: light of each sample, 1 for white; brighter light becomes white. is_scene: it is light of the scene."""
     matrix = _find_matrix(primaries) if image.mode == "RGB" else None
     if is_scene and image.mode == "RGB":
         scene = table.astype(np.float32)[np.asarray(image)]

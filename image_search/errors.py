@@ -2,12 +2,12 @@
 
 ImageSearchError
 ├── SettingsError          a setting is missing, malformed or contradicts another
-├── UnreadableImage        a file is not a picture, is broken, or is too large to open safely
+├── UnreadableImage        a file is not an image, is broken, or is too large to open safely
 ├── UnreadableFilm         a file is not a film, is broken or encrypted, or has no frame that can be decoded
 ├── FilmsUnavailable       the package that reads films is not installed
 ├── EncoderError           the embedding model cannot be used
 │   ├── ModelUnavailable   it is missing, gated, incomplete or cannot be reached
-│   └── TextNotSupported   words were given to a model that embeds pictures only
+│   └── TextNotSupported   words were given to a model that embeds images only
 ├── RecognizerUnavailable  text in images cannot be read: a package is missing or broken
 └── StoreError             the database refused or cannot do what was asked
     ├── StoreUnavailable   it cannot be reached now; the same call may succeed later
@@ -45,7 +45,7 @@ class SettingsError(ImageSearchError):
 
 
 class UnreadableImage(ImageSearchError):
-    """A file is not a picture, is broken, or is too large to open safely."""
+    """A file is not an image, is broken, or is too large to open safely."""
 
 
 class UnreadableFilm(ImageSearchError):
@@ -72,7 +72,7 @@ class ModelUnavailable(EncoderError):
 
 
 class TextNotSupported(EncoderError):
-    """Words were given to a model that embeds pictures only."""
+    """Words were given to a model that embeds images only."""
 
 
 class RecognizerUnavailable(ImageSearchError):

@@ -29,9 +29,9 @@ RAW_SUFFIXES = frozenset({
 })  # fmt: skip
 # Files that say something about images, and are read with them.
 SIDECAR_SUFFIXES = frozenset({".txt", ".caption", ".json", ".jsonl", ".xmp"})
-# Pictures by content that are none by purpose: downloads that are not done, and thumbnails of cameras.
+# Suffixes of files that are images by content but not by purpose: unfinished downloads, and thumbnails of cameras.
 _NEVER_OPENED = frozenset({".part", ".partial", ".crdownload", ".download", ".filepart", ".!ut", ".tmp", ".thm"})
-SNIFFED_BYTES = 64  # of a file that are enough for looks_like_picture
+SNIFFED_BYTES = 64  # of a file that are enough for looks_like_image
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 # Signatures of files that have one, by position: what to call a file that no decoder takes.
@@ -50,7 +50,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xabKTX ", "KTX"), (0, b"\xd7\xcd\xc6\x9a", "WMF"), (40, b" EMF", "EMF"), (0, b"\0\xffKA", "Affinity"),
     (0, b"\0\0\x02\0", "icon"),
 )  # fmt: skip
-# Kinds of pictures that have no decoder here.
+# Kinds of images that have no decoder here.
 _UNREAD = frozenset(
     {"JPEG XR", "GIMP (XCF)", "OpenEXR", "Radiance HDR", "DjVu", "BPG", "DICOM", "DPX", "Clip Studio", "FLIF", "MNG"}
     | {"JNG", "farbfeld", "KTX", "WMF", "EMF", "Affinity"}
@@ -171,7 +171,7 @@ def may_hold_image(suffix: str) -> bool:
 
 
 def looks_like_image(start: bytes, suffix: str, known: Collection[str]) -> bool:
-    """Whether a file begins as a picture does.
+    """Whether a file begins as an image does.
 
     start: its first SNIFFED_BYTES; suffix: in lower case, "" for none; known: suffixes of what can be decoded.
 
@@ -199,8 +199,8 @@ def name_format(data: bytes) -> str:
 
 # Formats whose decoders are packages of their own: RAW files of cameras (rawpy), HEIC and JPEG XL (Pillow's plugins).
 #
-# Of a RAW file the preview is taken that the camera put in, which is what the photographer saw; only where it is
-# missing or small the sensor's values are developed, at half their size.
+# A RAW file gives the preview that the camera put in, which is what the photographer saw. Where that is missing or
+# small, the sensor's values are developed at half their size.
 #
 
 _MIN_PREVIEW = 480  # pixels of the shorter side; a smaller preview is a thumbnail
@@ -219,13 +219,13 @@ _MAKERS = {
 }  # fmt: skip
 _MAX_DIRECTORIES = 20
 _MAX_ENTRIES = 1024
-# How to turn the picture, as LibRaw says it, in the numbers of EXIF.
+# EXIF orientation by LibRaw's number for it.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
 
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """image: as it lies in the file; orientation: how EXIF would say to turn it; size: of the sensor's picture."""
+    """image: as it lies in the file; orientation: how EXIF would say to turn it; size: of the sensor's image."""
 
     image: Image.Image
     orientation: int
@@ -264,7 +264,7 @@ def _open_libraries(name: str) -> Iterator[CDLL]:
 
 
 def decode_webp(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image | None:
-    """A still WebP, while other threads run, all of which Pillow's decoder holds; None where that is not possible."""
+    """Decode a still WebP without blocking other threads, as Pillow's decoder does; None where that is not possible."""
     pixels = np.empty((size[1], size[0], 4), np.uint8)
     for webp in _open_libraries("webp"):
         with suppress(AttributeError):
@@ -277,7 +277,7 @@ def decode_webp(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image | 
 
 
 def decode_cut_webp(data: bytes, max_pixels: int) -> tuple[Image.Image, float] | None:
-    """A still WebP without its end, white below, and the share of its rows that is there; None without any.
+    """Decode a still WebP that lacks its end: the image, white below, and its share of rows; None without any row.
 
     Raises DecompressionBombError.
     """
@@ -327,7 +327,7 @@ def name_raw_type(data: bytes) -> str:
 
 
 def decode_raw(data: bytes, check_size: Callable[[tuple[int, int]], None]) -> RawImage:
-    """The camera's preview of a RAW file, or the developed picture. check_size: refuses a size, by raising.
+    """The camera's preview of a RAW file, or the developed image. check_size: refuses a size, by raising.
 
     Raises ModuleNotFoundError without rawpy, and rawpy's errors or OSError for a damaged file.
     """
@@ -373,10 +373,10 @@ def _read_preview(raw: Any) -> Image.Image | None:
 
 
 def _choose_orientation(preview: Image.Image, orientation: int, size: tuple[int, int]) -> int:
-    """How to turn a preview: not if it was turned already, as it says itself, or else as the sensor's picture."""
+    """The EXIF orientation of a preview: 1 if it was turned already, else its own, else that of the sensor's image."""
     if orientation > 4 and (preview.width > preview.height) != (size[0] > size[1]):
         return 1
-    with suppress(Exception):  # damaged camera data do not make the picture unreadable
+    with suppress(Exception):  # damaged camera data do not make the image unreadable
         return int(preview.getexif().get(0x0112, orientation))
     return orientation
 
@@ -456,7 +456,7 @@ _MAX_ICON_SIDE, _MAX_ICONS = 1024, 100  # pixels of the largest kind of icon in 
 
 
 def check_icons(data: bytes) -> None:
-    """Refuse an .icns file with pictures larger than icons are: Pillow notices it when they are decoded."""
+    """Refuse an .icns file with images larger than icons are: Pillow notices it when they are decoded."""
     place, icons = 8, 0
     while place + 8 < len(data):
         length, icons = int.from_bytes(data[place + 4 : place + 8], "big"), icons + 1

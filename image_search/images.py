@@ -204,7 +204,7 @@ def make_preview(decoded: DecodedImage) -> bytes:
 
 
 def looks_as_before(file_type: str, read_data: Callable[[], bytes]) -> bool:
-    """Whether an image looks as by the recipe before this one; False where that is not easily known.
+    """Whether an image is decoded as by the previous recipe; False where that takes long to find out.
 
     read_data: its original, read for a PNG or a JPEG only.
     """
@@ -295,7 +295,7 @@ def _decode_or_rescue(data: bytes, max_pixels: int, target_pixels: int | None) -
 def _open_any(
     data: bytes, kind: str, max_pixels: int, target_pixels: int | None, has_failed: bool = False
 ) -> DecodedImage:
-    """A file by the decoder that gets it right. has_failed: Pillow has refused it."""
+    """Decode a file by the decoder that gets it right. has_failed: Pillow has refused it."""
     if kind == "TIFF" and (deep := decode_deep_tiff(data, lambda size: _check_size(size, max_pixels), has_failed)):
         decoded = _finish(deep.image, deep.image.size, "image/tiff", deep.info, deep.orientation, target_pixels)
         return replace(decoded, is_incomplete=deep.is_incomplete)
@@ -307,7 +307,7 @@ def _open_any(
 
 
 def _rescue(data: bytes, kind: str, error: Exception, max_pixels: int, target_pixels: int | None) -> DecodedImage:
-    """A file that does not decode as it is, mended. Raises CutShort, or the error where nothing helps."""
+    """Repair and decode a file that does not decode as it is. Raises CutShort, or the error where nothing helps."""
     if kind == "PNG" and (plain := drop_png_extras(data)) != data:
         with suppress(Exception):
             return _open(plain, max_pixels, target_pixels)

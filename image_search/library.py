@@ -1,4 +1,4 @@
-"""The library as its server looks after it: the models one may choose, jobs, work behind the page, and disk space."""
+"""The library in a running server: the choice of its model, jobs, background work, and disk space."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _report_to(control: JobControl) -> Callable[[RegistrationReport], None]:
     return report
 
 
-# Jobs, and the files that are sent.
+# Jobs and uploads.
 
 
 def make_jobs(searcher: Searcher, settings: Settings, inbox: UploadInbox | None = None) -> JobQueue:
@@ -207,7 +207,7 @@ def make_duplicate_search(searcher: Searcher) -> Work:
     return search
 
 
-# Work behind the page: the model is loaded and swapped while the old one answers, and the trash emptied.
+# Background work: load a model, swap it while the old one answers, and empty the trash.
 
 ReportProgress = Callable[[int, int], None]  # done, count
 
@@ -252,7 +252,7 @@ class Warmup:
         self._thread.join(timeout)
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End after the batch in hand, or leave it alone after that many seconds: it is in the library or it is not."""
+        """End after the current batch, or return after that many seconds: a batch is written whole or not at all."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)

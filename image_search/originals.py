@@ -1,6 +1,6 @@
 """Where the original files live: a folder or a bucket, each file under the SHA-256 of its content, or where they are.
 
-A name that is the content can never hold the wrong image, and writing it twice is writing it once. The caller of write
+A file named by its content never holds the wrong image, and a second write changes nothing. The caller of write
 and delete holds the write lock of the database the folder belongs to; one folder belongs to one database.
 """
 
@@ -194,7 +194,7 @@ def _find_partial(path: Path) -> Path:
 def _has_size(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size
-    except OSError:  # not there, or not readable: writing it will tell
+    except OSError:  # missing or unreadable: the write will raise
         return False
 
 
@@ -279,7 +279,7 @@ class S3Originals:
             raise StoreUnavailable(f"{self.url} cannot be reached just now ({error}).") from error
 
 
-# Whether files can be kept where they are meant to be: for --check, changing nothing that stays.
+# --check: whether files can be kept in their place. The file written to find out is removed.
 
 _MIN_FREE = 2**30  # bytes: a few hundred photographs
 _PROBE = b"image search --check"  # no image, so the original of none

@@ -1,4 +1,4 @@
-"""Files that their decoders choke on: without what is not the picture, with what is missing, or decoded here."""
+"""Repair files that their decoders refuse: drop extras, fill in missing bytes, or decode odd kinds here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from image_search.file_kinds import decode_cut_webp
 from image_search.jpeg import complete_jpeg, measure_jpeg
 
-ENOUGH = 0.9  # share of a picture that must be there
+ENOUGH = 0.9  # share of an image that must be there
 
 
 class CutShort(Exception):
@@ -103,7 +103,7 @@ def _measure_png(data: bytes, max_pixels: int) -> float:
 
 
 def measure_share(data: bytes, kind: str, size: tuple[int, int]) -> float:
-    """The share of a picture that its JPEG or PNG has data for, whatever it says of its end. size: of the PNG."""
+    """The share of an image that its JPEG or PNG has data for, whatever it says of its end. size: of the PNG."""
     return measure_jpeg(data) if kind == "JPEG" else _measure_png(data, size[0] * size[1])
 
 
@@ -229,14 +229,14 @@ def _find_length(data: bytes, kind: str) -> int:
     return position
 
 
-# WebP: chunks, of which the picture is one; in an animation each frame holds one. Source: RFC 9649.
+# WebP: chunks, of which the image is one; in an animation each frame holds one. Source: RFC 9649.
 
 _IMAGES = (b"VP8 ", b"VP8L", b"ANMF")
 _HAS_EXIF, _HAS_XMP = 8, 4  # of the flags in VP8X
 
 
 def _complete_webp(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]]:
-    """Up to the picture, or the first frame of an animation, which is filled up; what follows it is left out."""
+    """Up to the image, or the first frame of an animation, which is filled up; what follows it is left out."""
     place, kept = 12, bytearray()
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")

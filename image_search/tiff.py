@@ -19,7 +19,7 @@ from image_search.repairs import ENOUGH, CutShort
 
 
 class Opened(NamedTuple):
-    """A picture with what its file says of it, as Pillow gives it. orientation: in the numbers of EXIF."""
+    """An image with what its file says of it, as Pillow gives it. orientation: in the numbers of EXIF."""
 
     image: Image.Image
     info: dict[str, Any]
@@ -240,7 +240,7 @@ def has_deep_samples(image: Image.Image) -> bool:
 
 
 def widen_samples(image: Image.Image, data: bytes) -> Image.Image:
-    """A decoded picture of deep samples; where they are small numbers, of 12 bits, it is scaled with its low bytes."""
+    """A decoded image of deep samples; where they are small numbers, of 12 bits, it is scaled with its low bytes."""
     if max(high for _, high in image.getextrema()) > 63:  # type: ignore[misc]
         return image
     with Image.open(io.BytesIO(data), formats=["TIFF"]) as low:
@@ -434,9 +434,9 @@ _RAW, _RUNS = 0, 1
 
 
 def simplify_photoshop(data: bytes, check_size: CheckSize) -> tuple[bytes, bool] | None:
-    """The merged picture of a document as a plain PSD, and whether it is whole; None for one that Pillow gets right.
+    """The merged image of a document as a plain PSD, and whether it is whole; None for one that Pillow gets right.
 
-    Channels behind the colours are selections, or a transparency that the merged picture has on white already.
+    Channels behind the colours are selections, or a transparency that the merged image has on white already.
     check_size: refuses a size, by raising. Raises CutShort and ValueError.
     Source: Adobe Photoshop File Formats Specification.
     """

@@ -51,7 +51,7 @@ from image_search.stores.base import ImageStore
 from image_search.stores.reads import image_not_found
 from image_search.stores.text import sanitize
 
-# Which folders of this computer a program may name: those below configured roots, wherever links lead.
+# The folders that a program may name: those below the configured roots, after links are resolved.
 
 MAX_WARNINGS = 100
 
@@ -65,7 +65,7 @@ class AfterRefused(ImageSearchError):
 
 
 class FolderNotFound(ImageSearchError):
-    """A folder below a root that is not there."""
+    """A folder below a root does not exist."""
 
 
 def extract_texts(store: ImageStore, folder: str, roots: Sequence[Path], reader: ImageReader) -> Extracted:
@@ -163,7 +163,7 @@ class ConcurrencyLimiter:
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture as a program sent it. It is read in its turn, so that what waits is not held in memory."""
+    """An image as a program sent it. Its bytes are read when its turn comes, so that waiting uploads take no memory."""
 
     name: str
     read: Callable[[], bytes]
@@ -179,8 +179,8 @@ class Upload:
 class LibraryService:
     """Safe to use from concurrent requests. Every method may raise an ImageSearchError, Overloaded among them.
 
-    More concurrency than processors does not speed up the model, but texts that wait together are embedded as one
-    batch; of the store each engine says how much suits it.
+    More threads than processors do not speed up the model, but texts that wait together are embedded as one batch.
+    Each engine sets the concurrency of its store.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class LibraryService:
         elif asked.like is not None:
             plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
         elif asked.filter.folder is None:
-            plan = Plan(filter=asked.filter)  # a second turn at the gate would be for nothing
+            plan = Plan(filter=asked.filter)  # nothing to embed or look up: no turn at a gate
         else:
             plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
         if asked.cursor and plan.blend is not None:
@@ -235,7 +235,7 @@ class LibraryService:
             tags = model.tagger.classify_image(embedding)
             return [TagOut(japanese=t.japanese, english=t.english, probability=t.probability) for t in tags]
 
-        return await self.encoder_gate.run(find)  # the first time embeds the whole list
+        return await self.encoder_gate.run(find)  # the first call embeds the whole list
 
     async def register(self, upload: Upload) -> Registered:
         """Register an image or a film. Raises UnreadableImage, UnreadableFilm, FilmsUnavailable, StoreFull."""
@@ -380,7 +380,7 @@ def _describe_sent(store: ImageStore, sent: UploadedImage) -> Registered:
 
 
 def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
-    before = asked.cursor.rank if asked.cursor else asked.offset  # hits on the pages in front of this one
+    before = asked.cursor.rank if asked.cursor else asked.offset  # hits on earlier pages
     ranked = enumerate(result.hits, start=before + 1)
     hits = [Hit.of(hit, rank) for rank, hit in ranked if hit.relevance is None or hit.relevance >= asked.min_relevance]
     return SearchAnswer(
@@ -392,7 +392,7 @@ def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
         if result.last and result.has_more
         else None,
         pages=-(-result.total // asked.page_size),
-        # Relevance falls with the rank: behind a page that ends below the line nothing is above it.
+        # Relevance falls with rank: after a page that ends below the minimum no hit reaches it.
         has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
         has_match=result.has_match,
         is_text_cut=result.is_text_cut,

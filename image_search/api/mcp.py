@@ -26,7 +26,7 @@ from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.registration.uploads import clean_name
 
 T = TypeVar("T")
-MAX_MESSAGE = 32 * 2**20  # bytes; pictures come as Base64 in JSON, held in memory
+MAX_MESSAGE = 32 * 2**20  # bytes; images come as Base64 in JSON, held in memory
 _PREVIEW_SIDE = 256
 _MAX_HITS = 20
 _MAX_TEXT, _MAX_KEYWORDS = 300, 20  # characters and keywords of one hit in a list

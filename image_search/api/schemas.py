@@ -34,7 +34,7 @@ def _drop_zone(moment: datetime) -> datetime:
 
 
 def _read_date(value: object) -> object:
-    # Otherwise 2024 and 20240501 would be seconds since 1970. The first moment of what is named.
+    # Otherwise 2024 and 20240501 would be seconds since 1970. A year or month means its first moment.
     return (parse_date(value) or value) if isinstance(value, str) else value
 
 
@@ -49,9 +49,9 @@ Names = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place in the list of the newest behind an image, as a token that means nothing to others.
+    """The position after an image in the list of the newest, as an opaque token.
 
-    rank: of that image. The token has all keys of the order, so the image may be gone by then.
+    rank: of that image. The token holds all sort keys, so it works after the image is deleted.
     """
 
     upload_date: datetime
@@ -75,7 +75,7 @@ class Cursor:
 
     @property
     def record(self) -> ImageRecord:
-        """The image as far as its place matters, for ImageStore.list_images."""
+        """A record with the sort keys of that image, for ImageStore.list_images."""
         return ImageRecord(self.image_id, "0" * 64, "", "", 0, 0, 0, self.upload_date, (), _NO_TEXT)
 
 
@@ -306,13 +306,13 @@ class DeletedOut(BaseModel):
 
 
 class Count(BaseModel):
-    """How many images it was."""
+    """The number of images affected."""
 
     count: int
 
 
 class TagOut(BaseModel):
-    """A word for a picture, in both languages."""
+    """A word for an image, in both languages."""
 
     japanese: str
     english: str
@@ -335,7 +335,7 @@ class ExtractRequest(BaseModel):
 
 
 class Extracted(BaseModel):
-    """How many files said what; warnings: a sentence each for the first 100 that need one."""
+    """Numbers of files by outcome; warnings: one sentence for each of the first 100 files that need one."""
 
     updated: int
     unchanged: int

@@ -1,4 +1,4 @@
-"""Commands for a terminal share: an Exit each, progress and messages on stderr, results on stdout, and Ctrl-C."""
+"""Shared by the terminal commands: exit codes, progress and messages on stderr, results on stdout, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COMMANDS = (
     (r"register_images\.py", "image-search register"),
     (r"ImageSearch\.py --check", "image-search check"),
     (r"python -m image_search", "image-search"),
-    # Never by its name from an index, where it may be another project's.
+    # Never by name from a package index, where it may be another project's.
     (r"pip install -r requirements-(\w+)\.txt", r"pip install '.[\1]' in the clone of this program"),
     (r"pip install -r requirements\.txt", "pip install . in the clone of this program"),
 )
@@ -64,13 +64,13 @@ def prepare_output() -> None:
 
 
 def write_line(*parts: object, sep: str = " ", to_stderr: bool = False) -> None:
-    """A line for people at once, without what a terminal would obey."""
+    """Print a line for people at once, with control characters escaped."""
     text = sep.join(escape_controls(str(part)) for part in parts)
     print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
 
 def write_json(facts: object) -> None:
-    """A line for programs at once: one JSON object, in UTF-8 whatever the console has."""
+    """Print a line for programs at once: one JSON object, in UTF-8 whatever the console's encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
         sys.stdout.reconfigure(encoding="utf-8")
     print(escape_controls(json.dumps(facts, ensure_ascii=False), in_json=True), flush=True)
@@ -91,7 +91,7 @@ def run(program: str, work: Callable[[], Exit]) -> Exit:
 
 
 class Progress(Protocol):
-    """How many of how many items are done."""
+    """A report with the number of finished items and of all items."""
 
     total: int
 
@@ -168,7 +168,7 @@ def handling_signals(handler: Callable[[int, FrameType | None], object]) -> Iter
 
 
 def _leave_terminal() -> None:
-    """The terminal is closed: a message to it would be an error in the middle of the work."""
+    """Send further output to nowhere: a message to a closed terminal would raise in the middle of the work."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

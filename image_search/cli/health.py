@@ -1,6 +1,6 @@
 """--check: what is installed, what the library holds, whether the model loads, and what to do about each problem.
 
-Every check runs for itself, so that one fault does not hide the others. Nothing is changed without --repair.
+Every check runs on its own, so that one fault does not hide the others. Nothing is changed without --repair.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def _check_words(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
 
 
 def _count_pages(find: Callable[[int], Sequence[int]]) -> int:
-    """How many ids there are, asked for behind the last of each page."""
+    """Count ids page by page; find is given the last id of the page before."""
     count = last = 0
     while page := find(last):
         count += len(page)

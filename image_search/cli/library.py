@@ -286,7 +286,7 @@ def _set_aside(path: Path) -> Path | None:
         return None
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_IN_USE_SECONDS)) as connection:
-            # Allowed to the only connection; it also brings the journal into the file.
+            # Succeeds for a sole connection only; also merges the journal into the file.
             connection.execute("PRAGMA journal_mode = DELETE").fetchone()
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -72,7 +72,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make_query(options: argparse.Namespace, settings: Settings) -> Query:
-    """The query that the options ask for, its pictures opened. Raises UnreadableImage."""
+    """The query that the options ask for, its images opened. Raises UnreadableImage."""
     from image_search.images import open_image
     from image_search.search.query import Query
 
@@ -242,7 +242,7 @@ def _answer_lines(searcher: Searcher, query: Query, options: argparse.Namespace,
 
 def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, settings: Settings) -> bool:
     if options.min_relevance is not None:
-        with suppress(TextNotSupported):  # pictures alone are judged by the library itself
+        with suppress(TextNotSupported):  # images alone are judged by the library itself
             searcher.tagger.prepare()
     result = searcher.search(query, options.limit, options.offset)
     if options.min_relevance is not None:
@@ -280,11 +280,11 @@ def _print_result(result: SearchResult, query: Query, options: argparse.Namespac
     write_line(f"{name}{len(result.hits)} of {result.total} images", to_stderr=True)
 
 
-# --out: a dated folder with what was asked, what was found, the pictures themselves and a contact sheet of them.
+# --out: a dated folder with what was asked, what was found, the images themselves and a contact sheet of them.
 
 
 def _describe_hit(rank: int, hit: FoundHit) -> dict[str, Any]:
-    """A hit as JSON tells it. similarity: 1 is the same picture. relevance: 0.5 is the line; None: not known.
+    """A hit as JSON tells it. similarity: 1 is the same image. relevance: 0.5 is the line; None: not known.
 
     Of a film: its hash, the best moment and its length in milliseconds, and how many other moments qualify.
     """

@@ -1,4 +1,4 @@
-"""Models that turn pictures and words into embeddings."""
+"""Models that turn images and words into embeddings."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class LazyEncoder:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures at a time suit the device. Loads the model."""
+        """How many images at a time suit the device. Loads the model."""
         return self._start().batch_size
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
-        """Embed pictures as one batch. Raises EncoderError."""
+        """Embed images as one batch. Raises EncoderError."""
         if not images:
             return np.empty((0, self.dimension), np.float32)
         return self._start().embed_images(images)

@@ -13,7 +13,7 @@ Embeddings = npt.NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Turns pictures, and words where the model can, into embeddings of one space.
+    """Turns images, and words where the model can, into embeddings of one space.
 
     Every method may be called from several threads. A model that cannot be loaded raises ModelUnavailable from the
     first call that needs it, with a sentence that says what to do; the next call tries again.
@@ -33,12 +33,12 @@ class Encoder(Protocol):
 
     @property
     def supports_text(self) -> bool:
-        """False for a model that embeds pictures only; encode_texts then raises TextNotSupported."""
+        """False for a model that embeds images only; encode_texts then raises TextNotSupported."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
-        """Embed pictures (any mode and size, already turned upright).
+        """Embed images (any mode and size, already turned upright).
 
-        Returns float32 of shape (n, dimension), every row of length 1; shape (0, dimension) for no pictures.
+        Returns float32 of shape (n, dimension), every row of length 1; shape (0, dimension) for no images.
         Raises EncoderError when the model's output is not finite.
         """
 

@@ -1,6 +1,6 @@
 """Find a model's files, here or on huggingface.co, read their configuration and compute their version; load no model.
 
-Downloads are what is needed and no more, from the cache first, without long retries.
+Only needed files are downloaded, the cache comes first, and retries are short.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class Preprocessing:
     """Resize, cut, scale and shift.
 
     short_side:    length in pixels that the shorter side is brought to, keeping proportions; None otherwise.
-    size:          (height, width) that the picture is stretched to; None keeps it.
-    crop:          (height, width) cut from the middle, with black where the picture is smaller; None keeps all.
+    size:          (height, width) that the image is stretched to; None keeps it.
+    crop:          (height, width) cut from the middle, with black where the image is smaller; None keeps all.
     table:         (3, 256) float32, the number for every value of every channel.
     """
 
@@ -78,7 +78,7 @@ class Preprocessing:
         if config.get("do_center_crop", kind.startswith(_CROPPED_BY_DEFAULT)):
             crop = _read_pair(config.get("crop_size", 224))
         if kind.startswith("ConvNext") and short_side is not None:
-            # From 384 up the picture is squeezed; below, a margin of 1 - crop_pct is cropped.
+            # From 384 up the image is squeezed; below, a margin of 1 - crop_pct is cropped.
             if short_side >= 384:
                 size, short_side = (short_side, short_side), None
             else:
@@ -88,7 +88,7 @@ class Preprocessing:
         return cls(short_side, size, crop, resample, _read_table(config, kind))
 
     def __call__(self, image: Image.Image) -> Pixels:
-        """The picture as float32 of shape (3, height, width)."""
+        """The image as float32 of shape (3, height, width)."""
         image = to_rgb(image)
         if self.short_side is not None:
             image = _cut_strip(image)

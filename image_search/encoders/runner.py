@@ -1,4 +1,4 @@
-"""A loaded model on its device: pictures and words in, checked rows of length 1 out."""
+"""A loaded model on its device: images and words in, checked rows of length 1 out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _cpu_computes_bfloat16() -> bool:
 
 
 def suggest_batch_size(device: torch.device) -> int:
-    """Pictures in a batch: on a CPU more than eight only fall out of the cache."""
+    """Images in a batch: on a CPU more than eight only fall out of the cache."""
     return 8 if device.type == "cpu" else 128
 
 
@@ -95,7 +95,7 @@ def start_workers(name: str, count: int, threads_each: int) -> ThreadPoolExecuto
     default = torch.get_num_threads()
 
     def enter(_: int) -> None:
-        torch.get_num_threads()  # a thread takes the default when it first looks, even over what was set before
+        torch.get_num_threads()  # the first look of a thread sets the default, even over an earlier setting
         torch.set_num_threads(threads_each)
         arrived.wait()  # so that every worker does this once
 
@@ -195,11 +195,11 @@ class Runner:
         self.dtype = dtype
 
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
-        """float32 (n, dimension) for at least one picture, rows of length 1. Raises EncoderError."""
+        """float32 (n, dimension) for at least one image, rows of length 1. Raises EncoderError."""
         return self.embed_pixels(torch.from_numpy(np.stack([self.towers.prepare(image) for image in images])))
 
     def embed_pixels(self, pixels: torch.Tensor) -> Embeddings:
-        """The same for prepared pictures, (n, 3, height, width)."""
+        """The same for prepared images, (n, 3, height, width)."""
         if self._is_small or (len(pixels) > 1 and self.device.type == "cpu"):
             return self._check(lambda: self._open_lanes().compute(self._embed_pixels, pixels), len(pixels))
         return self._check(lambda: self._embed_alone(lambda: self._embed_pixels(pixels)), len(pixels))
@@ -227,7 +227,7 @@ class Runner:
             return _normalize(self.towers.embed_tokens({name: ids.to(self.device) for name, ids in tokens.items()}))
 
     def _embed_alone(self, embed: Callable[[], torch.Tensor]) -> torch.Tensor:
-        # A GPU gains nothing from two at once, and neither do cores that all work for each of them.
+        # Two batches at once gain nothing on a GPU, nor on cores that all work on each batch.
         with self._computing:
             return embed()
 
@@ -270,7 +270,7 @@ def _normalize(rows: torch.Tensor) -> torch.Tensor:
 
 
 def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting: str) -> Runner:
-    """Load a model, prove it on a picture and a text, and give it the best precision. Raises ModelUnavailable."""
+    """Load a model, test it on an image and a text, and choose the best precision. Raises ModelUnavailable."""
     device = choose_device(device_setting)
     runner = _load(checkpoint, device)
     dtype = choose_dtype(precision_setting, device, runner.parameters)
@@ -301,7 +301,7 @@ def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
         raise _say_too_large(name, device) from error
     except Exception as error:
         # Broken files, foreign code and unknown architectures raise anything; each becomes one sentence.
-        # Libraries tell a lack of memory by errors of many types.
+        # Libraries report a lack of memory by errors of many types.
         if "allocate memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM:
             raise _say_too_large(name, device) from error
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else '-'}"
@@ -318,7 +318,7 @@ def _say_too_large(name: str, device: torch.device) -> ModelUnavailable:
 
 
 def _probe(checkpoint: Checkpoint, runner: Runner) -> Embeddings:
-    """Embeddings of a picture, and of a text where the model takes any. Raises ModelUnavailable when they are unfit."""
+    """Embeddings of an image, and of a text where the model takes any. Raises ModelUnavailable when they are unfit."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     pixels[:, :32] = np.linspace(0, 255, 32, dtype=np.uint8)[:, None]
     try:

@@ -1,7 +1,7 @@
 """Models of transformers, with a tower for images and one for texts, or for images alone: loaded whole, or refused.
 
 Two towers: CLIP, SigLIP, Chinese-CLIP, ALIGN and others. Images alone: DINOv2 and 3, ViT, ResNet, ConvNeXt and whatever
-AutoModel feeds with pixels. A network that is served has all of its weights and no others' memory.
+AutoModel feeds with pixels. A network with missing weights is refused: they would be uninitialised memory.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def read_preprocessing(checkpoint: Checkpoint, default: Preprocessing | None = N
             continue
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-            # transformers 4 wrote a processor_config.json too, without anything about pictures in it.
+            # transformers 4 wrote a processor_config.json too, without anything about images in it.
             if name == "preprocessor_config.json" or "image_processor" in config:
                 return Preprocessing.from_config(config)
         except UnknownPreprocessing as error:
@@ -319,11 +319,11 @@ def load_vision(checkpoint: Checkpoint) -> VisionTower:
     return VisionTower(network, read_preprocessing(checkpoint))
 
 
-# VGG19: the sixteen convolutions, averaged over the picture to 512 numbers.
+# VGG19: the sixteen convolutions, averaged over the image to 512 numbers.
 #
 # Weights in the naming of torchvision and timm (`features.0.weight`...), as in the hub's timm/vgg19.tv_in1k.
 
-# Simonyan and Zisserman 2014, configuration E; "M" halves the picture.
+# Simonyan and Zisserman 2014, configuration E; "M" halves the image.
 _LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M")
 
 

@@ -230,7 +230,7 @@ def require_av() -> None:
 
 
 def _choose_stream(container: InputContainer) -> av.VideoStream | None:
-    """The largest moving picture; a cover beside music is none."""
+    """The largest video stream, or None. Cover art beside music does not count."""
     from av.stream import Discard, Disposition
 
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -246,10 +246,10 @@ def _count_pixels(stream: av.VideoStream) -> int:
     return stream.width * stream.height if stream.codec_context is not None else 0
 
 
-# Which frames are kept: by change, sparing with their number, and never two of the same sight. Works on signatures,
-# small arrays that stand for frames; knows nothing of containers and decoders.
+# The choice of frames to keep: by change, few of them, and never two of the same scene. Works on signatures, small
+# arrays that stand for frames; knows nothing of containers and decoders.
 
-MAX_GAP_MS = 20_000  # a sight that does not change is kept again after so long
+MAX_GAP_MS = 20_000  # an unchanged scene is kept again after so long
 SHORTEST_LOOK_MS = 500  # frames are compared so far apart at least
 KEYFRAME_GAP_MS = 2_000  # frames between keyframes are decoded where those lie further apart
 
@@ -274,8 +274,8 @@ class Look:
 class FrameSelector:
     """Takes looks in the order of time, and returns those to keep.
 
-    A look is kept when it differs from the one kept last, or after 20 seconds; one in the middle of a dissolve gives
-    way to the settled sight after it; an even colour (black between scenes) is kept only where a film has nothing
+    A look is kept when it differs from the one kept last, or after 20 seconds. One in the middle of a dissolve is
+    replaced by the settled one after it. An even colour (black between scenes) is kept only where a film has nothing
     else. A frame is kept for every 20 seconds of the film at least, while max_frames lasts. Half of the others may be
     used wherever the film changes, the other half is spread evenly over its length.
 
@@ -337,7 +337,7 @@ class FrameSelector:
 
 
 def is_changed(before: Signature, after: Signature) -> bool:
-    """Whether two signatures show different sights.
+    """Whether two signatures show different scenes.
 
     A cell counts as changed when its colour lies outside of the colours of the same cell and its eight neighbours in
     the other signature: noise, compression and a small movement of the camera then change next to nothing.

@@ -164,7 +164,7 @@ class LookReader:
         self.progress = min(1.0, max(self.progress, by_time, by_place))
 
     def _jump(self) -> bool:
-        """Go on where reading should be by now, if it is far behind. Returns whether it did."""
+        """Jump to where reading should be by now, if it is far behind. Returns whether it did."""
         from av.error import FFmpegError
 
         if not (self._can_jump and self.duration_ms and self.stream.time_base and self._lags(_JUMP)):

@@ -21,13 +21,13 @@ from image_search.records import ImageText
 
 MAX_KEPT_TOTAL = 1 << 20  # characters of all raw texts together
 
-# PNG chunks that are language. Everything else (names with a namespace, notes of encoders, JSON) stays in raw.
+# PNG chunks that hold prose. Everything else (names with a namespace, notes of encoders, JSON) stays in raw.
 _LANGUAGE = re.compile(
     r"(?:title|description|caption|comments?|subject|headline|abstract|text|label|story|note|keywords?|tags?"
     r"|author|artist)(?: \(\d+\))?",
     re.IGNORECASE,
 )
-# Of unknown programs: any words, in either script, and not one long code.
+# Text of an unknown program is shown if it holds a word in either script, and is not one long code.
 _WORDS = re.compile(r"(?:^|\s)[^\W\d_]{2,30}(?:[\s,.;:!?]|$)|[぀-ヿ一-鿿]{2,}")
 _TECHNICAL = re.compile(
     r"software|source|creation time|generation time|disclaimer|warning|create-?date|modify-?date|signature|dpi"

@@ -206,7 +206,7 @@ def _split_tags(tags: str) -> list[str]:
 
 
 def _read_sidecars(found: Extracted, *keys: str) -> list[Any]:
-    """The values of these keys in JSON files beside the picture."""
+    """The values of these keys in JSON files beside the image."""
     objects = (load_object(text) for name, text in found.texts.items() if name.startswith("sidecar:"))
     return [settings[key] for settings in objects if settings for key in keys if settings.get(key)]
 
@@ -271,8 +271,8 @@ _COMPACT = re.compile(
     r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
     r"(?:[T _-]?(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2}))?"
 )
-# Names that cameras, phones, messengers and people give. Digits alone are a date where they stand alone, or behind the
-# word of a camera; no number of a thing (seeds, prices, telephones), and no part of a code.
+# Names that cameras, phones, messengers and people give. Digits without separators are a date where they stand alone or
+# follow a camera's word, but not in the number of a thing (a seed, price or telephone), nor as part of a code.
 _SPOKEN = (  # between day and time, by macOS and WhatsApp
     r"(?:at|um|om|o|v|à|às|à\(s\)|alle|klo?\.?|kello|a las?|a les|a la\(s\)|saat|pukul|lúc|στις|в|о|у|об)"
 )
@@ -317,18 +317,18 @@ _UNIT = re.compile(r"[A-Za-z円元원]|ドル|[-_ ]\d{7}")
 _CODE = re.compile(
     r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\bS__\d+|^\d+_p\d+|^\d{5}-\d+(?=\.\w+$|$)", re.IGNORECASE
 )
-# Since 1970 in milliseconds, by apps that save pictures, and in seconds, by iOS's recordings of the screen. Behind
-# another number they are Facebook's, behind its Messenger's word too, and before a code Unsplash's.
+# Times since 1970: in milliseconds by apps that save images, in seconds by iOS's screen recordings. No time is what
+# follows another number or Messenger's word (ids of Facebook), or precedes a code (Unsplash).
 _SINCE_1970 = re.compile(
     r"(?<!\d)(?P<milliseconds>1\d{12})(?:[-_]1\d{12})?(?![A-Za-z\d]|[-_][\da-f]{7})"
     r"|RPReplay_Final(?P<seconds>1\d{9})(?!\d)",
     re.IGNORECASE,
 )
 _NO_APP = re.compile(r"(?!mmexport).*?(?:\d{4}|(?<![A-Za-z\d])\d|^received_|^messenger)", re.IGNORECASE)
-_FIRST_APP = datetime(2010, 1, 1)  # that names pictures so
+_FIRST_APP = datetime(2010, 1, 1)  # no app named images so before
 # Dates of cameras whose clock was never set, beside midnight of the first of January.
 _RESET = {datetime(2002, 12, 8, 12, 0)}
-# Days on which clocks begin, in any zone, which no photograph has.
+# Days on which clocks begin, in any time zone: no photograph was taken on them.
 _EPOCHS = {date(1904, 1, 1), date(1969, 12, 31), date(1970, 1, 1), date(1899, 12, 30), date(1899, 12, 31)}
 
 

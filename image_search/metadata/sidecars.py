@@ -1,8 +1,8 @@
-"""Files beside an image: those that speak about it, and edits written as an XMP sidecar and read back.
+"""Sidecars: files that describe the image beside them, and edits written as an XMP sidecar and read back.
 
 The sidecar is NAME.EXT.xmp with dc:description, dc:subject and xmp:Rating, which other programs read. One that another
-program wrote is merged into. A property of our own says what the user's words were and what they took the place of,
-so that reading the file again can tell the two layers apart.
+program wrote is merged into. A property of our own holds the user's words and the words they replaced, so that
+reading the file again can tell the two layers apart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from image_search.metadata.containers.blocks import read_xmp
 from image_search.metadata.text import MAX_KEPT_CHARACTERS, clean_text, load_object
 from image_search.records import Edits
 
-# Files that speak about an image: cat.txt or cat.png.txt, cat.json, cat.xmp.
+# Files that describe an image: cat.txt or cat.png.txt, cat.json, cat.xmp.
 
 _SUFFIXES = (".txt", ".caption", ".json", ".xmp")
 
@@ -97,7 +97,7 @@ _CAPTION_FILE = "metadata.jsonl"
 _MAX_FILE_BYTES = 64 << 20
 _CAPTIONS = ("text", "caption", "description", "prompt")
 _LOG = logging.getLogger(__name__)
-_one_reader = threading.Lock()  # else each thread would read the file, and tell of it
+_one_reader = threading.Lock()  # else each thread would read the file, and report its faults
 
 
 def _find_caption(path: Path) -> bytes:
@@ -120,7 +120,7 @@ def _read_captions(path: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _parse_captions(path: Path, version: tuple[int, int]) -> dict[str, str]:
-    """Captions by the path of their image below the folder; of broken lines the first is told."""
+    """Captions by the path of their image below the folder; the first broken line is reported."""
     captions: dict[str, str] = {}
     broken = 0
     try:
@@ -213,7 +213,7 @@ def write_sidecar(image: Path, edits: Edits) -> bool:
 
 
 def _write_file(path: Path, content: bytes) -> None:
-    """Under another name first, so that the sidecar is whole at any moment."""
+    """Write under another name first, so that the sidecar is whole at any moment."""
     handle, partial = tempfile.mkstemp(prefix=".", suffix=".xmp.part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -361,7 +361,7 @@ class _Packet:
         return False
 
     def _add_property(self, namespace: str, prefix: str, local: str) -> minidom.Element:
-        """An empty property, in a description of its own that is about what the others are about."""
+        """Add an empty property, in an rdf:Description of its own with the rdf:about of the others."""
         others = self._list_descriptions()
         about = others[0].getAttributeNS(_RDF, "about") if others else ""
         description = self._add(self._rdf, _RDF, "rdf", "Description")
@@ -377,7 +377,7 @@ class _Packet:
         return element
 
     def _add_text(self, element: minidom.Element, text: str) -> None:
-        if text:  # without one it is written as it will be after it was read
+        if text:  # an empty text node would change the bytes, as it is lost when the packet is read
             element.appendChild(self._document.createTextNode(clean_text(text)))
 
     def _remove(self, namespace: str, local: str) -> None:

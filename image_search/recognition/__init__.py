@@ -39,7 +39,7 @@ __all__ = [
     "read_text",
 ]
 
-# Of the recogniser there is, without loading it. The version changes whenever an image may be read differently.
+# The identity of the recogniser, without loading it. The version changes whenever an image may be read differently.
 NAME, VERSION = "PP-OCRv6 small", "2"
 RECOGNIZER = f"{NAME} {VERSION}"
 

@@ -106,7 +106,7 @@ ENCODING_THREADS, BATCHES_AT_MODEL = 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a picture is not in. Not the error itself: that would hold on to all it was working on."""
+    """The reason why a file was rejected. The exception itself would keep its frames, and the image, in memory."""
 
     sentence: str
 
@@ -119,7 +119,7 @@ Outcome = Literal["known", "moved", "deleted", "stopped", "left_out"] | Rejected
 class Registrar:
     """Registers files, and embeds what is registered, with one model. report grows while it runs.
 
-    batch_size:  pictures given to the model at once; a function is called when the first picture is there
+    batch_size:  images given to the model at once; a function is called when the first image is there
     on_progress: called often with the report, from the thread that runs register
     on_message:  called with one sentence for everything a person should know at once, from any thread
     stop:        set it to end early; the batches that the model and the store have in hand are finished
@@ -234,7 +234,7 @@ class Registrar:
         return self.report
 
     def _list_outdated(self, shard: tuple[int, int]) -> Iterator[int]:
-        """Images to embed; where the recipe before made the same of them, they are marked instead."""
+        """Images to embed. Those that the previous recipe decoded alike are only marked."""
         older = set(self._list_missing(shard, RECIPE - 1))
         kept: list[int] = []
         for image_id in self._list_missing(shard, RECIPE):
@@ -248,14 +248,14 @@ class Registrar:
         self._mark_embeddings(kept)
 
     def _mark_embeddings(self, image_ids: list[int]) -> None:
-        """As made by this recipe."""
+        """Mark embeddings as made by this recipe."""
         model_id = self.model.model_id
         found = self._retry.call(self._store.get_embeddings, image_ids, model_id)
         if found:
             self._retry.call(self._store.add_embeddings, model_id, list(found), np.stack(list(found.values())), RECIPE)
 
     def _keeps_preview(self, image_id: int) -> bool:
-        """Whether an image looks as by the recipe before. Its preview is then of this one, as it is."""
+        """Whether an image is decoded as by the previous recipe. Its preview is then marked as of this one."""
         try:
             record = self._retry.call(self._store.get_image, image_id)
             if record.frame is None:  # whose preview is all there is
@@ -271,7 +271,7 @@ class Registrar:
         return True
 
     def _replace_old_previews(self, shard: tuple[int, int]) -> None:
-        """Previews whose embedding is new already."""
+        """Remake old previews of images whose embedding is new already."""
         last = 0
         while image_ids := self._retry.call(self._store.find_images_of_old_recipe, RECIPE, last):
             last = image_ids[-1]

@@ -1,8 +1,8 @@
 """Compare a file with the library: known, moved, of a deleted image, new content of an image, or a new image.
 
-A deleted image is remembered at every path where its file turns up, and given them back when it is restored. Content
-that such a file is given later, when it is tagged, is remembered as well, with a mark in place of a path that says from
-which image it comes. It is deleted as long as that image is.
+A deleted image is remembered at every path where its file turns up; restoring the image gives it these paths. Content
+that such a file gets later, when it is tagged, is remembered as well, with a mark in place of a path that names the
+deleted image. It stays deleted as long as that image does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Which files a registration looks at, and which it passes over: by default, by --exclude, and by .imagesearchignore.
+"""Find the files to register, leaving out those ignored by default, by --exclude or by .imagesearchignore.
 
-The patterns are those of .gitignore. An .imagesearchignore speaks for its folder and all below it; one further down
-comes before one further up, and --exclude before both. As in git nothing below a folder that is passed over can be
-taken in again.
+The patterns are those of .gitignore. An .imagesearchignore applies to its folder and all below it; one further down
+wins over one further up, and --exclude over both. As in git, nothing below an ignored folder can be included again.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class FileFinder:
         what begins with a dot is passed over, and a folder that links lead to twice is read once. A file that is named
         itself counts whatever its suffix. Raises SettingsError for a pattern of exclude that is none.
 
-        shard: (number, count). Of the pictures in folders, only this machine's share: every picture falls to exactly
+        shard: (number, count). Of the images in folders, only this machine's share: every image falls to exactly
         one number from 1 to count, by its path below the folder, so that machines may see the folder at different
         places.
         """
@@ -263,7 +262,7 @@ def is_film(path: str) -> bool:
 
 
 def is_missing(path: str) -> bool:
-    """Whether there is certainly nothing at a path. Of what cannot be looked at that is not known."""
+    """Whether a path certainly does not exist; False where it cannot be looked at."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -336,7 +335,7 @@ class _IgnoreRules:
 
 
 def _decode_patterns(content: bytes) -> str:
-    """The lines of an ignore file. Names are bytes: one that is no UTF-8 stands for itself, and for what it says."""
+    """The lines of an ignore file. One that is not UTF-8 is taken both byte by byte and in its likely encoding."""
     try:
         if b"\0" not in content:
             return content.decode("utf-8-sig")
@@ -347,8 +346,8 @@ def _decode_patterns(content: bytes) -> str:
 
 
 def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
-    # pathspec lets a pattern speak for all below a folder that it matches, which ends at the group ps_d. Here folders
-    # are walked, as by git: "!a" takes in the folder a and nothing inside of it.
+    # In pathspec a pattern that matches a folder (up to the group ps_d) matches all below it, too. Here folders are
+    # walked, as by git: "!a" includes the folder a and nothing inside it.
     for pattern in reversed(spec.patterns):
         matches = pattern.regex.finditer(path) if pattern.regex else ()
         if any(match.groupdict().get("ps_d") is None or match.end() == len(path) for match in matches):
@@ -357,6 +356,6 @@ def _decide(spec: GitIgnoreSpec, path: str) -> bool | None:
 
 
 def _parse_patterns(lines: Sequence[str]) -> GitIgnoreSpec:
-    # In git a/** is what lies inside of a folder, without the folder itself, which pathspec matches, too.
+    # In git a/** matches everything inside a folder but not the folder, which pathspec matches, too.
     plain = (re.sub(r"\[:([a-z]+):\]", lambda match: _CLASSES.get(match[1], match[0]), line) for line in lines)
     return GitIgnoreSpec.from_lines(re.sub(r"/\*\*(/?)\s*$", r"/**/*\1", normalize("NFC", line)) for line in plain)

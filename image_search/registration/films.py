@@ -104,7 +104,7 @@ class ReadFrame:
 
 
 class FilmRegistrar:
-    """Tells what a film is to the library, reads it, and writes its frames.
+    """Decides whether a film is known or new, reads it, and writes its frames.
 
     include_deleted: take in what a person deleted. on_message: called with what was left out of a film.
     """

@@ -218,9 +218,9 @@ def watch_folders(
 ) -> None:
     """Register what is in these paths, then every interval seconds what is new or changed, until stop is set.
 
-    A file is registered once its size and time stood still between two looks, or longer than that before the first. A
-    file that vanished is reported; its image stays in the library. So does, without a word, that of one that is passed
-    over from now on. Raises as Registrar.register and FileFinder.find do.
+    A file is registered once its size and time stood still between two looks, or longer than that before the first. The
+    image of a file that vanished stays in the library, and the file is reported; that of a newly ignored file stays,
+    too, unreported. Raises as Registrar.register and FileFinder.find do.
     """
     finder = FileFinder(exclude)
     taken: dict[str, FoundFile] = {}

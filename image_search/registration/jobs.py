@@ -187,7 +187,7 @@ class JobQueue:
         return job
 
     def cancel(self, job_id: int) -> bool:
-        """End a job early. Whether it was waiting or running. Raises StoreError."""
+        """End a job early. Returns whether it was waiting or running. Raises StoreError."""
         with self._lock:
             for lane in self._lanes:
                 if lane.running and lane.running.job.job_id == job_id:

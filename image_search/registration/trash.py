@@ -1,10 +1,10 @@
 """The trash: what goes there, comes back and leaves it for good, a film always as one; and images whose file is gone.
 
-Of whichever frame of a film that is asked, all of them follow.
+An operation on one frame of a film applies to all of its frames.
 
-A disk that is not there must not look like files that were deleted. Gone is only a file whose folder was listed, and
-which is not in that listing. Of a folder that cannot be listed (no right to, an error of the disk, a share that is
-away, a disk that is not mounted), or that is empty where files were, nothing is gone.
+A missing disk must not look like deleted files. A file is gone only if its folder was listed and the listing lacks it.
+The files of a folder that cannot be listed (no permission, a disk error, a share that is away, an unmounted disk), or
+that is empty where files were, are not gone.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
 from image_search.stores.tokens import contains_phrase, make_phrases
 
-# The model that searches are made with, and what was computed with it: another model takes the place of all of it.
+# The model of searches with everything computed by it; another model replaces all of it.
 
 
 class ModelContext:
@@ -82,7 +82,7 @@ class ModelContext:
         return embedding
 
 
-# Two rankings of one library made into one: by meaning, and of those in whose texts the words occur.
+# Fusion of two rankings of a library: by meaning, and of the images in whose texts the words occur.
 #
 # Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): every list gives 1 / (60 + rank). Both lists are ordered by
 # the same distance, so the sum asks one question only: how much being named in words lifts an image.
@@ -90,7 +90,7 @@ class ModelContext:
 FoundBy = Literal["meaning", "words", "both"]
 
 _RRF_K = 60
-# Identifiers say nothing by their meaning: twice the weight puts every image that has them before all others.
+# Identifiers have no meaning to embed: twice the weight puts every image that has them before all others.
 _WORDS_WEIGHT, _EXACT_WEIGHT = 1.0, 2.0
 _NEAR = 32  # ranks by meaning that count as found by meaning, too
 

@@ -1,6 +1,6 @@
 """Images that are the same image: saved again, resized or slightly edited; and which of them is worth keeping.
 
-Exactly equal files cannot be in a library twice. Nearly equal ones are found by two witnesses that err in different
+Exactly equal files cannot be in a library twice. Nearly equal ones are found by two measures that err in different
 ways and must agree: the embedding (the same content) and a difference hash of the preview (the same places of light
 and dark). Either alone confuses series of similar photographs with copies. A flat image says nothing to either, so that
 it is a duplicate only of an equal file; frames of films are alike by nature and are not compared.
@@ -67,7 +67,7 @@ class DuplicateGroup:
 
 @dataclass(frozen=True)
 class DuplicateSearch:
-    """How far it is, and the groups once it is over."""
+    """Progress of a search for duplicates, and its groups once it is over."""
 
     done: int
     count: int
@@ -139,7 +139,7 @@ def _list_kept(store: ImageStore) -> list[frozenset[str]]:
     return [frozenset(json.loads(hashes)) for hashes in store.list_settings(_KEPT).values()]
 
 
-# The two witnesses' second: 64 places of light and dark.
+# The second measure: a difference hash of 64 places.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def compute_fingerprint(preview: bytes) -> Fingerprint:
 
 
 class _Fingerprints:
-    """Those of a library, each computed once."""
+    """Fingerprints of the images of a library, each computed once."""
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
@@ -182,7 +182,7 @@ class _Fingerprints:
         first, second = self._known[one], self._known[other]
         if first is None or second is None or first.is_flat or second.is_flat:
             return False
-        # The fewer places say anything, the fewer of them may differ.
+        # The fewer places have an edge, the fewer of them may differ.
         allowed = min(MAX_DIFFERENT_BITS, first.edges // 4, second.edges // 4)
         return (first.bits ^ second.bits).bit_count() <= allowed
 

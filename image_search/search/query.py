@@ -4,12 +4,12 @@ Conditions look like -犬, "red hat", camera:Sony, 2019年8月. One parser serve
 API. A date without a prefix is when an image was taken, and names a month at least: 2019 alone may be anything. All of
 it may be typed in full width: ２０１９年８月, －犬, カメラ：Sony.
 
-Words, pictures and what to leave out become one embedding by arithmetic on unit vectors.
+Words, images and what to leave out become one embedding by arithmetic on unit vectors.
 
-With t for the words, p for the pictures, n for what is left out, all of length 1, and w for the pictures' weight:
+With t for the words, p for the images, n for the exclusions, all of length 1, and w for the weight of the images:
 
-    q = unit((1 - w) t + w p)        words and pictures together
-    q = unit(q - EXCLUSION n)        moved away from what is left out
+    q = unit((1 - w) t + w p)        words and images together
+    q = unit(q - EXCLUSION n)        moved away from the exclusions
 """
 
 from __future__ import annotations
@@ -385,9 +385,9 @@ def normalise_folder(folder: str) -> str:
     return ntpath.normpath(path) if PureWindowsPath(path).is_absolute() else folder
 
 
-# Measured on demo scenes: of what is left out little remains among the first, of what is wanted nearly everything.
+# Measured on demo scenes: the first hits lose most of what is left out and hardly any of what is wanted.
 EXCLUSION = 0.5
-# Pictures say more than words (a place, a light, besides the thing); at this share both are heard best.
+# An image says more than words (place and light, besides the object); at this share both count best.
 IMAGE_WEIGHT = 0.4
 
 
@@ -395,7 +395,7 @@ IMAGE_WEIGHT = 0.4
 class QueryVector:
     """A query's embedding, float32 (dimension,) of length 1, and what it was made of.
 
-    share: of pictures, 0 for words alone, 1 for pictures alone; None when something was left out
+    share: of images, 0 for words alone, 1 for images alone; None when something was left out
     """
 
     embedding: Embeddings
@@ -436,7 +436,7 @@ class Query:
     text:          words; "quoted" ones must occur, -this is left out; conditions as listed above
     excluded_text: more words to leave out, see split_excluded
     like:          image_id of a registered image to find similar ones to; itself is left out
-    image_weight:  0 to 1: how much pictures count against words when both are given
+    image_weight:  0 to 1: how much images count against words when both are given
     """
 
     text: str = ""
@@ -454,7 +454,7 @@ class Plan:
 
     blend:     what was embedded; None for the newest images, and for words to an image-only model
     model_id:  the model it was embedded with
-    words:     what to look up in the images' texts; () when a picture says what is meant, too
+    words:     what to look up in the images' texts; () when an image says what is meant, too
     excluded:  words that lift no image in whose texts they occur, whatever else is named there
     is_text_cut: the model has read the beginning of the words only; it takes no more
     """

@@ -1,15 +1,15 @@
 """How much a hit stands out, without a threshold to choose.
 
-A fixed cut-off on the distance does not work: pictures are nearer to pictures than to words, broad words nearer than
+A fixed cut-off on the distance does not work: images are nearer to images than to words, broad words nearer than
 special ones, and every model has its own scale. So a score s (the inner product) is compared with what this query and
-queries of its kind score with a random picture of this very library, of which a sample is kept:
+queries of its kind score with a random image of this very library, of which a sample is kept:
 
     e = (s - m) / d        how many spreads d it lies above the mean m
 
-m and d are half the query's own and half what is usual for its kind: words from the list of tags, pictures from the
+m and d are half the query's own and half what is usual for its kind: words from the list of tags, images from the
 sample, both together from blends of the two. The query's own alone would call nothing relevant in a library full of
-what is asked for, the usual alone forgets that queries differ; where something is left out nothing is usual, so the
-own alone counts. The best of N random pictures would reach about sqrt(2 ln N): what does not clearly reach more is no
+what is asked for; the usual alone ignores that queries differ. With exclusions nothing is usual, so the query's own
+alone counts. The best of N random images would reach about sqrt(2 ln N): a score that is not clearly higher is no
 match. benchmarks/relevance.py compares this with the best fixed cut-off and with plain z-scores.
 """
 
@@ -25,23 +25,23 @@ from image_search.encoders.base import Embeddings
 from image_search.search.query import IMAGE_WEIGHT, QueryVector, blend_embeddings
 
 SAMPLE_SIZE = 1000
-MIN_SAMPLE = 20  # with fewer pictures, mean and spread say nothing
-# Kinds of queries by their share of pictures; what lies between is interpolated.
+MIN_SAMPLE = 20  # with fewer images, mean and spread say nothing
+# Kinds of queries by their share of images; what lies between is interpolated.
 SHARES = (0.0, IMAGE_WEIGHT, 1.0)
 # Chosen on one library of scenes and tried on another (docs/relevance.md). A match is this many times what chance
-# reaches; a picture that has only the half of what was asked for is far above chance, so that both together ask more.
+# reaches. An image that shows half of a query is far above chance, so a query of words and images asks more.
 MATCH = (1.12, 1.2, 1.12)
 # The line asks less than a match: where most is relevant was found here.
 LINE = (3.3, 4.6, 3.3)
 # A query's own mean and spread count up to this many usual deviations, or times the usual: beyond, the library is
 # full of what is asked for, and that is no reason to find it irrelevant.
 _MAX_ABOVE, _MAX_SPREAD = 1.0, 1.25
-_BLENDS = 500  # of words with pictures tell what is usual for both
+_BLENDS = 500  # of words with images tell what is usual for both
 
 
 @dataclass(frozen=True)
 class ScoreStats:
-    """Inner products of one kind of query with random pictures: mean, its deviation among queries, and spread."""
+    """Inner products of one kind of query with random images: mean, its deviation among queries, and spread."""
 
     mean: float
     deviation: float
@@ -52,7 +52,7 @@ class ScoreStats:
 class ReferenceScores:
     """The distribution of scores in one library with one model.
 
-    usual: by SHARES; of pictures only for an image-only model
+    usual: by SHARES; of images only for an image-only model
     """
 
     sample: Embeddings
@@ -60,7 +60,7 @@ class ReferenceScores:
 
 
 def measure_reference_scores(sample: Embeddings, words: Embeddings | None) -> ReferenceScores | None:
-    """From a random sample of pictures (n, d) and any everyday words (k, d); None for a sample too small to tell."""
+    """From a random sample of images (n, d) and any everyday words (k, d); None for a sample too small to tell."""
     if len(sample) < MIN_SAMPLE:
         return None
     alike = sample @ sample.T
@@ -94,12 +94,12 @@ def compute_relevance(
 
 
 def compute_match_threshold(blend: QueryVector, count: int) -> float:
-    """Evidence from which on the best of so many pictures is a match."""
+    """Evidence from which on the best of so many images is a match."""
     return _interpolate(blend, MATCH) * expect_best(count)
 
 
 def compute_relevance_threshold(blend: QueryVector, count: int) -> float:
-    """Evidence below which less is relevant than not, among so many pictures of which one is a match."""
+    """Evidence below which less is relevant than not, among so many images of which one is a match."""
     return min(_interpolate(blend, LINE), compute_match_threshold(blend, count))
 
 

@@ -1,6 +1,6 @@
-"""Tags without a language model: which words of a list a picture is nearest to.
+"""Tags without a language model: which words of a list an image is nearest to.
 
-The list is a text file, one tag a line: Japanese, a tab, English. It is embedded once for each model; a picture's tags
+The list is a text file, one tag a line: Japanese, a tab, English. It is embedded once for each model; an image's tags
 are the softmax over the inner products, as CLIP classifies.
 """
 
@@ -22,7 +22,7 @@ _MIN_SCORE = 0.05  # probability below which a tag says nothing
 
 @dataclass(frozen=True)
 class Tag:
-    """A word for a picture, in both languages, and how likely it is among all words of the list."""
+    """A word for an image, in both languages, and how likely it is among all words of the list."""
 
     japanese: str
     english: str
@@ -30,7 +30,7 @@ class Tag:
 
 
 class Tagger:
-    """Names pictures by their embeddings. Embeds the list at its first use."""
+    """Names images by their embeddings. Embeds the list at its first use."""
 
     def __init__(self, encoder: Encoder, words: Path = DEFAULT_LIST) -> None:
         self._encoder = encoder
@@ -41,7 +41,7 @@ class Tagger:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the list is embedded, so that naming a picture takes no time."""
+        """Whether the list is embedded, so that naming an image takes no time."""
         return self._embeddings is not None
 
     @property

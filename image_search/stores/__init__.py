@@ -1,4 +1,4 @@
-"""Databases that hold a library. open_store(settings) is the only door; an engine is imported when it is chosen."""
+"""Databases that hold a library. open_store(settings) is the entry point; it imports the chosen engine only."""
 
 from __future__ import annotations
 

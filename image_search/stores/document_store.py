@@ -385,8 +385,8 @@ def _list_contents(images: Sequence[NewImage]) -> dict[str, bytes]:
     return {image.content_sha256: image.data for image in images if image.data is not None}
 
 
-# Changes of several documents, by image_id, because a path belongs to one image, or to frames of one film. Who calls
-# these has read every other image with one of the paths (list_wanted), live or in the trash.
+# Changes of several documents, by image_id, because a path belongs to one image, or to frames of one film. The caller
+# has read every other image with one of the paths (list_wanted), live or in the trash.
 
 
 def list_wanted(images: Iterable[NewImage]) -> list[tuple[str, str | None]]:
@@ -454,7 +454,7 @@ def dump_models(models: Iterable[EmbeddingModel]) -> str:
 def add_model(
     models: list[EmbeddingModel], model_id: int, name: str, version: str, dimension: int
 ) -> list[EmbeddingModel]:
-    """With this model, current if none is; the same list if name and version are in it already."""
+    """The list with this model, current if none is; unchanged if name and version are in it already."""
     if find_model(models, name, version):
         return models
     is_current = not any(model.is_current for model in models)
@@ -462,14 +462,14 @@ def add_model(
 
 
 def switch_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
-    """With this model as the current one. Raises StoreError when it is not there."""
+    """The list with this model as the current one. Raises StoreError when it is not there."""
     if all(model.model_id != model_id for model in models):
         raise model_not_found(model_id)
     return [replace(model, is_current=model.model_id == model_id) for model in models]
 
 
 def drop_model(models: list[EmbeddingModel], model_id: int) -> list[EmbeddingModel]:
-    """Without this model. Raises StoreError when it is the current one or not there."""
+    """The list without this model. Raises StoreError when it is the current one or not there."""
     model = next((model for model in models if model.model_id == model_id), None)
     if model is None:
         raise model_not_found(model_id)

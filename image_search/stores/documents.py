@@ -100,23 +100,23 @@ def list_places(image: NewImage) -> tuple[Place, ...]:
 
 
 def change_record(document: Document, **changes: Any) -> Document:
-    """With other values of the record."""
+    """The document with other values of the record."""
     return replace(document, record=replace(document.record, **changes))
 
 
 def add_places(document: Document, places: Collection[Place]) -> Document:
-    """With these places in front of the others, each path once."""
+    """The document with these places in front of the others, each path once."""
     paths = {place.path for place in places}
     return _place(document, (*places, *(place for place in document.places if place.path not in paths)))
 
 
 def drop_paths(document: Document, paths: Collection[str]) -> Document:
-    """Without these paths."""
+    """The document without these paths."""
     return _place(document, tuple(place for place in document.places if place.path not in paths))
 
 
 def recognize(document: Document, recognized: RecognizedText | None) -> Document:
-    """With this recognised text, or as if none had been looked for."""
+    """The document with this recognised text, or as if none had been looked for."""
     changed = change_record(document, **describe_recognized(recognized))
     return replace(changed, lines=dump_lines(recognized) if recognized else "[]")
 
@@ -130,7 +130,7 @@ def read_recognized(document: Document) -> RecognizedText | None:
 
 
 def replace_content(document: Document, image: NewImage) -> Document:
-    """With the content of another file, and without what was recognised in the old one."""
+    """The document with the content of another file, and without text recognised in the old one."""
     changed = change_record(
         document,
         content_sha256=image.content_sha256,
@@ -147,12 +147,12 @@ def replace_content(document: Document, image: NewImage) -> Document:
 
 
 def trash(document: Document, reason: TrashReason, moment: datetime) -> Document:
-    """In the trash since a moment (UTC)."""
+    """The document in the trash since a moment (UTC)."""
     return change_record(document, deleted_at=moment, trash_reason=reason)
 
 
 def restore(document: Document) -> Document:
-    """Out of the trash."""
+    """The document out of the trash."""
     return change_record(document, deleted_at=None, trash_reason=None)
 
 

@@ -382,7 +382,7 @@ _SUGGESTED: tuple[CountedField, ...] = ("keyword", "folder")
 
 
 class Suggestions:
-    """Of one library. Safe to use from several threads."""
+    """Suggestions from one library. Safe to use from several threads."""
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
@@ -425,7 +425,7 @@ class Suggestions:
 
 
 def _match(wanted: str, values: Iterable[str]) -> list[str]:
-    """Those that begin with it, or whose last part does, before those that have it inside."""
+    """Values that begin with `wanted`, or whose last part does, before values that contain it."""
     folded = [(_fold(value), value) for value in values]
     beginning = [value for text, value in folded if text.startswith(wanted) or f"/{wanted}" in text]
     return list(dict.fromkeys([*beginning, *(value for text, value in folded if wanted in text)]))

@@ -348,8 +348,8 @@ class TokenBucketLimiter:
 
 # Limits on the size of a request, before any of it is held in memory, and on the number of requests.
 
-MAX_BODY = 200 * 2**20  # bytes: a picture and its fields, as large as the page takes them
-MAX_UPLOADS = 4 * 2**30  # a film, or several pictures at once; written to disk as they come
+MAX_BODY = 200 * 2**20  # bytes: an image and its fields, as large as the page takes them
+MAX_UPLOADS = 4 * 2**30  # a film, or several images at once; written to disk as they come
 MAX_JSON = 16 * 2**20
 _UPLOADS = "/ui/library/uploads/"  # of single files from the page
 

@@ -180,7 +180,7 @@ class Server(uvicorn.Server):
         yield
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """For a signal that ends the program."""
+        """Handle a signal that ends the program."""
         self.handle_exit(number, frame)
 
     def _close_keepalive(self) -> None:

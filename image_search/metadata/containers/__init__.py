@@ -1,6 +1,6 @@
-"""Where a picture's text is: kinds of files with their texts and their EXIF, XMP and IPTC blocks, and what was found.
+"""Find the texts of an image file: text chunks and comments, EXIF, XMP and IPTC blocks, by the kind of file.
 
-Checksums are not looked at.
+Checksums are not verified.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ _XMP_TEXTS = frozenset({"description", "title", "UserComment", "CreatorTool", "C
 # PNG: text chunks before and after the pixels, EXIF, XMP, Content Credentials.
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_PNG_CHUNKS = 100_000  # a large picture has one for every 8 KiB
+_MAX_PNG_CHUNKS = 100_000  # a large image has one for every 8 KiB
 
 
 def _read_png(data: bytes, found: Extracted) -> None:

@@ -58,7 +58,7 @@ def _decode_unicode(text: bytes, order: str) -> str:
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return clean_text(text.decode("utf-16", "replace"))
     if b"\x00" not in text.rstrip(b"\x00"):
-        # No Latin letter in UTF-16; or UTF-8 under the wrong name, which then has words with blanks and no odd signs.
+        # Without zeros it is UTF-16 without Latin letters, or mislabelled UTF-8: that has blanks and no odd signs.
         try:
             reading = text.rstrip(b"\x00").decode("utf-8")
             if " " in reading and not _ODD.search(reading):

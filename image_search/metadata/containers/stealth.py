@@ -4,7 +4,7 @@ The bits run down the columns, the left one first, and in each byte from the hig
 the number of bits in 32 bits, the text, in UTF-8 or gzipped. The alpha channel holds one bit a pixel, or red, green and
 blue three. Source: github.com/NovelAI/novelai-image-metadata, github.com/ashen-sensored/sd_webui_stealth_pnginfo.
 
-Most pictures have none, so the magic word is looked at first. In a PNG it lies in the first column of the first rows,
+Most images have none, so the magic word is looked at first. In a PNG it lies in the first column of the first rows,
 and the first pixel of a row depends on no pixel but the one above: the rows are inflated, not decoded.
 """
 
@@ -51,7 +51,7 @@ def read_stealth(data: bytes) -> str | None:
                 return None
             return _read_bits(image)
     except _ERRORS:
-        return None  # not this module's business: the picture is refused, with its name, where it is decoded
+        return None  # the decoder refuses this image, with its name
 
 
 def _read_bits(image: Image.Image) -> str | None:

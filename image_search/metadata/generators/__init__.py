@@ -28,7 +28,7 @@ from image_search.metadata.text import Fields, load_object, make_fields
 
 
 def _read_civitai(fields: Fields) -> Generation | None:
-    """The graph first, because it is what was run; an upscaled picture's graph has no words, the user's settings do."""
+    """The graph first, because it is what was run; an upscaled image's graph has no words, the user's settings do."""
     graph = find_graph(fields)
     settings = load_object(fields.get("extraMetadata"))
     if settings is None and graph:
@@ -342,7 +342,7 @@ def _split_prompt(words: str) -> tuple[str, str | None]:
     return _BRACKETS.sub("", words).strip(" ,"), negative or None
 
 
-# Services that sign their pictures with Content Credentials (C2PA) and write no settings: only who made it is known.
+# Services that sign their images with Content Credentials (C2PA) and write no settings: only who made it is known.
 #
 # A manifest store is nested boxes of CBOR, of which two text values are wanted: they lie uncompressed behind their
 # keys, and are read from there, without a CBOR decoder and without verifying the signature. A camera's manifest names
@@ -378,7 +378,7 @@ _SERVICES = (
 
 
 def _read_content_credentials(found: Extracted) -> Generation | None:
-    """The service by its claim, or by what its XMP says of the source; None unless a model made the picture."""
+    """The service by its claim, or by what its XMP says of the source; None unless a model made the image."""
     credit = " ".join(found.xmp.get("Credit", [])).lower()
     source = " ".join(found.xmp.get("DigitalSourceType", []))
     if "google ai" in credit:

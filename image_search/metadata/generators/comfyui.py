@@ -162,7 +162,7 @@ def find_graph(fields: Fields) -> dict[str, Any] | None:
 
 
 def read_graph(nodes: dict[str, Any] | None) -> Generation | None:
-    """The settings of the sampler that made the picture first; None when this is no graph of ComfyUI."""
+    """The settings of the sampler that made the image first; None when this is no graph of ComfyUI."""
     graph = Graph(nodes or {})
     if not graph.nodes:
         return None
@@ -213,7 +213,7 @@ def _is_sampler(node: Node) -> bool:
 
 
 def _find_sampler(graph: Graph) -> Node | None:
-    """The first pass: from what is saved to the nearest sampler, then on to those its latent picture came from."""
+    """The first pass: from what is saved to the nearest sampler, then on to those its latent image came from."""
     samplers = [node for node in graph.nodes.values() if _is_sampler(node)]
     samplers.sort(key=lambda node: bool(_SECOND_PASS.fullmatch(node.kind)))
     known = {node.key for node in samplers}

@@ -84,7 +84,7 @@ class Graph:
                     yield source
 
     def find_ends(self) -> list[Node]:
-        """The nodes nothing is made from; those that save or show a picture first."""
+        """The nodes nothing is made from; those that save or show an image first."""
         used = {
             source.key
             for node in self.nodes.values()

@@ -19,7 +19,7 @@ _SIZE = re.compile(r"\D{0,3}(\d{1,6})\D{1,4}(\d{1,6})(?!\d)")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The settings of one picture; None where the generator does not say. prompt "" means: made without words.
+    """The settings of one image; None where the generator does not say. prompt "" means: made without words.
 
     written: the text as the generator wrote it, where that is meant for people.
     extra:   further settings, by name, for the text people read and search.

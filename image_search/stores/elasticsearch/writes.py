@@ -427,7 +427,7 @@ def renew_words(connection: Connection, client: Any, _: State, keep_lock: Callab
 
 
 def _renew_words(connection: Connection, client: Any, ids: Sequence[str]) -> list[str]:
-    """Returns the ids of images that another program changed meanwhile."""
+    """Write the tokens of these images. Returns the ids of those that another program changed meanwhile."""
     operations: list[dict[str, Any]] = []
     for found in client.mget(index=connection.index, ids=ids, source_includes=["record"])["docs"]:
         if found["found"]:

@@ -1,6 +1,6 @@
 """ImageSearch.py --check on Oracle Database: what is there, what is missing, and what to do about it.
 
-Every look is taken for itself, so that one thing that is missing or may not be seen does not hide the others.
+Every check runs on its own, so that one missing object or privilege does not hide the others.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ WHERE p.statement_id = 'image_search'"""
 NEEDED_PRIVILEGES = ("CREATE SESSION", "CREATE TABLE", "CREATE VIEW", "CREATE SEQUENCE")
 
 _FREE_LIMIT = 12 * 2**30
-_LOW_RECALL = 0.9  # of a quota or limit in use: time to say so
+_NEARLY_FULL = 0.9  # share of a quota or limit in use from which on it is reported
+_LOW_RECALL = 0.9  # share of the exact neighbours; an index that finds less has fallen behind
 _SAMPLE, _NEIGHBOURS = 5, 16
 _LITERAL = 3000
 
@@ -154,7 +155,7 @@ def _check_tablespace(session: Session) -> Finding:
     if not quota:
         remedy = f"Ask the administrator: ALTER USER {session.connection.username} QUOTA UNLIMITED ON {name}"
         return Finding("tablespace", False, f"no quota on {name}", remedy)
-    ok = used < _LOW_RECALL * quota[0][1]
+    ok = used < _NEARLY_FULL * quota[0][1]
     remedy = "" if ok else f"Ask the administrator for more quota on {name}."
     return Finding("tablespace", ok, f"{name}, {_megabytes(used)} of {_megabytes(quota[0][1])} used", remedy)
 
@@ -163,7 +164,7 @@ def _check_free_limit(session: Session) -> Finding:
     if "Free" not in session.query(GET_PRODUCT)[0][0]:
         return Finding("edition limit", True, "none")
     used = int(session.query(GET_OWN_BYTES)[0][0])
-    ok = used < _LOW_RECALL * _FREE_LIMIT
+    ok = used < _NEARLY_FULL * _FREE_LIMIT
     remedy = "" if ok else "Keep originals in a folder (ORIGINALS_URL), delete images, or move to another edition."
     return Finding("edition limit", ok, f"{_megabytes(used)} of 12 GB, shared with other users", remedy)
 
@@ -227,7 +228,7 @@ def _check_index_use(session: Session, found: FoundIndexes) -> Finding:
         return Finding("vector index", True, f"{found.vector}, nothing to try it with yet")
     is_used = _is_in_plan(session, found, models[0])
     what = f"{found.vector}, {'used' if is_used else 'not used'} by the plan, finds {recall:.0%} of the nearest"
-    if is_used and recall < 0.9:
+    if is_used and recall < _LOW_RECALL:
         return Finding("vector index", False, what, f"It has fallen behind its rows. {remedy}")
     return Finding("vector index", True, what if is_used else f"{what}: the optimizer prefers the exact search")
 

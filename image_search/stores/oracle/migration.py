@@ -84,7 +84,7 @@ FROM image_descriptions d
 WHERE d.image_id IS NULL OR d.description IS NULL""",
 }
 
-# These cannot be repaired here: what is right is not known.
+# These cannot be repaired here: the right value is unknown.
 COUNT_OBSTACLES = {
     "models have no name, version or dimension. Fill in EMBEDDING_MODELS": """
 SELECT COUNT(*)

@@ -238,7 +238,7 @@ def forget_deleted(pipeline: Any, connection: Connection, deleted: DeletedImage)
 
 
 def keep_deleted_paths(pipeline: Any, connection: Connection, document: Document) -> None:
-    """Say again which paths an image in the trash has, some of which were remembered as well."""
+    """Write the paths of an image in the trash again: forgetting a remembered image may have removed some."""
     if members := _list_entries(document)["deleted_paths"]:
         pipeline.zadd(connection.make_key("deleted_paths"), members)
 
