@@ -1,4 +1,4 @@
-"""What a person might type to find a scene: Japanese, English and simple Chinese, from one word to all the facts."""
+"""Queries that may be typed to find a scene: Japanese, English and simple Chinese, from one word to all the facts."""
 
 import random
 import zlib

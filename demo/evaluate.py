@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast, VisionTextDualEncoderModel
 from demo.backgrounds import PLACES, TIMELESS, TIMES
 from demo.captions import Mention, list_facts, write_caption
 from demo.concepts import load_concepts
-from demo.finish import finish_picture
+from demo.finish import finish_image
 from demo.network import IMAGE_EDGE, embed_pixels, embed_tokens
 from demo.scenes import Scene, compose_scene, draw_scene, is_held_out
 
@@ -56,7 +56,7 @@ def draw_picture(scene: Scene, rng: random.Random) -> Image.Image:
     """The scene at its own aspect, finished like a file from somewhere."""
     longer = max(scene.aspect)
     size = (LONGER_SIDE * scene.aspect[0] // longer, LONGER_SIDE * scene.aspect[1] // longer)
-    return finish_picture(draw_scene(scene, size), rng)
+    return finish_image(draw_scene(scene, size), rng)
 
 
 def embed_gallery(scenes: Sequence[Scene], embed: EmbedImages, seed: str) -> Embeddings:

@@ -1,4 +1,4 @@
-"""What a camera and a file do to a scene: light, colour, crop, blur, noise, JPEG. Seeded like the scenes."""
+"""The effects of a camera and a file on a scene: light, colour, crop, blur, noise, JPEG. Seeded like the scenes."""
 
 import io
 import random
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 
-def finish_picture(image: Image.Image, rng: random.Random, strength: float = 1.0) -> Image.Image:
+def finish_image(image: Image.Image, rng: random.Random, strength: float = 1.0) -> Image.Image:
     """The picture under other light, a little cropped, and once through JPEG. No fact changes; `strength` 0 to 1."""
     width, height = image.size
     keep = 1 - 0.12 * strength * rng.random()

@@ -1,4 +1,4 @@
-"""What the towers are taught: which facts a picture shows and a caption mentions, and what fits together."""
+"""The losses that train the towers: which facts an image shows and a caption mentions, and which belong together."""
 
 from collections.abc import Sequence
 

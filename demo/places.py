@@ -1,4 +1,4 @@
-"""What each place is made of. A painter gets a fresh canvas and leaves it painted, the ground in its lower part."""
+"""The parts of each place. A painter gets a fresh canvas and leaves it painted, the ground in its lower part."""
 
 import math
 import random

@@ -69,7 +69,7 @@ class Pool:
 def start_drawing(
     pool: Pool, tokenizer: PreTrainedTokenizerFast, seed: int, workers: int, rest: float
 ) -> list[BaseProcess]:
-    """Fill the pool, then renew it for ever, resting `rest` seconds per scene: the training needs the processor."""
+    """Fill the pool, then renew it endlessly, resting `rest` seconds per scene: the training needs the processor."""
     context = get_context("fork")
     started: list[BaseProcess] = []
     for worker in range(workers):

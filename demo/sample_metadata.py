@@ -1,4 +1,4 @@
-"""What image generators, cameras and editors write into files, made to fit what is drawn."""
+"""Metadata as image generators, cameras and editors write it, made to fit the drawn scene."""
 
 import json
 import random

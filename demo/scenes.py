@@ -43,7 +43,7 @@ class Scene:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """What is shown, each once, in the order of the items."""
+        """The concepts shown, each once, in the order of the items."""
         return tuple(dict.fromkeys(item.concept for item in self.items))
 
     @property

@@ -81,7 +81,7 @@ IN_WEATHER_EN = {
 }
 WEATHER_ZH = {"clear": ("晴天",), "rain": ("雨天", "下雨"), "snow": ("下雪", "雪天"), "fog": ("雾", "雾天")}
 
-# What stands in a clear sky, and the weather and time that put it there.
+# Objects in a clear sky, by time and weather.
 SKY_JA = {
     ("day", "clear"): ("太陽", "青空"),
     ("dusk", "clear"): ("夕日", "夕焼け空"),

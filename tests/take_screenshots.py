@@ -1,4 +1,4 @@
-"""Draw the pictures of the README into img/, with the demo model and the samples: python -m tests.take_screenshots"""
+"""Draw the images of the README into img/, with the demo model and the samples: python -m tests.take_screenshots"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from image_search.settings import ROOT
-from tests.fakes.browsing import OpenPage, choose_picture, open_browser, serve_page, wait_for_answer, watch_pages
+from tests.fakes.browsing import OpenPage, choose_query_image, open_browser, serve_page, wait_for_answer, watch_pages
 
 IMG = ROOT / "img"
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
@@ -38,7 +38,7 @@ def main() -> None:
         take_viewer(open_page)
         take_filters(open_page)
         take_selection(open_page)
-        take_picture_search(open_page)
+        take_image_search(open_page)
         take_phone(open_page)
         save(open_library(open_page, **ENGLISH), "library.png")
         take_duplicates(open_page, Path(folder))
@@ -78,15 +78,15 @@ def take_selection(open_page: OpenPage) -> None:
     save(page, "selection.png")
 
 
-def take_picture_search(open_page: OpenPage) -> None:
+def take_image_search(open_page: OpenPage) -> None:
     page = open_page(**WIDE)
-    choose_picture(page, next(path for path in sorted((ROOT / "images").iterdir()) if "象" in path.name))
+    choose_query_image(page, next(path for path in sorted((ROOT / "images").iterdir()) if "象" in path.name))
     wait_for_answer(page, "picture=")
     save(page, "search_picture.png")
 
 
 def take_phone(open_page: OpenPage) -> None:
-    """A search and a picture with what is known of it, side by side."""
+    """A search and an image with what is known of it, side by side."""
     shots = []
     for name, options in (("search", {}), ("viewer", DARK)):
         page = open_page("?q=りんご", **PHONE, **options)
@@ -118,9 +118,9 @@ def take_duplicates(open_page: OpenPage, folder: Path) -> None:
     """Smaller copies of two samples are added, and found."""
     copies = []
     for path in sorted((ROOT / "images").glob("*.png"))[:2]:
-        with Image.open(path) as picture:
+        with Image.open(path) as image:
             copies.append(folder / f"copy of {path.stem}.jpg")
-            picture.convert("RGB").resize((320, 320 * picture.height // picture.width)).save(copies[-1], quality=80)
+            image.convert("RGB").resize((320, 320 * image.height // image.width)).save(copies[-1], quality=80)
     page = open_library(open_page)
     page.set_input_files("#add input[type=file]", copies)
     page.locator("#job-list > li", has_text="新規2枚").wait_for(timeout=120_000)
@@ -137,7 +137,7 @@ def settle(page: Page) -> None:
     page.mouse.move(1, 1)
 
 
-# Where the repository lies on this computer belongs in no picture.
+# Where the repository lies on this computer belongs in no image.
 HIDE_FOLDER = """(folder) => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) walker.currentNode.data = walker.currentNode.data.replaceAll(folder, '/home/me/pictures');
@@ -147,13 +147,13 @@ HIDE_FOLDER = """(folder) => {
 def save(page: Page, name: str) -> None:
     settle(page)
     page.screenshot(path=IMG / name)
-    with Image.open(IMG / name) as picture:
-        shrink(picture, IMG / name)
+    with Image.open(IMG / name) as image:
+        shrink(image, IMG / name)
 
 
-def shrink(picture: Image.Image, path: Path) -> None:
+def shrink(image: Image.Image, path: Path) -> None:
     # Few colours are enough for a page of drawings, and a third of the bytes.
-    picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT).save(path, optimize=True)
+    image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT).save(path, optimize=True)
     print(path)
 
 

@@ -68,7 +68,7 @@ def test_png_gamma_is_applied_unless_it_is_that_of_srgb() -> None:
     assert np.abs(decode_color(add_chunk(png, b"gAMA", struct.pack(">I", 45_455))) - 55).max() == 0
 
 
-def test_hdr_png_becomes_a_picture_for_a_plain_screen() -> None:
+def test_hdr_png_becomes_an_image_for_a_plain_screen() -> None:
     # 58 % of the PQ signal is the reference white of 203 nits.
     color = decode_color(add_chunk(write(Image.new("RGB", (8, 8), (148, 148, 148))), b"cICP", bytes([9, 16, 0, 1])))
     assert color.min() > 240
@@ -89,9 +89,9 @@ def test_jpeg_without_its_end_is_taken_and_marked() -> None:
     rng = np.random.default_rng(1)
     whole = write(Image.fromarray(rng.integers(0, 255, (200, 200, 3), np.uint8)), "JPEG", quality=90)
     for cut in (2, len(whole) // 50):
-        picture = decode_image(whole[:-cut], "a.jpg")
-        assert picture.is_incomplete
-        assert (picture.width, picture.height) == (200, 200)
+        decoded = decode_image(whole[:-cut], "a.jpg")
+        assert decoded.is_incomplete
+        assert (decoded.width, decoded.height) == (200, 200)
     assert not decode_image(whole, "a.jpg").is_incomplete
     with pytest.raises(UnreadableImage, match=r"a\.jpg is cut short: \d+% of it is there\. Copy it again\."):
         decode_image(whole[: len(whole) // 2], "a.jpg")

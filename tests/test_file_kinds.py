@@ -64,18 +64,18 @@ def is_near(image: Image.Image, place: tuple[float, float], colour: tuple[int, i
 
 def test_raw_file_is_shown_by_the_preview_of_the_camera() -> None:
     data = make_dng(make_halves())
-    picture = decode_image(data, "a.dng")
-    assert (picture.width, picture.height, picture.file_type) == (1280, 960, "image/x-adobe-dng")
-    assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
+    decoded = decode_image(data, "a.dng")
+    assert (decoded.width, decoded.height, decoded.file_type) == (1280, 960, "image/x-adobe-dng")
+    assert is_near(decoded.image, (0.25, 0.5), GREEN) and is_near(decoded.image, (0.75, 0.5), RED)
     text = read_image_text(data, sidecars={})
     assert (text.taken_at, text.camera) == (datetime(2024, 5, 6, 7, 8, 9), "Test One")
 
 
 @pytest.mark.parametrize("preview", [None, make_halves(160, 120)])
 def test_raw_file_without_a_large_preview_is_developed(preview: Image.Image | None) -> None:
-    picture = decode_image(make_dng(preview), "a.dng")
-    assert (picture.width, picture.height) == (1280, 960) and picture.image.size == (640, 480)
-    low, high = picture.image.convert("L").getextrema()
+    decoded = decode_image(make_dng(preview), "a.dng")
+    assert (decoded.width, decoded.height) == (1280, 960) and decoded.image.size == (640, 480)
+    low, high = decoded.image.convert("L").getextrema()
     assert high - low < 5  # the grey of the sensor, not the preview
 
 
@@ -84,14 +84,14 @@ def test_raw_file_is_turned_upright(orientation: int) -> None:
     upright = make_halves()
     turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     lying = (make_halves(900, 1200) if orientation != 3 else upright).transpose(turned)
-    picture = decode_image(make_dng(lying, orientation=orientation), "a.dng")
-    assert (picture.width > picture.height) == (orientation == 3)
-    assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
+    decoded = decode_image(make_dng(lying, orientation=orientation), "a.dng")
+    assert (decoded.width > decoded.height) == (orientation == 3)
+    assert is_near(decoded.image, (0.25, 0.5), GREEN) and is_near(decoded.image, (0.75, 0.5), RED)
 
 
 def test_preview_that_the_camera_has_turned_already_is_not_turned_again() -> None:
-    picture = decode_image(make_dng(make_halves(900, 1200), orientation=6), "a.dng")
-    assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
+    decoded = decode_image(make_dng(make_halves(900, 1200), orientation=6), "a.dng")
+    assert is_near(decoded.image, (0.25, 0.5), GREEN) and is_near(decoded.image, (0.75, 0.5), RED)
 
 
 def test_raw_file_is_registered_and_left_as_it_was(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_facts_of_raw_files_are_read_from_where_each_camera_puts_them() -> None:
 
 @settings(max_examples=scale(60), deadline=None)
 @given(data=st.data())
-def test_damaged_raw_files_are_a_picture_or_one_error(data: st.DataObject) -> None:
+def test_damaged_raw_files_are_an_image_or_one_error(data: st.DataObject) -> None:
     content = bytearray(make_dng(make_halves(640, 480), size=(640, 480)))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, 700))] = data.draw(st.integers(0, 255))
@@ -180,9 +180,9 @@ def test_damaged_raw_files_are_a_picture_or_one_error(data: st.DataObject) -> No
 @pytest.mark.parametrize(("format", "kind"), [("HEIF", "image/heif"), ("JXL", "image/jxl")])
 def test_heic_and_jpeg_xl_are_read(tmp_path: Path, format: str, kind: str) -> None:
     data = save(make_halves(), format)
-    picture = decode_image(data, "a")
-    assert (picture.width, picture.height, picture.file_type) == (1200, 900, kind)
-    assert is_near(picture.image, (0.25, 0.5), GREEN) and is_near(picture.image, (0.75, 0.5), RED)
+    decoded = decode_image(data, "a")
+    assert (decoded.width, decoded.height, decoded.file_type) == (1200, 900, kind)
+    assert is_near(decoded.image, (0.25, 0.5), GREEN) and is_near(decoded.image, (0.75, 0.5), RED)
     (tmp_path / "a.photo").write_bytes(data)
     assert len(find_files([tmp_path]).files) == 1
 
@@ -199,8 +199,8 @@ def test_jpeg_xl_is_upright_once() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[306] = 6, "2024:05:06 07:08:09"
     data = save(make_halves(), "JXL", exif=exif.tobytes())
-    picture = decode_image(data, "a.jxl")
-    assert (picture.width, picture.height) == (1200, 900)  # the codestream decides, not EXIF
+    decoded = decode_image(data, "a.jxl")
+    assert (decoded.width, decoded.height) == (1200, 900)  # the codestream decides, not EXIF
     assert read_image_text(data, sidecars={}).taken_at == datetime(2024, 5, 6, 7, 8, 9)
 
 

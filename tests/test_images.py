@@ -1,4 +1,4 @@
-"""Every picture opens the same way, and nothing else opens at all."""
+"""Every image opens the same way, and nothing else opens at all."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def make_quadrants(size: tuple[int, int] = (40, 20)) -> Image.Image:
 def test_type_is_found_by_decoding(format: str, file_type: str) -> None:
     if format == "AVIF" and not features.check("avif"):
         leave_out("this Pillow has no AVIF")
-    picture = decode_image(write(make_quadrants((32, 32)), format), "misleading.txt")
-    assert (picture.file_type, picture.width, picture.height) == (file_type, 32, 32)
+    decoded = decode_image(write(make_quadrants((32, 32)), format), "misleading.txt")
+    assert (decoded.file_type, decoded.width, decoded.height) == (file_type, 32, 32)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "LAB", "F"])
@@ -107,12 +107,12 @@ def test_sixteen_bits_are_scaled_and_not_clipped(mode: str) -> None:
     assert middle(decode(write(image, "TIFF"))) == (128, 128, 128)
 
 
-def test_floating_point_from_zero_to_one_is_no_black_picture() -> None:
+def test_floating_point_from_zero_to_one_is_no_black_image() -> None:
     image = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     assert np.asarray(decode(write(image, "TIFF"))).max() == 255
 
 
-def test_odd_numbers_in_a_floating_point_picture_do_no_harm() -> None:
+def test_odd_numbers_in_a_floating_point_image_do_no_harm() -> None:
     image = Image.fromarray(np.array([[np.nan, np.inf], [-np.inf, -3]], np.float32))
     assert decode(write(image, "TIFF")).size == (2, 2)
     assert middle(decode(write(Image.new("F", (4, 4), 0.0), "TIFF"))) == (0, 0, 0)
@@ -128,7 +128,7 @@ def test_first_frame_of_an_animation_counts(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright_once(format: str, orientation: int) -> None:
+def test_images_are_turned_upright_once(format: str, orientation: int) -> None:
     upright = make_quadrants()
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,13 +142,13 @@ def test_pictures_are_turned_upright_once(format: str, orientation: int) -> None
     stored = upright.transpose(back[orientation]) if orientation in back else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode_image(write(stored, format, exif=exif), "picture")
-    assert (picture.width, picture.height) == picture.image.size == (40, 20)
-    difference = np.abs(np.asarray(picture.image, int) - np.asarray(upright, int))
+    decoded = decode_image(write(stored, format, exif=exif), "picture")
+    assert (decoded.width, decoded.height) == decoded.image.size == (40, 20)
+    difference = np.abs(np.asarray(decoded.image, int) - np.asarray(upright, int))
     assert np.median(difference) < 40  # the borders of quadrants blur in lossy formats
 
 
-def test_damaged_camera_data_do_not_make_a_picture_unreadable() -> None:
+def test_damaged_camera_data_do_not_make_an_image_unreadable() -> None:
     data = write(make_quadrants(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40)
     assert decode(data).size == (40, 20)
 
@@ -158,31 +158,31 @@ def test_damaged_camera_data_do_not_make_a_picture_unreadable() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (20000, 10), (10, 20000)])
 def test_extreme_proportions_open_and_get_a_preview(size: tuple[int, int]) -> None:
-    picture = decode_image(write(Image.new("RGB", size, "red")), "strip")
-    assert (picture.width, picture.height) == size
-    preview = Image.open(io.BytesIO(make_preview(picture)))
+    decoded = decode_image(write(Image.new("RGB", size, "red")), "strip")
+    assert (decoded.width, decoded.height) == size
+    preview = Image.open(io.BytesIO(make_preview(decoded)))
     assert max(preview.size) == min(PREVIEW_SIDE, max(size)) and min(preview.size) >= 1
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_large_picture_is_reduced_to_its_preview_which_models_look_at_too(format: str) -> None:
-    picture = decode_image(write(make_quadrants((4000, 3000)), format), "large")
-    assert (picture.width, picture.height) == (4000, 3000)
-    assert picture.image.size == Image.open(io.BytesIO(make_preview(picture))).size == (PREVIEW_SIDE, 576)
+def test_large_image_is_reduced_to_its_preview_which_models_look_at_too(format: str) -> None:
+    decoded = decode_image(write(make_quadrants((4000, 3000)), format), "large")
+    assert (decoded.width, decoded.height) == (4000, 3000)
+    assert decoded.image.size == Image.open(io.BytesIO(make_preview(decoded))).size == (PREVIEW_SIDE, 576)
 
 
 def test_image_decoded_nearly_as_large_as_a_preview_is_one() -> None:
-    picture = decode_image(write(make_quadrants((1440, 1080)), "JPEG"), "photograph")
-    assert picture.image.size == Image.open(io.BytesIO(make_preview(picture))).size == (720, 540)
+    decoded = decode_image(write(make_quadrants((1440, 1080)), "JPEG"), "photograph")
+    assert decoded.image.size == Image.open(io.BytesIO(make_preview(decoded))).size == (720, 540)
 
 
 def test_panorama_keeps_more_for_models_than_for_its_preview() -> None:
-    picture = decode_image(write(make_quadrants((6000, 1000)), "JPEG"), "panorama")
-    assert picture.image.height >= 480
-    assert Image.open(io.BytesIO(make_preview(picture))).size == (PREVIEW_SIDE, 128)
+    decoded = decode_image(write(make_quadrants((6000, 1000)), "JPEG"), "panorama")
+    assert decoded.image.height >= 480
+    assert Image.open(io.BytesIO(make_preview(decoded))).size == (PREVIEW_SIDE, 128)
 
 
-def test_encoder_sees_nearly_the_same_in_the_reduced_picture() -> None:
+def test_encoder_sees_nearly_the_same_in_the_reduced_image() -> None:
     whole = Image.effect_mandelbrot((2000, 1500), (-3, -2.5, 2, 2.5), 100).convert("RGB")
     seen = [image.resize((224, 224), Image.Resampling.BICUBIC) for image in (whole, decode(write(whole, "JPEG")))]
     first, second = (np.asarray(image, float).ravel() for image in seen)
@@ -230,7 +230,7 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded() -> None:
     assert decode_image(write(Image.new("1", (40, 25))), "fits.png", max_pixels=1000).width == 40
 
 
-def test_picture_that_announces_terapixels_is_refused() -> None:
+def test_image_that_announces_terapixels_is_refused() -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -262,7 +262,7 @@ def test_truncated_file_is_refused_with_its_name(format: str) -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     ],
 )
-def test_file_that_is_no_picture_is_refused_with_advice(data: bytes, what: str) -> None:
+def test_file_that_is_no_image_is_refused_with_advice(data: bytes, what: str) -> None:
     with pytest.raises(UnreadableImage, match=f"thing.dat is .*{what}"):
         decode_image(data, "thing.dat")
 
@@ -287,7 +287,7 @@ def test_named_pipe_does_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG2000"])
-def test_icon_with_a_picture_larger_than_icons_are_is_refused_before_it_is_decoded(format: str) -> None:
+def test_icon_with_an_image_larger_than_icons_are_is_refused_before_it_is_decoded(format: str) -> None:
     part = write(Image.new("RGB", (1500, 1500)), format)
     block = b"ic10" + struct.pack(">I", 8 + len(part)) + part
     with pytest.raises(UnreadableImage, match=r"an icon of 1,500 x 1,500 pixels"):
@@ -310,7 +310,7 @@ def test_huge_file_is_refused_without_reading_it_whole(tmp_path: Path, monkeypat
 
 @settings(max_examples=scale(150), deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "TGA", "ICO"]), st.data())
-def test_damaged_bytes_are_a_picture_or_one_error(format: str, data: st.DataObject) -> None:
+def test_damaged_bytes_are_an_image_or_one_error(format: str, data: st.DataObject) -> None:
     content = bytearray(write(make_quadrants((24, 24)), format))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -321,7 +321,7 @@ def test_damaged_bytes_are_a_picture_or_one_error(format: str, data: st.DataObje
 # --- names and threads ------------------------------------------------------------------------------------------------
 
 
-def test_folders_are_searched_for_pictures_and_not_for_documents() -> None:
+def test_folders_are_searched_for_images_and_not_for_documents() -> None:
     suffixes = list_image_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".avif", ".jp2", ".heic", ".mpo"} <= suffixes
     assert not {".pdf", ".eps", ".ps", ".mpg", ".h5", ".wmf", ".txt", ""} & suffixes
@@ -406,10 +406,10 @@ def test_tiff_with_webp_inside_is_read(is_tiled: bool) -> None:
             rest, value = rest + value, struct.pack("<I", end + len(rest))
         directory += struct.pack("<HHI4s", tag, kind, len(values), value)
     data = (directory + bytes(4) + rest).ljust(1000, b"\0") + b"".join(parts)
-    picture = decode_image(data, "a.tif")
-    assert (picture.image.size, picture.file_type) == ((80, 80), "image/tiff")
-    assert picture.image.getpixel((5, 5)) == (60, 160, 70) == picture.image.getpixel((75, 35))
-    assert picture.image.getpixel((5, 45)) == (200, 60, 50) == picture.image.getpixel((75, 75))
+    decoded = decode_image(data, "a.tif")
+    assert (decoded.image.size, decoded.file_type) == ((80, 80), "image/tiff")
+    assert decoded.image.getpixel((5, 5)) == (60, 160, 70) == decoded.image.getpixel((75, 35))
+    assert decoded.image.getpixel((5, 45)) == (200, 60, 50) == decoded.image.getpixel((75, 75))
     with pytest.raises(UnreadableImage, match="cut short"):
         decode_image(data[:1100], "a.tif")
 

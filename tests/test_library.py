@@ -20,7 +20,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from tests.encoders.test_downloads import point_client_at
-from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes
 from tests.fakes.checkpoints import get_checkpoint
 from tests.fakes.hub import FakeHub, serve_hub
 
@@ -48,7 +48,7 @@ def store(tmp_path: Path, settings: Settings) -> Iterator[ImageStore]:
     """Three images, embedded with a model that is called fake."""
     (tmp_path / "pictures").mkdir()
     for colour in ("red", "green", "blue"):
-        (tmp_path / "pictures" / f"{colour}.png").write_bytes(make_picture_bytes(colour))
+        (tmp_path / "pictures" / f"{colour}.png").write_bytes(draw_image_bytes(colour))
     with open_store(settings) as store:
         Registrar(store, FakeEncoder()).register(find_files([tmp_path / "pictures"]))
         yield store

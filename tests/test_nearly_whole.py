@@ -1,4 +1,4 @@
-"""Pictures that end before their end, or are damaged beside their pixels: taken, marked, or refused with the reason."""
+"""Images that end before their end, or are damaged beside their pixels: taken, marked, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from image_search.errors import UnreadableImage
 from image_search.images import decode_image
 
 NOISE = np.random.default_rng(1).integers(60, 200, (320, 240, 3)).astype(np.uint8)
-PICTURE = Image.fromarray(NOISE)
+IMAGE = Image.fromarray(NOISE)
 # Grey, 16 x 160 pixels, by cjpeg -arithmetic -quality 20.
 ARITHMETIC = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wCDEAAoABwAHgAjAB4AGQAoACMAIQAjAC0AKwAoADAAPABkAEEAPAA3ADcAPAB7AFgAXQBJ"
@@ -28,7 +28,7 @@ ARITHMETIC = base64.b64decode(
 )
 
 
-def write(format: str, image: Image.Image = PICTURE, **options: Any) -> bytes:
+def write(format: str, image: Image.Image = IMAGE, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
@@ -78,7 +78,7 @@ def test_grey_corner_does_not_make_a_jpeg_incomplete() -> None:
     assert not is_taken_incomplete(write("JPEG", Image.new("RGB", (64, 64), (128, 128, 128))))
 
 
-def test_scans_of_a_thumbnail_are_not_those_of_the_picture() -> None:
+def test_scans_of_a_thumbnail_are_not_those_of_the_image() -> None:
     exif = Image.Exif()
     exif[0x927C] = b"\xff\xda" * 20  # as of a thumbnail
     progressive = write("JPEG", progressive=True, exif=exif)
@@ -97,7 +97,7 @@ def test_png_of_half_the_rows_is_refused_though_its_stream_ends_well() -> None:
 
 
 def test_png_that_ends_black_is_whole() -> None:
-    image = PICTURE.copy()
+    image = IMAGE.copy()
     image.paste((0, 0, 0), (0, 300, 240, 320))
     assert not is_taken_incomplete(write("PNG", image))
 
@@ -116,13 +116,13 @@ def test_png_with_a_wrong_checksum_behind_its_pixels_is_taken() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"exif": b"Exif\0\0II*\0" + bytes(400), "xmp": b"<x/>" * 200}])
-def test_webp_is_taken_though_what_follows_its_picture_is_lost(options: dict[str, Any]) -> None:
+def test_webp_is_taken_though_what_follows_its_image_is_lost(options: dict[str, Any]) -> None:
     data = write("WEBP", quality=90, **options)
     assert all(is_taken_incomplete(data[:-lost]) for lost in (1, 300, 1500 if options else 300))
 
 
 def test_webp_without_loss_is_taken_with_the_rows_that_are_there() -> None:
-    image = PICTURE.resize((480, 640))
+    image = IMAGE.resize((480, 640))
     data = write("WEBP", image, lossless=True, icc_profile=b"profile that means nothing")
     shown = decode_image(data[: len(data) * 98 // 100], "a")
     assert shown.is_incomplete
@@ -132,7 +132,7 @@ def test_webp_without_loss_is_taken_with_the_rows_that_are_there() -> None:
 
 
 def test_webp_animation_is_taken_for_its_first_frame() -> None:
-    data = write("WEBP", save_all=True, append_images=[PICTURE.rotate(180)], quality=90)
+    data = write("WEBP", save_all=True, append_images=[IMAGE.rotate(180)], quality=90)
     assert is_taken_incomplete(data[: len(data) * 7 // 10])
     assert "cut short" in explain(data[: len(data) // 4])
 
@@ -177,9 +177,9 @@ def put_directory_first(data: bytes) -> bytes:
 def test_tiff_of_one_strip_without_its_end_is_taken_with_the_right_rows(compression: str) -> None:
     data = put_directory_first(write("TIFF", compression=compression, strip_size=1 << 20))
     assert not is_taken_incomplete(data)
-    picture = decode_image(data[: len(data) * 97 // 100], "a")
-    assert picture.is_incomplete
-    assert np.abs(np.asarray(picture.image, int)[:280] - NOISE[:280]).mean() < 25
+    decoded = decode_image(data[: len(data) * 97 // 100], "a")
+    assert decoded.is_incomplete
+    assert np.abs(np.asarray(decoded.image, int)[:280] - NOISE[:280]).mean() < 25
 
 
 def test_tiff_with_files_inside_is_read() -> None:

@@ -21,24 +21,24 @@ from tests.fakes.absent import leave_out
 WIDTH, HEIGHT = 320, 240
 
 
-def make_picture() -> Image.Image:
+def draw_image() -> Image.Image:
     """A slope of colours with a little noise, so that its size as a file follows its rows."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     pixels = np.stack([columns * 220 // WIDTH, rows * 220 // HEIGHT, np.full_like(rows, 128)], -1).astype(np.uint8)
     return Image.fromarray(pixels + np.random.default_rng(0).integers(0, 20, pixels.shape, np.uint8))
 
 
-PICTURE = make_picture()
+IMAGE = draw_image()
 
 
-def write(format: str, image: Image.Image = PICTURE, **options: object) -> bytes:
+def write(format: str, image: Image.Image = IMAGE, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def write_interlaced_png() -> bytes:
-    pixels, raw = np.asarray(PICTURE), b""
+    pixels, raw = np.asarray(IMAGE), b""
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     for left, top, across, down in passes:
         raw += b"".join(b"\0" + row.tobytes() for row in pixels[top::down, left::across])
@@ -51,7 +51,7 @@ def write_interlaced_png() -> bytes:
 def write_tiff(compression: str | None) -> bytes:
     """A TIFF whose directory comes before its strips, as cameras and scanners write it."""
     file = io.BytesIO()
-    tifffile.imwrite(file, np.asarray(PICTURE), photometric="rgb", compression=compression, rowsperstrip=4)
+    tifffile.imwrite(file, np.asarray(IMAGE), photometric="rgb", compression=compression, rowsperstrip=4)
     return file.getvalue()
 
 
@@ -95,10 +95,10 @@ KINDS = {
 }
 
 
-def measure_upper_part(picture: DecodedImage) -> float:
+def measure_upper_part(decoded: DecodedImage) -> float:
     """Mean difference of the upper four fifths (a GIF has 256 colours, a JPEG less detail)."""
-    pixels = np.asarray(picture.image, float)[: HEIGHT * 4 // 5]
-    return float(np.abs(pixels - np.asarray(PICTURE, float)[: HEIGHT * 4 // 5]).mean())
+    pixels = np.asarray(decoded.image, float)[: HEIGHT * 4 // 5]
+    return float(np.abs(pixels - np.asarray(IMAGE, float)[: HEIGHT * 4 // 5]).mean())
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_file_that_lacks_its_end_is_taken_and_marked(kind: str) -> None:
     whole = KINDS[kind]()
     assert not decode_image(whole, "a").is_incomplete
     for share in (0.99, 0.96):
-        picture = decode_image(whole[: int(len(whole) * share)], "a")
-        assert picture.is_incomplete
-        assert (picture.width, picture.height) == (WIDTH, HEIGHT)
+        decoded = decode_image(whole[: int(len(whole) * share)], "a")
+        assert decoded.is_incomplete
+        assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
         if kind not in ("TGA", "BMP"):  # which begin below
-            assert measure_upper_part(picture) < 12
+            assert measure_upper_part(decoded) < 12
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("progressive")])
@@ -125,12 +125,12 @@ def test_file_that_lacks_its_half_is_refused_with_the_reason(kind: str) -> None:
 
 
 @pytest.mark.parametrize("is_bare", [False, True])
-def test_jpeg_2000_that_lacks_bytes_of_its_end_is_the_whole_picture(is_bare: bool) -> None:
+def test_jpeg_2000_that_lacks_bytes_of_its_end_is_the_whole_image(is_bare: bool) -> None:
     whole = write("JPEG2000", no_jp2=is_bare)
     for cut in (1, 2, 3):
-        picture = decode_image(whole[:-cut], "a.jp2")
-        assert picture.is_incomplete
-        assert np.abs(np.asarray(picture.image, int) - np.asarray(PICTURE, int)).mean() < 0.1
+        decoded = decode_image(whole[:-cut], "a.jp2")
+        assert decoded.is_incomplete
+        assert np.abs(np.asarray(decoded.image, int) - np.asarray(IMAGE, int)).mean() < 0.1
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
@@ -141,7 +141,7 @@ def test_damaged_jpeg_2000_is_taken_or_refused(noise: bytes, place: int, is_bare
 
 
 def test_jpeg_that_is_black_at_its_end_is_not_taken_for_one_that_is_cut() -> None:
-    pixels = np.asarray(PICTURE).copy()
+    pixels = np.asarray(IMAGE).copy()
     pixels[HEIGHT // 2 :] = 0
     assert decode_image(write("JPEG", Image.fromarray(pixels))[:-2], "a.jpg").is_incomplete
 
@@ -180,7 +180,7 @@ def test_bmp_with_unusual_bits_has_the_right_colours(data: bytes, expected: str)
 
 
 @pytest.mark.parametrize(("format", "compression"), [("JPEG", 4), ("PNG", 5)])
-def test_bmp_for_printers_is_the_picture_inside_it(format: str, compression: int) -> None:
-    picture = decode_image(make_bmp(0, compression, (), write(format)), "a.bmp")
-    assert (picture.width, picture.height, picture.file_type) == (WIDTH, HEIGHT, "image/bmp")
-    assert measure_upper_part(picture) < 12
+def test_bmp_for_printers_is_the_image_inside_it(format: str, compression: int) -> None:
+    decoded = decode_image(make_bmp(0, compression, (), write(format)), "a.bmp")
+    assert (decoded.width, decoded.height, decoded.file_type) == (WIDTH, HEIGHT, "image/bmp")
+    assert measure_upper_part(decoded) < 12

@@ -123,7 +123,7 @@ def test_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searc
             refused = [task.result() for task in asked if task.done()]
             assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "busy")}
             assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
-            # What needs no encoder is answered meanwhile.
+            # Requests that need no encoder are answered meanwhile.
             assert (await client.post("/api/search")).status_code == 200
             assert (await client.get("/api/images/1/preview")).status_code == 200
             encoder.go_on.set()

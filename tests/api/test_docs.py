@@ -1,4 +1,4 @@
-"""What docs/api.md shows is run: by curl, gradio_client and an MCP client, against the program itself."""
+"""The examples of docs/api.md are run: by curl, gradio_client and an MCP client, against the program itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from image_search.settings import ROOT, Settings
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.absent import leave_out
 from tests.fakes.api_library import open_colours, serve_in_thread
 from tests.fakes.browsing import fill_library, serve_page
@@ -49,7 +49,7 @@ def guarded_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "query.jpg").write_bytes(make_picture_bytes("orange", (240, 180), "JPEG"))
+    (tmp_path / "query.jpg").write_bytes(draw_image_bytes("orange", (240, 180), "JPEG"))
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from image_search.errors import SettingsError
 from image_search.search import Searcher
 from image_search.settings import Settings
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.api_library import build_small, open_client, open_colours
 
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
     """An open folder with red.png, which a caption lies beside."""
     root = tmp_path / "open"
     root.mkdir()
-    write_picture(root, "red", "a red wall")
+    write_image(root, "red", "a red wall")
     return root.resolve()
 
 
@@ -37,8 +37,8 @@ def client(searcher: Searcher, root: Path) -> TestClient:
     return open_client(build_small(searcher, Settings(app_extract_roots=(root,))))
 
 
-def write_picture(folder: Path, colour: str, caption: str) -> None:
-    (folder / f"{colour}.png").write_bytes(make_picture_bytes(colour))
+def write_image(folder: Path, colour: str, caption: str) -> None:
+    (folder / f"{colour}.png").write_bytes(draw_image_bytes(colour))
     (folder / f"{colour}.txt").write_text(caption, encoding="utf-8")
 
 
@@ -47,7 +47,7 @@ def extract(client: TestClient, folder: object) -> Any:
 
 
 def test_texts_of_files_are_stored_with_their_images(client: TestClient, searcher: Searcher, root: Path) -> None:
-    (root / "white.png").write_bytes(make_picture_bytes("white"))
+    (root / "white.png").write_bytes(draw_image_bytes("white"))
     answer = extract(client, root).json()
     assert (answer["updated"], answer["unchanged"], answer["failed"]) == (1, 0, 1)
     assert "white.png is not registered" in answer["warnings"][0]
@@ -77,7 +77,7 @@ def test_relative_path_is_refused(client: TestClient, root: Path, monkeypatch: p
 def test_link_to_a_file_elsewhere_is_passed_over(client: TestClient, root: Path, searcher: Searcher) -> None:
     elsewhere = root.parent / "elsewhere"
     elsewhere.mkdir()
-    write_picture(elsewhere, "green", "secret")
+    write_image(elsewhere, "green", "secret")
     (root / "green.png").symlink_to(elsewhere / "green.png")
     (root / "more").symlink_to(elsewhere)
     assert extract(client, root).json()["updated"] == 1

@@ -14,7 +14,7 @@ from mcp.types import TextContent
 
 from image_search.search import Searcher
 from image_search.settings import Settings
-from tests.fakes import make_picture
+from tests.fakes import draw_image
 from tests.fakes.api_library import build_small, open_client, open_colours, serve_in_thread
 from tests.fakes.film_files import write_film
 
@@ -28,7 +28,7 @@ def film_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_scene(colour: str):
     """A colour with a corner of another, because frames of one even colour are left out."""
-    image = make_picture(colour, (192, 108))
+    image = draw_image(colour, (192, 108))
     image.paste((255, 255, 255), (0, 0, 40, 40))
     return image
 

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from image_search.records import RecognizedText, TextLine
 from image_search.settings import Settings
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.api_library import open_colours, serve_in_thread
 
 
@@ -71,8 +71,8 @@ def test_only_the_named_endpoints_are_shown_with_typed_parameters(client: Client
     assert search["page"] == {"type": "integer"}
 
 
-def test_picture_is_searched_with_and_registered(client: Client, tmp_path: Path) -> None:
-    (tmp_path / "query.png").write_bytes(make_picture_bytes("magenta"))
+def test_image_is_searched_with_and_registered(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "query.png").write_bytes(draw_image_bytes("magenta"))
     picture = handle_file(tmp_path / "query.png")
     found = client.predict(picture=picture, page_size=2, api_name="/search")
     assert found["hits"][0]["image"]["file_name"] == "magenta.png"
@@ -147,7 +147,7 @@ def test_search_gives_ids_names_and_small_previews(address: str) -> None:
     assert len(call(address, "search_images", text="red", limit=3, previews=False).content) == 1
 
 
-def test_words_in_a_picture_are_found_and_told(address: str) -> None:
+def test_words_in_an_image_are_found_and_told(address: str) -> None:
     [first, *others] = read_facts(call(address, "search_images", text="捨て禁止", limit=3))["hits"]
     assert (first["image_id"], first["text_in_picture"], first["found_in_text"]) == (2, "ポイ捨て禁止", True)
     assert not any("found_in_text" in other for other in others)
@@ -156,8 +156,8 @@ def test_words_in_a_picture_are_found_and_told(address: str) -> None:
     assert (hit["found_in_text"], hit["image"]["recognized_text"]) == (True, "ポイ捨て禁止")
 
 
-def test_picture_is_searched_with_described_tagged_and_added(address: str) -> None:
-    data = make_picture_bytes("blue")
+def test_image_is_searched_with_described_tagged_and_added(address: str) -> None:
+    data = draw_image_bytes("blue")
     [nearest, *_] = read_facts(call(address, "search_images", picture=encode(data), previews=False))["hits"]
     assert nearest["file_name"] == "blue.png"
     image_id = nearest["image_id"]

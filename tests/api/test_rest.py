@@ -15,7 +15,7 @@ from image_search.errors import SchemaError, StoreFull, TextNotSupported
 from image_search.records import Edits, ImageText
 from image_search.search import Searcher
 from image_search.settings import Settings
-from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, AwayStore, FakeEncoder, draw_image, draw_image_bytes, make_image
 from tests.fakes.api_library import build_small, open_client, open_colours
 
 
@@ -65,8 +65,8 @@ def test_words_rank_as_json_and_as_a_form(client: TestClient, form: str) -> None
     assert (first["rank"], round(first["distance"], 3)) == (1, -1)
 
 
-def test_picture_finds_its_twin(client: TestClient) -> None:
-    files = {"picture": ("query.png", make_picture_bytes("cyan"))}
+def test_image_finds_its_twin(client: TestClient) -> None:
+    files = {"picture": ("query.png", draw_image_bytes("cyan"))}
     assert list_names(client.post("/api/search", data={"page_size": "1"}, files=files)) == ["cyan.png"]
 
 
@@ -88,7 +88,7 @@ def test_filters_hold_and_an_empty_field_of_a_form_is_left_out(client: TestClien
     text = ImageText(generation_prompt="a fox", generator="ComfyUI")
     image = make_image("fox.png", text, data=b"fox", width=640, height=200)
     searcher.store.add_images(
-        searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture("red")])
+        searcher.get_model().model_id, [image], searcher.encoder.encode_images([draw_image("red")])
     )
     for asked in ({"min_pixels": 100_000}, {"generator": "ComfyUI"}, {"has_prompt": True}):
         assert list_names(client.post("/api/search", json=asked)) == ["fox.png"]
@@ -101,7 +101,7 @@ def test_filters_hold_and_an_empty_field_of_a_form_is_left_out(client: TestClien
 def test_min_relevance_leaves_out_what_is_below_it(tmp_path: Path) -> None:
     with open_colours(tmp_path) as searcher:
         images = [make_image(f"{number}.png") for number in range(30)]
-        pictures = [make_picture((number * 8, 90, 60)) for number in range(30)]
+        pictures = [draw_image((number * 8, 90, 60)) for number in range(30)]
         searcher.store.add_images(searcher.get_model().model_id, images, searcher.encoder.encode_images(pictures))
         searcher.tagger.prepare()
         client = open_client(build_small(searcher))
@@ -143,7 +143,7 @@ def test_another_content_type_is_415(client: TestClient) -> None:
 
 
 def test_upload_is_registered_and_found_at_once(client: TestClient) -> None:
-    data = make_picture_bytes("#123456")
+    data = draw_image_bytes("#123456")
     answer = client.post("/api/images", files={"picture": ("夕焼け.png", data)})
     assert answer.status_code == 201
     image = answer.json()["image"]
@@ -156,9 +156,9 @@ def test_upload_is_registered_and_found_at_once(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no picture", make_picture_bytes("red")[:60], make_picture_bytes("red", (2000, 600))]
+    "data", [b"", b"no picture", draw_image_bytes("red")[:60], draw_image_bytes("red", (2000, 600))]
 )
-def test_upload_that_is_no_picture_is_refused_by_name(client: TestClient, data: bytes) -> None:
+def test_upload_that_is_no_image_is_refused_by_name(client: TestClient, data: bytes) -> None:
     answer = client.post("/api/images", files={"picture": ("bad.png", data)})
     assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_image")
     assert "bad.png" in answer.json()["message"]

@@ -34,7 +34,7 @@ def test_requests_made_up_from_the_document_meet_no_surprise(mode: GenerationMod
             )
             def check(case: schemathesis.Case) -> None:
                 answer = case.call(headers=HEADERS)
-                # No document can say which bytes are a picture.
+                # No document can say which bytes are an image.
                 excluded = [positive_data_acceptance] if "unreadable_image" in answer.text else []
                 case.validate_response(answer, excluded_checks=excluded, headers=HEADERS)
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from image_search.search import Searcher
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.api_library import build_small, open_client, open_colours
 
 
@@ -38,11 +38,11 @@ def test_searches_go_on_while_uploads_and_edits_wait_for_a_lock(
         try:
             colours = ("navy", "olive", "teal")
             uploads = [
-                workers.submit(client.post, "/api/images", files={"picture": ("a.png", make_picture_bytes(colour))})
+                workers.submit(client.post, "/api/images", files={"picture": ("a.png", draw_image_bytes(colour))})
                 for colour in colours
             ]
             edit = workers.submit(client.patch, "/api/images/1", json={"rating": 3})
-            for text in ("red", "green", "a dog", "another dog"):  # each embedded anew
+            for text in ("red", "green", "a dog", "another dog"):  # each embedded again
                 assert client.post("/api/search", json={"text": text}).status_code == 200
             assert client.post("/api/search", json={"like": 1}).status_code == 200
             assert not any(waiting.done() for waiting in (*uploads, edit))

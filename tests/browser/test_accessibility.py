@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fakes.browsing import OpenPage, choose_picture, fill_library, serve_page, wait_for_answer
+from tests.fakes.browsing import OpenPage, choose_query_image, fill_library, serve_page, wait_for_answer
 
 SIZES = {"wide": {"viewport": {"width": 1280, "height": 800}}} | {
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -211,7 +211,7 @@ def test_login_has_no_serious_fault_and_one_language(
     context.close()
 
 
-def test_every_picture_has_an_alternative_text(open_page: OpenPage) -> None:
+def test_every_image_has_an_alternative_text(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     texts = page.locator("#grid img").evaluate_all("images => images.map(image => image.alt)")
     assert all(texts)
@@ -274,7 +274,7 @@ def test_page_has_icons_and_tags_of_its_own(open_page: OpenPage) -> None:
         assert (answer.status, answer.headers["content-type"].split("/")[0]) == (200, "image")
 
 
-def test_skip_link_goes_to_the_pictures_and_keeps_the_search(open_page: OpenPage) -> None:
+def test_skip_link_goes_to_the_images_and_keeps_the_search(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     wait_for_answer(page, "q=red")
     page.locator("#skip").press("Enter")
@@ -304,14 +304,14 @@ def test_parts_and_buttons_have_names_that_tell_them_apart(open_page: OpenPage, 
     page = open_page("?order=name")
     expect(page.get_by_role("main")).to_have_count(1)
     expect(page.get_by_role("search").get_by_role("button", name="画像を選んで検索")).to_be_visible()
-    # A file name that is all there is of a picture is said once.
+    # A file name that is all there is of an image is said once.
     expect(page.get_by_role("link", name="picture00.png", exact=True)).to_be_visible()
     page.get_by_role("link", name="雪の中の狐 picture03.png", exact=True).click()
     facts = page.get_by_role("complementary", name="情報")
     expect(facts.get_by_role("heading", name="画像生成プロンプト", exact=True)).to_be_visible()
     expect(facts.get_by_role("button", name="コピー：画像生成プロンプト")).to_be_visible()
     page.goto(page.url.split("?")[0])
-    choose_picture(page, folder / "pictures" / "picture03.png")
+    choose_query_image(page, folder / "pictures" / "picture03.png")
     expect(page.get_by_role("button", name="検索画像を外す")).to_be_visible()
 
 

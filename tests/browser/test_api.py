@@ -20,7 +20,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, address: str) -> None:
+def test_person_logs_in_and_sees_the_page_with_its_images(browser: Browser, address: str) -> None:
     page = browser.new_page(locale="ja-JP")
     page.set_default_timeout(30_000)
     page.goto(address + "/?q=red")
@@ -29,9 +29,9 @@ def test_person_logs_in_and_sees_the_page_with_its_pictures(browser: Browser, ad
     expect(page.locator("[role=alert]")).to_contain_text("パスワードが違います")
     page.locator("input[type=password]").fill("開けゴマ")
     page.keyboard.press("Enter")
-    picture = page.locator(".tile img").first
-    picture.wait_for()
-    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+    tile = page.locator(".tile img").first
+    tile.wait_for()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=tile.element_handle())
     assert page.url == address + "/?q=red"
     expect(page.locator("#grid .tile .name").first).to_have_text("red.png")
     page.locator("#text textarea, #text input").fill("green")

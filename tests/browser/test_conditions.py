@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Page, expect
 
-from tests.fakes.browsing import OpenPage, choose_picture
+from tests.fakes.browsing import OpenPage, choose_query_image
 
 
 def list_chips(page: Page) -> list[str]:
@@ -44,9 +44,9 @@ def test_similar_ones_keep_the_conditions_and_drop_the_words(open_page: OpenPage
     expect(page.locator("#chips .chip")).to_have_count(3)
 
 
-def test_query_picture_is_a_chip(open_page: OpenPage, folder: Path) -> None:
+def test_query_image_is_a_chip(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
-    choose_picture(page, folder / "pictures" / "picture07.png")
+    choose_query_image(page, folder / "pictures" / "picture07.png")
     expect(page.locator("#chips .chip img")).to_have_count(1)
     page.locator("#chips button").click()
     expect(page.locator("#chips")).to_be_hidden()
@@ -127,7 +127,7 @@ def test_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-def test_panel_on_a_phone_is_a_sheet_that_leaves_the_pictures_in_their_place(open_page: OpenPage) -> None:
+def test_panel_on_a_phone_is_a_sheet_that_leaves_the_images_in_their_place(open_page: OpenPage) -> None:
     page = open_page("?order=name", **PHONE)
     expect(page.locator("#notice")).to_be_hidden()  # of the model that is loading
     place = page.locator("#grid").bounding_box()
@@ -184,7 +184,7 @@ def test_message_is_seen_over_the_sheet(open_page: OpenPage) -> None:
     assert toast.evaluate(IS_ON_TOP)
 
 
-def test_panel_on_a_wide_window_stands_above_the_pictures_and_takes_no_focus(open_page: OpenPage) -> None:
+def test_panel_on_a_wide_window_stands_above_the_images_and_takes_no_focus(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     page.locator("#filters-toggle").click()
     expect(page.locator("#filters")).to_be_visible()

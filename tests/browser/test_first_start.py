@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from image_search.registration.files import find_files
 from image_search.settings import SAMPLES
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import list_names, search_words, serve_page, watch_pages
 from tests.fakes.checkpoints import write_siglip
 from tests.fakes.hub import FakeHub, serve_hub
@@ -24,7 +24,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     (root / "写真").mkdir()
     for colour in ("tomato", "teal", "plum"):
-        (root / "写真" / f"{colour}.jpg").write_bytes(make_picture_bytes(colour, (240, 160), "JPEG"))
+        (root / "写真" / f"{colour}.jpg").write_bytes(draw_image_bytes(colour, (240, 160), "JPEG"))
     return root
 
 

@@ -81,7 +81,7 @@ def test_document_stays_small_to_the_end_and_every_tile_is_there_once(open_page:
     assert len(sent) == len(set(sent)) == COUNT - 16  # new tiles only
 
 
-def test_name_stands_over_its_own_picture(open_page: OpenPage) -> None:
+def test_name_stands_over_its_own_image(open_page: OpenPage) -> None:
     page = open_page()
     page.mouse.move(600, 500)
     scroll_to_end(page)
@@ -134,7 +134,7 @@ def test_reload_loads_no_more_than_its_place_needs(open_page: OpenPage) -> None:
     assert int(asked[0].split("limit=")[1]) < 100
 
 
-def test_pictures_that_were_passed_by_are_not_waited_for(open_page: OpenPage) -> None:
+def test_images_that_were_passed_by_are_not_waited_for(open_page: OpenPage) -> None:
     page = open_page()
     waiting: list[str] = []
     left: list[str] = []

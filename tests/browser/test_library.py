@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import (
     OpenPage,
     fill_library,
@@ -38,7 +38,7 @@ def open_search(page: Page) -> None:
 def test_files_dropped_on_the_page_are_registered_and_found(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     files = []
-    for name, data in (("夕焼け.png", make_picture_bytes("tomato", (50, 40))), ("broken.png", b"no picture")):
+    for name, data in (("夕焼け.png", draw_image_bytes("tomato", (50, 40))), ("broken.png", b"no picture")):
         (tmp_path / name).write_bytes(data)
         files.append(tmp_path / name)
     open_library(page)
@@ -57,7 +57,7 @@ def test_one_tab_registers_one_file_after_the_other(open_page: OpenPage, tmp_pat
     page = open_page()
     open_library(page)
     for number, colour in enumerate(("plum", "peru", "teal")):
-        (tmp_path / f"{colour}.png").write_bytes(make_picture_bytes(colour, (70 + number, 50)))
+        (tmp_path / f"{colour}.png").write_bytes(draw_image_bytes(colour, (70 + number, 50)))
         page.set_input_files("#add input[type=file]", tmp_path / f"{colour}.png")
         expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
         expect(page.locator("#grid .name").first).to_have_text(f"{colour}.png")
@@ -68,7 +68,7 @@ def test_files_pasted_over_the_panel_are_registered(open_page: OpenPage) -> None
     page = open_page()
     open_library(page)
     page.locator("#add").hover()
-    paste_files(page, {f"{colour}.png": make_picture_bytes(colour, (60, 44)) for colour in ("olive", "navy")})
+    paste_files(page, {f"{colour}.png": draw_image_bytes(colour, (60, 44)) for colour in ("olive", "navy")})
     expect(page.locator("#job-list > li").first).to_contain_text("新規2枚")
     open_search(page)
     expect(page.locator("#grid .name").first).to_have_text("navy.png")
@@ -81,7 +81,7 @@ def test_sixty_files_are_all_registered_although_the_page_is_reloaded(open_page:
     files = []
     for number in range(60):
         files.append(tmp_path / f"many{number:02}.png")
-        files[-1].write_bytes(make_picture_bytes(f"hsl({number * 6}, 70%, 50%)", (40 + number, 30)))
+        files[-1].write_bytes(draw_image_bytes(f"hsl({number * 6}, 70%, 50%)", (40 + number, 30)))
     page.set_input_files("#add input[type=file]", files)
     expect(page.locator("#sending")).to_contain_text("60枚を受け取りました", timeout=120_000)
     page.reload()
@@ -96,7 +96,7 @@ def test_page_that_still_sends_asks_before_it_is_left(open_page: OpenPage, tmp_p
     page.route("**/ui/library/uploads/*/1", lambda _: None)  # the second file never arrives
     files = [tmp_path / "one.png", tmp_path / "two.png"]
     for number, file in enumerate(files):
-        file.write_bytes(make_picture_bytes("gold", (91 + number, 30)))
+        file.write_bytes(draw_image_bytes("gold", (91 + number, 30)))
     page.set_input_files("#add input[type=file]", files)
     expect(page.locator("#sending")).to_contain_text("2枚中1枚を送信しました")
     asked: list[str] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import OpenPage, fill_library, serve_page
 
 
@@ -19,7 +19,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = root / "写真" / "旅行"
     folder.mkdir(parents=True)
     for number, colour in enumerate(("tomato", "teal", "plum")):
-        (folder / f"{colour}.png").write_bytes(make_picture_bytes(colour, (200 + number, 120)))
+        (folder / f"{colour}.png").write_bytes(draw_image_bytes(colour, (200 + number, 120)))
     (folder / "broken.png").write_bytes(b"no picture")
     (folder / "empty.png").write_bytes(b"")
     return root
@@ -31,7 +31,7 @@ def address(folder: Path, root: Path) -> Iterator[str]:
         yield address
 
 
-def test_folder_is_added_by_browsing_and_its_pictures_are_found(open_page: OpenPage, root: Path) -> None:
+def test_folder_is_added_by_browsing_and_its_images_are_found(open_page: OpenPage, root: Path) -> None:
     page = open_page()
     page.locator("#tabs a[data-tab=library]").click()
     expect(page.locator(".no-folders")).to_be_visible()
@@ -70,7 +70,7 @@ def test_folder_is_added_by_browsing_and_its_pictures_are_found(open_page: OpenP
     expect(page.locator(".toast")).to_contain_text("画像3枚はライブラリーに残ります")
 
 
-def test_pictures_leave_the_trash_both_ways(open_page: OpenPage) -> None:
+def test_images_leave_the_trash_both_ways(open_page: OpenPage) -> None:
     page = open_page()
     ids = page.locator("#grid li[data-id]").evaluate_all("nodes => nodes.slice(0, 3).map((node) => +node.dataset.id)")
     page.evaluate(

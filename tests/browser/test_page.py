@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.fakes.browsing import (
     OpenPage,
-    choose_picture,
+    choose_query_image,
     hold_answers,
     list_names,
     search_words,
@@ -57,9 +57,9 @@ def test_portraits_are_shown_whole_or_as_squares(open_page: OpenPage) -> None:
     assert square["width"] == pytest.approx(square["height"], abs=1)
 
 
-def test_uploaded_picture_is_found_first_and_survives_reload_and_back(open_page: OpenPage, folder: Path) -> None:
+def test_uploaded_image_is_found_first_and_survives_reload_and_back(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
-    choose_picture(page, folder / "pictures" / "picture07.png")
+    choose_query_image(page, folder / "pictures" / "picture07.png")
     expect(page).to_have_url(re.compile(r"\?picture=[0-9a-f]{32}$"))
     expect(page.locator(".tile .name").first).to_have_text("picture07.png")
     page.reload()
@@ -73,9 +73,9 @@ def test_uploaded_picture_is_found_first_and_survives_reload_and_back(open_page:
     expect(page.locator("#heading")).to_have_text("新着画像")
 
 
-def test_clear_empties_words_and_picture_and_shows_the_newest(open_page: OpenPage, folder: Path) -> None:
+def test_clear_empties_words_and_image_and_shows_the_newest(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
-    choose_picture(page, folder / "pictures" / "picture07.png")
+    choose_query_image(page, folder / "pictures" / "picture07.png")
     expect(page.locator("#heading")).to_have_text("検索結果")
     search_words(page, "red")
     page.locator("#clear").click()
@@ -102,10 +102,10 @@ def test_words_typed_while_the_page_opens_or_is_cleared_stay(open_page: OpenPage
     expect(box).to_have_value("red")
 
 
-def test_file_that_is_no_picture_is_refused_in_words(open_page: OpenPage, tmp_path: Path) -> None:
+def test_file_that_is_no_image_is_refused_in_words(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
-    choose_picture(page, tmp_path / "broken.png")
+    choose_query_image(page, tmp_path / "broken.png")
     expect(page.locator("#toasts")).to_contain_text("この画像は読み込めません")
     expect(page.locator("#toasts")).to_contain_text("broken.png")
     expect(page.locator("#picture img")).to_have_count(0)
@@ -141,7 +141,7 @@ def test_english_browser_gets_an_english_page(open_page: OpenPage) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?q=red", "?like=3", "?like=3&shape=landscape&type=image/png&from=2020&to=2100&kind=image"]
 )
-def test_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPage, query: str) -> None:
+def test_phone_shows_images_high_up_and_nothing_sticks_out(open_page: OpenPage, query: str) -> None:
     page = open_page(query, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     assert page.locator(".tile").first.bounding_box()["y"] < 260
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -152,7 +152,7 @@ def test_phone_shows_pictures_high_up_and_nothing_sticks_out(open_page: OpenPage
 
 @pytest.mark.parametrize("locale", ["ja-JP", "en-US"])
 @pytest.mark.parametrize("query", ["", "?q=red", "?like=3&shape=landscape", "?order=registered"])
-def test_phone_cuts_no_word_above_the_pictures(open_page: OpenPage, query: str, locale: str) -> None:
+def test_phone_cuts_no_word_above_the_images(open_page: OpenPage, query: str, locale: str) -> None:
     page = open_page(query, locale=locale, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     for selector in ("#heading", "#count", "#search", "#clear"):
         expect(page.locator(selector)).not_to_be_empty()
@@ -174,7 +174,7 @@ IS_WIDE_ENOUGH = """(list) => {
 }"""
 
 
-def test_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_dropped(
+def test_image_dragged_over_the_page_is_told_what_happens_and_searches_when_dropped(
     open_page: OpenPage, folder: Path
 ) -> None:
     page = open_page()
@@ -201,7 +201,7 @@ def test_picture_dragged_over_the_page_is_told_what_happens_and_searches_when_dr
 
 
 def test_empty_library_says_how_to_fill_it(open_page: OpenPage, tmp_path: Path) -> None:
-    # Without a model the sample pictures cannot be registered either.
+    # Without a model the sample images cannot be registered either.
     with serve_page(f"sqlite:///{tmp_path}/empty.db", EMBEDDING_MODEL="/nowhere/model") as empty:
         page = open_page(at=empty)
         expect(page.locator("#message")).to_contain_text("まだ画像がありません")
@@ -236,7 +236,7 @@ def test_page_works_below_a_path(open_page: OpenPage, folder: Path) -> None:
         expect(page.locator(".pswp .facts-panel h2")).to_be_visible()
         expect(page).to_have_url(re.compile(r"/pics/\?q=red&image=\d+$"))
         page.keyboard.press("Escape")
-        choose_picture(page, folder / "pictures" / "picture07.png")
+        choose_query_image(page, folder / "pictures" / "picture07.png")
         expect(page).to_have_url(re.compile(r"/pics/\?q=red&picture="))
         expect(page.locator("#picture img")).to_have_count(1)
 
@@ -247,9 +247,9 @@ HAS_CAMERA = """() => {
 }"""
 
 
-def test_query_picture_is_seen_without_the_camera_over_it(open_page: OpenPage, folder: Path) -> None:
+def test_query_image_is_seen_without_the_camera_over_it(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     page.wait_for_function(HAS_CAMERA)
-    choose_picture(page, folder / "pictures" / "picture03.png")
+    choose_query_image(page, folder / "pictures" / "picture03.png")
     expect(page.locator("#picture img")).to_be_visible()
     assert not page.evaluate(HAS_CAMERA)

@@ -24,8 +24,8 @@ from image_search.search.query import Plan
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.web.app import build_app
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
-from tests.fakes.browsing import OpenPage, choose_picture, find_free_port, list_names, wait_for_answer
+from tests.fakes import COLOURS, FakeEncoder, draw_image, draw_image_bytes, make_image
+from tests.fakes.browsing import OpenPage, choose_query_image, find_free_port, list_names, wait_for_answer
 
 HELD = ("red", "blue")  # words that are answered when let go
 COUNT = 20
@@ -73,9 +73,9 @@ def searcher(tmp_path: Path) -> Iterator[WatchedSearcher]:
         searcher = WatchedSearcher(store, HeldEncoder())
         names = [f"picture{number:02}.png" for number in range(COUNT)]
         images = [
-            make_image(name, data=make_picture_bytes(size=(20 + len(name), 20 + n))) for n, name in enumerate(names)
+            make_image(name, data=draw_image_bytes(size=(20 + len(name), 20 + n))) for n, name in enumerate(names)
         ]
-        embeddings = searcher.encoder.encode_images([make_picture(COLOURS[n % len(COLOURS)]) for n in range(COUNT)])
+        embeddings = searcher.encoder.encode_images([draw_image(COLOURS[n % len(COLOURS)]) for n in range(COUNT)])
         store.add_images(searcher.get_model().model_id, images, embeddings)
         yield searcher
         for words in HELD:
@@ -168,7 +168,7 @@ def test_more_of_the_grid_never_covers_a_newer_question(page: Page, searcher: Wa
     assert len(names) == 16
 
 
-def test_picture_deleted_during_a_search_is_not_in_its_answer(page: Page, searcher: WatchedSearcher) -> None:
+def test_image_deleted_during_a_search_is_not_in_its_answer(page: Page, searcher: WatchedSearcher) -> None:
     name = list_names(page)[0]
     page.locator(".tile").first.click()
     page.locator(".facts-panel .stars").wait_for()
@@ -199,13 +199,13 @@ def test_words_typed_while_an_address_is_searched_stay(
     expect(box).to_have_value("green")
 
 
-def test_query_picture_that_arrives_late_calls_no_visitor_back_from_the_library(page: Page, tmp_path: Path) -> None:
+def test_query_image_that_arrives_late_calls_no_visitor_back_from_the_library(page: Page, tmp_path: Path) -> None:
     type_words(page, "green")
     wait_for_answer(page, "q=green")
     held: list[Route] = []
     page.route("**/ui/query-images", lambda route: held.append(route))
-    (tmp_path / "query.png").write_bytes(make_picture_bytes("purple"))
-    choose_picture(page, tmp_path / "query.png")
+    (tmp_path / "query.png").write_bytes(draw_image_bytes("purple"))
+    choose_query_image(page, tmp_path / "query.png")
     wait_until(page, lambda: bool(held))
     page.locator("#tabs a[data-tab=library]").click()
     expect(page).to_have_url(re.compile(r"\?tab=library$"))

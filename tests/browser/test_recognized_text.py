@@ -1,4 +1,4 @@
-"""Text inside a picture in a real browser: a sign is found by its words, framed, marked, selected and copied."""
+"""Text inside an image in a real browser: a sign is found by its words, framed, marked, selected and copied."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_sign_is_found_by_its_words_and_its_text_is_framed_and_copied(open_page:
     expect(page.locator(".pswp")).to_be_visible()
 
 
-def test_frames_follow_zoom_and_pan_and_the_next_picture_has_none(open_page: OpenPage) -> None:
+def test_frames_follow_zoom_and_pan_and_the_next_image_has_none(open_page: OpenPage) -> None:
     page = open_page()
     layer = open_sign(page)
     page.locator(".pswp__button--text").click()

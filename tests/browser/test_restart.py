@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from image_search.settings import Settings
-from tests.fakes.browsing import choose_picture, fill_library, find_free_port, list_names, serve_page, watch_pages
+from tests.fakes.browsing import choose_query_image, fill_library, find_free_port, list_names, serve_page, watch_pages
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +51,19 @@ def test_search_with_a_condition_goes_on_after_a_restart(browser: Browser, setti
             page.locator("#filters [name=kind]").select_option("image")
 
 
-def test_query_picture_that_is_gone_is_asked_for_again(browser: Browser, settings: Settings) -> None:
+def test_query_image_that_is_gone_is_asked_for_again(browser: Browser, settings: Settings) -> None:
     port = str(find_free_port())
     with watch_pages(browser, f"http://127.0.0.1:{port}/") as open_page:
         with serve_page(settings.database_url, APP_PORT=port):
             page = open_page()
             pictures = Path(settings.database_url.removeprefix("sqlite:///")).parent / "pictures"
-            choose_picture(page, pictures / "picture07.png")
+            choose_query_image(page, pictures / "picture07.png")
             expect(page).to_have_url(re.compile("picture="))
             expect(page.locator("#grid .name").first).to_have_text("picture07.png")
         with serve_page(settings.database_url, APP_PORT=port):
             page.reload()
             expect(page.locator("#message")).to_contain_text("もう一度選んでください", timeout=60_000)
-            choose_picture(page, pictures / "picture08.png")
+            choose_query_image(page, pictures / "picture08.png")
             expect(page.locator("#grid .name").first).to_have_text("picture08.png", timeout=60_000)
 
 

@@ -1,4 +1,4 @@
-"""Searching in a real browser: words with pictures, exclusions, conditions, similar ones, and addresses."""
+"""Searching in a real browser: words with images, exclusions, conditions, similar ones, and addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from image_search.file_kinds import register_decoders
 from tests.fakes.browsing import (
     OpenPage,
-    choose_picture,
+    choose_query_image,
     list_names,
     paste_files,
     search_words,
@@ -30,10 +30,10 @@ def open_filters(page: Page) -> None:
         page.locator("#filters-toggle").click()
 
 
-def test_words_and_a_picture_are_asked_together(open_page: OpenPage, folder: Path) -> None:
+def test_words_and_an_image_are_asked_together(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     show_distances(page)
-    choose_picture(page, folder / "pictures" / "picture07.png")
+    choose_query_image(page, folder / "pictures" / "picture07.png")
     wait_for_answer(page, "picture=")
     alone = page.locator(".tile .distance").first.inner_text()
     assert float(alone) == pytest.approx(-1, abs=1e-3)
@@ -68,7 +68,7 @@ def test_images_named_in_words_carry_a_mark(open_page: OpenPage) -> None:
     expect(page.locator(".tile")).to_have_count(1)
 
 
-def test_similar_ones_are_one_click_away_and_leave_the_picture_itself_out(open_page: OpenPage) -> None:
+def test_similar_ones_are_one_click_away_and_leave_the_image_itself_out(open_page: OpenPage) -> None:
     page = open_page()
     place = page.locator("#grid li").nth(2)
     place.hover()
@@ -79,7 +79,7 @@ def test_similar_ones_are_one_click_away_and_leave_the_picture_itself_out(open_p
     expect(page).to_have_url(re.compile(r"like=\d+"))
 
 
-def test_words_added_to_a_similar_search_keep_the_picture(open_page: OpenPage) -> None:
+def test_words_added_to_a_similar_search_keep_the_image(open_page: OpenPage) -> None:
     page = open_page("?like=3")
     expect(page.locator("#heading")).to_have_text("似ている画像")
     expect(page.locator("#picture img")).to_have_count(1)
@@ -120,9 +120,7 @@ def choose(page: Page, field: str, option: str) -> None:
     box.select_option(label=option)
 
 
-def test_picture_pasted_anywhere_is_searched_with_and_another_takes_its_place(
-    open_page: OpenPage, folder: Path
-) -> None:
+def test_image_pasted_anywhere_is_searched_with_and_another_takes_its_place(open_page: OpenPage, folder: Path) -> None:
     page = open_page()
     for name in ("picture07.png", "picture12.png"):
         paste_files(page, {"image.png": (folder / "pictures" / name).read_bytes()})
@@ -145,7 +143,7 @@ def test_address_opens_its_search_and_back_goes_back(open_page: OpenPage) -> Non
     expect(page).not_to_have_url(re.compile(r"\?"))
 
 
-def test_similar_ones_of_a_picture_that_is_gone_say_so(open_page: OpenPage) -> None:
+def test_similar_ones_of_an_image_that_is_gone_say_so(open_page: OpenPage) -> None:
     page = open_page("?like=9999")
     expect(page.locator("#message .problem")).to_contain_text("この画像は削除されています")
 
@@ -157,7 +155,7 @@ def test_markup_in_an_address_stays_text(open_page: OpenPage) -> None:
     expect(page.locator("#message")).to_contain_text("条件に合う画像はありません")
 
 
-def test_heic_picture_that_the_browser_does_not_call_one_is_searched_with(open_page: OpenPage, folder: Path) -> None:
+def test_heic_image_that_the_browser_does_not_call_one_is_searched_with(open_page: OpenPage, folder: Path) -> None:
     register_decoders()
     file = io.BytesIO()
     Image.open(folder / "pictures" / "picture07.png").convert("RGB").save(file, "HEIF", quality=90)

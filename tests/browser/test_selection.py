@@ -258,7 +258,7 @@ def test_all_chosen_go_to_the_trash_and_come_back(open_page: OpenPage) -> None:
     assert list_names(page)[:16] == names
 
 
-def test_picture_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
+def test_image_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     root = page.url.split("?")[0]
     choose(page, 7)
@@ -274,7 +274,7 @@ def test_picture_deleted_in_another_tab_is_said(open_page: OpenPage) -> None:
     page.request.post(f"{root}ui/restore", data={"ids": [gone]})
 
 
-def test_only_pictures_deleted_in_another_tab_leave_nothing_to_undo(open_page: OpenPage) -> None:
+def test_only_images_deleted_in_another_tab_leave_nothing_to_undo(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     root = page.url.split("?")[0]
     for action, finish in (
@@ -329,7 +329,7 @@ def test_contact_sheet_is_downloaded(open_page: OpenPage, tmp_path: Path) -> Non
         assert sheet.width > 480
 
 
-def test_pictures_without_a_path_are_said_when_paths_are_copied(open_page: OpenPage) -> None:
+def test_images_without_a_path_are_said_when_paths_are_copied(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     choose(page, 0)
     act(page, "paths")

@@ -18,7 +18,7 @@ def slow_down(page: Page) -> CDPSession:
     return session
 
 
-def test_first_visit_says_that_it_loads_and_shows_pictures_before_the_search_box_is_there(
+def test_first_visit_says_that_it_loads_and_shows_images_before_the_search_box_is_there(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?order=name")  # the program is ready
@@ -32,7 +32,7 @@ def test_first_visit_says_that_it_loads_and_shows_pictures_before_the_search_box
     expect(page.locator("#count")).to_have_text("20枚")
 
 
-def test_search_is_said_to_run_and_no_name_stands_over_another_picture(open_page: OpenPage) -> None:
+def test_search_is_said_to_run_and_no_name_stands_over_another_image(open_page: OpenPage) -> None:
     page = open_page()
     before = list_names(page)
     slow_down(page)
@@ -49,7 +49,7 @@ def test_search_is_said_to_run_and_no_name_stands_over_another_picture(open_page
     assert all(f"images/{image_id}/preview" in source for image_id, source in pairs)
 
 
-def test_picture_opens_at_once_with_its_name_and_the_rest_follows(open_page: OpenPage) -> None:
+def test_image_opens_at_once_with_its_name_and_the_rest_follows(open_page: OpenPage) -> None:
     page = open_page()
     slow_down(page)
     page.locator("#grid .tile").first.click()

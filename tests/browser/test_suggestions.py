@@ -96,7 +96,7 @@ def test_many_values_have_a_search_field(open_page: OpenPage) -> None:
     expect(page.locator(".facet", has=page.locator("[name=camera]")).locator(".find")).to_be_hidden()
 
 
-def test_picture_is_left_out(open_page: OpenPage, folder: Path) -> None:
+def test_image_is_left_out(open_page: OpenPage, folder: Path) -> None:
     page = open_page("?q=red")
     page.locator("#filters-toggle").click()
     page.set_input_files("#excluded-file", folder / "pictures" / "picture07.png")

@@ -28,7 +28,7 @@ def expect_image(page: Page, name: str) -> None:
     expect(page.locator(".facts-panel .stars")).to_be_visible()
 
 
-def test_picture_opens_with_everything_known_of_it(open_page: OpenPage) -> None:
+def test_image_opens_with_everything_known_of_it(open_page: OpenPage) -> None:
     page = open_page("?q=狐")
     page.locator("#details-toggle").click()
     shown = page.locator(".tile .distance").first.text_content()
@@ -63,7 +63,7 @@ def test_back_closes_the_viewer_and_the_focus_returns(open_page: OpenPage) -> No
     expect(page).to_have_url(re.compile(r"\?q=red$"))
 
 
-def test_address_opens_its_picture_and_escape_leads_to_the_search(open_page: OpenPage) -> None:
+def test_address_opens_its_image_and_escape_leads_to_the_search(open_page: OpenPage) -> None:
     page = open_page("?q=red")
     names = list_names(page)
     open_tile(page, 1)
@@ -78,20 +78,20 @@ def test_address_opens_its_picture_and_escape_leads_to_the_search(open_page: Ope
     assert list_names(page) == names
 
 
-def test_picture_that_the_search_does_not_show_opens_alone(open_page: OpenPage) -> None:
+def test_image_that_the_search_does_not_show_opens_alone(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes&image=1")
     expect_image(page, "picture00.png")
     expect(page.locator(".pswp [role=status].sr-only")).to_have_text("1 / 1: picture00.png")
 
 
-def test_address_of_a_picture_that_is_gone_says_so(open_page: OpenPage) -> None:
+def test_address_of_an_image_that_is_gone_says_so(open_page: OpenPage) -> None:
     page = open_page("?image=9999")
     expect(page.locator("#toasts")).to_contain_text("この画像は削除されています")
     expect(page).not_to_have_url(re.compile("image="))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenPage, width: int) -> None:
+def test_image_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenPage, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 844})
     page.request.post(page.url + "ui/trash", data={"ids": [7]})
     page.goto(page.url + "?image=7")
@@ -117,7 +117,7 @@ def test_picture_in_the_trash_says_so_and_can_be_restored_there(open_page: OpenP
     expect(page.locator("#grid .tile[data-id='7']")).to_be_visible()
 
 
-def test_picture_that_another_tab_deleted_says_so_where_it_is_opened(open_page: OpenPage) -> None:
+def test_image_that_another_tab_deleted_says_so_where_it_is_opened(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     page.request.post(page.url.split("?")[0] + "ui/trash", data={"ids": [2]})
     open_tile(page)
@@ -233,7 +233,7 @@ def test_caption_that_could_not_be_saved_is_kept_and_sent_again(open_page: OpenP
     assert saved.value.json()["description"] == "忘れないで"
 
 
-def test_caption_of_a_picture_deleted_in_another_tab_is_saved_once_it_is_restored(open_page: OpenPage) -> None:
+def test_caption_of_an_image_deleted_in_another_tab_is_saved_once_it_is_restored(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page, 11)
     image_id = int(page.url.rpartition("=")[2])
@@ -379,7 +379,7 @@ def test_stars_are_said_while_the_facts_are_closed(open_page: OpenPage) -> None:
     expect(page.locator(".stars .on")).to_have_count(3)
 
 
-def test_picture_without_a_prompt_says_so_when_it_is_to_be_copied(open_page: OpenPage) -> None:
+def test_image_without_a_prompt_says_so_when_it_is_to_be_copied(open_page: OpenPage) -> None:
     page = open_page("?order=name")
     open_tile(page)
     page.keyboard.press("c")

@@ -31,14 +31,14 @@ def address(folder: Path) -> Iterator[str]:
         searcher = Searcher(store, open_encoder(settings))
         for name, size in SIZES.items():
             Image.linear_gradient("L").resize(size).convert("RGB").save(folder / name)
-            image, picture = make_real_image(name, (folder / name).read_bytes(), ImageText())
-            embedding = searcher.encoder.encode_images([picture.image])
+            image, decoded = make_real_image(name, (folder / name).read_bytes(), ImageText())
+            embedding = searcher.encoder.encode_images([decoded.image])
             store.add_images(searcher.get_model().model_id, [image], embedding)
     with serve_page(settings.database_url) as address:
         yield address
 
 
-def open_picture(open_page: OpenPage, name: str, **options: object) -> Page:
+def open_in_viewer(open_page: OpenPage, name: str, **options: object) -> Page:
     page = open_page("?order=name", **options)
     page.locator("#grid .tile", has_text=name).click()
     page.locator(".pswp__item[aria-hidden=false] .pswp__img").last.wait_for()
@@ -93,7 +93,7 @@ def double_tap(page: Page, x: float = 195, y: float = 422) -> None:
 
 
 def test_two_fingers_enlarge_a_photo_and_one_moves_it_without_leaving_it(open_page: OpenPage) -> None:
-    page = open_picture(open_page, "photo.jpg", **PHONE)
+    page = open_in_viewer(open_page, "photo.jpg", **PHONE)
     counter = page.locator(".pswp__counter").text_content()
     assert measure(page)[1] == pytest.approx(390, abs=1)
     pinch(page, 80, 240)
@@ -107,7 +107,7 @@ def test_two_fingers_enlarge_a_photo_and_one_moves_it_without_leaving_it(open_pa
 
 
 def test_double_tap_shows_each_pixel_of_a_photo_as_one(open_page: OpenPage) -> None:
-    page = open_picture(open_page, "photo.jpg", **PHONE)
+    page = open_in_viewer(open_page, "photo.jpg", **PHONE)
     double_tap(page)
     assert measure(page)[1] == pytest.approx(3000, abs=2)
     double_tap(page)
@@ -115,7 +115,7 @@ def test_double_tap_shows_each_pixel_of_a_photo_as_one(open_page: OpenPage) -> N
 
 
 def test_panorama_is_read_from_end_to_end_in_its_own_pixels(open_page: OpenPage) -> None:
-    page = open_picture(open_page, "panorama.jpg", **PHONE)
+    page = open_in_viewer(open_page, "panorama.jpg", **PHONE)
     assert measure(page)[1] == pytest.approx(390, abs=1)
     double_tap(page)
     assert measure(page)[1] == pytest.approx(6000, abs=2)
@@ -130,7 +130,7 @@ def test_panorama_is_read_from_end_to_end_in_its_own_pixels(open_page: OpenPage)
 
 
 def test_double_click_and_the_mouse_do_the_same(open_page: OpenPage) -> None:
-    page = open_picture(open_page, "panorama.jpg", viewport={"width": 1280, "height": 800})
+    page = open_in_viewer(open_page, "panorama.jpg", viewport={"width": 1280, "height": 800})
     fitting = measure(page)[1]
     assert fitting < 1280
     page.mouse.dblclick(400, 400)
@@ -146,6 +146,6 @@ def test_double_click_and_the_mouse_do_the_same(open_page: OpenPage) -> None:
     assert measure(page)[1] == pytest.approx(fitting, abs=2)
 
 
-def test_small_picture_is_shown_at_twice_its_size_at_most(open_page: OpenPage) -> None:
-    page = open_picture(open_page, "icon.png", **PHONE)
+def test_small_image_is_shown_at_twice_its_size_at_most(open_page: OpenPage) -> None:
+    page = open_in_viewer(open_page, "icon.png", **PHONE)
     assert measure(page)[1] == pytest.approx(128, abs=1)

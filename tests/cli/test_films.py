@@ -13,7 +13,7 @@ from image_search.registration.files import find_files
 from image_search.settings import Settings
 from image_search.stores import open_store
 from ImageSearch import main
-from tests.fakes import FakeEncoder, make_picture
+from tests.fakes import FakeEncoder, draw_image
 from tests.fakes.film_files import write_film
 
 
@@ -22,13 +22,13 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A film that is red, then blue, and a green image."""
     scenes = []
     for colour in ("red", "blue"):
-        image = make_picture(colour, (192, 108))
+        image = draw_image(colour, (192, 108))
         image.paste((255, 255, 255), (0, 0, 40, 40))  # frames of one even colour are left out
         scenes.append((image, 4.0))
     folder = tmp_path / "films"
     folder.mkdir()
     write_film(folder / "旅.mp4", scenes)
-    make_picture("green").save(folder / "green.png")
+    draw_image("green").save(folder / "green.png")
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
         Registrar(store, FakeEncoder()).register(find_files([folder]))
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/library.db")

@@ -38,7 +38,7 @@ Findings = dict[str, Finding]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Of a library of three images, embedded with a model that nobody has loaded."""
+    """Settings of a library of three images, embedded with a model that is not loaded."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/library.db", device="cpu")
     with open_store(settings) as store:
         model = Searcher(store, FakeEncoder()).get_model()
@@ -236,7 +236,7 @@ def test_no_part_of_an_answer_waits_for_the_part_before_it() -> None:
 
 
 def test_running_page_is_recognised_and_another_program_is_not() -> None:
-    assert not serve._serves_page(Settings(app_port=1))  # nobody is there
+    assert not serve._serves_page(Settings(app_port=1))  # no server is there
     for body, is_ours in (("<title>類似画像検索</title>", True), ("<title>another</title>", False)):
         with answering(body) as port:
             assert serve._serves_page(Settings(app_host="0.0.0.0", app_port=port)) is is_ours
@@ -244,7 +244,7 @@ def test_running_page_is_recognised_and_another_program_is_not() -> None:
 
 @contextmanager
 def answering(body: str) -> Iterator[int]:
-    """A web server that says this to everybody who has not logged in. Yields its port."""
+    """A web server that gives this answer to clients that are not logged in. Yields its port."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -19,7 +19,7 @@ from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.sqlite import SqliteStore
-from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes
 from tests.fakes.api_library import READER, build_small, open_client
 
 COLOURS = ("red", "green", "blue", "white")
@@ -30,7 +30,7 @@ def photographs(tmp_path: Path) -> Path:
     folder = tmp_path / "photographs"
     folder.mkdir()
     for colour in COLOURS:
-        (folder / f"{colour}.png").write_bytes(make_picture_bytes(colour))
+        (folder / f"{colour}.png").write_bytes(draw_image_bytes(colour))
     return folder
 
 

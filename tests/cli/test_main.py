@@ -11,7 +11,7 @@ import pytest
 from image_search.cli import Exit, name_commands
 from image_search.cli.main import build_parser, main
 from image_search.settings import DEFAULT_MODEL, ROOT
-from tests.fakes import FakeLazyEncoder, make_picture_bytes
+from tests.fakes import FakeLazyEncoder, draw_image_bytes
 
 COMMANDS = (
     "serve", "search", "tags", "text", "check", "register", "refresh", "sidecars", "models", "prune", "trash", "copy",
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two images, and settings for an empty library beside it."""
     for name in ("red", "green"):
         (tmp_path / "pictures").mkdir(exist_ok=True)
-        (tmp_path / "pictures" / f"{name}.png").write_bytes(make_picture_bytes(name))
+        (tmp_path / "pictures" / f"{name}.png").write_bytes(draw_image_bytes(name))
     for module in ("search", "register"):
         target = "image_search.encoders" if module == "search" else "image_search.cli.register"
         monkeypatch.setattr(f"{target}.open_encoder", lambda _: FakeLazyEncoder(DEFAULT_MODEL))

@@ -23,7 +23,7 @@ from image_search.search.exporting import make_safe_name
 from image_search.settings import Settings
 from image_search.stores import open_store
 from ImageSearch import main
-from tests.fakes import FakeEncoder, make_image, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes, make_image
 
 COLOURS = ("red", "green", "blue", "white")
 TEXTS = {
@@ -57,13 +57,13 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, and their library in library.db."""
+    """A folder with images, and their library in library.db."""
     folder = tmp_path_factory.mktemp("terminal")
     encoder = FakeEncoder()
     images = []
     for colour in COLOURS:
         path = folder / f"{colour}.png"
-        path.write_bytes(make_picture_bytes(colour, (40, 60) if colour == "blue" else (60, 40)))
+        path.write_bytes(draw_image_bytes(colour, (40, 60) if colour == "blue" else (60, 40)))
         preview = make_preview(decode_image(read_file(path), path.name))
         image = make_image(path.name, TEXTS.get(colour), data=path.read_bytes(), file_path=str(path))
         width, height = (40, 60) if colour == "blue" else (60, 40)
@@ -163,7 +163,7 @@ def test_pages_follow_each_other(terminal: Terminal) -> None:
     assert [line["rank"] for line in second] == [3, 4]
 
 
-def test_picture_can_be_left_out_and_weighed_against_words(terminal: Terminal, library: Path) -> None:
+def test_image_can_be_left_out_and_weighed_against_words(terminal: Terminal, library: Path) -> None:
     blue, white = str(library / "blue.png"), str(library / "white.png")
     assert list_names(terminal.run("red", "--image", blue, "--weight", "0.9"))[0] == "blue.png"
     assert list_names(terminal.run("red", "--image", blue, "--weight", "0.1"))[0] == "red.png"
@@ -204,12 +204,12 @@ def test_bad_line_is_one_sentence_and_the_run_goes_on(terminal: Terminal) -> Non
     assert ended.out.splitlines()[0] == "# red"
 
 
-def test_words_to_a_model_of_pictures_are_a_sentence_a_line(terminal: Terminal, encoder: FakeEncoder) -> None:
+def test_words_to_a_model_of_images_are_a_sentence_a_line(terminal: Terminal, encoder: FakeEncoder) -> None:
     encoder.supports_text = False
     ended = terminal.run("-", typed=b"nothing\nred\n")
     assert ended.code == 1
     assert "Line 1: fake embeds pictures only" in ended.err
-    assert "red.png" in ended.out  # its words are in the picture's texts
+    assert "red.png" in ended.out  # its words are in the image's texts
 
 
 def test_model_that_cannot_be_loaded_ends_the_run(
@@ -242,7 +242,7 @@ def test_out_makes_a_folder_with_everything_that_belongs_to_the_answer(
     assert len(list(folder.iterdir())) == 6
 
 
-def test_search_without_hits_is_a_folder_without_pictures(terminal: Terminal, tmp_path: Path) -> None:
+def test_search_without_hits_is_a_folder_without_images(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.run("red", "--file-type", "gif", "--out", str(tmp_path)).code == 1
     [folder] = tmp_path.iterdir()
     assert {file.name for file in folder.iterdir()} == {"query.json", "results.jsonl"}

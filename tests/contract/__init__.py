@@ -1,4 +1,4 @@
-"""What every engine must do. An engine's test class inherits all of it and supplies two things:
+"""The contract of every engine. An engine's test class inherits all of it and supplies two things:
 
     @pytest.mark.engine("sqlite")
     class TestSqliteStore(ImageStoreContract):

@@ -119,7 +119,7 @@ class RegistrationContract(StoreFixtures):
         [image_id] = store.add_images(model.model_id, [image], make_embeddings(1))
         assert store.get_image(image_id).text == image.text
 
-    def test_same_picture_again_keeps_its_record(self, store, model):
+    def test_same_image_again_keeps_its_record(self, store, model):
         images = make_images(2)
         first = store.add_images(model.model_id, images, make_embeddings(2))
         renamed = [replace(image, file_name="other.png") for image in images[::-1]]
@@ -128,13 +128,13 @@ class RegistrationContract(StoreFixtures):
         assert store.get_image(first[0]).file_name == images[0].file_name
         assert np.array_equal(store.get_embedding(first[0], model.model_id), make_embeddings(2)[0])
 
-    def test_same_picture_twice_in_a_batch_is_one_image(self, store, model):
+    def test_same_image_twice_in_a_batch_is_one_image(self, store, model):
         image = make_image()
         first, second = store.add_images(model.model_id, [image, image], make_embeddings(2))
         assert first == second
         assert store.count_images() == 1
 
-    def test_known_picture_gains_the_embedding_of_another_model(self, store, model):
+    def test_known_image_gains_the_embedding_of_another_model(self, store, model):
         other = store.get_or_create_model("large", "1", 2 * DIMENSION)
         [image_id] = store.add_images(model.model_id, [make_image()], make_embeddings(1))
         assert store.add_images(other.model_id, [make_image()], make_embeddings(1, 2 * DIMENSION)) == [image_id]

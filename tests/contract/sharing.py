@@ -41,7 +41,7 @@ class SharingContract(StoreFixtures):
         assert list_ids(again.search_embedding(model.model_id, embeddings[2], limit=1)) == [image_ids[2]]
         assert again.read_original(image_ids[4]) == images[4].data
 
-    def test_two_registrars_of_the_same_pictures_make_no_doubles(self, store, model, reopen):
+    def test_two_registrars_of_the_same_images_make_no_doubles(self, store, model, reopen):
         images, embeddings = make_images(60), make_embeddings(60)
 
         def register(batches):

@@ -269,7 +269,7 @@ class TrashContract(StoreFixtures):
         assert store.get_image(rich_ids[0]).paths == (paths[0],)
         store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), (paths[0],))])
         assert store.forget_deleted([sha256]) == 1
-        assert store.find_deleted_paths(paths) == {paths[0]: sha256}  # it is in the trash all the same
+        assert store.find_deleted_paths(paths) == {paths[0]: sha256}  # it is in the trash nevertheless
         store.add_deleted([DeletedImage(sha256, datetime(2024, 1, 2), (paths[1],))])
         assert store.empty_trash() == 1
         [remembered] = store.list_deleted()

@@ -1,4 +1,4 @@
-"""The demo model finds what the sample pictures show; scenes, captions and samples are what they say."""
+"""The demo model finds what the sample images show; scenes, captions and samples are what they say."""
 
 import io
 import random
@@ -15,7 +15,7 @@ from demo.backgrounds import PLACES, TIMES, WEATHERS
 from demo.captions import Mention, choose_mention, list_facts, write_caption
 from demo.concepts import load_concepts
 from demo.evaluate import compose_gallery, find_first_right
-from demo.finish import finish_picture
+from demo.finish import finish_image
 from demo.places import PAINTERS, draw_place
 from demo.samples import Sample, compose_sample, list_samples, write_sample
 from demo.scenes import compose_scene, draw_scene, is_held_out
@@ -77,8 +77,8 @@ def test_sample_finds_itself_under_other_light_and_crop(encoder, gallery):
     chosen = range(0, len(SAMPLES), 8)
     again = []
     for index in chosen:
-        picture = open_image(ROOT / "images" / SAMPLES[index].file_name)
-        again.append(finish_picture(picture, random.Random(index)))
+        image = open_image(ROOT / "images" / SAMPLES[index].file_name)
+        again.append(finish_image(image, random.Random(index)))
     first = (encoder.encode_images(again) @ gallery.T).argmax(axis=1)
     assert np.mean(first == np.array(chosen)) >= 0.9
 
@@ -94,9 +94,9 @@ def test_scene_drawn_again_has_the_same_bytes():
     assert first == second
 
 
-def test_finished_picture_has_the_same_bytes_again_and_its_size_hardly_changes():
+def test_finished_image_has_the_same_bytes_again_and_its_size_hardly_changes():
     scene = draw_scene(compose_scene(random.Random(5)), (160, 120))
-    first, second = (finish_picture(scene, random.Random(9)) for _ in range(2))
+    first, second = (finish_image(scene, random.Random(9)) for _ in range(2))
     assert first.tobytes() == second.tobytes()
     assert first.width >= 0.85 * scene.width
 
@@ -203,8 +203,8 @@ def test_generated_samples_carry_their_prompt(tmp_path):
     for extra, chunk in (("a1111", "parameters"), ("comfyui", "workflow")):
         sample = pick(extra)
         write_sample(sample, tmp_path)
-        with Image.open(tmp_path / sample.file_name) as picture:
-            text = picture.text
+        with Image.open(tmp_path / sample.file_name) as image:
+            text = image.text
         assert chunk in text
         names = load_concepts()[sample.concepts[0]].en
         prompt = text.get("prompt", text.get("parameters", ""))
@@ -214,10 +214,10 @@ def test_generated_samples_carry_their_prompt(tmp_path):
 def test_sample_with_an_orientation_stands_upright_when_it_is_honoured():
     turned = 0
     for sample in (s for s in SAMPLES if s.extra == "exif"):
-        picture = Image.open(io.BytesIO((ROOT / "images" / sample.file_name).read_bytes()))
-        upright = ImageOps.exif_transpose(picture)
-        turned += picture.getexif().get(0x0112, 1) != 1
+        image = Image.open(io.BytesIO((ROOT / "images" / sample.file_name).read_bytes()))
+        upright = ImageOps.exif_transpose(image)
+        turned += image.getexif().get(0x0112, 1) != 1
         wide, tall = compose_sample(sample).aspect
         assert abs(upright.width / upright.height - wide / tall) < 0.02
-        assert picture.getexif().get_ifd(0x8769)[0x9003]
+        assert image.getexif().get_ifd(0x8769)[0x9003]
     assert turned >= 5

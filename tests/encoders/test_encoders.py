@@ -1,4 +1,4 @@
-"""What an encoder gives for real checkpoints, and what it says when it cannot."""
+"""Encoders with real checkpoints: embeddings, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.fakes import checkpoints
 from tests.fakes.checkpoints import get_checkpoint
 
 TWO_TOWERS = ("clip", "siglip", "chinese_clip", "align", "dual_encoder")
-PICTURES_ONLY = ("dinov2", "vit_classifier", "resnet")
+IMAGES_ONLY = ("dinov2", "vit_classifier", "resnet")
 
 
 def open_folder(folder: Path, **settings: Any) -> LazyEncoder:
@@ -70,7 +70,7 @@ def test_two_tower_model_gives_the_features_that_transformers_gives(kind: str) -
 
 
 @pytest.mark.parametrize(
-    "kind", [*TWO_TOWERS, "resnet_dual_encoder", "levit_dual_encoder", *PICTURES_ONLY, "japanese_stable_clip", "vgg"]
+    "kind", [*TWO_TOWERS, "resnet_dual_encoder", "levit_dual_encoder", *IMAGES_ONLY, "japanese_stable_clip", "vgg"]
 )
 def test_embeddings_are_float32_rows_of_length_one(kind: str) -> None:
     encoder = open_folder(get_checkpoint(kind), trust_remote_code=True)
@@ -100,8 +100,8 @@ def test_empty_batch_gives_no_rows_of_the_right_length() -> None:
     assert encoder._runner is None  # nothing was loaded for that
 
 
-@pytest.mark.parametrize("kind", PICTURES_ONLY)
-def test_model_for_pictures_says_which_setting_to_change_when_it_is_given_words(kind: str) -> None:
+@pytest.mark.parametrize("kind", IMAGES_ONLY)
+def test_model_for_images_says_which_setting_to_change_when_it_is_given_words(kind: str) -> None:
     encoder = open_folder(get_checkpoint(kind))
     assert not encoder.supports_text
     with pytest.raises(TextNotSupported, match=r"pictures only.*EMBEDDING_MODEL"):

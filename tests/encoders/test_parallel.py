@@ -1,4 +1,4 @@
-"""Parts of a batch are computed side by side, texts of several callers together, and nobody else notices."""
+"""Parts of a batch are computed side by side, texts of several callers together, unnoticed by other threads."""
 
 from __future__ import annotations
 

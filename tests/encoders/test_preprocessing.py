@@ -48,7 +48,7 @@ def read(folder: Path) -> Preprocessing:
 
 @pytest.mark.parametrize("nested", [False, True], ids=["transformers 4", "transformers 5"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_rgb_pictures_become_what_the_processor_of_transformers_makes_of_them(
+def test_rgb_images_become_what_the_processor_of_transformers_makes_of_them(
     recipe: str, nested: bool, tmp_path: Path
 ) -> None:
     from transformers import AutoImageProcessor

@@ -1,4 +1,4 @@
-"""What an encoder says of a checkpoint, a device or a precision it cannot use, and what it chooses by itself."""
+"""Refusals of a checkpoint, a device or a precision that an encoder cannot use, and its own choices."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black"
 
 
 class FakeEncoder:
-    """Sees the mean colour of a picture; "red" lies where a red picture lies, other words lie anywhere but fixed."""
+    """Sees the mean colour of an image; "red" lies where a red image lies, other words lie anywhere but fixed."""
 
     def __init__(self, name: str = "fake", version: str = "1", dimension: int = 16, supports_text: bool = True) -> None:
         self.name = name
         self.version = version
         self.dimension = dimension
         self.supports_text = supports_text
-        self.calls: list[int] = []  # the number of pictures or texts of every call
+        self.calls: list[int] = []  # the number of images or texts of every call
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         self.calls.append(len(images))
@@ -70,15 +70,15 @@ def make_embeddings(count: int, dimension: int = 16, seed: int = 0) -> Embedding
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_picture(colour: str = "red", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
-    """A picture of one colour."""
+def draw_image(colour: str = "red", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
+    """An image of one colour."""
     return Image.new("RGB", size, colour).convert(mode)
 
 
-def make_picture_bytes(colour: str = "red", size: tuple[int, int] = (64, 48), format: str = "PNG") -> bytes:
+def draw_image_bytes(colour: str = "red", size: tuple[int, int] = (64, 48), format: str = "PNG") -> bytes:
     """The same as the bytes of a file."""
     file = io.BytesIO()
-    make_picture(colour, size).save(file, format)
+    draw_image(colour, size).save(file, format)
     return file.getvalue()
 
 
@@ -93,7 +93,7 @@ def make_image(
     file_path: str | None = None,
     modified_ns: int | None = None,
 ) -> NewImage:
-    """An image ready for a store. Its content follows from its name unless data is given; no real picture inside."""
+    """An image ready for a store. Its content follows from its name unless data is given; no real image inside."""
     data = f"original of {name}".encode("utf-8", "replace") if data is None else data
     return NewImage(
         content_sha256=hashlib.sha256(data).hexdigest(),

@@ -1,4 +1,4 @@
-"""What a test needs and this computer may not have."""
+"""Requirements of tests that this computer may not meet."""
 
 from __future__ import annotations
 

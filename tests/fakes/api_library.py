@@ -27,7 +27,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.ui.routes import build_image_routes
 from image_search.web.app import add_middleware, build_application
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, FakeEncoder, draw_image, draw_image_bytes, make_image
 
 READER = ImageReader(max_pixels=10**6)
 
@@ -38,14 +38,14 @@ def open_colours(folder: Path, count: int = len(COLOURS)) -> Iterator[Searcher]:
     with open_store(Settings(database_url=f"sqlite:///{folder}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder())
         images = [_make_colour(colour) for colour in COLOURS[:count]]
-        embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in COLOURS[:count]])
+        embeddings = searcher.encoder.encode_images([draw_image(colour) for colour in COLOURS[:count]])
         store.add_images(searcher.get_model().model_id, images, embeddings)
         yield searcher
 
 
 @cache
 def _make_colour(colour: str) -> NewImage:
-    data = make_picture_bytes(colour)
+    data = draw_image_bytes(colour)
     return replace(make_image(f"{colour}.png", data=data), preview=make_preview(decode_image(data, colour)))
 
 

@@ -21,13 +21,13 @@ from image_search.records import ImageText, NewImage
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
-from tests.fakes import make_image, make_picture_bytes
+from tests.fakes import draw_image_bytes, make_image
 from tests.fakes.absent import leave_out
 from tests.fakes.checkpoints import get_checkpoint
 
 OpenPage = Callable[..., Page]
 
-# What a container allows, and nothing that asks the network.
+# Options that a container allows, and that keep the browser off the network.
 BROWSER_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -45,31 +45,31 @@ CAPTION = "雪の中の狐"
 
 
 def fill_library(folder: Path, count: int = 20) -> Settings:
-    """A library of pictures of many colours, picture00.png and so on; picture03.png has a prompt and a caption."""
+    """A library of images of many colours, picture00.png and so on; picture03.png has a prompt and a caption."""
     settings = Settings(
         database_url=f"sqlite:///{folder}/library.db", embedding_model=str(get_checkpoint("clip")), device="cpu"
     )
     (folder / "pictures").mkdir(exist_ok=True)
-    images, pictures = [], []
+    images, decoded_images = [], []
     for number in range(count):
         colour = f"hsl({number * 360 // count}, 80%, {35 + number % 3 * 15}%)"
         text = ImageText(generation_prompt=PROMPT, description=CAPTION) if number == 3 else ImageText()
-        image, picture = make_real_image(f"picture{number:02}.png", make_picture_bytes(colour, (240, 180)), text)
+        image, decoded = make_real_image(f"picture{number:02}.png", draw_image_bytes(colour, (240, 180)), text)
         (folder / "pictures" / image.file_name).write_bytes(image.data)
         images.append(image)
-        pictures.append(picture.image)
+        decoded_images.append(decoded.image)
     with open_store(settings) as store:
         searcher = Searcher(store, open_encoder(settings))
-        for image, embedding in zip(images, searcher.encoder.encode_images(pictures), strict=True):
+        for image, embedding in zip(images, searcher.encoder.encode_images(decoded_images), strict=True):
             store.add_images(searcher.get_model().model_id, [image], embedding[None])  # one by one: newest is last
     return settings
 
 
 def make_real_image(name: str, data: bytes, text: ImageText) -> tuple[NewImage, DecodedImage]:
-    picture = decode_image(data, name)
-    plain = make_image(name, text, data=data, width=picture.width, height=picture.height, file_type=picture.file_type)
+    decoded = decode_image(data, name)
+    plain = make_image(name, text, data=data, width=decoded.width, height=decoded.height, file_type=decoded.file_type)
     values = {field: getattr(plain, field) for field in NewImage.__slots__}
-    return NewImage(**{**values, "preview": make_preview(picture)}), picture
+    return NewImage(**{**values, "preview": make_preview(decoded)}), decoded
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def _is_local(url: str) -> bool:
 
 
 def list_names(page: Page) -> list[str]:
-    """File names of the pictures shown, in their order."""
+    """File names of the images shown, in their order."""
     return page.locator("#grid .tile .name").all_text_contents()
 
 
@@ -188,7 +188,7 @@ def hold_answers(page: Page) -> Iterator[None]:
     page.unroute("**/ui/results*")
 
 
-def choose_picture(page: Page, files: str | Path | Sequence[Path]) -> None:
+def choose_query_image(page: Page, files: str | Path | Sequence[Path]) -> None:
     page.set_input_files("#picture input[type=file]", files)
 
 

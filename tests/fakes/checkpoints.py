@@ -86,7 +86,7 @@ def write_chinese_clip(folder: Path) -> Path:
 
 
 def write_align(folder: Path) -> Path:
-    """ALIGN: an EfficientNet for pictures, a BERT for words, a temperature instead of a scale."""
+    """ALIGN: an EfficientNet for images, a BERT for words, a temperature instead of a scale."""
     from transformers import AlignConfig, AlignModel
 
     vision = {
@@ -104,7 +104,7 @@ def write_align(folder: Path) -> Path:
 
 
 def write_dual_encoder(folder: Path) -> Path:
-    """VisionTextDualEncoder with a convolutional tower for pictures."""
+    """VisionTextDualEncoder with a convolutional tower for images."""
     from transformers import BertConfig, ConvNextConfig, VisionTextDualEncoderConfig, VisionTextDualEncoderModel
 
     vision = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], image_size=SIZE)
@@ -149,7 +149,7 @@ def write_resnet_dual_encoder(folder: Path) -> Path:
 
 
 def write_dinov2(folder: Path) -> Path:
-    """DINOv2, pictures only."""
+    """DINOv2, images only."""
     from transformers import Dinov2Config, Dinov2Model
 
     config = {**_VISION, "mlp_ratio": 2}
@@ -169,7 +169,7 @@ def write_vit_classifier(folder: Path) -> Path:
 
 
 def write_resnet(folder: Path) -> Path:
-    """ResNet, pictures only, convolutional."""
+    """ResNet, images only, convolutional."""
     from transformers import ResNetConfig, ResNetModel
 
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
@@ -181,7 +181,7 @@ def write_resnet(folder: Path) -> Path:
 
 
 def write_bert(folder: Path) -> Path:
-    """A model for words only, which no picture search can use."""
+    """A model for words only, which no image search can use."""
     from transformers import BertConfig, BertModel
 
     with _seeded():
@@ -287,7 +287,7 @@ def _train_sentencepiece() -> bytes:
 
 
 def _spread(model: Any) -> None:
-    """Keep the signal alive through untrained convolutions, so that different pictures get different embeddings."""
+    """Keep the signal alive through untrained convolutions, so that different images get different embeddings."""
     import torch
 
     for module in model.modules():

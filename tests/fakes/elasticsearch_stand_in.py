@@ -1,7 +1,7 @@
 """The part of Elasticsearch 8 this program uses, in memory, over HTTP, by its published meaning.
 
 Strict on purpose: what is not written out here is refused, and searches see only what was refreshed, as with the real
-one, so that a test never passes on an option nobody thought about or on luck.
+one, so that a test never passes on an unforeseen option or on luck.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny pictures that say something, written byte by byte, so that every container and every oddity can be had."""
+"""Tiny images that say something, written byte by byte, so that every container and every oddity can be had."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INFOTEXT = f"白い猫, 1girl\nNegative prompt: low quality\n{SETTINGS}, Version
 
 
 def make_image(mode: str = "RGB", size: tuple[int, int] = (8, 8), format: str = "PNG", **options: Any) -> bytes:
-    """A picture without words."""
+    """An image without words."""
     target = io.BytesIO()
     Image.new(mode, size, (200, 30, 90, 255)[: len(mode)]).save(target, format, **options)
     return target.getvalue()
@@ -64,7 +64,7 @@ def make_png_of(**texts: str | dict[str, Any]) -> bytes:
 def hide_text(
     text: str, bands: str, packed: bool, mode: str = "RGBA", size: tuple[int, int] = (64, 130)
 ) -> Image.Image:
-    """A picture with text in the lowest bits of these bands, down the columns."""
+    """An image with text in the lowest bits of these bands, down the columns."""
     payload = gzip.compress(text.encode()) if packed else text.encode()
     magic = f"stealth_{'png' if bands == 'A' else 'rgb'}{'comp' if packed else 'info'}".encode()
     bits = np.unpackbits(np.frombuffer(magic + struct.pack(">I", 8 * len(payload)) + payload, np.uint8))

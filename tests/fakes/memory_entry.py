@@ -20,7 +20,7 @@ from tests.fakes.matching import occurs
 
 @dataclass
 class Place:
-    """What is known of the file at a path."""
+    """The known facts of the file at a path."""
 
     byte_size: int
     modified_ns: int | None

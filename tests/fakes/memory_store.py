@@ -42,7 +42,7 @@ from tests.fakes.memory_entry import Entry, Place, check_filter, is_below, list_
 
 @dataclass
 class MemoryLibrary:
-    """What all handles on one library share."""
+    """The state that all handles on one library share."""
 
     models: list[EmbeddingModel] = field(default_factory=list)
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class MemoryStore(ImageStore):
         return {sha256: live[sha256] for sha256 in hashes if sha256 in live}
 
     def _list_deleted(self) -> list[DeletedImage]:
-        """What a person deleted, in the trash or remembered; the latest deleted last. paths: as stored."""
+        """Images that a person deleted, in the trash or remembered; the latest deleted last. paths: as stored."""
         trashed = [_make_deleted(entry) for entry in self._list_trashed() if entry.facts.trash_reason == "deleted"]
         return sorted([*self.library.deleted.values(), *trashed], key=lambda one: one.deleted_at)
 

@@ -2,7 +2,7 @@
 
 Every command goes on to the server as it came, except FT.*: those are answered here, from the hashes the server holds,
 by the published meaning of the commands. Strict on purpose: what is not written out here is refused, so that a test
-never passes on an option or on a piece of syntax nobody thought about.
+never passes on an unforeseen option or piece of syntax.
 """
 
 from __future__ import annotations

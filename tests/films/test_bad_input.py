@@ -90,7 +90,7 @@ def test_folder_pipe_and_absent_file_are_refused(tmp_path: Path) -> None:
         hash_film(tmp_path / "folder.mp4")
 
 
-def test_picture_with_the_suffix_of_a_film_is_refused(tmp_path: Path) -> None:
+def test_image_with_the_suffix_of_a_film_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "picture.mp4"
     make_scene(1).save(path, "PNG")
     assert "is not a film" in refuse(path)
@@ -117,7 +117,7 @@ def test_playlist_in_a_film_opens_no_other_file(tmp_path: Path, playlist: str) -
     assert "is not a film" in refuse(path)
 
 
-def test_sound_without_a_picture_is_refused(tmp_path: Path) -> None:
+def test_sound_without_a_video_stream_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44_100)

@@ -1,4 +1,4 @@
-"""The text of AUTOMATIC1111 and of everybody who borrows its layout."""
+"""The text of AUTOMATIC1111 and of programs that borrow its layout."""
 
 from __future__ import annotations
 

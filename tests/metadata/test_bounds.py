@@ -47,7 +47,7 @@ FUZZ = settings(max_examples=scale(EXAMPLES), deadline=None, suppress_health_che
 EXIF = make_exif({0x010E: "caption", 0x0110: "Camera"}, {0x9286: make_user_comment(INFOTEXT)})
 XMP = make_xmp(alternatives("dc:description", "caption"))
 MANIFEST = make_manifest(claim_generator="ChatGPT", digitalSourceType="digitalsourcetype/trainedAlgorithmicMedia")
-PICTURES = [
+IMAGES = [
     make_png(
         text_chunk("parameters", INFOTEXT.encode()),
         packed_chunk("a", "b"),
@@ -104,23 +104,23 @@ def test_any_bytes_are_read_without_an_error(data: bytes, beginning: bytes) -> N
 
 @FUZZ
 @given(st.data())
-def test_damaged_pictures_are_read_without_an_error(data: st.DataObject) -> None:
-    picture = bytearray(data.draw(st.sampled_from(PICTURES)))
+def test_damaged_images_are_read_without_an_error(data: st.DataObject) -> None:
+    damaged = bytearray(data.draw(st.sampled_from(IMAGES)))
     for _ in range(data.draw(st.integers(1, 8))):
-        place = data.draw(st.integers(0, len(picture) - 1))
+        place = data.draw(st.integers(0, len(damaged) - 1))
         match data.draw(st.sampled_from(["flip", "cut", "double", "size"])):
             case "flip":
-                picture[place] = data.draw(st.integers(0, 255))
+                damaged[place] = data.draw(st.integers(0, 255))
             case "cut":
-                del picture[place : place + data.draw(st.integers(1, 200))]
+                del damaged[place : place + data.draw(st.integers(1, 200))]
             case "double":
-                picture[place:place] = picture[place : place + data.draw(st.integers(1, 200))]
+                damaged[place:place] = damaged[place : place + data.draw(st.integers(1, 200))]
             case "size":
-                picture[place : place + 4] = data.draw(
+                damaged[place : place + 4] = data.draw(
                     st.sampled_from([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
                 )
-        picture = picture or bytearray(b"x")
-    check(bytes(picture))
+        damaged = damaged or bytearray(b"x")
+    check(bytes(damaged))
 
 
 WORDS = """

@@ -269,7 +269,7 @@ def test_first_of_two_passes_is_told() -> None:
     assert (text.seed, text.steps, text.generated_size) == ("12345", 20, "512x768")
 
 
-def test_sampler_that_made_nothing_of_the_saved_picture_is_passed_over() -> None:
+def test_sampler_that_made_nothing_of_the_saved_image_is_passed_over() -> None:
     other = node("KSampler", seed=1, steps=1, cfg=1, sampler_name="x", model=["loader", 0], positive=["p", 0])
     assert read({"other": other, "p": node("CLIPTextEncode", text="dog"), **make_graph()}).prompt == "白い猫"
 

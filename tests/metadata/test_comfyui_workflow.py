@@ -1,4 +1,4 @@
-"""A picture that has only the drawn workflow still tells its words and settings."""
+"""An image that has only the drawn workflow still tells its words and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wherever a picture carries text, it is found, in the letters it was written in."""
+"""Wherever an image carries text, it is found, in the letters it was written in."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_pixels_without_the_magic_word_are_not_decoded(monkeypatch: pytest.Monke
     assert read_image_text(data).generator is None
 
 
-def test_picture_whose_pixels_are_broken_still_says_what_it_says() -> None:
+def test_image_whose_pixels_are_broken_still_says_what_it_says() -> None:
     data = make_jpeg((0xE1, make_exif({0x010E: CAPTION})))
     assert read_image_text(data[: data.index(b"\xff\xda") + 8]).description == CAPTION
     data = make_png(international_chunk("parameters", INFOTEXT))
@@ -196,24 +196,24 @@ def test_file_that_says_nothing_gives_nothing() -> None:
         assert (text.generation_prompt, text.description, text.generator, text.keywords) == (None, None, None, ())
 
 
-def test_files_beside_a_picture_are_found_and_read(tmp_path) -> None:
-    picture = tmp_path / "猫.png"
-    picture.write_bytes(make_image())
+def test_files_beside_an_image_are_found_and_read(tmp_path) -> None:
+    path = tmp_path / "猫.png"
+    path.write_bytes(make_image())
     (tmp_path / "猫.txt").write_text(INFOTEXT, encoding="utf-8")
     (tmp_path / "猫.png.json").write_text('{"tags": ["ねこ", "白"]}', encoding="utf-8")
     (tmp_path / "猫.json").write_text('{"tags": ["wrong"]}', encoding="utf-8")
     (tmp_path / "犬.txt").write_text("another picture's", encoding="utf-8")
-    sidecars = find_sidecars(picture)
+    sidecars = find_sidecars(path)
     assert sorted(sidecars) == ["猫.png.json", "猫.txt"]
-    text = read_image_text(picture.read_bytes(), sidecars=sidecars)
+    text = read_image_text(path.read_bytes(), sidecars=sidecars)
     assert (text.seed, text.keywords) == ("12345", ("ねこ", "白"))
 
 
 def test_text_beside_a_photograph_is_its_caption_and_an_xmp_file_its_keywords(tmp_path) -> None:
-    picture = tmp_path / "a.jpg"
+    path = tmp_path / "a.jpg"
     (tmp_path / "a.txt").write_text(CAPTION, encoding="utf-8")
     (tmp_path / "a.xmp").write_bytes(make_xmp("<dc:subject><rdf:Bag><rdf:li>海</rdf:li></rdf:Bag></dc:subject>"))
-    text = read_image_text(make_image(format="JPEG"), sidecars=find_sidecars(picture))
+    text = read_image_text(make_image(format="JPEG"), sidecars=find_sidecars(path))
     assert (text.description, text.keywords) == (CAPTION, ("海",))
 
 

@@ -1,4 +1,4 @@
-"""Services that sign their pictures with Content Credentials are named, cameras are not."""
+"""Services that sign their images with Content Credentials are named, cameras are not."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_edited_copy_of_takeout_takes_the_facts_of_the_original_in_any_language(
     assert find_sidecars(tmp_path / "IMG_1.jpg")
 
 
-def test_facts_of_another_picture_are_not_taken_for_an_edited_copy(tmp_path: Path) -> None:
+def test_facts_of_another_image_are_not_taken_for_an_edited_copy(tmp_path: Path) -> None:
     (tmp_path / "cat.jpg.json").write_text('{"description": "A cat"}')
     assert not find_sidecars(tmp_path / "cat-black.jpg")
 

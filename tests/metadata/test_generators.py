@@ -1,4 +1,4 @@
-"""What each generator writes is taken apart into the same fields, and kept readable."""
+"""The text of each generator is taken apart into the same fields, and kept readable."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_tags_comfyui_borrows_are_no_camera() -> None:
     assert (text.camera, text.description) == (None, None)
 
 
-def test_prompt_is_no_caption_but_a_signed_picture_may_have_one() -> None:
+def test_prompt_is_no_caption_but_a_signed_image_may_have_one() -> None:
     assert (
         read_image_text(make_png(international_chunk("parameters", INFOTEXT), text_chunk("Title", "x"))).description
         is None

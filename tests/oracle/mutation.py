@@ -5,7 +5,7 @@
     python -m tests.oracle.mutation --list
 
 Works on a copy of the files as they are now, in a temporary folder. Not part of `make test`: it takes minutes. A
-mistake that cannot be made any more, because the text it changes has gone, is a failure, too: write it anew.
+mistake that cannot be made any more, because the text it changes has gone, is a failure, too: write it again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A parser of Oracle's SQL that runs anywhere: sqlfluff, which knows the grammar up to 21c.
 
-What 23ai adds is respelt first, so that a missing comma or bracket is noticed everywhere but inside the respelt words
+Additions of 23ai are respelt first: a missing comma or bracket is noticed everywhere but inside the respelt words
 themselves.
 """
 
@@ -36,7 +36,7 @@ def make_linter() -> Linter:
 
 
 def find_faults(linter: Linter, statement: str) -> list[str]:
-    """What is wrong with a statement, [] for nothing."""
+    """The faults of a statement, [] for none."""
     for pattern, replacement in RESPELLINGS:
         statement = re.sub(pattern, replacement, statement, flags=re.MULTILINE)
     return [str(fault) for fault in linter.parse_string(write_for_script(statement.strip()) + "\n").violations]

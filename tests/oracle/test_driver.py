@@ -1,4 +1,4 @@
-"""What the driver itself does with our settings and with a database that is not there; no stand-in here."""
+"""The driver itself with our settings and with a database that is not there; no stand-in here."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_no_client_is_loaded_unless_it_is_asked_for(server: Server, monkeypatch:
 
 
 def provoke(server: Server, settings: Settings) -> StoreError:
-    """What a person is told."""
+    """The message for a person."""
     with OracleStore.open(settings) as store, pytest.raises(StoreError) as caught:
         store.count_images()
     server.faults.clear()

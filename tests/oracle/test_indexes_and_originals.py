@@ -1,4 +1,4 @@
-"""What the Oracle store makes of its two indexes, of originals outside of the database, and of what it fetches."""
+"""The Oracle store with its two indexes, with originals outside of the database, and with the rows it fetches."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_original_that_is_elsewhere_is_told_when_no_folder_is_set(server: Server
         store.read_original(image_id)
 
 
-def test_picture_that_is_added_while_another_handle_deletes_it_keeps_its_original(
+def test_image_that_is_added_while_another_handle_deletes_it_keeps_its_original(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep of files waits for the writer that holds the lock, and looks again before it removes anything."""

@@ -28,7 +28,7 @@ from tests.oracle.wire.faults import Cut
 from tests.oracle.wire.server import Server
 from tests.oracle.wired import make_settings, serve_nothing
 
-# As the original application made them, with a column that somebody added.
+# As the original application made them, with a column that an administrator added.
 ORIGINAL_TABLES = (
     "CREATE TABLE images (image_id NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, image_data BLOB, "
     "file_name VARCHAR2(255), file_type VARCHAR2(50), upload_date TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
@@ -126,20 +126,20 @@ def read_image(data: bytes, name: str) -> NewImage:
     )
 
 
-def take_picture(database: Original) -> list[Any]:
+def take_snapshot(database: Original) -> list[Any]:
     tables = ("images", "image_embeddings", "image_descriptions", "embedding_models")
     return [database.run(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
 
 
 def test_dry_run_counts_what_is_doubled_and_changes_nothing(database: Original) -> None:
-    before = take_picture(database)
+    before = take_snapshot(database)
     report = "\n".join(migrate(database.settings, read_image, dry_run=True))
     assert "1 models that are listed twice." in report
     assert "3 descriptions that are empty or belong to nothing." in report
     assert "1 descriptions beside a newer one of the same image." in report
     assert "2 embeddings that are empty or belong to nothing." in report
     assert "1 images have the same bytes as an older one. Nothing was changed." in report
-    assert take_picture(database) == before
+    assert take_snapshot(database) == before
     assert database.changes == []
 
 
@@ -217,7 +217,7 @@ def test_embeddings_of_another_dimension_are_not_adopted(database: Original) -> 
     assert any("another dimension than other" in sentence for sentence in report)
 
 
-def test_picture_that_cannot_be_read_stops_before_the_keys_are_added(database: Original) -> None:
+def test_image_that_cannot_be_read_stops_before_the_keys_are_added(database: Original) -> None:
     database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"broken",))
     with pytest.raises(SchemaError, match="image_id 2"):
         list(migrate(database.settings, read_image))
@@ -269,7 +269,7 @@ def test_images_are_read_and_stored_in_few_round_trips(database: Original) -> No
     assert len(database.server.events) < 200
 
 
-def test_picture_that_was_never_stored_is_named(database: Original) -> None:
+def test_image_that_was_never_stored_is_named(database: Original) -> None:
     database.run("UPDATE images SET image_data = ? WHERE image_id = 2", (b"",))
     report: list[str] = []
     with pytest.raises(SchemaError, match="image_id 2"):

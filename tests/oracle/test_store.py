@@ -64,7 +64,7 @@ ORIGINAL_ROWS = (
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    """Settings of a database that is there and holds nobody's library."""
+    """Settings of a database that is there and holds no library."""
     settings = replace(Settings.load(), originals_url="")
     if not settings.uses_oracle:
         pytest.fail("--store oracle needs a database: set DB_USER, DB_PASSWORD and DB_DSN.", pytrace=False)

@@ -1,4 +1,4 @@
-"""What the documents claim is checked: files they link to, options they show, settings they name."""
+"""The claims of the documents are checked: files they link to, options they show, settings they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_search.settings import ROOT, list_setting_names
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "demo" / "README.md"])
 SCRIPTS = ("ImageSearch.py", "register_images.py", "update_description_by_extracted_text_chunk.py")
@@ -92,7 +92,7 @@ def test_changelog_has_no_empty_version() -> None:
 
 @pytest.mark.slow
 def test_benchmark_of_metadata_starts_by_its_path_and_reads_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(make_picture_bytes())
+    (tmp_path / "a.png").write_bytes(draw_image_bytes())
     (tmp_path / "expected.json").write_text('{"a.png": {"contains": ""}}', encoding="utf-8")
     program = [sys.executable, str(ROOT / "benchmarks" / "metadata_accuracy.py")]
     done = subprocess.run([*program, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)

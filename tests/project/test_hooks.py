@@ -1,4 +1,4 @@
-"""What this program uses of other packages although they promise nothing of it, each in one module of ours.
+"""Private names of other packages that this program uses, each in one module of ours.
 
 A release that takes such a name away fails here, with its name, before anything else does.
 """

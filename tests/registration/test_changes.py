@@ -24,7 +24,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from tests.contract.frames import make_frame
-from tests.fakes import FakeEncoder, find_ids, make_embeddings, make_image, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes, find_ids, make_embeddings, make_image
 from tests.fakes.film_files import make_scenes, write_film
 
 EDITS = Edits(description="typed", keywords=("Paris, France",), rating=4)
@@ -49,7 +49,7 @@ COLOURS = {"a": "red", "b": "lime", "c": "blue"}
 
 
 def write(path: Path, content: str) -> Path:
-    """A picture that follows from content alone, with another time than the file had."""
+    """An image that follows from content alone, with another time than the file had."""
     info = PngInfo()
     info.add_text("Description", f"written: {content}")
     before = path.stat().st_mtime_ns if path.exists() else 0
@@ -378,7 +378,7 @@ def test_upload_of_a_deleted_image_brings_it_back(store: ImageStore, for_good: b
     model_id = store.get_or_create_model("fake", "1", 16).model_id
 
     def send() -> tuple[int, str]:
-        sent = register_upload(store, encoder, lambda: model_id, ImageReader(), make_picture_bytes("red"), "red.png")
+        sent = register_upload(store, encoder, lambda: model_id, ImageReader(), draw_image_bytes("red"), "red.png")
         return sent.image_id, sent.outcome
 
     first, outcome = send()

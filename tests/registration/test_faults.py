@@ -38,18 +38,18 @@ KILLS = 30
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Different small pictures, some of them copies of others."""
+    """Different small images, some of them copies of others."""
     folder = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(0).integers(0, 256, (FILES, 24, 32, 3), dtype=np.uint8)
     for number in range(FILES):
-        # Every tenth is a copy of the picture before it.
+        # Every tenth is a copy of the image before it.
         Image.fromarray(noise[number - (number % 10 == 9)]).save(folder / f"{number:03d}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
 def clean(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, ...]]:
-    """What one undisturbed run leaves behind."""
+    """The library that one undisturbed run leaves."""
     library = tmp_path_factory.mktemp("clean")
     report = register(library, folder)
     assert (report.registered, report.known, report.failed) == (FILES * 9 // 10, FILES // 10, 0)

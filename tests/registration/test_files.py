@@ -34,7 +34,7 @@ def make_file(path: Path, content: bytes = b"x") -> Path:
     return path
 
 
-def make_picture(path: Path, colour: str = "red") -> Path:
+def draw_image(path: Path, colour: str = "red") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), colour).save(path)
     return path
@@ -113,11 +113,11 @@ def test_folder_that_cannot_be_listed_is_a_sentence(tmp_path: Path, monkeypatch:
 
 
 def test_odd_names_are_found_and_registered(tmp_path: Path, store: ImageStore) -> None:
-    make_picture(tmp_path / "p" / "😀 a\nb.png", "red")
-    make_picture(tmp_path / "p" / "か\u3099.png", "blue")
+    draw_image(tmp_path / "p" / "😀 a\nb.png", "red")
+    draw_image(tmp_path / "p" / "か\u3099.png", "blue")
     with contextlib.suppress(OSError):  # some file systems take only UTF-8
         Path(os.fsdecode(os.fsencode(str(tmp_path / "p")) + b"/caf\xe9.png")).write_bytes(
-            make_picture(tmp_path / "p" / "c.png", "green").read_bytes() + b" "
+            draw_image(tmp_path / "p" / "c.png", "green").read_bytes() + b" "
         )
     total = len(find_files([tmp_path / "p"]).files)
     report = Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p"]))
@@ -156,10 +156,10 @@ class Looks(threading.Event):
 
 def test_watching_registers_what_appears_and_tells_what_vanishes(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
-    first, second = make_picture(folder / "1.png"), folder / "2.png"
+    first, second = draw_image(folder / "1.png"), folder / "2.png"
     age(folder)
     told: list[str] = []
-    stop = Looks(lambda: make_picture(second, "blue"), lambda: first.unlink(), lambda: None)
+    stop = Looks(lambda: draw_image(second, "blue"), lambda: first.unlink(), lambda: None)
     registrar = Registrar(store, FakeEncoder(), on_message=told.append)
     watch_folders([folder], registrar, stop, told.append)
     assert registrar.report.registered == 2
@@ -169,7 +169,7 @@ def test_watching_registers_what_appears_and_tells_what_vanishes(tmp_path: Path,
 
 def test_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
-    make_picture(folder / "0.png")
+    draw_image(folder / "0.png")
     for number in range(1, 30):
         make_file(folder / f"{number:02d}.png", (folder / "0.png").read_bytes())
     told: list[str] = []
@@ -179,9 +179,9 @@ def test_disk_that_is_taken_away_is_not_told_file_by_file(tmp_path: Path, store:
 
 def test_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
-    make_picture(folder / "0.png", "green")
+    draw_image(folder / "0.png", "green")
     age(folder)
-    whole = make_picture(tmp_path / "whole.png").read_bytes()
+    whole = draw_image(tmp_path / "whole.png").read_bytes()
     path = make_file(folder / "1.png", whole[:20])
     registrar = Registrar(store, FakeEncoder())
     counts: list[int] = []
@@ -196,8 +196,8 @@ def test_file_that_changed_just_before_the_first_look_waits_for_the_second(tmp_p
 
 def test_file_that_still_grows_is_left_for_the_next_look(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
-    make_picture(folder / "0.png", "green")
-    whole = make_picture(tmp_path / "whole.png").read_bytes()
+    draw_image(folder / "0.png", "green")
+    whole = draw_image(tmp_path / "whole.png").read_bytes()
     path = folder / "1.png"
     stop = Looks(
         lambda: make_file(path, whole[:20]),

@@ -38,7 +38,7 @@ from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import copy_library
 from image_search.stores.sqlite import SqliteStore
-from tests.fakes import FakeEncoder, make_picture
+from tests.fakes import FakeEncoder, draw_image
 from tests.fakes.film_files import make_scenes, write_film
 from tests.fakes.memory_store import MemoryStore
 
@@ -65,9 +65,9 @@ def folder(tmp_path: Path, film_file: Path) -> Path:
     """A film between two images."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    make_picture("red").save(folder / "a.png")
+    draw_image("red").save(folder / "a.png")
     shutil.copy2(film_file, folder / "holiday.mp4")
-    make_picture("blue").save(folder / "z.png")
+    draw_image("blue").save(folder / "z.png")
     return folder
 
 
@@ -366,7 +366,7 @@ def test_bad_films_are_one_line_each_and_the_run_goes_on(store: ImageStore, fold
     (folder / "picture.avi").write_bytes((folder / "a.png").read_bytes())
     (folder / "cut.mp4").write_bytes(film_file.read_bytes()[: film_file.stat().st_size // 2])
     (folder / "folder.mp4").mkdir()
-    make_picture("green").save(folder / "folder.mp4" / "inside.png")
+    draw_image("green").save(folder / "folder.mp4" / "inside.png")
     started = time.monotonic()
     report = register(store, folder)
     assert (report.registered, report.frames, report.failed) == (4, SCENES, 4)

@@ -27,7 +27,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.text import encode_path
-from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def test_folders_are_kept_with_the_library_whatever_bytes_they_have(store: Image
 
 
 def test_scan_registers_the_folder_and_counts_what_cannot_be_read(store: ImageStore, root: Path) -> None:
-    (root / "写真" / "red.png").write_bytes(make_picture_bytes("red"))
-    (root / "写真" / "2024" / "blue.png").write_bytes(make_picture_bytes("blue"))
+    (root / "写真" / "red.png").write_bytes(draw_image_bytes("red"))
+    (root / "写真" / "2024" / "blue.png").write_bytes(draw_image_bytes("blue"))
     (root / "写真" / "broken.png").write_bytes(b"no picture")
     stored = encode_path(str(root / "写真"))
     control = JobControl(Job(1, "scan", stored))

@@ -105,7 +105,7 @@ class History:
                 trash_gone_files(self.store, find_gone_files(self.store, self.folder).files)
 
     def empty(self) -> None:
-        """What a person deleted goes for good; what was pruned stays in the trash."""
+        """Images that a person deleted go for good; pruned ones stay in the trash."""
         trashed = [hit.image for hit in self.store.list_trash(limit=1000)]
         deleted = [image for image in trashed if image.trash_reason == "deleted"]
         self.words -= {image.edits.description or "" for image in deleted}

@@ -1,4 +1,4 @@
-"""What is passed over: folders of other programs, --exclude, .imagesearchignore; kinds of files that are not read."""
+"""Ignored files: folders of other programs, --exclude, .imagesearchignore; kinds of files that are not read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
 from tests.fakes import FakeEncoder
 from tests.fakes.examples import scale
-from tests.registration.test_files import Looks, age, make_file, make_picture
+from tests.registration.test_files import Looks, age, draw_image, make_file
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_ignore_file_that_cannot_be_read_hides_its_folder_and_an_empty_one_nothi
     make_file(tmp_path / "a" / IGNORE_FILE, b"")
     make_file(tmp_path / "a" / "1.png")
     make_file(tmp_path / "b" / "2.png")
-    os.mkfifo(tmp_path / "b" / IGNORE_FILE)  # would wait for ever
+    os.mkfifo(tmp_path / "b" / IGNORE_FILE)  # would wait indefinitely
     found = find_files([tmp_path])
     assert [Path(file.path).name for file in found.files] == ["1.png"]
     assert len(found.failures) == 1 and "is not a file" in found.failures[0]
@@ -141,8 +141,8 @@ def test_nested_ignore_files_pass_over_what_git_passes_over(files: set[str], rul
     try:
         for name in sorted(files, key=len, reverse=True):
             if not (top / name).is_dir() and not any(parent.is_file() for parent in (top / name).parents):
-                picture = top / name
-                make_file(picture if picture.suffix else picture / "c.png", b"\xff\xd8\xff")
+                path = top / name
+                make_file(path if path.suffix else path / "c.png", b"\xff\xd8\xff")
         for folder, lines in rules.items():
             if (top / folder).is_dir():
                 make_file(top / folder / IGNORE_FILE, "\n".join(lines).encode())
@@ -158,9 +158,9 @@ def test_nested_ignore_files_pass_over_what_git_passes_over(files: set[str], rul
 
 def test_watching_says_nothing_of_files_that_are_passed_over_from_now_on(tmp_path: Path, store: ImageStore) -> None:
     folder = tmp_path / "p"
-    make_picture(folder / "1.png")
-    make_picture(folder / "@eaDir" / "2.png", "blue")
-    make_picture(folder / "3.png", "lime")
+    draw_image(folder / "1.png")
+    draw_image(folder / "@eaDir" / "2.png", "blue")
+    draw_image(folder / "3.png", "lime")
     age(folder)
     told: list[str] = []
     stop = Looks(lambda: make_file(folder / IGNORE_FILE, b"1.png\n"), lambda: None)
@@ -170,8 +170,8 @@ def test_watching_says_nothing_of_files_that_are_passed_over_from_now_on(tmp_pat
 
 
 def test_image_whose_file_is_passed_over_is_not_gone(tmp_path: Path, store: ImageStore) -> None:
-    paths = [make_picture(tmp_path / "p" / name, colour) for name, colour in (("1.png", "red"), ("x/2.png", "blue"))]
-    paths.append(make_picture(tmp_path / "p" / "@eaDir" / "3.png", "lime"))
+    paths = [draw_image(tmp_path / "p" / name, colour) for name, colour in (("1.png", "red"), ("x/2.png", "blue"))]
+    paths.append(draw_image(tmp_path / "p" / "@eaDir" / "3.png", "lime"))
     Registrar(store, FakeEncoder()).register(find_files([*paths]))
     make_file(tmp_path / "p" / IGNORE_FILE, b"*\n")
     make_file(tmp_path / "p" / "x" / IGNORE_FILE, b"")
@@ -184,9 +184,9 @@ def test_image_whose_file_is_passed_over_is_not_gone(tmp_path: Path, store: Imag
 # --- kinds of files ---------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_read_by_content_whatever_their_name(tmp_path: Path) -> None:
-    jpeg = make_picture(tmp_path / "in.jpg").read_bytes()
-    png, webp = (make_picture(tmp_path / f"in.{kind}").read_bytes() for kind in ("png", "webp"))
+def test_images_are_read_by_content_whatever_their_name(tmp_path: Path) -> None:
+    jpeg = draw_image(tmp_path / "in.jpg").read_bytes()
+    png, webp = (draw_image(tmp_path / f"in.{kind}").read_bytes() for kind in ("png", "webp"))
     top = tmp_path / "p"
     names = ["a.jpg_large", "b.jpeg_", "c.JPG_original", "d", "e.jpg~", "f.jpg!d", "g.bin", "IMG 2024.05.01", "h.CR2"]
     for name in names:
@@ -258,8 +258,8 @@ def test_name_is_taken_as_it_is_written_before_another_form_of_unicode(tmp_path:
     assert locate(tmp_path / "ない" / "x") == str(tmp_path / "ない" / "x")
 
 
-def test_picture_with_an_odd_name_is_registered_by_its_content(tmp_path: Path, store: ImageStore) -> None:
-    make_file(tmp_path / "p" / "photo.jpg_large", make_picture(tmp_path / "in.jpg").read_bytes())
+def test_image_with_an_odd_name_is_registered_by_its_content(tmp_path: Path, store: ImageStore) -> None:
+    make_file(tmp_path / "p" / "photo.jpg_large", draw_image(tmp_path / "in.jpg").read_bytes())
     make_file(tmp_path / "p" / "doc.pdf", b"%PDF-1.4")
     report = Registrar(store, FakeEncoder()).register(find_files([tmp_path / "p"]))
     assert (report.registered, report.failed, report.unread) == (1, 0, {".pdf": 1})

@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Nine different pictures."""
+    """Nine different images."""
     folder = tmp_path / "pictures"
     fill_folder(folder, 9)
     return folder
@@ -91,7 +91,7 @@ def test_images_arrive_whole(store: ImageStore, folder: Path) -> None:
     assert np.allclose(store.get_embedding(image.image_id, model.model_id), expected)
 
 
-def test_picture_without_a_file_is_described_alike(folder: Path) -> None:
+def test_image_without_a_file_is_described_alike(folder: Path) -> None:
     path = folder / "003.png"
     image = ImageReader().read_bytes(path.read_bytes(), "か\u3099.png")
     assert (image.file_name, image.file_type, image.width, image.height) == ("が.png", "image/png", 20, 10)
@@ -149,7 +149,7 @@ def test_two_registrars_at_once_make_no_doubles(store: ImageStore, tmp_path: Pat
     assert store.count_images() == 60
 
 
-# --- one bad picture --------------------------------------------------------------------------------------------------
+# --- one bad image --------------------------------------------------------------------------------------------------
 
 
 def test_bad_files_are_a_sentence_each_and_the_run_goes_on(store: ImageStore, folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_bad_files_are_a_sentence_each_and_the_run_goes_on(store: ImageStore, fo
 
 
 class Picky(FakeEncoder):
-    """Fails for batches with a picture that is 13 pixels wide."""
+    """Fails for batches with an image that is 13 pixels wide."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         if any(image.width == 13 for image in images):
@@ -172,7 +172,7 @@ class Picky(FakeEncoder):
         return super().encode_images(images)
 
 
-def test_picture_the_model_chokes_on_does_not_take_its_batch_along(store: ImageStore, folder: Path) -> None:
+def test_image_the_model_chokes_on_does_not_take_its_batch_along(store: ImageStore, folder: Path) -> None:
     Image.new("RGB", (13, 13)).save(folder / "000a.png")
     report = register(store, folder, encoder=Picky())
     assert count(report) == (9, 0, 0, 1)
@@ -203,7 +203,7 @@ def test_model_gets_full_batches(store: ImageStore, folder: Path) -> None:
     assert sorted(encoder.calls) == [1, 4, 4]
 
 
-def test_batch_size_is_asked_for_only_when_a_picture_is_there(store: ImageStore, folder: Path) -> None:
+def test_batch_size_is_asked_for_only_when_an_image_is_there(store: ImageStore, folder: Path) -> None:
     asked: list[int] = []
 
     def choose() -> int:

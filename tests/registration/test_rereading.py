@@ -27,7 +27,7 @@ from image_search.registration.rereading import (
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from tests.fakes import make_image, make_picture_bytes
+from tests.fakes import draw_image_bytes, make_image
 
 
 class FakeRecognizer:
@@ -49,7 +49,7 @@ class FakeRecognizer:
 def fill(store: ImageStore) -> list[int]:
     model = store.get_or_create_model("fake", "1", 2)
     images = [
-        make_image(f"{color}.png", data=make_picture_bytes(color), width=40, height=30) for color in ("red", "blue")
+        make_image(f"{color}.png", data=draw_image_bytes(color), width=40, height=30) for color in ("red", "blue")
     ]
     return store.add_images(model.model_id, images, np.eye(2, dtype=np.float32))
 
@@ -146,7 +146,7 @@ def test_background_reading_reads_what_comes_in_with_low_priority(tmp_path: Path
         assert [hit.image_id for hit in store.list_images(["禁止"])] == [red]
         if sys.platform == "linux":
             assert recognizer.nice == 19
-        data = make_picture_bytes("red", (50, 40))
+        data = draw_image_bytes("red", (50, 40))
         model = store.find_current_model()
         assert model is not None
         store.replace_image(red, model.model_id, make_image("red.png", data=data), np.eye(2, dtype=np.float32)[0])

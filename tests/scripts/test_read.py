@@ -76,7 +76,7 @@ def test_detailed_image_keeps_what_small_print_needs(
 
 @pytest.fixture
 def library(tmp_path: Path) -> Settings:
-    """Thirty pictures with a number each, none of them read."""
+    """Thirty images with a number each, none of them read."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/library/library.db")
     with open_store(settings) as store:
         model = store.get_or_create_model("fake", "1", 16)

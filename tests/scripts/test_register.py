@@ -27,7 +27,7 @@ from tests.fakes.film_files import make_scenes, write_film
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five pictures, an empty library, and an encoder named after EMBEDDING_MODEL."""
+    """Five images, an empty library, and an encoder named after EMBEDDING_MODEL."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/library/image_search.db")
     for name in ("DB_USER", "DB_PASSWORD", "DB_DSN", "EMBEDDING_MODEL"):
         monkeypatch.setenv(name, "")

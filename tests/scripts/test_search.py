@@ -16,19 +16,19 @@ from image_search.images import open_image
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.stores import open_store
-from tests.fakes import COLOURS, make_image, make_picture_bytes
+from tests.fakes import COLOURS, draw_image_bytes, make_image
 from tests.fakes.checkpoints import get_checkpoint
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a library of one picture a colour, and the pictures."""
+    """A folder with a library of one image a colour, and the images."""
     folder = tmp_path_factory.mktemp("library")
     settings = Settings(
         database_url=f"sqlite:///{folder}/library.db", embedding_model=str(get_checkpoint("clip")), device="cpu"
     )
     for colour in COLOURS:
-        (folder / f"{colour}.png").write_bytes(make_picture_bytes(colour))
+        (folder / f"{colour}.png").write_bytes(draw_image_bytes(colour))
     with open_store(settings) as store:
         searcher = Searcher(store, open_encoder(settings))
         files = [folder / f"{colour}.png" for colour in COLOURS]
@@ -62,7 +62,7 @@ def test_words_list_distance_id_and_name_on_stdout(library: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_picture_finds_itself_first_as_json(library: Path) -> None:
+def test_image_finds_itself_first_as_json(library: Path) -> None:
     ended = run_script("--image", str(library / "blue.png"), "--json", DATABASE_URL=f"sqlite:///{library}/library.db")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
@@ -72,7 +72,7 @@ def test_picture_finds_itself_first_as_json(library: Path) -> None:
     assert lines[0]["similarity"] == -lines[0]["distance"]
 
 
-def test_similar_ones_leave_the_picture_itself_out(library: Path) -> None:
+def test_similar_ones_leave_the_image_itself_out(library: Path) -> None:
     database = f"sqlite:///{library}/library.db"
     ended = run_script("--like", "1", "--exclude", "blue", "--json", DATABASE_URL=database)
     assert ended.returncode == 0, ended.stderr

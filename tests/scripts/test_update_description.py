@@ -35,7 +35,7 @@ def store(url: str) -> Iterator[ImageStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path, store: ImageStore) -> Path:
-    """Three registered pictures without their texts: a prompt, a caption, nothing."""
+    """Three registered images without their texts: a prompt, a caption, nothing."""
     pictures = {
         "prompt.png": make_png_of(parameters=INFOTEXT),
         "caption.jpg": make_jpeg((0xE1, make_exif({0x010E: "夕焼けの海"}))),
@@ -89,14 +89,14 @@ def test_second_run_changes_nothing(url: str, folder: Path) -> None:
     assert "updated 0, unchanged 2, no text 1, failed 0" in done.stderr
 
 
-def test_renamed_picture_is_found_by_its_content(url: str, store: ImageStore, folder: Path) -> None:
+def test_renamed_image_is_found_by_its_content(url: str, store: ImageStore, folder: Path) -> None:
     (folder / "prompt.png").rename(folder / "別名.png")
     done = run(url, folder / "別名.png")
     assert (done.returncode, done.stdout) == (0, f"updated\tAUTOMATIC1111\t{folder / '別名.png'}\n")
     assert read_text(store, "prompt.png").seed == "12345"
 
 
-def test_changed_picture_is_found_by_its_name_with_a_warning(url: str, store: ImageStore, folder: Path) -> None:
+def test_changed_image_is_found_by_its_name_with_a_warning(url: str, store: ImageStore, folder: Path) -> None:
     (folder / "nothing.png").write_bytes(make_png_of(parameters=INFOTEXT.replace("12345", "7")))
     done = run(url, folder / "nothing.png")
     assert done.returncode == 0
@@ -104,9 +104,7 @@ def test_changed_picture_is_found_by_its_name_with_a_warning(url: str, store: Im
     assert read_text(store, "nothing.png").seed == "7"
 
 
-def test_changed_picture_whose_name_several_have_changes_none_of_them(
-    url: str, store: ImageStore, folder: Path
-) -> None:
+def test_changed_image_whose_name_several_have_changes_none_of_them(url: str, store: ImageStore, folder: Path) -> None:
     register(store, "nothing.png", make_image(size=(9, 9)))
     (folder / "nothing.png").write_bytes(make_png_of(parameters=INFOTEXT.replace("12345", "7")))
     done = run(url, folder / "nothing.png")

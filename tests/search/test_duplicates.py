@@ -1,4 +1,4 @@
-"""Pictures that are the same picture."""
+"""Images that are the same image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes import FakeEncoder, make_image
 
 
 def make_scene(seed: int, size: tuple[int, int] = (640, 480)) -> Image.Image:
-    """Soft blobs of random colours: a picture with places of light and dark."""
+    """Soft blobs of random colours: an image with places of light and dark."""
     small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -66,7 +66,7 @@ def test_copies_saved_smaller_or_worse_are_one_group_largest_first(searcher: Sea
 
 
 def test_one_witness_alone_is_not_enough(searcher: Searcher) -> None:
-    # The fake encoder sees the mean colour only, so a mirrored picture is the same to it, but not to the hash.
+    # The fake encoder sees the mean colour only, so a mirrored image is the same to it, but not to the hash.
     scene = make_scene(3)
     mirrored = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     # The same places of light and dark in another colour are the same to the hash, but not to the encoder.

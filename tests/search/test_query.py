@@ -1,4 +1,4 @@
-"""What a person typed, taken apart."""
+"""Typed queries are taken apart."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_own_mean_of_a_query_counts_by_half_only() -> None:
     assert evidence.max() > expect_best(200)
 
 
-def test_too_few_pictures_tell_nothing() -> None:
+def test_too_few_images_tell_nothing() -> None:
     assert measure_reference_scores(make_embeddings(19, DIMENSION), make_embeddings(9, DIMENSION)) is None
 
 
@@ -79,7 +79,7 @@ def test_bars_go_from_nothing_to_full_with_the_line_in_the_middle() -> None:
     assert compute_z_scores(words, [compute_relevance_threshold(words, 50)], 50) == pytest.approx([0.5])
 
 
-def test_words_with_a_picture_ask_more_of_a_match_than_either_alone() -> None:
+def test_words_with_an_image_ask_more_of_a_match_than_either_alone() -> None:
     asked = [
         compute_match_threshold(QueryVector(np.zeros(DIMENSION, np.float32), share), 1000)
         for share in (0.0, 0.2, 0.4, 1.0)
@@ -94,7 +94,7 @@ def test_match_is_never_below_the_line(share: float | None, count: int) -> None:
     assert compute_relevance_threshold(blend, count) <= compute_match_threshold(blend, count)
 
 
-def test_usual_scores_of_words_with_a_picture_are_known_at_any_weight() -> None:
+def test_usual_scores_of_words_with_an_image_are_known_at_any_weight() -> None:
     background = measure_reference_scores(make_embeddings(200, DIMENSION), make_embeddings(100, DIMENSION, seed=1))
     assert background is not None
     [query] = make_embeddings(1, DIMENSION, seed=9)
@@ -131,7 +131,7 @@ def test_parts_that_cancel_each_other_out_stay_finite() -> None:
 
 @pytest.fixture
 def searcher(tmp_path: Path) -> Iterator[Searcher]:
-    """A library of 60 random pictures and one that lies where "猫" lies."""
+    """A library of 60 random images and one that lies where "猫" lies."""
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder(dimension=DIMENSION))
         rows = np.concatenate([make_embeddings(60, DIMENSION), searcher.encoder.encode_texts(["猫"])])

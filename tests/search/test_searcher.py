@@ -16,20 +16,20 @@ from image_search.search import Searcher
 from image_search.search.query import Query
 from image_search.settings import Settings
 from image_search.stores import open_store
-from tests.fakes import COLOURS, FakeEncoder, find_ids, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, FakeEncoder, draw_image, draw_image_bytes, find_ids, make_image
 from tests.fakes.examples import scale
 
 
 def make_coloured_image(colour: str) -> NewImage:
-    return make_image(f"{colour}.png", data=make_picture_bytes(colour))
+    return make_image(f"{colour}.png", data=draw_image_bytes(colour))
 
 
 @pytest.fixture
 def searcher(tmp_path: Path) -> Iterator[Searcher]:
-    """A library of one picture for every colour, registered in the order of COLOURS."""
+    """A library of one image for every colour, registered in the order of COLOURS."""
     with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
         searcher = Searcher(store, FakeEncoder())
-        pictures = [make_picture(colour) for colour in COLOURS]
+        pictures = [draw_image(colour) for colour in COLOURS]
         images = [make_coloured_image(colour) for colour in COLOURS]
         store.add_images(searcher.get_model().model_id, images, searcher.encoder.encode_images(pictures))
         yield searcher
@@ -39,7 +39,7 @@ def list_names(searcher: Searcher, query: Query, **page: int) -> list[str]:
     return [hit.image.file_name for hit in searcher.search(query, **page).hits]
 
 
-def test_words_find_the_nearest_picture_first(searcher: Searcher) -> None:
+def test_words_find_the_nearest_image_first(searcher: Searcher) -> None:
     result = searcher.search(Query(text="red"))
     assert result.hits[0].image.file_name == "red.png"
     assert result.hits[0].distance == pytest.approx(-1, abs=1e-5)
@@ -47,8 +47,8 @@ def test_words_find_the_nearest_picture_first(searcher: Searcher) -> None:
     assert distances == sorted(distances)
 
 
-def test_picture_finds_its_twin_first(searcher: Searcher) -> None:
-    assert list_names(searcher, Query(image=make_picture("blue")))[0] == "blue.png"
+def test_image_finds_its_twin_first(searcher: Searcher) -> None:
+    assert list_names(searcher, Query(image=draw_image("blue")))[0] == "blue.png"
 
 
 @pytest.mark.parametrize("blank", ["", "   ", "\n\t", "\u3000"])
@@ -93,8 +93,8 @@ def test_folder_as_it_is_written_comes_before_its_other_form_of_unicode(searcher
         assert list_names(searcher, Query(filter=SearchFilter(folder=folder))) == [f"{number}.png"]
 
 
-def test_words_and_a_picture_together_lie_between_both(searcher: Searcher) -> None:
-    assert list_names(searcher, Query(text="red", image=make_picture("yellow")))[:3] == [
+def test_words_and_an_image_together_lie_between_both(searcher: Searcher) -> None:
+    assert list_names(searcher, Query(text="red", image=draw_image("yellow")))[:3] == [
         "orange.png",
         "red.png",
         "yellow.png",
@@ -118,14 +118,14 @@ def test_pages_of_a_plan_cover_the_library_once(searcher: Searcher) -> None:
     assert {page.total for page in pages} == {len(COLOURS)}
 
 
-def test_image_only_model_takes_pictures_and_words_that_occur_in_texts(searcher: Searcher) -> None:
-    pictures_only = Searcher(searcher.store, FakeEncoder(supports_text=False))
-    assert list_names(pictures_only, Query(image=make_picture("red")))[0] == "red.png"
-    result = pictures_only.search(Query(text="red"))
+def test_image_only_model_takes_images_and_words_that_occur_in_texts(searcher: Searcher) -> None:
+    image_only = Searcher(searcher.store, FakeEncoder(supports_text=False))
+    assert list_names(image_only, Query(image=draw_image("red")))[0] == "red.png"
+    result = image_only.search(Query(text="red"))
     assert [(hit.image.file_name, hit.found_by) for hit in result.hits] == [("red.png", "words")]
     assert result.total == 1
     with pytest.raises(TextNotSupported):
-        pictures_only.search(Query(text="rotkehlchen"))
+        image_only.search(Query(text="rotkehlchen"))
 
 
 def test_embeddings_of_another_model_never_answer(searcher: Searcher) -> None:
@@ -154,8 +154,8 @@ def test_excluded_images_move_back(searcher: Searcher, query: Query) -> None:
     assert list_names(searcher, query)[0] == "red.png"
 
 
-def test_picture_can_be_left_out_too(searcher: Searcher) -> None:
-    with_yellow_away = Query("red", excluded_image=make_picture("yellow"))
+def test_image_can_be_left_out_too(searcher: Searcher) -> None:
+    with_yellow_away = Query("red", excluded_image=draw_image("yellow"))
     assert list_names(searcher, with_yellow_away) == list_names(searcher, Query("red -yellow"))
 
 
@@ -163,9 +163,9 @@ def test_only_something_to_leave_out_puts_it_last(searcher: Searcher) -> None:
     assert list_names(searcher, Query("-red"))[-1] == "red.png"
 
 
-def test_weight_moves_between_words_and_picture(searcher: Searcher) -> None:
+def test_weight_moves_between_words_and_image(searcher: Searcher) -> None:
     def find_first(weight: float) -> str:
-        return list_names(searcher, Query("blue", image=make_picture("yellow"), image_weight=weight))[0]
+        return list_names(searcher, Query("blue", image=draw_image("yellow"), image_weight=weight))[0]
 
     assert find_first(0.0) == "blue.png"
     assert find_first(1.0) == "yellow.png"
@@ -190,9 +190,9 @@ def test_similar_to_an_image_that_is_gone_says_so(searcher: Searcher) -> None:
 
 
 def register_prompts(searcher: Searcher, prompts: dict[str, str]) -> None:
-    """Green pictures, told apart by their prompts only."""
+    """Green images, told apart by their prompts only."""
     images = [make_image(name, ImageText(generation_prompt=prompt)) for name, prompt in prompts.items()]
-    embeddings = searcher.encoder.encode_images([make_picture("green")] * len(images))
+    embeddings = searcher.encoder.encode_images([draw_image("green")] * len(images))
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
 
 
@@ -244,7 +244,7 @@ def test_image_whose_texts_name_what_is_left_out_is_not_lifted_by_its_other_word
     searcher: Searcher, query: Query
 ) -> None:
     images = [make_image("sea.png"), make_image("ship on the sea.png")]
-    embeddings = searcher.encoder.encode_images([make_picture("red"), make_picture("red")])
+    embeddings = searcher.encoder.encode_images([draw_image("red"), draw_image("red")])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
     found = {hit.image.file_name: hit.found_by for hit in searcher.search(query).hits}
     assert found["sea.png"] == "both"
@@ -258,7 +258,7 @@ def test_text_that_is_longer_than_the_model_takes_is_told(searcher: Searcher) ->
     assert not searcher.search(Query()).is_text_cut
 
 
-def test_hit_says_when_the_words_stand_in_the_picture(searcher: Searcher) -> None:
+def test_hit_says_when_the_words_stand_in_the_image(searcher: Searcher) -> None:
     ids = {hit.image.file_name: hit.image_id for hit in searcher.store.list_images(limit=100)}
     line = TextLine("ポイ捨て禁止", 0.9, (0, 0, 1, 1))
     searcher.store.set_recognized(ids["blue.png"], RecognizedText("reader 1", line.text, (line,)))

@@ -8,7 +8,7 @@ import pytest
 
 from image_search.errors import SettingsError, TextNotSupported
 from image_search.search.tagging import DEFAULT_LIST, Tag, Tagger, read_tags
-from tests.fakes import FakeEncoder, make_picture
+from tests.fakes import FakeEncoder, draw_image
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def test_list_is_read_line_by_line(words: Path) -> None:
     assert read_tags(words) == [Tag("red", "red"), Tag("blue", "blue"), Tag("green", "green")]
 
 
-def test_picture_gets_the_nearest_words_with_probability(words: Path) -> None:
+def test_image_gets_the_nearest_words_with_probability(words: Path) -> None:
     encoder = FakeEncoder()
-    [best, *_] = Tagger(encoder, words).classify_image(encoder.encode_images([make_picture("blue")])[0])
+    [best, *_] = Tagger(encoder, words).classify_image(encoder.encode_images([draw_image("blue")])[0])
     assert best.japanese == "blue"
     assert best.probability > 0.9
 
@@ -36,14 +36,14 @@ def test_list_is_embedded_once(words: Path) -> None:
     tagger.prepare()
     assert tagger.is_ready
     calls = len(encoder.calls)
-    tagger.classify_image(encoder.encode_images([make_picture("blue")])[0])
-    assert len(encoder.calls) == calls + 1  # the picture only
+    tagger.classify_image(encoder.encode_images([draw_image("blue")])[0])
+    assert len(encoder.calls) == calls + 1  # the image only
 
 
 def test_empty_list_names_nothing(tmp_path: Path) -> None:
     (tmp_path / "none.tsv").write_text("# nothing yet\n", encoding="utf-8")
     encoder = FakeEncoder()
-    assert Tagger(encoder, tmp_path / "none.tsv").classify_image(encoder.encode_images([make_picture()])[0]) == []
+    assert Tagger(encoder, tmp_path / "none.tsv").classify_image(encoder.encode_images([draw_image()])[0]) == []
 
 
 def test_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:

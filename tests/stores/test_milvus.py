@@ -114,7 +114,7 @@ class TestMilvusStore(ImageStoreContract):
 
 
 class Crash(BaseException):
-    """What ends a program without letting it clean up."""
+    """Ends a program without letting it clean up."""
 
 
 class Failing:

@@ -1,4 +1,4 @@
-"""What Milvus is asked and told: expressions, the lock of a server, the order of neighbours, refusals."""
+"""Requests to Milvus and its answers: expressions, the lock of a server, the order of neighbours, refusals."""
 
 from __future__ import annotations
 

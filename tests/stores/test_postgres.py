@@ -239,7 +239,7 @@ def get_id(hit: SearchHit) -> int:
 
 
 def end_connections(url: str) -> None:
-    """What a restart of the server does to everybody who is connected."""
+    """End the connections of all clients, as a restart of the server does."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "

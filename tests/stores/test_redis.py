@@ -360,7 +360,7 @@ def open_library(url: str, folder: Path) -> ImageStore:
 
 
 def end_connections(store: ImageStore) -> None:
-    """What a restart of the server does to everybody who is connected."""
+    """End the connections of all clients, as a restart of the server does."""
     client = store._server._client  # type: ignore[attr-defined]
     for connection in client.connection_pool._available_connections:
         connection._sock.shutdown(2)

@@ -13,7 +13,7 @@ from image_search.registration.files import find_files
 from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
-from tests.fakes import FakeEncoder, make_picture
+from tests.fakes import FakeEncoder, draw_image
 from tests.fakes.film_files import make_scenes, write_film
 from tests.fakes.page_addresses import open_addresses
 
@@ -28,7 +28,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder.mkdir()
     write_film(folder / "a.mp4", make_scenes(SCENES, 3))
     write_film(folder / "b.mp4", make_scenes(SCENES, 3, seed=7))
-    make_picture("red").save(folder / "red.png")
+    draw_image("red").save(folder / "red.png")
     with open_store(Settings(database_url=f"sqlite:///{place}/library.db")) as store:
         Registrar(store, FakeEncoder()).register(find_files([folder]))
         searcher = Searcher(store, FakeEncoder())

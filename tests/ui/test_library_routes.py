@@ -34,7 +34,7 @@ from image_search.stores.base import ImageStore
 from image_search.ui.library_routes import LibraryPage, build_library_routes
 from image_search.ui.library_texts import describe_failure, describe_finding
 from image_search.web.app import find_roots
-from tests.fakes import FakeEncoder, make_picture_bytes
+from tests.fakes import FakeEncoder, draw_image_bytes
 from tests.fakes.film_files import make_scenes, write_film
 
 
@@ -46,11 +46,11 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with two pictures and a file that is none."""
+    """A folder with two images and a file that is none."""
     folder = tmp_path / "home" / "写真"
     folder.mkdir(parents=True)
-    (folder / "red.png").write_bytes(make_picture_bytes("red"))
-    (folder / "blue.png").write_bytes(make_picture_bytes("blue"))
+    (folder / "red.png").write_bytes(draw_image_bytes("red"))
+    (folder / "blue.png").write_bytes(draw_image_bytes("blue"))
     (folder / "broken.png").write_bytes(b"no picture")
     return tmp_path / "home"
 
@@ -59,7 +59,7 @@ def root(tmp_path: Path) -> Path:
 def samples(tmp_path: Path) -> Path:
     folder = tmp_path / "samples"
     folder.mkdir()
-    (folder / "green.png").write_bytes(make_picture_bytes("green"))
+    (folder / "green.png").write_bytes(draw_image_bytes("green"))
     return folder
 
 
@@ -200,7 +200,7 @@ def send(client: TestClient, files: dict[str, bytes], arriving: int | None = Non
 def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
     client: TestClient, store: ImageStore, tmp_path: Path
 ) -> None:
-    red = make_picture_bytes("red", (70, 50))
+    red = draw_image_bytes("red", (70, 50))
     send(client, {"../夕焼け.png": red, "b<b>.png": b"no picture", "c.png": b"", "again.png": red})
     [job] = wait_for_jobs(client)
     assert (job["title"], job["facts"]) == ("画像の追加", ["新規1枚", "登録済み1枚"])
@@ -213,7 +213,7 @@ def test_files_that_are_sent_are_registered_by_a_job_each_bad_one_a_sentence(
 def test_files_that_have_arrived_are_registered_although_the_page_has_gone_and_the_rest_is_named(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send(client, {f"{size}.png": make_picture_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
+    send(client, {f"{size}.png": draw_image_bytes("red", (size, 50)) for size in range(60, 66)}, arriving=4)
     monkeypatch.setattr("image_search.registration.uploads.SILENCE", 0.1)
     [job] = wait_for_jobs(client)
     assert job["facts"] == ["新規4枚"]
@@ -222,7 +222,7 @@ def test_files_that_have_arrived_are_registered_although_the_page_has_gone_and_t
 
 
 def test_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
-    batch = send(client, {"a.png": make_picture_bytes("red")})
+    batch = send(client, {"a.png": draw_image_bytes("red")})
     wait_for_jobs(client)
     for address in (batch, "f" * 32, "..", "x"):
         assert client.post(f"/ui/library/uploads/{address}/0", content=b"x").status_code in (404, 405)
@@ -232,7 +232,7 @@ def test_file_of_a_batch_that_is_over_is_refused(client: TestClient) -> None:
 def test_files_of_an_upload_that_is_cancelled_go_at_once_whether_it_runs_or_waits(
     client: TestClient, tmp_path: Path
 ) -> None:
-    running, waiting = (send(client, {"a.png": make_picture_bytes("red"), "b.png": b""}, arriving=1) for _ in range(2))
+    running, waiting = (send(client, {"a.png": draw_image_bytes("red"), "b.png": b""}, arriving=1) for _ in range(2))
     end = time.monotonic() + 20
     while [job["state"] for job in client.get("/ui/library/jobs").json()["jobs"]] != ["waiting", "running"]:
         assert time.monotonic() < end
@@ -266,7 +266,7 @@ def test_upload_does_not_wait_for_a_scan(tmp_path: Path, store: ImageStore) -> N
     jobs = JobQueue(tmp_path / "jobs.db", "a", works, ["upload"])
     jobs.add("scan", "/")
     batch = inbox.begin(["a.png"])
-    (inbox.get_place(batch) / "00000.data").write_bytes(make_picture_bytes("red"))
+    (inbox.get_place(batch) / "00000.data").write_bytes(draw_image_bytes("red"))
     jobs.add("upload", batch)
     end = time.monotonic() + 20
     while store.count_images() == 0 and time.monotonic() < end:
@@ -284,7 +284,7 @@ def test_batch_goes_on_after_the_program_was_killed(tmp_path: Path, store: Image
     place = inbox.get_place(batch)
     (place / "00000.registered").touch()
     for number, colour in ((1, "red"), (2, "blue")):
-        (place / f"{number:05}.data").write_bytes(make_picture_bytes(colour))
+        (place / f"{number:05}.data").write_bytes(draw_image_bytes(colour))
     left = JobQueue(tmp_path / "jobs.db", "a", {"upload": lambda *_: None})
     left.stop()
     with sqlite3.connect(tmp_path / "jobs.db") as connection:
@@ -393,7 +393,7 @@ def test_films_of_a_folder_are_counted_and_a_bad_one_is_told_in_the_visitors_lan
     [job] = wait_for_jobs(client)
     assert job["facts"] == ["新規3枚", "動画1本（3場面）"]
     assert f"{root}/写真/雑音.mkv：壊れているか、読み込める動画ではありません" in job["failures"]
-    assert client.get("/ui/library").json()["folders"][0]["count"] == 3  # pictures, and the film once
+    assert client.get("/ui/library").json()["folders"][0]["count"] == 3  # images, and the film once
 
 
 def test_film_is_one_tile_in_the_trash_and_leaves_it_as_one(client: TestClient, store: ImageStore, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much is kept for pages that were opened and for answers that nobody reads."""
+"""Bounds on what is kept for opened pages and for answers that no client reads."""
 
 from __future__ import annotations
 

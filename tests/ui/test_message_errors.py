@@ -17,7 +17,7 @@ CUT = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 @pytest.mark.parametrize(
     "data", [b"", b"no picture at all", CUT, b"<html></html>", b"%PDF-1.7", b"\xff\xd8\xff\xe0 cut"]
 )
-def test_file_that_is_no_picture_is_named_in_japanese(data: bytes) -> None:
+def test_file_that_is_no_image_is_named_in_japanese(data: bytes) -> None:
     with pytest.raises(UnreadableImage) as raised:
         decode_image(data, "夏 a.png")
     said = explain_error(str(raised.value), "ja")

@@ -43,7 +43,7 @@ def test_clicks_that_wait_leave_threads_to_other_work(searcher: Searcher, monkey
         assert pages[0].limiter.total_tokens == app.CLICK_CONCURRENCY
 
 
-def test_picture_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
+def test_image_box_that_gradio_built_again_still_gives_the_file_as_it_is(tmp_path: Path) -> None:
     box = build_image_box("picture", 100, "picture")
     again = box.__class__(**box.constructor_args)
     assert again.preprocess(ImageData(path=str(tmp_path / "broken.png"))) == str(tmp_path / "broken.png")

@@ -36,7 +36,7 @@ def test_document_is_in_the_visitors_language_and_loads_the_modules(client: Test
         assert "Gradio" not in "".join(re.findall(r"<meta[^>]*>", html))
         assert f'<script type="module" src="{get_static_root()}/app.js"></script>' in html
         assert '<main id="page">' in html
-        assert html.index("/app.js") < html.index("/assets/index")  # pictures do not wait for Gradio on a slow line
+        assert html.index("/app.js") < html.index("/assets/index")  # images do not wait for Gradio on a slow line
 
 
 def test_document_is_compressed_for_those_who_take_it(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""What a person asks on the page: fields, conditions and addresses."""
+"""The questions of the page: fields, conditions and addresses."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_archive_of_many_images_takes_no_more_memory_than_one_of_them(store: Ima
     assert peak < 4 * size
 
 
-def test_contact_sheet_is_a_picture_of_all_chosen(client: TestClient, store: ImageStore) -> None:
+def test_contact_sheet_is_an_image_of_all_chosen(client: TestClient, store: ImageStore) -> None:
     answer = download(client, register(store, "a.png", "海.png", "c" * 200 + ".png"), "contact_sheet.jpg")
     with Image.open(io.BytesIO(answer.content)) as sheet:
         assert sheet.format == "JPEG"

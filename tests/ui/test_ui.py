@@ -26,7 +26,7 @@ from image_search.stores.base import ImageStore
 from image_search.ui import get_static_root
 from image_search.ui.results import PageSearch, QueryImages, get_version
 from image_search.web.app import build_app, build_application
-from tests.fakes import COLOURS, AwayStore, FakeEncoder, make_image, make_picture, make_picture_bytes
+from tests.fakes import COLOURS, AwayStore, FakeEncoder, draw_image, draw_image_bytes, make_image
 from tests.fakes.page_addresses import open_addresses
 
 READER = ImageReader(max_pixels=10**6)
@@ -59,15 +59,15 @@ def page(searcher: Searcher) -> TestClient:
 
 def register_colours(searcher: Searcher, count: int = len(COLOURS)) -> list[int]:
     colours = COLOURS[:count]
-    images = [make_image(f"{colour}.png", data=make_picture_bytes(colour)) for colour in colours]
-    embeddings = searcher.encoder.encode_images([make_picture(colour) for colour in colours])
+    images = [make_image(f"{colour}.png", data=draw_image_bytes(colour)) for colour in colours]
+    embeddings = searcher.encoder.encode_images([draw_image(colour) for colour in colours])
     return searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
 
 
 def register_one(searcher: Searcher, name: str = "a.png", text: ImageText = NO_TEXT) -> int:
     model_id = searcher.get_model().model_id
-    image = make_image(name, text, data=make_picture_bytes("red"))
-    return searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))[0]
+    image = make_image(name, text, data=draw_image_bytes("red"))
+    return searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([draw_image()]))[0]
 
 
 def list_names(answer: dict[str, Any]) -> list[str]:
@@ -102,7 +102,7 @@ def test_words_rank_and_tell_distance_and_time(client: TestClient, searcher: Sea
 
 def test_next_page_holds_new_tiles_only_and_embeds_nothing_again(client: TestClient, searcher: Searcher) -> None:
     images = [make_image(f"{number}.png") for number in range(20)]
-    embeddings = searcher.encoder.encode_images([make_picture((number * 12, 80, 40)) for number in range(20)])
+    embeddings = searcher.encoder.encode_images([draw_image((number * 12, 80, 40)) for number in range(20)])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
     first = client.get("/ui/results?q=red").json()
     assert len(first["tiles"]) == 16
@@ -137,7 +137,7 @@ def register_shades(searcher: Searcher) -> None:
     """40 images of which 4 are red, and the list of tags embedded, so that relevance can be told."""
     images = [make_image(f"{number:02}.png") for number in range(40)]
     shades = [(250, 5, 5) if number < 4 else (number * 5, 100, 255 - number * 5) for number in range(40)]
-    embeddings = searcher.encoder.encode_images([make_picture(shade) for shade in shades])
+    embeddings = searcher.encoder.encode_images([draw_image(shade) for shade in shades])
     searcher.store.add_images(searcher.get_model().model_id, images, embeddings)
     searcher.tagger.prepare()
 
@@ -152,7 +152,7 @@ def test_search_in_another_order_keeps_to_the_relevant_ones(searcher: Searcher) 
 
 def test_query_image_is_sent_once_and_named_by_its_token(client: TestClient, searcher: Searcher) -> None:
     register_colours(searcher)
-    token = client.post("/ui/query-images", content=make_picture_bytes("blue")).json()["token"]
+    token = client.post("/ui/query-images", content=draw_image_bytes("blue")).json()["token"]
     assert list_names(client.get(f"/ui/results?picture={token}").json())[0] == "blue.png"
     assert client.get(f"/ui/query-images/{token}").headers["content-type"] == "image/webp"
 
@@ -168,7 +168,7 @@ def test_query_image_that_is_gone_is_said_so(client: TestClient) -> None:
 def test_query_images_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_search.ui.results._MAX_QUERY_IMAGES", 2)
     images = QueryImages(10**6)
-    tokens = [images.add(make_picture_bytes(colour), "a.png") for colour in ("red", "blue", "green")]
+    tokens = [images.add(draw_image_bytes(colour), "a.png") for colour in ("red", "blue", "green")]
     assert [images.open(token).size for token in tokens[1:]]
     with pytest.raises(Exception, match="no longer kept"):
         images.open(tokens[0])
@@ -184,7 +184,7 @@ def test_file_that_is_no_image_is_refused_in_words(page: TestClient) -> None:
 
 
 def test_query_image_is_taken_from_the_folder_of_uploads_only(client: TestClient, tmp_path: Path) -> None:
-    (tmp_path / "secret.png").write_bytes(make_picture_bytes("red"))
+    (tmp_path / "secret.png").write_bytes(draw_image_bytes("red"))
     for path in (str(tmp_path / "secret.png"), "/etc/passwd", "\0", ""):
         assert client.post("/ui/query-images", json={"path": path, "name": "x.png"}).status_code == 422
 
@@ -253,8 +253,8 @@ def test_facets_are_counted_under_the_other_conditions(client: TestClient, searc
 def test_stars_are_counted_as_at_least_and_folders_with_those_below(searcher: Searcher) -> None:
     model_id = searcher.get_model().model_id
     for number, path in enumerate(("/p/a/1.png", "/p/a/2.png", "/p/b/c/3.png")):
-        image = make_image(f"{number}.png", data=make_picture_bytes(COLOURS[number]), file_path=path)
-        found = searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([make_picture()]))
+        image = make_image(f"{number}.png", data=draw_image_bytes(COLOURS[number]), file_path=path)
+        found = searcher.store.add_images(model_id, [image], searcher.encoder.encode_images([draw_image()]))
         searcher.store.set_edits(found[0], Edits(rating=number + 3))
     facets = open_addresses(searcher).get("/ui/facets").json()
     assert [(facet["value"], facet["count"]) for facet in facets["rating"]][:4] == [
@@ -430,10 +430,10 @@ def test_preview_with_its_version_is_kept_by_browsers_for_good(client: TestClien
 def test_grid_asks_for_small_previews_and_on_dense_displays_for_whole_ones(
     client: TestClient, searcher: Searcher
 ) -> None:
-    picture = decode_image(make_picture_bytes("red", (1600, 1200)), "large.png")
-    image = replace(make_image("large.png"), preview=make_preview(picture))
+    decoded = decode_image(draw_image_bytes("red", (1600, 1200)), "large.png")
+    image = replace(make_image("large.png"), preview=make_preview(decoded))
     [image_id] = searcher.store.add_images(
-        searcher.get_model().model_id, [image], searcher.encoder.encode_images([picture.image])
+        searcher.get_model().model_id, [image], searcher.encoder.encode_images([decoded.image])
     )
     whole = f"/images/{image_id}/preview?v={get_version(searcher.store.get_image(image_id))}"
     small = f"{whole}&small=1"
@@ -452,9 +452,9 @@ def test_preview_without_or_with_a_wrong_version_is_asked_for_again(client: Test
 
 
 def test_original_comes_byte_for_byte_under_its_name(client: TestClient, searcher: Searcher) -> None:
-    image = make_image("夕焼け 1.png", data=make_picture_bytes("red"))
+    image = make_image("夕焼け 1.png", data=draw_image_bytes("red"))
     [image_id] = searcher.store.add_images(
-        searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture()])
+        searcher.get_model().model_id, [image], searcher.encoder.encode_images([draw_image()])
     )
     answer = client.get(f"/images/{image_id}/original")
     assert answer.content == image.data
@@ -465,7 +465,7 @@ def test_original_comes_byte_for_byte_under_its_name(client: TestClient, searche
 def test_original_that_browsers_cannot_draw_is_a_download(client: TestClient, searcher: Searcher) -> None:
     image = make_image("a.svg", data=b"<svg onload='alert(1)'/>", file_type="image/svg+xml")
     [image_id] = searcher.store.add_images(
-        searcher.get_model().model_id, [image], searcher.encoder.encode_images([make_picture()])
+        searcher.get_model().model_id, [image], searcher.encoder.encode_images([draw_image()])
     )
     answer = client.get(f"/images/{image_id}/original")
     assert answer.headers["content-type"] == "application/octet-stream"
@@ -474,7 +474,7 @@ def test_original_that_browsers_cannot_draw_is_a_download(client: TestClient, se
 
 
 @pytest.mark.parametrize("address", ["/images/99/preview", "/images/99/original"])
-def test_unknown_picture_is_404(client: TestClient, address: str) -> None:
+def test_unknown_image_is_404(client: TestClient, address: str) -> None:
     assert client.get(address).status_code == 404
 
 
@@ -483,7 +483,7 @@ def test_image_addresses_lead_to_images_only(page: TestClient, address: str) -> 
     assert page.get(address).status_code in (404, 422)
 
 
-def test_picture_of_a_database_that_is_away_is_503(searcher: Searcher) -> None:
+def test_image_of_a_database_that_is_away_is_503(searcher: Searcher) -> None:
     client = open_addresses(Searcher(AwayStore(), FakeEncoder()), Warmup(searcher))
     assert client.get("/images/1/preview").status_code == 503
 

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from image_search.library import Warmup
 from image_search.settings import Settings
 from image_search.web.app import build_application
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.api_library import open_client, open_colours
 
 ADDRESSES = (
@@ -38,7 +38,7 @@ sys.addaudithook(_note)  # cannot be taken away again; it does nothing unless a 
 
 @contextmanager
 def watch_network() -> Iterator[list[str]]:
-    """What this process asks of the network, below every library of Python's."""
+    """Record the network requests of this process, below every library of Python's."""
     _watching.append([])
     try:
         yield _watching[-1]
@@ -48,14 +48,14 @@ def watch_network() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A program that has opened the page, and registered a picture on it: Gradio then builds its components again."""
+    """A program that has opened the page, and registered an image on it: Gradio then builds its components again."""
     with open_colours(tmp_path_factory.mktemp("library"), 3) as searcher:
         app = build_application(Settings(app_mcp=True), searcher, Warmup(searcher))
         with open_client(app) as client:
             for event in _list_events(client):
                 if event["backend_fn"] and any(target[1] == "load" for target in event["targets"]):
                     assert _ask(client, event, [None, 1][: len(event["inputs"])]).status_code == 200
-            [path] = client.post("/gradio_api/upload", files={"files": ("q.png", make_picture_bytes("lime"))}).json()
+            [path] = client.post("/gradio_api/upload", files={"files": ("q.png", draw_image_bytes("lime"))}).json()
             for value in _call_events(client, {"path": path, "orig_name": "q.png", **FILE_MARK}):
                 assert value.status_code == 200, value.text
             yield client

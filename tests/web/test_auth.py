@@ -31,7 +31,7 @@ BASIC = {"Authorization": "Basic " + base64.b64encode(f"me:{PASSWORD}".encode())
 BEARER = {"Authorization": f"Bearer {PASSWORD}".encode()}
 BROWSER = {"Accept": "text/html,*/*", "Sec-Fetch-Mode": "navigate"}
 
-# Page, what the page loads, pictures, Gradio's addresses, REST and its documents, tools, and what is nowhere.
+# Page, what the page loads, images, Gradio's addresses, REST and its documents, tools, and what is nowhere.
 EVERYWHERE = [
     ("GET", "/"), ("GET", "/config"), ("GET", "/theme.css"), ("GET", "/assets/index.js"), ("GET", "/images/1/preview"),
     ("GET", "/images/1/original"), ("GET", "/gradio_api/info"), ("POST", "/gradio_api/run/search"),
@@ -152,7 +152,7 @@ def test_many_wrong_passwords_slow_down_their_client_and_no_session_nor_other_cl
     inside = TestClient(app, base_url="http://localhost")
     inside.post("/login", data={"password": PASSWORD})
     start = time.monotonic()
-    for address in range(40):  # of many computers, which together slow down nobody else's right password
+    for address in range(40):  # of many computers, which together slow down no other client's right password
         thief = TestClient(app, base_url="http://localhost", client=(f"192.0.2.{address}", 1))
         for number in range(3):
             assert thief.get("/", headers={"Authorization": f"Bearer {number}"}).status_code == 401

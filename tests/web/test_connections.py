@@ -23,7 +23,7 @@ from starlette.routing import Route
 from image_search.settings import ROOT
 from image_search.web import server as server_module
 from image_search.web.server import BoundedProtocol, Server, raise_file_limit
-from tests.fakes import make_picture_bytes
+from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import find_free_port
 
 pytestmark = pytest.mark.slow
@@ -162,7 +162,7 @@ def test_server_with_few_file_descriptors_neither_spins_nor_floods_its_log(tmp_p
     )
     port = find_free_port()
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/library.db", "APP_PORT": str(port), "DEVICE": "cpu"}
-    (tmp_path / "red.png").write_bytes(make_picture_bytes("red"))  # a new library would get the samples and read them
+    (tmp_path / "red.png").write_bytes(draw_image_bytes("red"))  # a new library would get the samples and read them
     register = [sys.executable, str(ROOT / "register_images.py"), str(tmp_path / "red.png")]
     subprocess.run(register, env={**os.environ, **environment}, check=True, capture_output=True)
     log = tmp_path / "log"

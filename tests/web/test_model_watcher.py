@@ -16,19 +16,19 @@ from image_search.search.query import Query
 from image_search.settings import Settings
 from image_search.stores.base import ImageStore
 from image_search.stores.sqlite import SqliteStore
-from tests.fakes import COLOURS, FakeEncoder, make_image, make_picture
+from tests.fakes import COLOURS, FakeEncoder, draw_image, make_image
 
 OLD, NEW = FakeEncoder("old", dimension=16), FakeEncoder("new", dimension=8)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ImageStore]:
-    """Pictures in the colours, embedded with both models; the old one is current."""
+    """Images in the colours, embedded with both models; the old one is current."""
     with SqliteStore.open(Settings(database_url=f"sqlite:///{tmp_path}/image_search.db")) as store:
         for encoder in (OLD, NEW):
             model = store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
             images = [make_image(f"{colour}.png") for colour in COLOURS]
-            store.add_images(model.model_id, images, encoder.encode_images([make_picture(c) for c in COLOURS]))
+            store.add_images(model.model_id, images, encoder.encode_images([draw_image(c) for c in COLOURS]))
         yield store
 
 

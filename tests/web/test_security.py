@@ -1,4 +1,4 @@
-"""What strangers try: paths, addresses, bombs, markup, query languages, other sites' pages. A test for each."""
+"""Attacks: paths, addresses, bombs, markup, query languages, other sites' pages. A test for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from image_search.library import Warmup
 from image_search.search import Searcher
 from image_search.settings import ROOT, Settings
 from image_search.web.app import build_application
-from tests.fakes import COLOURS, make_picture_bytes
+from tests.fakes import COLOURS, draw_image_bytes
 from tests.fakes.api_library import open_client, open_colours
 
 FILE_MARK = {"meta": {"_type": "gradio.FileData"}}
@@ -47,9 +47,9 @@ def client(app: ASGIApp) -> Iterator[TestClient]:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A picture of the server that nobody uploaded."""
+    """An image of the server that was not uploaded."""
     path = tmp_path / "secret.png"
-    path.write_bytes(make_picture_bytes("#010203"))
+    path.write_bytes(draw_image_bytes("#010203"))
     return path
 
 
@@ -92,7 +92,7 @@ def test_event_of_the_page_takes_no_file_that_was_not_uploaded(
 
 
 def test_upload_can_be_searched_with_and_registered(client: TestClient) -> None:
-    [path] = client.post("/gradio_api/upload", files={"files": ("q.png", make_picture_bytes("blue"))}).json()
+    [path] = client.post("/gradio_api/upload", files={"files": ("q.png", draw_image_bytes("blue"))}).json()
     answer = client.post("/gradio_api/run/search", json={"data": ["", {"path": path, **FILE_MARK}, "", 0, 1, 16, None]})
     assert answer.json()["data"][0]["hits"][0]["image"]["file_name"] == "blue.png"
     [registered] = client.post("/gradio_api/run/register", json={"data": [{"path": path, **FILE_MARK}]}).json()["data"]
@@ -104,7 +104,7 @@ def test_upload_can_be_searched_with_and_registered(client: TestClient) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[str]]]:
-    """A server of somebody else's on this computer, and what it was asked for."""
+    """Another server on this computer, and the requests it got."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ def listener() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(make_picture_bytes("red"))
+            self.wfile.write(draw_image_bytes("red"))
 
         def log_message(self, *_: object) -> None: ...
 
@@ -155,7 +155,7 @@ def test_no_address_is_fetched_whichever_way_it_is_sent(
 
 
 def make_png_bomb() -> bytes:
-    """A picture that says it has 2,500,000,000 pixels, in a few hundred bytes."""
+    """An image that says it has 2,500,000,000 pixels, in a few hundred bytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -170,7 +170,7 @@ def make_png_bomb() -> bytes:
 
 
 def make_text_bomb() -> bytes:
-    """A small picture with a text of twenty million letters, compressed."""
+    """A small image with a text of twenty million letters, compressed."""
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a" * 2 * 10**7, zip=True)
     target = io.BytesIO()
@@ -178,7 +178,7 @@ def make_text_bomb() -> bytes:
     return target.getvalue()
 
 
-def test_picture_that_unpacks_to_billions_of_pixels_is_refused(client: TestClient) -> None:
+def test_image_that_unpacks_to_billions_of_pixels_is_refused(client: TestClient) -> None:
     for address in ("/api/images", "/api/search"):
         answer = client.post(address, files={"picture": ("bomb.png", make_png_bomb())})
         assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_image")
@@ -207,7 +207,7 @@ def test_body_that_says_it_is_enormous_is_refused_unread(client: TestClient, pat
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_film_from_the_page_may_be_larger_than_a_picture_and_the_limit_says_what_to_do(client: TestClient) -> None:
+def test_film_from_the_page_may_be_larger_than_an_image_and_the_limit_says_what_to_do(client: TestClient) -> None:
     def send(path: str, size: int) -> tuple[int, str]:
         answer = client.post(path, content=b"", headers={"content-length": str(size)})
         return answer.status_code, answer.text
@@ -226,7 +226,7 @@ def test_film_from_the_page_may_be_larger_than_a_picture_and_the_limit_says_what
 @pytest.fixture
 def nasty_image(client: TestClient) -> Iterator[dict[str, Any]]:
     """An image whose name is markup."""
-    answer = client.post("/api/images", files={"picture": (NASTY, make_picture_bytes("#111111"))})
+    answer = client.post("/api/images", files={"picture": (NASTY, draw_image_bytes("#111111"))})
     yield answer.json()["image"]
     client.delete(f"/api/images/{answer.json()['image']['image_id']}")
 
@@ -343,7 +343,7 @@ def test_page_cannot_be_framed(client: TestClient) -> None:
 
 
 def call_page(client: TestClient, picture: Any) -> Any:
-    """Call the event of the page itself that takes the query picture, as its script would."""
+    """Call the event of the page itself that takes the query image, as its script would."""
     config = client.get("/config").json()
     kinds = {item["id"]: item["type"] for item in config["components"]}
     event = next(event for event in config["dependencies"] if "image" in [kinds[item] for item in event["inputs"]])

@@ -34,7 +34,7 @@ _WIRE_TYPES = {
     "TIMESTAMP WITH TIME ZONE": WireType.TIMESTAMP,
     "VECTOR": WireType.VECTOR,
 }
-# What SQLite calls a constraint that is not held (see ddl.write_table), and Oracle's number for it.
+# SQLite's word for a constraint that is not held (see ddl.write_table), and Oracle's number for it.
 _REFUSALS = (
     ("UNIQUE constraint", 1),
     ("NOT NULL constraint", 1400),
@@ -303,7 +303,7 @@ class DatabaseSession:
 
 
 def translate_error(error: sqlite3.Error, is_deletion: bool = False, target: str = "") -> OracleError:
-    """What SQLite refuses, with Oracle's number."""
+    """An error of SQLite with Oracle's number."""
     text = str(error)
     if "FOREIGN KEY" in text:
         return OracleError(2292 if is_deletion else 2291, f"integrity constraint violated in {target}")

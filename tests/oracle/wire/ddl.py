@@ -353,7 +353,7 @@ def _rebuild_index(database: Database, _: Connection, match: re.Match[str]) -> N
 
 
 def _do_nothing(*_: object) -> None:
-    """Users and privileges: kept by nobody here, only spelled."""
+    """Users and privileges: checked for their spelling only."""
 
 
 def _is_there(database: Database, name: str, is_guarded: bool) -> bool:

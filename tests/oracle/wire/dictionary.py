@@ -1,4 +1,4 @@
-"""What Oracle documents and the program relies on, by name and with the document: nothing else is accepted.
+"""Documented names of Oracle that the program relies on, each with its document: nothing else is accepted.
 
 A name that is missing here is refused as a misspelling. Add it only with the page of the documentation that has it.
 """

@@ -1,4 +1,4 @@
-"""What goes wrong on the wire, and when: a connection cut, a request refused, an answer that takes long."""
+"""Faults on the wire, and when they occur: a connection cut, a request refused, an answer that takes long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversation and the database behind it hand each other: binds, results and errors."""
+"""Values that a conversation and the database behind it exchange: binds, results and errors."""
 
 from __future__ import annotations
 

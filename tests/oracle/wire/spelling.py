@@ -1,4 +1,4 @@
-"""What can be told from the words of a statement alone, and what a tolerant parser lets through.
+"""Faults that the words of a statement show, and that a tolerant parser lets through.
 
 Source: SQL Language Reference 23ai, "Oracle SQL Reserved Words", "Database Object Names and Qualifiers", SELECT.
 """

@@ -14,7 +14,7 @@ from tests.oracle.wire.inference import Columns, Inference, Place, Scope, Type
 from tests.oracle.wire.results import OracleError, list_places
 from tests.oracle.wire.spelling import check_spelling
 
-# What 23ai adds to the row limit; sqlglot knows the rest.
+# Additions of 23ai to the row limit; sqlglot knows the rest.
 _APPROXIMATE = re.compile(r"\bFETCH APPROX(?:IMATE)? (?=FIRST|NEXT)", re.IGNORECASE)
 _ACCURACY = re.compile(r"(\bROWS ONLY)\s+WITH TARGET ACCURACY \d+", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""What the dictionary views show of a database: rows by column, for the views listed in dictionary.py."""
+"""The dictionary views of a database: rows by column, for the views listed in dictionary.py."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def small(monkeypatch):
 
 @pytest.mark.slow
 class TestCompressedStore(SearchContract, FilterContract, SharingContract):
-    """What the contract says of searching holds with the compressed index, too."""
+    """The contract of searching holds with the compressed index, too."""
 
     @pytest.fixture
     def library(self, tmp_path: Path) -> Path:
@@ -127,7 +127,7 @@ def test_second_start_takes_the_saved_copy(path, monkeypatch):
         check_search(store, list_embeddings())
         get_index(store)
     assert find_copy(path).is_file()
-    monkeypatch.setattr(EmbeddingIndex, "fit", None)  # fitting anew would fail
+    monkeypatch.setattr(EmbeddingIndex, "fit", None)  # another fit would fail
     with open_library(path) as store:
         store.add_images(1, [make_image("late.png")], QUERY[None])
         store.delete_images([5])

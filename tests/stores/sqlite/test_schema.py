@@ -55,7 +55,7 @@ def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
 
 
 def dump(path: Path) -> list[tuple[Any, ...]]:
-    """What is in a library of any schema, whichever way it came there."""
+    """Check the contents of a library, whichever schema it came from."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -115,7 +115,7 @@ def test_every_file_is_known_by_its_bytes(path):
         assert {file.image_id: name for name, file in known.items()} == paths
         assert all(file.modified_ns for file in known.values())
         assert sorted(store.list_paths(PHOTOS)) == sorted((name, image_id) for image_id, name in paths.items())
-        # What a path held before its file was changed has no place any more, nor has an upload.
+        # The former content of a changed path has no place any more, nor has an upload.
         assert [store.get_image(image_id).paths for image_id in (OLDER_X, UPLOAD)] == [(), ()]
 
 

@@ -339,7 +339,7 @@ def test_image_in_the_trash_keeps_its_original_until_the_trash_is_emptied(path, 
     assert list_originals(path) == {make_images(2)[1].content_sha256}
 
 
-def test_lost_original_comes_back_with_the_picture(path, store, model_id):
+def test_lost_original_comes_back_with_the_image(path, store, model_id):
     [image_id] = store.add_images(model_id, make_images(1), make_embeddings(1))
     for file in path.with_suffix(".originals").rglob("*"):
         if file.is_file():
@@ -460,7 +460,7 @@ def test_registration_killed_at_any_moment_ends_like_a_clean_run(path):
 
 
 @pytest.mark.slow
-def test_processes_that_register_the_same_pictures_at_once_make_no_doubles(path):
+def test_processes_that_register_the_same_images_at_once_make_no_doubles(path):
     registrars = [start_registrar(path) for _ in range(3)]
     for registrar in registrars:
         registrar.communicate()

@@ -17,7 +17,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.sqlite import SqliteStore
 from image_search.stores.sqlite import database as sqlite_connections
-from tests.fakes import COLOURS, FakeEncoder, make_embeddings, make_image, make_picture
+from tests.fakes import COLOURS, FakeEncoder, draw_image, make_embeddings, make_image
 
 pytestmark = pytest.mark.engine("sqlite")
 
@@ -71,7 +71,7 @@ def test_search_by_words_is_one_transaction(tmp_path: Path, statements: list[str
         assert isinstance(store, SqliteStore)
         searcher = Searcher(store, FakeEncoder())
         images = [make_image(f"{n}.png", ImageText(description="rare" if n == 3 else None)) for n in range(30)]
-        pictures = [make_picture(COLOURS[n % len(COLOURS)]) for n in range(30)]
+        pictures = [draw_image(COLOURS[n % len(COLOURS)]) for n in range(30)]
         store.add_images(searcher.get_model().model_id, images, searcher.encoder.encode_images(pictures))
         plan = searcher.plan(Query(text=text))
         searcher.rank(plan)
