@@ -179,7 +179,7 @@ CREATE TABLE IF NOT EXISTS image_loras (
   CONSTRAINT fk_image_lora FOREIGN KEY (image_id) REFERENCES images (image_id) ON DELETE CASCADE
 );
 
--- What was removed from the trash for good, remembered so that it stays deleted.
+-- Images that were removed from the trash for good, remembered so that they stay deleted.
 CREATE TABLE IF NOT EXISTS deleted_images (
   content_sha256 RAW(32) NOT NULL,
   deleted_at     TIMESTAMP(6) NOT NULL,
@@ -337,7 +337,7 @@ BEGIN
   SELECT COUNT(*) INTO l_nullable FROM user_tab_columns
   WHERE table_name = 'IMAGES' AND column_name = 'SORT_NAME' AND nullable = 'Y';
   IF l_missing > 0 THEN
-    DBMS_OUTPUT.PUT_LINE('The program writes the words of ' || l_missing || ' images anew when it opens the library.');
+    DBMS_OUTPUT.PUT_LINE('The program writes the words of ' || l_missing || ' images again when it opens the library.');
   ELSIF l_nullable > 0 THEN
     EXECUTE IMMEDIATE 'ALTER TABLE images MODIFY (sort_name NOT NULL)';
   END IF;

@@ -1,4 +1,4 @@
-"""Where the original files live: a folder or a bucket, each file under the SHA-256 of its content, or where they are.
+"""Storage of original files: a folder or a bucket, by the SHA-256 of the content, or the user's own files by reference.
 
 A file named by its content never holds the wrong image, and a second write changes nothing. The caller of write
 and delete holds the write lock of the database the folder belongs to; one folder belongs to one database.

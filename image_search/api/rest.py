@@ -195,7 +195,7 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
         if not isinstance(form[name], str) and name != "picture":
             if name in SearchRequest.model_fields:
                 raise HTTPException(422, f"The field {name} is a file. Send text; a file belongs in the field picture.")
-            fields[name] = "a file"  # a misspelt "picture": reported as an unknown field
+            fields[name] = "a file"  # a misspelt name of the file: reported as an unknown field
         elif values:
             fields[name] = values if name in _LISTS else values[-1]
     return fields

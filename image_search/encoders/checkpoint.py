@@ -396,7 +396,7 @@ def find_cached(repo: str, revision: str) -> Path | None:
 
 
 def choose_files(names: list[str]) -> list[str]:
-    """Of a repository's files those that are needed: configuration, code, and the weights in one format only.
+    """The needed files of a repository: configuration, code, and the weights in one format only.
 
     Empty when there is no config.json or no weights.
     """

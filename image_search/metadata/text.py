@@ -65,7 +65,7 @@ _TRADITIONAL = (
     "冬湖島樹鳥魚馬紅綠藍黑白色街橋店城節婚睡覺沙灘邊圖像旅遊香港"
 )
 _KOREAN = "이가은는을를의에서고다한하지도로나기사시자리어아라인있니들만그대해수일여보부제정주서울밤고양"
-# Where the common characters of a language are: a codec, and the first bytes it gives them; the most frequent ones.
+# Common characters by language: a codec with the first bytes that it gives them, and the most frequent ones.
 _LANGUAGES = {
     "ja": ("cp932", 0x88, 0x98, frozenset(_JAPANESE)),
     "zh-Hans": ("gb2312", 0xB0, 0xD7, frozenset(_SIMPLIFIED)),
@@ -222,7 +222,7 @@ def cut_text(text: str, limit: int = MAX_KEPT_CHARACTERS) -> str:
     return f"{text[:limit]}\n[cut: {limit} characters of {len(text)}]"
 
 
-# Where programs put settings that are text or one JSON object; in the order in which they are believed.
+# Places of settings that are text or one JSON object, in the order of trust.
 _CARRIERS = re.compile(
     r"(?:parameters|Comment|EXIF:(?:UserComment|ImageDescription|Make|Model|XPComment)|XMP:(?:UserComment|description)"
     r"|JPEG:Comment|GIF:Comment|stealth|sidecar:.*)(?: \(\d+\))?",

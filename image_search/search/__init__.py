@@ -441,7 +441,7 @@ class Searcher:
         order = _fuse_rankings(near, named, plan.is_identifier_query)
         missing = offset + limit + (plan.exclude_id is not None) - len(order)
         if missing > 0 and len(near) == FUSION_DEPTH:
-            # Of the ranks behind the window, at most as many as are named in words were fused already.
+            # Up to len(named) of the ranks after the window were fused already.
             rest = self.store.search_embedding(model_id, embedding, missing + len(named), FUSION_DEPTH, plan.filter)
             fused = {hit.image_id for hit in order}
             order += [_with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]

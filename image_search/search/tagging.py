@@ -46,7 +46,7 @@ class Tagger:
 
     @property
     def embeddings(self) -> Embeddings:
-        """Of the whole list, float32 (number of tags, dimension), rows of length 1."""
+        """Embeddings of the whole list, float32 (number of tags, dimension), rows of length 1."""
         return self._embed_list()[1]
 
     def prepare(self) -> None:

@@ -144,7 +144,7 @@ class ImageStore(ImageReads):
     def find_known_files(self, paths: Sequence[str]) -> dict[str, KnownFile]:
         """Those of these absolute paths that live images have, with size and time of the file when it was read.
 
-        Paths compare byte by byte, also those that are not valid UTF-8. Of a film any one of its frames is given.
+        Paths compare byte by byte, also those that are not valid UTF-8. A film is given by any one of its frames.
         """
         stored = {encode_path(path): path for path in paths}
         known = self._find_known_files(list(stored)) if stored else {}

@@ -232,7 +232,7 @@ class _Batch:
             placed = []
             for path in reversed(record.paths):
                 if path not in taken or (record.frame and record.frame.film_sha256 == taken[path].film_sha256):
-                    # Of a path in the trash the time is not known. A frame shares its path with others of the film.
+                    # The file time of a path in the trash is unknown. A frame shares its path with others of the film.
                     modified_ns = files[path].modified_ns if path in files else None
                     placed.append(replace(image, file_path=path, modified_ns=modified_ns))
             images[record.content_sha256] = placed or [image]

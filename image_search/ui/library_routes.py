@@ -216,7 +216,7 @@ class LibraryPage:
             "name": make_printable(folder),
             "count": count_hits(self.store, SearchFilter(folder=folder)),
             "can_scan": is_reachable,
-            # Of a folder outside the roots it is not told whether it is there.
+            # A folder outside the roots is refused alike, whether it exists or not.
             "is_missing": is_reachable and not os.path.isdir(folder),
         }
 

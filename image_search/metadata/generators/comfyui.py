@@ -345,7 +345,7 @@ def _list_loras(node: Node) -> Iterator[str | None]:
 
 
 def _read_loose_words(graph: Graph) -> tuple[str | None, str | None]:
-    """Of a graph whose paths end in unknown nodes: the first words typed in, and those titled negative."""
+    """The first words typed in, and those titled negative, of a graph whose paths end in unknown nodes."""
     words: dict[bool, str] = {}
     for node in graph.nodes.values():
         if not re.search(r"Text(?:Encode|.?Box)|ShowText|Prompt", node.kind):

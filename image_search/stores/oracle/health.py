@@ -22,7 +22,7 @@ from image_search.stores.oracle.schema import (
 )
 from image_search.stores.oracle.sql import LIST_MODELS, SAMPLE_EMBEDDINGS, SEARCH_APPROXIMATELY, search_exactly
 
-# What ImageSearch.py --check asks the database: views that every user may read, or whose absence tells something.
+# Queries of ImageSearch.py --check: views that every user may read, or whose absence tells something.
 
 GET_PRODUCT = """
 SELECT p.product

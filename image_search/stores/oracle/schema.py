@@ -104,7 +104,7 @@ def upgrade_schema(settings: Settings, location: str) -> None:
     _LOGGER.warning("%s: migrated the library to schema %s", location, SCHEMA_VERSION)
 
 
-# Of what words are looked up in: by which rule it is written.
+# The rule by which SEARCH_TEXT is written.
 GET_TOKEN_RULE = """
 SELECT s.value
 FROM library_settings s
@@ -127,7 +127,7 @@ def has_old_words(session: Session, location: str) -> bool:
 def renew_words(settings: Settings, location: str) -> None:
     """Write SEARCH_TEXT of all images again, some in each transaction. Raises StoreError.
 
-    Interrupted, it is done again by the next program. Who cannot write finds words as they were written.
+    The next program repeats an interrupted run. A user without the right to write finds words as they were written.
     """
     with connect(settings) as session:
         try:

@@ -3,8 +3,8 @@
 An image is one hash, and everything a batch changes is one MULTI/EXEC, so that readers see all of it or nothing, and
 an append-only file keeps all of it or nothing. Before it, the originals are written to ORIGINALS_URL; after a deletion
 they are removed. A lock with a lease lets one program at a time add, trash and remove images, and the transaction of
-one that lost its lease is refused. Whatever a crash left behind (originals of deleted images) is removed by the next
-writer. The trash is outside the index: no search has to leave it out.
+one that lost its lease is refused. The next writer removes the remains of a crash (originals of deleted
+images). The trash is outside the index: no search has to leave it out.
 
 Searches are exact scans (FLAT) with the filter in the same query.
 """

@@ -176,7 +176,7 @@ class Connection:
             self._set_token_rule(str(TOKEN_RULE))
             self._client.set(self.make_key("schema"), SCHEMA_VERSION)  # the last step of making a library
         if self.has_old_words(self._client):
-            # Who cannot write, by rights or because the memory is full, finds words as they were indexed.
+            # Without the right to write, or with a full memory, words are found as they were indexed.
             with suppress(exceptions.OutOfMemoryError, exceptions.NoPermissionError, exceptions.ReadOnlyError):
                 self._renew_words_alone()
 

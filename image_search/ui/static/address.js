@@ -38,7 +38,7 @@ export function pushWhenShown(changes, from) {
   resume();
 }
 
-// The address is followed. What waits for the search is asked once it is shown.
+// Follow the address. A change that waits for the search is made once the search is shown.
 export function resume() {
   const { query, image, tab } = read();
   if (tab !== 'search') return;

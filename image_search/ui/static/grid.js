@@ -324,7 +324,7 @@ function makeTile(tile) {
   return node;
 }
 
-// What an answer says of an image. The node of an image stays when the next answer has the image, too.
+// Show an image as an answer describes it. Its node stays when the next answer has the image, too.
 function describe(node, tile) {
   const find = (selector) => node.querySelector(selector);
   node.tile = tile;

@@ -137,7 +137,7 @@ function addFilters(viewer) {
   viewer.addFilter('placeholderSrc', (source, content) => content.data.msrc ?? source);
 }
 
-// What the next slide shows is loaded when one comes near to it.
+// Load the image of a slide when the visitor comes near to it.
 async function loadFor(viewer, index) {
   if ((await getTile(index)) && viewer === swipe && !viewer.isDestroying) {
     viewer.refreshSlideContent(index);
