@@ -58,7 +58,7 @@ def convert_to_srgb(image: Image.Image, info: dict[str, Any]) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Mode L, RGB, CMYK or LAB."""
+    """Convert to mode L, RGB, CMYK or LAB."""
     if image.mode in ("I", "F"):
         return Image.fromarray(scale_to_bytes(np.asarray(image)))
     if image.mode in ("LA", "La"):
@@ -124,7 +124,7 @@ _Transform = ImageCms.ImageCmsTransform | bool
 
 
 def _get_transform(profile: bytes, mode: str) -> _Transform:
-    """From this profile to sRGB; _IS_SRGB where there is nothing to do, _UNFIT where it is broken or does not fit."""
+    """The transform from a profile to sRGB; _IS_SRGB where none is needed, _UNFIT for a broken or unfit profile."""
     transforms: OrderedDict[tuple[str, bytes], _Transform] | None
     transforms = getattr(_local, "transforms", None)
     if transforms is None:
@@ -272,7 +272,7 @@ def scale_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _read_numbers(row: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """As floating point, with zeros for what is no number, or larger than light can be."""
+    """Numbers as floating point, with zeros for NaN and for numbers larger than light can be."""
     with np.errstate(invalid="ignore"):
         numbers: npt.NDArray[np.float64] = np.nan_to_num(row.astype(np.float64), posinf=0, neginf=0)
     return np.where(np.abs(numbers) < _LARGEST, numbers, 0)

@@ -410,7 +410,7 @@ def _finish(
     orientation: int,
     target_pixels: int | None,
 ) -> DecodedImage:
-    """Upright, reduced and in sRGB. size: pixels of the file before it is turned."""
+    """Turn an image upright, reduce it, and convert it to sRGB. size: pixels of the file before it is turned."""
     width, height = size if orientation <= 4 else size[::-1]
     image = _turn_upright(image, orientation)
     reduced = convert_to_srgb(_reduce(image, target_pixels), info)

@@ -58,7 +58,7 @@ def choose_model(settings: Settings, store: ImageStore) -> Settings:
 
 
 def choose_model_if_reachable(settings: Settings, store: ImageStore) -> Settings:
-    """As choose_model; while the store is away, the model of the settings (the server looks again when it is back)."""
+    """Like choose_model; while the store is away, the model of the settings (the server looks again later)."""
     with suppress(StoreError):
         return choose_model(settings, store)
     return settings

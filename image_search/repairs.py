@@ -175,7 +175,7 @@ _FILLS = (b"\0", b"\x80", b"\xff", b"\x55")  # AV1 has no meaning for some bytes
 
 
 def complete_file(data: bytes, kind: str, reason: str, max_pixels: int) -> Iterator[tuple[bytes, float | None]]:
-    """Whole files in the place of one that is cut short, with the share of it that is there; nothing for other files.
+    """Yield whole files in place of one that is cut short, each with the share that is there; none for other files.
 
     kind: as file_kinds.name_format says; reason: why it was not decoded. Raises CutShort.
     """
@@ -236,7 +236,7 @@ _HAS_EXIF, _HAS_XMP = 8, 4  # of the flags in VP8X
 
 
 def _complete_webp(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]]:
-    """Up to the image, or the first frame of an animation, which is filled up; what follows it is left out."""
+    """The file up to its image, or the first frame of an animation, filled up; the rest is left out."""
     place, kept = 12, bytearray()
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
@@ -264,7 +264,7 @@ def _complete_webp(data: bytes, max_pixels: int) -> Iterator[tuple[bytes, float]
 
 
 def _complete_gif(data: bytes, max_pixels: int) -> bytes:
-    """With codes for a tenth of the pixels at most: a zero is a pixel of the first colour. Raises CutShort."""
+    """Add codes for a tenth of the pixels at most: a zero is a pixel of the first colour. Raises CutShort."""
     position = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
     while position + 10 <= len(data) and data[position] == 0x21:
         position = _skip_gif_blocks(data, position + 2)
@@ -286,7 +286,7 @@ _PART_HEADER = struct.Struct(">2sHHIBB")  # of a tile-part: its marker, length, 
 
 
 def _complete_jpeg2000(data: bytes) -> Iterator[tuple[bytes, float]]:
-    """With zeros, which are empty packets, for the rest of a tile-part and for those that are missing.
+    """Fill the rest of a tile-part, and tile-parts that are missing, with zeros, which are empty packets.
 
     The share counts tile-parts, weighted by the pixels of their tile. Source: ISO/IEC 15444-1, A.4.
     """

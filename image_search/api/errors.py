@@ -113,7 +113,7 @@ def describe_faults(faults: Any) -> str:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: these statuses and those of every route are answered with a Problem."""
+    """Responses for OpenAPI: these statuses and those of every route are answered with a Problem."""
     everywhere = (400, 401, 403, 413, 422, 429, 500, 503)
     return {
         status: {"model": ErrorOut, "description": HTTPStatus(status).phrase}

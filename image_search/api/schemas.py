@@ -60,7 +60,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, token: str) -> Cursor:
-        """From a token. Raises ValueError."""
+        """Make a cursor from a token. Raises ValueError."""
         with suppress(ValueError, TypeError, OverflowError, RecursionError):
             date, image_id, rank = json.loads(b64decode(token.encode(), b"-_", validate=True))
             cursor = cls(datetime.fromisoformat(date), int(image_id), int(rank))
@@ -69,7 +69,7 @@ class Cursor:
         raise ValueError("it is not a token of an earlier answer; send its next, as it was, or leave this out")
 
     def encode(self) -> str:
-        """As a token."""
+        """The cursor as a token."""
         keys = json.dumps([self.upload_date.isoformat(), self.image_id, self.rank], separators=(",", ":"))
         return urlsafe_b64encode(keys.encode()).decode()
 
@@ -197,7 +197,7 @@ class ImageOut(BaseModel):
 
     @classmethod
     def of(cls, image: ImageRecord) -> ImageOut:
-        """From a record."""
+        """Make the response from a record."""
         return cls(
             image_id=image.image_id,
             file_name=image.file_name,
@@ -250,7 +250,7 @@ class Hit(BaseModel):
 
     @classmethod
     def of(cls, hit: FoundHit, rank: int) -> Hit:
-        """From a hit of a search."""
+        """Make the response from a hit of a search."""
         facts = ImageOut.of(hit.image)
         return cls(
             rank=rank,

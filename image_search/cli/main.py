@@ -164,14 +164,14 @@ def refresh_metadata(arguments: Sequence[str] | None, description: str | None) -
 
 
 def add_answer_options(parser: argparse.ArgumentParser) -> None:
-    """How the results of a search are given."""
+    """Options for the output of a search."""
     answers = parser.add_argument_group("answers")
     answers.add_argument("--json", action="store_true", help="one JSON object a line")
     answers.add_argument("--out", type=Path, metavar="DIR", help="copy what was found into a new folder below DIR")
 
 
 def add_register_options(parser: argparse.ArgumentParser) -> None:
-    """How files are registered."""
+    """Options for registering files."""
     add_json_option(parser)
     parser.add_argument("--batch-size", type=_parse_batch_size, metavar="N", help="images given to the model at once")
     parser.add_argument(
@@ -203,7 +203,7 @@ def add_shard_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(group: argparse._ActionsContainer) -> None:
-    """With which model images are registered."""
+    """Options for the model that images are registered with."""
     group.add_argument("--model", metavar="MODEL", help="use this folder or model id instead of EMBEDDING_MODEL")
     group.add_argument("--make-current", action="store_true", help="search with this model from now on")
     group.add_argument(
@@ -212,7 +212,7 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
 
 
 def add_oracle_options(group: argparse._ActionsContainer) -> None:
-    """Tables and vector index of an Oracle Database."""
+    """Options for the tables and the vector index of an Oracle Database."""
     group.add_argument("--create-schema", action="store_true", help="create the tables, or add what they lack")
     group.add_argument("--print", action="store_true", help="with --create-schema: print the SQL and run nothing")
     group.add_argument("--migrate", action="store_true", help="convert the tables of the original application")

@@ -78,7 +78,7 @@ _MAX_PARTS = 4  # every lane holds intermediate results of its own in memory
 
 
 class CpuParallel:
-    """As many as the threads PyTorch would use, up to four; these threads are shared out among them."""
+    """Lanes, as many as PyTorch would use threads, up to four; these threads are shared out among them."""
 
     def __init__(self, threads: int) -> None:
         self.count = min(threads, _MAX_PARTS)

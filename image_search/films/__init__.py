@@ -353,7 +353,7 @@ def _count_changes(cells: Signature, others: Signature) -> int:
 
 
 def _spread(choose: np.ufunc, cells: Signature) -> Signature:
-    """For each cell the lowest or highest value among itself and its neighbours."""
+    """The lowest or highest value of each cell and its neighbours."""
     padded = np.pad(cells, ((1, 1), (1, 1), (0, 0)), mode="edge")
     rows = choose(choose(padded[:-2], padded[1:-1]), padded[2:])
     spread: Signature = choose(choose(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])

@@ -116,7 +116,7 @@ def _read_rating(found: Extracted) -> int | None:
 
 
 def _describe_exposure(seconds: float | None) -> str | None:
-    """As photographers write it: 1/250, 0.5, 30."""
+    """An exposure as photographers write it: 1/250, 0.5, 30."""
     if not seconds or not 1e-6 <= seconds <= 86_400:
         return None
     return f"1/{round(1 / seconds)}" if seconds < 0.3 else f"{seconds:g}"

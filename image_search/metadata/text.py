@@ -31,7 +31,7 @@ _CONTROLS = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def clean_text(text: str) -> str:
-    """Without NULs, control characters and halves of surrogate pairs; line ends as \\n. Blanks at the ends stay."""
+    """Remove NULs, control characters and halves of surrogate pairs; make line ends \\n. Blanks at the ends stay."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNWANTED.sub("", text)

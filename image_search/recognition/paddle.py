@@ -107,7 +107,7 @@ def choose_canvas(shape: tuple[int, ...], scale: float, most_pixels: int) -> tup
 
 
 def _prepare(pixels: Pixels, shape: tuple[int, int], canvas: tuple[int, int], top: int, left: int) -> Floats:
-    """The pixels at a size and place on a canvas, with their border repeated around: an edge there would look drawn."""
+    """The pixels at a size and place on a canvas, their border repeated around: an edge would look like a stroke."""
     height, width = shape
     if shape != pixels.shape[:2]:
         smaller = width < pixels.shape[1]
@@ -281,7 +281,7 @@ def _is_column(rectangles: np.ndarray) -> bool:
 
 
 def _sort_rows(rectangles: np.ndarray, places: np.ndarray) -> list[int]:
-    """From the top; lines whose middle lies beside the first of a row belong to it, from the left."""
+    """Sort from the top; lines whose middle lies beside the first of a row belong to it, from the left."""
     middles, heights = (rectangles[:, 1] + rectangles[:, 3]) / 2, rectangles[:, 3] - rectangles[:, 1]
     waiting, ordered = np.argsort(middles, kind="stable").tolist(), []
     while waiting:

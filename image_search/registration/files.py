@@ -65,7 +65,7 @@ class FileList:
 def find_files(
     paths: Sequence[str | os.PathLike[str]], shard: tuple[int, int] = (1, 1), exclude: Sequence[str] = ()
 ) -> FileList:
-    """As FileFinder.find, once."""
+    """Find the files of folders once; see FileFinder.find."""
     return FileFinder(exclude).find(paths, shard)
 
 

@@ -98,7 +98,7 @@ def list_trash(store: ImageStore, limit: int, offset: int) -> tuple[list[tuple[S
 
 
 def _choose_earlier(before: ImageRecord | None, image: ImageRecord) -> ImageRecord:
-    """Of two frames the earlier one stands for the film."""
+    """The earlier one of two frames, which stands for the film."""
     if before is None:
         return image
     return min(before, image, key=lambda either: either.frame.frame_ms if either.frame else 0)

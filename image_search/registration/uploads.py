@@ -116,7 +116,7 @@ def store_upload(
 
 
 def clean_name(name: str) -> str:
-    """A file name as programs send it, without folders and without what no file name has."""
+    """A file name as programs send it, without folders and without characters that no file name has."""
     last = re.split(r"[/\\]", normalize("NFC", name))[-1]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:200] or "image"
 

@@ -60,7 +60,7 @@ class ReferenceScores:
 
 
 def measure_reference_scores(sample: Embeddings, words: Embeddings | None) -> ReferenceScores | None:
-    """From a random sample of images (n, d) and any everyday words (k, d); None for a sample too small to tell."""
+    """Reference scores of a random sample of images (n, d) and everyday words (k, d); None for too small a sample."""
     if len(sample) < MIN_SAMPLE:
         return None
     alike = sample @ sample.T

@@ -377,7 +377,7 @@ def exact_key(kind: str, value: str) -> str:
 
 
 def list_filter_keys(filter: SearchFilter) -> Iterator[tuple[bool, list[str]]]:
-    """For each condition on an exact value: whether an image must have one of these keys, or none of them."""
+    """Conditions on exact values: whether an image must have one of these keys, or none of them."""
     if filter.folder is not None:
         yield True, [make_folder_key(encode_path(filter.folder))]
     if filter.file_types:

@@ -207,7 +207,7 @@ class ImageReads(ABC):
         return self.originals.read(record.content_sha256, record.paths)
 
     def _read_original(self, image_id: int) -> bytes:
-        """For engines that keep originals themselves (originals is None)."""
+        """The original in an engine that keeps originals itself (originals is None)."""
         raise StoreError(f"The file of image {image_id} is not kept in this library.")
 
     def has_original(self, content_sha256: str) -> bool:

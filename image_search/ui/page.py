@@ -197,7 +197,7 @@ class _Sessions(StateHolder):  # type: ignore[misc]
 
 
 class _PageState(SessionState):  # type: ignore[misc]
-    """Without a copy of every component's settings, 150 KiB: only deep links ask for it, which are not served."""
+    """A state without a copy of every component's settings, 150 KiB that only deep links need, which are not served."""
 
     def __init__(self, blocks: gr.Blocks) -> None:
         super().__init__(blocks)

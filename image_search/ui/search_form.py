@@ -286,7 +286,7 @@ _CHOICES = {
 
 
 def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> dict[str, list[dict[str, Any]]]:
-    """For each parameter of the address, [{value, label, count}], the most frequent first. Raises StoreError."""
+    """[{value, label, count}] by parameter of the address, the most frequent first. Raises StoreError."""
     facets: dict[str, list[dict[str, Any]]] = {}
     for parameter in _COUNTED:
         facets[parameter] = find_choices(store, asked, parameter)
@@ -391,7 +391,7 @@ class Suggestions:
         self._counted_at = -_SECONDS
 
     def find(self, typed: str, language: Language) -> list[dict[str, Any]]:
-        """For the last word of what is typed: [{kind, text, parameter, value, q}]. Raises StoreError.
+        """Suggestions for the last typed word: [{kind, text, parameter, value, q}]. Raises StoreError.
 
         q: the words of the query once the suggestion is taken. parameter, value: the condition it sets, "" for none.
         """

@@ -181,7 +181,7 @@ def describe_lines(recognized: RecognizedText | None, terms: Sequence[str]) -> l
 
 
 def _find_marks(lines: Sequence[str], terms: Sequence[str]) -> list[set[int]]:
-    """For each line, which of its characters belong to one of the terms, which may go on over the end of a line."""
+    """The characters of each line that belong to a term; a term may go on over the end of a line."""
     letters = list(_join(_list_letters(lines)))
     text = "".join(letter.letter for letter in letters)
     marked: list[set[int]] = [set() for _ in lines]
@@ -206,7 +206,7 @@ def _list_letters(lines: Sequence[str]) -> Iterator[_Letter]:
 
 
 def _join(letters: Iterator[_Letter]) -> Iterator[_Letter]:
-    """Without the blanks that join_recognized takes out."""
+    """Leave out the blanks that join_recognized takes out."""
     before: _Letter | None = None
     blank: _Letter | None = None
     for letter in letters:

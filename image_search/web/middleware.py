@@ -314,7 +314,7 @@ _MAX_KEYS = 10_000  # the longest unused are evicted, which bounds the memory
 
 
 class TokenBucketLimiter:
-    """For one thread: to be used on the event loop only."""
+    """A limiter for one thread: to be used on the event loop only."""
 
     def __init__(self, size: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._size = size

@@ -38,7 +38,7 @@ def decode_user_comment(value: bytes, order: str = ">") -> str:
 
 
 def _cut_padding(text: bytes) -> bytes:
-    """Without the zeros at the end, but for one that may be half of a character of UTF-16."""
+    """Cut off zeros at the end, but for one that may be half of a character of UTF-16."""
     size = len(text.rstrip(b"\0"))
     return text[: size + size % 2]
 

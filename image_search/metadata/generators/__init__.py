@@ -44,7 +44,7 @@ def _read_civitai(fields: Fields) -> Generation | None:
 
 
 def _read_swarmui(fields: Fields) -> Generation | None:
-    """From a PNG's "parameters" or from UserComment; early versions put the object into the EXIF tag Model."""
+    """Read a PNG's "parameters" or UserComment; early versions put the object into the EXIF tag Model."""
     settings = load_object(fields.get("sui_image_params"))
     if settings is None:
         return None

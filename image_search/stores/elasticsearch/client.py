@@ -74,7 +74,7 @@ _FORM = (
 
 # Elasticsearch Serverless chooses these itself and refuses them.
 _SIZING = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "max_result_window": 1_000_000}
-# Every beginning of a token is one, too, so that beginnings are found by one look-up and as many as there are.
+# Prefixes are indexed as tokens, so that one look-up finds all tokens with a prefix, however many there are.
 _ANALYSIS = {
     "filter": {"beginnings": {"type": "edge_ngram", "min_gram": 2, "max_gram": 250}},
     "analyzer": {"beginnings": {"type": "custom", "tokenizer": "whitespace", "filter": ["beginnings"]}},

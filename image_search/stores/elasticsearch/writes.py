@@ -192,7 +192,7 @@ def list_paths_between(connection: Connection, query: Query, after: str, end: st
 
 
 def count_frames(connection: Connection, field: CountedField, filter: SearchFilter) -> Iterator[tuple[str, int]]:
-    """For each film, the values of its frames and how many of them have each."""
+    """The values of the frames of each film, and how many frames have each."""
     sources = [{name: {"terms": {"field": f"counted_{name}"}}} for name in ("film", field)]
     after: dict[str, Any] = {}
     while True:

@@ -437,7 +437,7 @@ class Writer(Snapshot):
             for image_id, row in self.get_rows(name, kept, ["embedding", "recipe"]).items():
                 new[image_id] = (np.array(row["embedding"], np.float32), int(row["recipe"]))
             self._write_rows(name, [_make_embedding_row(rows[n], *embedding) for n, embedding in new.items()])
-        # Only when its embeddings are where they are searched, an image lets go of its own copy.
+        # An image drops its parked embeddings only after they are written where searches find them.
         self._write_rows(IMAGES, [make_row(replace(images[image_id], parked={}))[0] for image_id in renewed])
 
     def _remove_rows(self, rows: Sequence[Row], spared: set[str]) -> None:

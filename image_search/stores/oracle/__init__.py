@@ -484,7 +484,7 @@ class OracleStore(ImageStore):
             self.originals.write({image.content_sha256: image.data for image in images if image.data is not None})
 
     def _sweep_originals(self, hashes: list[str]) -> None:
-        """After a deletion is certain, and while no program can add the same image again."""
+        """Remove originals after a deletion is committed, while no program can add the same image again."""
         if (originals := self.originals) is not None and hashes:
             self._write(lambda session: originals.delete(set(hashes) - find_hashes(session, hashes).keys()))
 

@@ -51,7 +51,7 @@ SELECT x.index_name, x.index_type
 FROM user_indexes x
 WHERE x.index_type = 'DOMAIN' AND x.index_name IN ('IDX_IMAGE_PROMPT', 'IDX_IMAGE_DESCRIPTION')"""
 
-# --- what is doubled or belongs to nothing: counted before anything is changed ---
+# --- duplicates and orphans: counted before anything is changed ---
 
 COUNT_PROBLEMS = {
     "models that are listed twice": """

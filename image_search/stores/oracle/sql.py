@@ -251,7 +251,7 @@ WHERE p.file_path IN ({values})"""
 
 
 def delete_paths(values: str) -> str:
-    """Of live images, which stay."""
+    """Delete paths of live images; the images stay."""
     return f"""
 DELETE FROM image_paths p
 WHERE p.file_path IN ({values})
@@ -279,8 +279,8 @@ _RECORD = f"""{RECORD_COLUMNS}, i.details,
 
 TARGET_ACCURACY = 95
 
-# So many rows are asked of a vector index, and pages are cut out of them: then they do not overlap. Further down the
-# list, where few people look, the search is exact.
+# A vector index is always asked for this many rows, and pages are cut out of them, so that they do not overlap. Further
+# down the list, where few people look, the search is exact.
 APPROXIMATE_ROWS = 200
 
 _NEW_LINE = "\n"  # which an f-string may not write before Python 3.12
@@ -420,7 +420,7 @@ WHERE i.image_id = :image_id"""
 
 
 def read_previews(values: str) -> str:
-    """Live or in the trash."""
+    """Previews of images, live or in the trash."""
     return f"""
 SELECT i.image_id, i.preview
 FROM images i
@@ -428,7 +428,7 @@ WHERE i.image_id IN ({values})"""
 
 
 def get_embeddings(values: str) -> str:
-    """Of live images and of those in the trash."""
+    """Embeddings of images, live or in the trash."""
     return f"""
 SELECT e.image_id, e.embedding
 FROM image_embeddings e

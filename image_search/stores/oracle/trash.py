@@ -12,11 +12,11 @@ from image_search.stores.oracle.rows import is_storable
 from image_search.stores.oracle.sql import find_hashes, find_paths
 from image_search.stores.text import decode_path
 
-# Statements, as those of sql.py.
+# Statements, like those of sql.py. values: a list of binds, ids or hashes.
 
 
 def trash_images(values: str) -> str:
-    """Of live images."""
+    """Move live images to the trash."""
     return f"""
 UPDATE images
 SET deleted_at = :deleted_at,
@@ -25,7 +25,7 @@ WHERE image_id IN ({values}) AND deleted_at IS NULL"""
 
 
 def restore_images(values: str) -> str:
-    """Of images in the trash."""
+    """Bring images back from the trash."""
     return f"""
 UPDATE images
 SET deleted_at = NULL,
@@ -34,7 +34,7 @@ WHERE image_id IN ({values}) AND deleted_at IS NOT NULL"""
 
 
 def copy_embeddings(source: str, target: str, values: str) -> str:
-    """The embeddings of these images from one table into the other."""
+    """Copy the embeddings of these images from one table into the other."""
     return f"""
 INSERT INTO {target} (image_id, model_id, embedding, recipe)
 SELECT e.image_id, e.model_id, e.embedding, e.recipe
@@ -43,7 +43,7 @@ WHERE e.image_id IN ({values})"""
 
 
 def delete_embeddings(source: str, values: str) -> str:
-    """After copy_embeddings."""
+    """Delete the embeddings of these images, after copy_embeddings."""
     return f"""
 DELETE FROM {source}
 WHERE image_id IN ({values})"""
@@ -57,7 +57,7 @@ ORDER BY i.image_id"""
 
 
 def find_trashed(values: str) -> str:
-    """Those of these images that are in the trash."""
+    """Find the images that are in the trash."""
     return f"""
 SELECT i.image_id, i.content_sha256
 FROM images i
@@ -65,7 +65,7 @@ WHERE i.image_id IN ({values}) AND i.deleted_at IS NOT NULL"""
 
 
 def remember_images(values: str) -> str:
-    """Hashes of the images a user deleted."""
+    """Remember the hashes of the images that a user deleted."""
     return f"""
 INSERT INTO deleted_images (content_sha256, deleted_at)
 SELECT i.content_sha256, i.deleted_at
@@ -76,7 +76,7 @@ WHERE i.image_id IN ({values})
 
 
 def remember_paths(values: str) -> str:
-    """Paths of the images a user deleted."""
+    """Remember the paths of the images that a user deleted."""
     return f"""
 INSERT INTO deleted_paths (content_sha256, file_path)
 SELECT i.content_sha256, p.file_path
@@ -89,7 +89,7 @@ WHERE i.image_id IN ({values})
 
 
 def delete_images(values: str) -> str:
-    """Embeddings, texts and paths go with the image (ON DELETE CASCADE)."""
+    """Delete images; embeddings, texts and paths go with them (ON DELETE CASCADE)."""
     return f"""
 DELETE FROM images
 WHERE image_id IN ({values})"""
@@ -146,7 +146,7 @@ DELETE FROM deleted_images"""
 
 
 def forget_deleted(values: str) -> str:
-    """Paths go with the hash (ON DELETE CASCADE)."""
+    """Forget hashes; paths go with them (ON DELETE CASCADE)."""
     return f"""
 DELETE FROM deleted_images
 WHERE content_sha256 IN ({values})"""

@@ -473,7 +473,7 @@ class PostgresStore(ImageStore):
             connection.execute("DELETE FROM removed_originals")
 
     def _remove_written(self, hashes: list[str]) -> None:
-        """After a transaction that failed: remove the originals it has written."""
+        """Remove the originals that a failed transaction has written."""
         if self.originals is not None:
             with suppress(StoreError), self._database.writing() as connection:
                 self.originals.delete(set(hashes) - find_hashes(connection, hashes).keys())

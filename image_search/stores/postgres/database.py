@@ -384,7 +384,7 @@ class Connections:
                 _LOGGER.warning("%s: migrated the library to schema 2", self.location)
 
     def _find_reason(self, error: psycopg.Error) -> psycopg.Error:
-        """The pool says only that it waited; why it got no connection is said by the server."""
+        """The error that explains a timeout of the pool: the server is asked why it gives no connection."""
         if not isinstance(error, PoolTimeout):
             return error
         try:
@@ -409,7 +409,7 @@ def _configure(connection: Connection) -> None:
 
 
 def _refuse_ended(connection: Connection) -> None:
-    # The server says nothing to an idle connection but good-bye, for example when it is restarted.
+    # The server sends something to an idle connection only when it closes it, for example at a restart.
     with selectors.DefaultSelector() as selector:
         selector.register(connection.fileno(), selectors.EVENT_READ)
         if selector.select(timeout=0):

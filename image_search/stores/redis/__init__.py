@@ -288,7 +288,7 @@ class RedisStore(DocumentStore):
         return {sha256: load_deleted(sha256, document) for sha256, document in found.items()}
 
     def _find_latest_deleted(self, hashes: list[str]) -> str:
-        """Of several deleted images, remembered or in the trash, the one that was deleted last."""
+        """The latest deleted of several images, remembered or in the trash."""
         if len(hashes) == 1:
             return hashes[0]
         times = {sha256: deleted.deleted_at for sha256, deleted in self._list_remembered(hashes).items()}

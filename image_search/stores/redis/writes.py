@@ -205,7 +205,7 @@ def _put_fields(pipeline: Any, key: str, fields: Mapping[str, object]) -> None:
     pipeline.hset(key, mapping={name: value for name, value in fields.items() if value is not None})
 
 
-# Removed and remembered images.
+# Images that are removed or remembered.
 
 
 def remove_image(pipeline: Any, connection: Connection, document: Document) -> None:
@@ -261,7 +261,7 @@ def find_owners(client: Any, connection: Connection, places: Iterable[tuple[str,
 def find_members(
     client: Any, connection: Connection, name: str, places: Sequence[tuple[str, object]]
 ) -> list[list[list[str]]]:
-    """For each path the rest of its members, in parts."""
+    """The rest of the members of each path, in parts."""
     with client.pipeline(transaction=False) as pipeline:
         for path, _ in places:
             start = path.encode() + _SEPARATOR.encode()
