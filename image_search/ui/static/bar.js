@@ -33,7 +33,7 @@ export function start(ask) {
   document.addEventListener('keydown', onHeldKey, true);
 }
 
-// Words that may hold a condition: -this, "this", camera:this, 2019-08, 2019年8月. The program tells which do.
+// Words that may hold a condition: -this, "this", camera:this, 2019-08, 2019年8月. The server decides which do.
 const MAY_HOLD_CONDITION = /[-－−"“”＂:：]|[\d０-９]{4}[年/／]/;
 let asked = 0;
 
@@ -101,7 +101,8 @@ async function searchWith(file) {
 
 // --- pasting and dropping -----------------------------------------------------------------------------------------------
 
-// Gradio's box takes what a browser calls an image, which HEIC, JPEG XL and RAW files often are not; the program tells.
+// Gradio's box takes only files that the browser calls images, which HEIC, JPEG XL and RAW often are not.
+// Other files get a type that it takes; the server decides by content.
 const isCalledImage = (file) => file.type.startsWith('image/');
 const asImage = (file) => new File([file], file.name, { type: 'image/x-unknown' });
 
@@ -114,7 +115,7 @@ function give(box, files) {
   input.dispatchEvent(new Event('change', { bubbles: true }));
 }
 
-// To search with it, or, on the library page, to add it.
+// Search with a file, or, on the library page, add files.
 function take(files) {
   // The images are there before Gradio's box is.
   if (!isReady) return document.addEventListener('page:ready', () => take(files), { once: true });
@@ -122,7 +123,7 @@ function take(files) {
   if (panel) return give(panel, files);
   const box = document.querySelector('#picture');
   if (box.querySelector('input[type=file]')) return give(box, files.slice(0, 1));
-  // An image that is there already goes first; its box then has room for another.
+  // Remove the image in the box first: it takes one.
   new MutationObserver((_, observer) => {
     if (!box.querySelector('input[type=file]')) return;
     observer.disconnect();

@@ -67,7 +67,7 @@ export function show(ignored = [], note = '') {
     if (!value || (isOneDate && (name === 'from' || name === 'to'))) continue;
     const isDate = name === 'from' || name === 'to';
     const text = isDate ? say(`condition_${name}`, { name: dated, value }) : sayCondition(say(key), sayValue(name, value));
-    // A meaning of dates without a date is no condition.
+    // The kind of date is no condition without a date.
     const isLastDate = isDate && !parameters.get(name === 'from' ? 'to' : 'from');
     add(isLastDate ? [name, 'date'] : [name], text, { isIgnored: ignored.includes(name) });
   }

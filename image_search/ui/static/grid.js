@@ -267,7 +267,7 @@ function draw() {
   }
 }
 
-// An image that has not come is no longer waited for: those in sight would come after all that were passed by.
+// Remove a node, and cancel the load of its image: the images in sight would wait for it.
 function remove(node) {
   node.remove();
   const image = node.querySelector('img');
