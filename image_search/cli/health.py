@@ -122,7 +122,8 @@ def check_program() -> Iterator[Finding]:
     what = f"image-search {image_search.__version__}, Python {platform.python_version()}, {ROOT}"
     yield Finding("program", True, what)
     if IS_INSTALLED:
-        required = "\n".join(requires("image-search") or [])
+        # Without the extras: each is told where it is needed.
+        required = "\n".join(line for line in requires("image-search") or [] if "extra ==" not in line)
     else:
         required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     pins = _PIN.findall(required)
@@ -134,8 +135,8 @@ def check_program() -> Iterator[Finding]:
         if (found := installed[name])
     )
     if missing:
-        remedy = f"Run: pip install {'image-search' if IS_INSTALLED else '-r requirements.txt'}"
-        yield Finding("packages", False, f"missing: {', '.join(missing)}; installed: {what}", remedy)
+        what = f"missing: {', '.join(missing)}; installed: {what}"
+        yield Finding("packages", False, what, "Run: pip install -r requirements.txt")
     else:
         yield Finding("packages", True, what)
 

@@ -209,7 +209,15 @@ def test_missing_package_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not packages.ok
     assert packages.what.startswith("missing: torch; installed: ")
     assert "gradio 0.1 (tested with " in packages.what
-    assert "pip install" in packages.remedy
+    assert packages.remedy == "Run: pip install -r requirements.txt"
+
+
+def test_installed_program_misses_no_package_of_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "IS_INSTALLED", True)
+    monkeypatch.setattr(health, "requires", lambda _: ["torch==2.0", "rapidocr==3.0; extra == 'ocr'"])
+    monkeypatch.setattr(health, "_find_version", lambda name: "2.0" if name == "torch" else None)
+    _, packages = check_program()
+    assert packages.ok and packages.what == "torch 2.0"
 
 
 @pytest.fixture
