@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import math
@@ -49,6 +50,10 @@ class RequestLogMiddleware:
             await self._app(scope, receive, note)
         except ClientDisconnect:
             _log.debug("%s: the client is gone", _describe_request(scope))
+        except asyncio.CancelledError:  # the server ends, and waits no longer for this answer
+            if not status:
+                message = "The program ends. Try again once it runs."
+                await error_response(503, "busy", message, {"Retry-After": "5"})(scope, receive, note)
         except Exception as error:
             self._log_failure(scope, error)
             if not status:

@@ -180,8 +180,10 @@ class Server(uvicorn.Server):
         yield
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal that ends the program."""
-        self.handle_exit(number, frame)
+        """Handle a signal that ends the program. Another one changes nothing: uvicorn would then end its application
+        with a traceback.
+        """
+        self.should_exit = True
 
     def _close_keepalive(self) -> None:
         """Close keep-alive connections: an open page holds one indefinitely."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import signal
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,13 +16,15 @@ from starlette.routing import Route
 
 from image_search.web import middleware
 from image_search.web.middleware import RequestLogMiddleware
-from image_search.web.server import RepeatFilter, SafeFormatter
+from image_search.web.server import BoundedProtocol, RepeatFilter, SafeFormatter, Server
 
 
 async def answer(request: Request) -> Response:
     match request.path_params["what"]:
         case "error":
             raise RuntimeError("forged\n2026-01-01 INFO image_search: all is well\x1b[2J")
+        case "cancelled":
+            raise asyncio.CancelledError
         case "busy":
             return PlainTextResponse("", 503)
         case "slow":
@@ -41,6 +44,22 @@ def test_failed_request_is_logged_with_its_traceback_and_answered(
     assert failed.status_code == 500
     assert "GET /error failed" in caplog.text and "RuntimeError" in caplog.text
     assert "private" not in caplog.text
+
+
+def test_request_that_the_end_of_the_program_cuts_off_is_answered_without_a_traceback(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut_off = client.get("/cancelled")
+    assert cut_off.status_code == 503 and cut_off.headers["Retry-After"]
+    assert "Traceback" not in caplog.text
+
+
+def test_server_that_is_told_twice_to_end_ends_its_application_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "max_connections", 1)
+    server = Server(Starlette(), lambda: None)
+    for _ in range(2):
+        server.stop(signal.SIGINT, None)
+    assert server.should_exit and not server.force_exit  # else uvicorn cancels the application, and logs a traceback
 
 
 def test_traceback_of_one_failure_is_logged_once_a_minute(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
