@@ -78,7 +78,7 @@ _HUB = "https://huggingface.co"
 
 
 def describe_model(choice: ModelChoice, is_current: bool, total: int, language: Language) -> dict[str, Any]:
-    """A model for the page. total: images of the library."""
+    """A model for the page. total: images of the library, each frame of a film as one."""
     known = choice.known
     facts = []
     if known:
@@ -87,8 +87,9 @@ def describe_model(choice: ModelChoice, is_current: bool, total: int, language: 
         facts.append(translate(language, "model_under_licence", licence=known.licence))
     elif choice.name == DEFAULT_MODEL:
         facts.append(translate(language, "model_knows_scenes"))
-    if choice.count:
-        facts.append(translate(language, "model_facts", count=choice.count, total=total))
+    if choice.count:  # as a share: people count a film once
+        percent = min(100 * choice.count // max(total, 1), 100)
+        facts.append(translate(language, "model_facts", percent=percent))
     return {
         "name": choice.name,
         "address": f"{_HUB}/{choice.name}" if known else "",

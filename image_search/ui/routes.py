@@ -134,7 +134,7 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901, PLR0915  
     @router.get("/facets/{name}")
     async def read_choices(request: Request, name: str, find: Annotated[str, Query(max_length=200)] = "") -> Response:
         asked = from_query_string(request.query_params)
-        return await answer(request, lambda _: {"choices": find_choices(store, asked, name, find)})
+        return await answer(request, lambda language: {"choices": find_choices(store, asked, name, language, find)})
 
     @router.get("/suggestions")
     async def read_suggestions(request: Request, typed: Annotated[str, Query(max_length=1000)] = "") -> Response:

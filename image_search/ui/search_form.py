@@ -289,7 +289,7 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
     """[{value, label, count}] by parameter of the address, the most frequent first. Raises StoreError."""
     facets: dict[str, list[dict[str, Any]]] = {}
     for parameter in _COUNTED:
-        facets[parameter] = find_choices(store, asked, parameter)
+        facets[parameter] = find_choices(store, asked, parameter, language)
     for parameter, (name, choices) in _CHOICES.items():
         facets[parameter] = [
             {
@@ -300,20 +300,23 @@ def count_facets(store: ImageStore, asked: SearchForm, language: Language) -> di
             for value, key in choices
         ]
     facets["rating"] = _count_ratings(store.count_values("rating", replace(asked, min_rating=0).filter))
-    facets["folder"] = find_choices(store, asked, "folder")
+    facets["folder"] = find_choices(store, asked, "folder", language)
     return facets
 
 
-def find_choices(store: ImageStore, asked: SearchForm, parameter: str, typed: str = "") -> list[dict[str, Any]]:
+def find_choices(
+    store: ImageStore, asked: SearchForm, parameter: str, language: Language, typed: str = ""
+) -> list[dict[str, Any]]:
     """[{value, label, count}] of one counted parameter; typed: only those that have this inside. Raises StoreError.
 
-    The most frequent first; folders as a tree.
+    The most frequent first; folders as a tree. Where there are too many, the last one has no value, and its label says
+    how many are left out.
     """
     wanted = _fold(typed)
     if parameter == "folder":
         folders = _count_folders(store.count_values("folder", replace(asked, folder="").filter))
         found = [(path, count) for path, count in folders if wanted in _fold(path)]
-        return _draw_tree(found[:_MAX_CHOICES])
+        return _draw_tree(found[:_MAX_CHOICES]) + _tell_rest(len(found), language)
     field = _COUNTED.get(parameter)
     if field is None:
         return []
@@ -321,7 +324,13 @@ def find_choices(store: ImageStore, asked: SearchForm, parameter: str, typed: st
     if field in ("generation_model", "lora"):
         counts = _merge_models(counts)
     choices = [(value, count) for value, count in counts.items() if wanted in _fold(value)]
-    return [{"value": value, "label": value, "count": count} for value, count in choices[:_MAX_CHOICES]]
+    shown = [{"value": value, "label": value, "count": count} for value, count in choices[:_MAX_CHOICES]]
+    return shown + _tell_rest(len(choices), language)
+
+
+def _tell_rest(found: int, language: Language) -> list[dict[str, Any]]:
+    rest = found - _MAX_CHOICES
+    return [{"value": None, "label": translate(language, "more_values", count=rest), "count": rest}] if rest > 0 else []
 
 
 def _fold(text: str) -> str:

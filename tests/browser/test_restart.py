@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -67,51 +68,106 @@ def test_query_image_that_is_gone_is_asked_for_again(browser: Browser, settings:
             expect(page.locator("#grid .name").first).to_have_text("picture08.png", timeout=60_000)
 
 
-def test_page_with_a_password_leads_to_the_login_and_back_to_the_search(browser: Browser, settings: Settings) -> None:
-    port = str(find_free_port())
-    address = f"http://127.0.0.1:{port}/"
-    context = browser.new_context(locale="ja-JP")
-    page = context.new_page()
-    with serve_page(settings.database_url, APP_PORT=port, APP_PASSWORD="secret"):
-        page.goto(f"{address}?q=red&kind=image")
-        page.locator("[name=password]").fill("secret")
-        page.locator("[name=password]").press("Enter")
-        page.locator("#grid .tile").first.wait_for(timeout=120_000)
-        expect(page).to_have_url(re.compile(r"q=red&kind=image"))
-    with serve_page(settings.database_url, APP_PORT=port, APP_PASSWORD="secret"):
-        with page.expect_response(re.compile("ui/suggestions")) as suggestions:
-            page.locator(BOX).fill("blue")
-        assert suggestions.value.status == 401
-        page.wait_for_timeout(500)  # enough to leave the page, which must stay until it is asked for more
-        page.locator(BOX).press("Enter")
-        page.locator("[name=password]").wait_for(timeout=60_000)
-        expect(page.locator("body")).to_contain_text("ログイン")
-        page.locator("[name=password]").fill("secret")
-        page.locator("[name=password]").press("Enter")
-        page.locator("#grid .tile").first.wait_for(timeout=120_000)
-        expect(page).to_have_url(re.compile(r"q=blue&kind=image"))
-    context.close()
+LOGIN = "#login-dialog"
 
 
-def test_caption_typed_when_the_login_has_ended_is_saved_after_the_next(browser: Browser, settings: Settings) -> None:
+@pytest.fixture
+def page(browser: Browser, settings: Settings) -> Iterator[Page]:
+    """A page behind a password, logged in. Its login ends with context.clear_cookies()."""
     context = browser.new_context(locale="ja-JP")
     page = context.new_page()
     with serve_page(settings.database_url, APP_PASSWORD="secret") as address:
-        page.goto(address)
-        for _ in range(2):
-            page.locator("[name=password]").fill("secret")
-            page.locator("[name=password]").press("Enter")
-            page.locator("#grid .tile").first.wait_for(timeout=120_000)
-            if page.locator(".facts-panel").count():
-                break
-            page.locator("#grid .tile").first.click()
-            page.locator(".facts-panel [name=description]").fill("大事な言葉")
-            context.clear_cookies()
-            page.locator(".facts-panel [name=keyword]").focus()
-        caption = page.locator(".facts-panel [name=description]")
-        expect(caption).to_have_value("大事な言葉")
-        expect(page).to_have_url(re.compile(r"image=\d+"))
-        page.reload()
-        expect(caption).to_have_value("大事な言葉")
-        assert page.evaluate("JSON.parse(sessionStorage.getItem('image-search-drafts')).length") == 0
+        page.goto(f"{address}?kind=image")
+        log_in(page)
+        page.locator("#grid .tile").first.wait_for(timeout=120_000)
+        expect(page).to_have_url(re.compile("kind=image"))
+        expect(page.locator(BOX)).to_be_visible()
+        yield page
     context.close()
+
+
+def log_in(page: Page, place: str = "") -> None:
+    page.locator(f"{place} [name=password]").fill("secret", timeout=60_000)
+    page.locator(f"{place} [name=password]").press("Enter")
+
+
+def test_search_goes_on_where_the_login_ended(page: Page) -> None:
+    page.context.clear_cookies()
+    with page.expect_response(re.compile("ui/suggestions")) as suggestions:
+        page.locator(BOX).fill("blue")
+    assert suggestions.value.status == 401
+    page.wait_for_timeout(500)  # enough to be asked for the password, which must wait while words are typed
+    expect(page.locator(LOGIN)).to_be_hidden()
+    page.locator(BOX).press("Enter")
+    page.locator(f"{LOGIN} [name=password]").fill("wrong")
+    page.locator(f"{LOGIN} [name=password]").press("Enter")
+    expect(page.locator(LOGIN)).to_contain_text("パスワードが違います")
+    log_in(page, LOGIN)
+    expect(page.locator('body:not(.asking) #heading[data-address*="q=blue"]')).to_be_visible(timeout=60_000)
+    expect(page).to_have_url(re.compile("q=blue"))
+    expect(page.locator(LOGIN)).to_be_hidden()
+
+
+def test_query_picture_chosen_when_the_login_has_ended_is_searched_with_after_the_next(
+    page: Page, settings: Settings
+) -> None:
+    page.context.clear_cookies()
+    choose_picture(page, Path(settings.database_url.removeprefix("sqlite:///")).parent / "pictures" / "picture07.png")
+    log_in(page, LOGIN)
+    expect(page.locator("#grid .name").first).to_have_text("picture07.png", timeout=60_000)
+
+
+def test_caption_typed_when_the_login_has_ended_is_saved_after_the_next(page: Page) -> None:
+    page.locator("#grid .tile").first.click()
+    caption = page.locator(".facts-panel [name=description]")
+    caption.fill("大事な言葉")
+    page.context.clear_cookies()
+    page.locator(".facts-panel [name=keyword]").focus()
+    page.locator(f"{LOGIN} [name=password]").press("Escape")
+    expect(page.locator("#toasts")).to_contain_text("続けるにはログインが必要です")
+    expect(caption).to_have_value("大事な言葉")  # the viewer stays
+    page.locator("#toasts button").click()
+    log_in(page, LOGIN)
+    expect(page.locator(".facts-panel .saved")).to_have_text("保存しました")
+    page.reload()
+    expect(caption).to_have_value("大事な言葉")
+    assert page.evaluate("JSON.parse(sessionStorage.getItem('image-search-drafts')).length") == 0
+
+
+def test_keywords_and_selection_outlive_the_login_and_a_program_that_is_away(page: Page) -> None:
+    for number in range(2):
+        page.locator("#grid .cell").nth(number).hover()
+        page.locator("#grid .cell .pick").nth(number).click()
+    page.locator("[data-select=keywords]").click()
+    page.locator("#keywords-dialog input").fill("京都")
+    page.route("**/ui/selection/keywords", lambda route: route.abort())
+    page.locator("#keywords-dialog input").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("プログラムに接続できません")
+    page.unroute("**/ui/selection/keywords")
+    page.context.clear_cookies()
+    page.locator("[data-select=keywords]").click()
+    expect(page.locator("#keywords-dialog input")).to_have_value("京都")
+    page.locator("#keywords-dialog input").press("Enter")
+    log_in(page, LOGIN)
+    expect(page.locator("#toasts")).to_contain_text("2枚にキーワードを追加しました")
+    expect(page.locator("#grid .chosen")).to_have_count(2)
+
+
+def test_folder_typed_while_a_job_is_watched_outlives_the_login(page: Page, tmp_path: Path) -> None:
+    page.route("**/ui/library/jobs", lambda route: route.fulfill(status=401, json={}))
+    page.route("**/ui/library", lambda route: route.fulfill(json=show_running(route.fetch().json())))
+    page.locator("#tabs [data-tab=library]").click()
+    page.locator("header .add-folder").click()
+    with page.expect_response(re.compile("ui/library/jobs")):
+        page.locator("#folder-path").fill(str(tmp_path))
+    page.wait_for_timeout(500)  # enough to be asked for the password
+    expect(page.locator(LOGIN)).to_be_hidden()
+    page.locator("header .add-folder").focus()
+    expect(page.locator(LOGIN)).to_be_visible()
+    expect(page.locator("#folder-path")).to_have_value(str(tmp_path))
+
+
+def show_running(library: dict[str, Any]) -> dict[str, Any]:
+    texts = dict.fromkeys(("title", "state_text", "error", "failed_text"), "")
+    job = {"id": 1, "state": "running", "facts": [], "done": 0, "total": 1, "failed": 0, "failures": [], **texts}
+    return library | {"jobs": [job], "can_add": True}

@@ -134,7 +134,7 @@ def test_folder_that_is_added_is_scanned_and_counted(client: TestClient, root: P
         }
     ]
     assert not found["is_new"]
-    assert found["models"][0]["facts"] == ["2枚中2枚が検索できます"]
+    assert found["models"][0]["facts"] == ["画像の100%を検索できます"]
 
 
 def test_scan_says_which_kinds_of_files_are_not_read(client: TestClient, root: Path) -> None:

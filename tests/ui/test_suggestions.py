@@ -12,6 +12,7 @@ from image_search.search.query import parse_conditions, resolve_values
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
+from image_search.ui import search_form
 from image_search.ui.search_form import SearchForm, Suggestions, change_by_typed, count_facets, find_choices
 from tests.fakes import make_embeddings, make_image
 
@@ -53,9 +54,8 @@ def test_model_and_its_file_are_one_value_that_finds_both(store: ImageStore) -> 
 
 
 def test_folders_are_a_tree(store: ImageStore) -> None:
-    assert [
-        (choice["label"], choice["value"], choice["count"]) for choice in find_choices(store, SearchForm(), "folder")
-    ] == [
+    folders = find_choices(store, SearchForm(), "folder", "ja")
+    assert [(choice["label"], choice["value"], choice["count"]) for choice in folders] == [
         ("/photos", "/photos", 1),
         ("/写真/2024", "/写真/2024", 2),
         ("\u2003旅行", "/写真/2024/旅行", 1),
@@ -63,9 +63,20 @@ def test_folders_are_a_tree(store: ImageStore) -> None:
 
 
 def test_values_are_found_by_what_is_typed_without_case_and_width(store: ImageStore) -> None:
-    found = find_choices(store, SearchForm(), "keyword", "ART")
+    found = find_choices(store, SearchForm(), "keyword", "ja", "ART")
     assert [choice["value"] for choice in found] == ["Ａｒｔ"]
-    assert find_choices(store, SearchForm(), "nothing", "x") == []
+    assert find_choices(store, SearchForm(), "nothing", "ja", "x") == []
+
+
+def test_values_that_are_too_many_to_offer_are_said_to_be_more(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_form, "_MAX_CHOICES", 1)
+    for parameter, count in (("model", 1), ("folder", 2)):
+        first, rest = find_choices(store, SearchForm(), parameter, "en")
+        assert first["value"] and rest["value"] is None
+        assert rest["label"] == f"{count} more: type a part of it to find"
+    assert len(find_choices(store, SearchForm(), "model", "en", "flux")) == 1
 
 
 @pytest.mark.parametrize(

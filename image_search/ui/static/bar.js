@@ -1,5 +1,5 @@
 // The fields of a question. They are Gradio's components; its handlers dispatch events at the document.
-import { getInBackground, postJson, root } from './api.js';
+import { getInBackground, getJson, postJson, root } from './api.js';
 import { compose, push, pushWhenShown, read, replace } from './address.js';
 import { joinSentences, say } from './i18n.js';
 import { remember } from './suggest.js';
@@ -106,13 +106,24 @@ async function searchWith(file) {
 const isCalledImage = (file) => file.type.startsWith('image/');
 const asImage = (file) => new File([file], file.name, { type: 'image/x-unknown' });
 
-function give(box, files) {
+let isGiving = false;
+
+// Gradio sends the file, and knows neither of a login that has ended nor of a program that is away: a request goes first.
+async function give(box, files) {
+  try {
+    await getJson('ui/progress');
+  } catch (error) {
+    return showToast(error.title || say('offline'), { kind: 'problem', seconds: 12 });
+  }
   const transfer = new DataTransfer();
   const isQueryImage = box.id === 'picture';
   for (const file of files) transfer.items.add(isQueryImage && !isCalledImage(file) ? asImage(file) : file);
   const input = box.querySelector('input[type=file]');
   input.files = transfer.files;
+  isGiving = true;
   input.dispatchEvent(new Event('change', { bubbles: true }));
+  isGiving = false;
+  return undefined;
 }
 
 // Search with a file, or, on the library page, add files.
@@ -134,12 +145,11 @@ function take(files) {
 
 function startTakingImages() {
   const findBox = ({ target }) => target.closest?.('#picture');
-  const hasOther = (files) => [...(files ?? [])].some((file) => !isCalledImage(file));
   document.addEventListener('click', (event) => findBox(event)?.querySelector('input[type=file]')?.removeAttribute('accept'), true);
   document.addEventListener(
     'change',
     (event) => {
-      if (!findBox(event) || !hasOther(event.target.files)) return;
+      if (isGiving || !findBox(event) || !event.target.files?.length) return;
       event.stopImmediatePropagation();
       give(findBox(event), [...event.target.files]);
     },
@@ -148,7 +158,7 @@ function startTakingImages() {
   document.addEventListener(
     'drop',
     (event) => {
-      if (!findBox(event) || !hasOther(event.dataTransfer?.files)) return;
+      if (!findBox(event) || !event.dataTransfer?.files.length) return;
       event.preventDefault();
       event.stopImmediatePropagation();
       document.getElementById('drop-overlay').hidden = true;

@@ -99,7 +99,9 @@ export async function count() {
 }
 
 function offer(field, choices) {
-  const options = choices.map(({ value, label, count: number }) => new Option(`${label} (${number.toLocaleString()})`, value));
+  const options = choices.map(({ value, label, count: number }) =>
+    value === null ? Object.assign(new Option(label), { disabled: true }) : new Option(`${label} (${number.toLocaleString()})`, value),
+  );
   field.replaceChildren(field.options[0], ...options);
 }
 

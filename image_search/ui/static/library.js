@@ -1,5 +1,5 @@
 // The library tab: uploads, folders, jobs, the trash, models, duplicates, disk and check.
-import { getJson, postJson } from './api.js';
+import { getInBackground, getJson, postJson } from './api.js';
 import { joinSentences, say } from './i18n.js';
 import { showToast } from './toasts.js';
 import { start as startUploads } from './uploads.js';
@@ -237,10 +237,12 @@ const isRunning = ({ state }) => state === 'running' || state === 'waiting';
 async function poll() {
   isPolling = true;
   await new Promise((resolve) => setTimeout(resolve, POLL));
-  const found = await getJson('ui/library/jobs').catch(() => null);
+  const isTyping = document.activeElement?.matches('input, textarea');
+  const look = isTyping ? getInBackground : getJson;
+  const found = await look('ui/library/jobs').catch((error) => error);
   isPolling = false;
-  if (found) showJobs(found.jobs);
-  else if (isShown) poll(); // the program is away, and may come back
+  if (found.jobs) showJobs(found.jobs);
+  else if (isShown && (isTyping || found.status !== 401)) poll(); // the program is away, and may come back
 }
 
 function showJob(job, known) {

@@ -1,5 +1,5 @@
 // Images chosen in the grid, and what can be done with all of them at once.
-import { getJson, postJson, root } from './api.js';
+import { getInBackground, getJson, postJson, root } from './api.js';
 import { copyText } from './clipboard.js';
 import { findPlace, grid, load, removeTiles } from './grid.js';
 import { joinSentences, say } from './i18n.js';
@@ -198,12 +198,13 @@ async function addKeywords() {
   const dialog = document.getElementById('keywords-dialog');
   const field = dialog.querySelector('input');
   const ids = [...selected];
-  field.value = '';
   offerKeywords(dialog.querySelector('datalist'));
-  if ((await askIn(dialog, say('keywords_title', { count: ids.length }), field)) !== 'add') return;
-  const words = field.value.split(/[,、，;；\n]/).map((word) => word.trim()).filter(Boolean);
+  const isMeant = (await askIn(dialog, say('keywords_title', { count: ids.length }), field)) === 'add';
+  const words = isMeant ? field.value.split(/[,、，;；\n]/).map((word) => word.trim()).filter(Boolean) : [];
+  // After an error they stay, for another try.
+  const answers = words.length ? await postInPieces('ui/selection/keywords', ids, { add: words }) : [];
+  field.value = '';
   if (!words.length) return;
-  const answers = await postInPieces('ui/selection/keywords', ids, { add: words });
   const added = words.map((word) => [word, answers.flatMap((answer) => answer.added[word] ?? [])]);
   const changed = new Set(added.flatMap(([, some]) => some));
   const missing = answers.flatMap((answer) => answer.missing);
@@ -216,8 +217,8 @@ async function addKeywords() {
 }
 
 async function offerKeywords(place) {
-  const { keyword = [] } = await getJson('ui/facets?').catch(() => ({}));
-  place.replaceChildren(...keyword.map(({ value }) => new Option('', value)));
+  const { keyword = [] } = await getInBackground('ui/facets?').catch(() => ({}));
+  place.replaceChildren(...keyword.filter(({ value }) => value !== null).map(({ value }) => new Option('', value)));
 }
 
 async function rate() {

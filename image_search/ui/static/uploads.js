@@ -1,5 +1,5 @@
 // Files chosen to be added: sent one by one, so that each is safe as soon as its bytes have arrived.
-import { ApiError, postJson, root } from './api.js';
+import { postBytes, postJson } from './api.js';
 import { say } from './i18n.js';
 
 const field = document.querySelector('#add input[type=file]');
@@ -43,13 +43,12 @@ async function send(files, onBegin) {
 }
 
 async function sendBytes(path, file) {
-  const headers = { 'Content-Type': 'application/octet-stream' };
-  const body = file.size > LARGE ? file : await file.arrayBuffer(); // a film is never whole in memory
-  const response = await fetch(new URL(path, root), { method: 'POST', headers, body });
-  if (response.ok) return;
-  const said = await response.json().catch(() => ({}));
-  if (response.status === 413) said.title = say('upload_too_large');
-  throw Object.assign(new ApiError(response.status, said), { wait: Number(response.headers.get('Retry-After')) });
+  try {
+    await postBytes(path, file.size > LARGE ? file : await file.arrayBuffer()); // a film is never whole in memory
+  } catch (error) {
+    if (error.status === 413) error.title = say('upload_too_large');
+    throw error;
+  }
 }
 
 // Again while the program is away or asks for patience.
