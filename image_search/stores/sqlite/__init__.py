@@ -31,7 +31,7 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.settings import DEFAULT_DATABASE_URL, Settings
+from image_search.settings import DEFAULT_DATABASE_URL, ROOT, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
@@ -107,7 +107,8 @@ class SqliteStore(ImageStore):
         if not url.startswith(_PREFIX) or not name or name.endswith("/"):
             raise SettingsError("DATABASE_URL names no file. Write sqlite:///data/image_search.db for example.")
         try:
-            path = Path(name).expanduser().absolute()  # the current directory may change later
+            # The default lies where the program is; the current directory may change later.
+            path = ROOT / name if url == DEFAULT_DATABASE_URL else Path(name).expanduser().absolute()
         except RuntimeError as error:
             raise SettingsError(f"DATABASE_URL names a home folder that is not known: {name}") from error
         folder = path.with_name("originals") if path.name == _DEFAULT_NAME else path.with_suffix(".originals")

@@ -84,8 +84,9 @@ def test_relative_url_is_relative_to_the_current_folder(tmp_path, monkeypatch):
     assert (tmp_path / "odd.originals").is_dir()
 
 
-def test_default_library_lies_in_data_with_its_originals(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_default_library_lies_in_data_of_the_program_with_its_originals_wherever_it_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("image_search.stores.sqlite.ROOT", tmp_path)
+    monkeypatch.chdir("/")
     with open_store(Settings.load(env_file=None, environ={})) as store:
         model = store.get_or_create_model("fake", "1", 16)
         store.add_images(model.model_id, make_images(1), make_embeddings(1))
