@@ -244,7 +244,10 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
         write_line(f"{'ok' if finding.ok else 'FAULT':<5}  {finding.name:<14}  {finding.what}")
         if finding.remedy:
             write_line(f"{'':<5}  {'':<14}  -> {finding.remedy}")
-    write_line("All is well." if not faults else f"{faults} problems found, see FAULT above.", to_stderr=True)
+    write_line(
+        "All is well." if not faults else f"{faults} problem{'s' * (faults > 1)} found, see FAULT above.",
+        to_stderr=True,
+    )
     return not faults
 
 

@@ -313,6 +313,17 @@ def test_delete_moves_to_the_trash_goes_on_and_is_undone(open_page: OpenPage) ->
     expect(page.locator("#count")).to_have_text("20枚")
 
 
+def test_double_click_on_the_trash_takes_one_picture_and_goes_on_to_the_next(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    open_tile(page, 8)
+    with page.expect_response("**/ui/trash"):
+        page.locator(".pswp__button--trash").dblclick()
+    expect_image(page, "picture09.png")
+    expect(page.locator(".pswp__counter")).to_have_text("9 / 19")
+    page.locator("#toasts button").click()
+    expect_image(page, "picture08.png")
+
+
 def test_keys_show_facts_and_help_and_copy_the_prompt(open_page: OpenPage) -> None:
     page = open_page("?prompt=yes")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

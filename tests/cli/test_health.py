@@ -326,7 +326,7 @@ def test_findings_are_a_line_each_or_an_object_each(capsys: pytest.CaptureFixtur
     plain, *objects = said.out.splitlines()
     assert plain.split() == ["ok", "disk", "large"]
     assert [json.loads(line)["ok"] for line in objects] == [True, False]
-    assert "1 problems found" in said.err
+    assert "1 problem found" in said.err
 
 
 def test_images_whose_text_was_not_read_are_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

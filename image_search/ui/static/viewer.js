@@ -213,7 +213,7 @@ function addButtons(viewer) {
     const showPlace = (counter) => viewer.on('change', () => (counter.textContent = sayPlace()));
     viewer.ui.registerElement({ name: 'place', className: 'pswp__counter', order: 5, onInit: showPlace });
     add('text', `${say('recognized_text')} (t)`, 6, () => textLayer.toggle());
-    add('trash', `${say('trash')} (Del)`, 7, trash);
+    add('trash', `${say('trash')} (Del)`, 7, (event) => event.detail > 1 || trash()); // a double click is meant for one
     add('help', `${say('keys')} (?)`, 8, showKeys);
     if (document.fullscreenEnabled) add('fullscreen', `${say('fullscreen')} (f)`, 9, toggleFullscreen);
     add('info', `${say('facts')} (i)`, 11, () => setPanel(!isPanelOpen()));
@@ -322,6 +322,7 @@ async function trash() {
     return;
   }
   const index = lone ? -1 : removeTile(tile.id);
+  if (!lone && index < 0) return; // by a request before this one
   if (swipe && (lone || !grid.tiles.length)) close();
   else if (swipe) redraw(Math.min(index, count() - 1));
   showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index), seconds: 10 });
