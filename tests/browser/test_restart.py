@@ -108,11 +108,12 @@ def test_search_goes_on_where_the_login_ended(page: Page) -> None:
     expect(page.locator(LOGIN)).to_be_hidden()
 
 
-def test_query_picture_chosen_when_the_login_has_ended_is_searched_with_after_the_next(
+def test_query_image_chosen_when_the_login_has_ended_is_searched_with_after_the_next(
     page: Page, settings: Settings
 ) -> None:
     page.context.clear_cookies()
-    choose_picture(page, Path(settings.database_url.removeprefix("sqlite:///")).parent / "pictures" / "picture07.png")
+    library = Path(settings.database_url.removeprefix("sqlite:///"))
+    choose_query_image(page, library.parent / "pictures" / "picture07.png")
     log_in(page, LOGIN)
     expect(page.locator("#grid .name").first).to_have_text("picture07.png", timeout=60_000)
 

@@ -40,7 +40,6 @@ HOOKS = {
         "uvicorn.protocols.http.h11_impl:H11Protocol.cycle",
         "uvicorn.protocols.http.h11_impl:H11Protocol.on_response_complete",
         "uvicorn:Server.capture_signals",
-        "uvicorn:Server.handle_exit",
         "uvicorn:Server.on_tick",
     ],
     "encoders/two_tower.py": ["transformers.utils.generic:ModelOutput"],
