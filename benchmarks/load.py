@@ -83,7 +83,7 @@ async def press(address: str, clients: int, seconds: float) -> Tally:
     tally = Tally()
     end = time.perf_counter() + seconds
     image_ids = list_images(address)
-    await asyncio.gather(*(ask_until(end, address, image_ids, random.Random(n), tally) for n in range(clients)))
+    await asyncio.gather(*(ask_until(end, address, image_ids, random.Random(), tally) for _ in range(clients)))
     return tally
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +32,7 @@ from image_search.api.schemas import (
     TagOut,
     TrashOut,
 )
-from image_search.errors import ImageSearchError, UnreadableImage
+from image_search.errors import ImageSearchError, ModelUnavailable, UnreadableImage
 from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files, is_film
@@ -46,7 +48,7 @@ from image_search.registration.uploads import (
     store_upload,
 )
 from image_search.search import Searcher, SearchResult
-from image_search.search.query import Plan, Query
+from image_search.search.query import Query
 from image_search.stores.base import ImageStore
 from image_search.stores.reads import image_not_found
 from image_search.stores.text import sanitize
@@ -111,6 +113,8 @@ def _is_below(place: Path, roots: Sequence[Path]) -> bool:
 
 # Concurrency limits, and the bounded wait before a request is rejected.
 
+_MAX_GATHERING = 0.1  # seconds
+
 T = TypeVar("T")
 
 
@@ -135,6 +139,7 @@ class ConcurrencyLimiter:
         self._most_waiting = waiting
         self._patience = max_wait
         self.waiting = 0
+        self.on_drained: Callable[[], None] = lambda: None  # called when the last that waits has its turn
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in a thread. Raises Overloaded when too many wait already."""
@@ -159,6 +164,84 @@ class ConcurrencyLimiter:
             raise refusal from None
         finally:
             self.waiting -= 1
+            if not self.waiting:
+                self.on_drained()
+
+
+class TextGate:
+    """Has the texts of requests that wait together embedded as one batch, in one thread; a bounded number waits.
+
+    A text alone costs as much as five of sixteen, and a thread for each request more than its share of a batch.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Sequence[str]], object],
+        is_busy: Callable[[], bool],
+        at_once: int = 16,
+        waiting: int = 64,
+        max_wait: float = 20,
+    ) -> None:
+        """is_busy: whether there is other work meanwhile, so that texts may gather. max_wait: seconds."""
+        self._embed = embed
+        self._is_busy = is_busy
+        self._at_once = at_once
+        self._most = at_once + waiting
+        self._patience = max_wait
+        self._count = 0
+        self._waiting: list[tuple[Sequence[str], asyncio.Future[None], asyncio.Timeout]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._is_time = asyncio.Event()
+
+    async def run(self, texts: Sequence[str]) -> None:
+        """Return when the texts were embedded, or could not be: the plan that needs one fails by itself.
+
+        Raises Overloaded when too many wait already, ModelUnavailable.
+        """
+        refusal = Overloaded("The model is busy with other requests. Try again in a few seconds.")
+        if self._count >= self._most:
+            raise refusal
+        done = asyncio.get_running_loop().create_future()
+        self._count += 1
+        try:
+            async with asyncio.timeout(self._patience) as patience:  # until the batch begins
+                self._waiting.append(asked := (texts, done, patience))
+                if len(self._waiting) >= self._at_once:
+                    self.start_batch()
+                self._worker = self._worker or asyncio.create_task(self._work())
+                await done
+        except TimeoutError:
+            raise refusal from None
+        finally:
+            self._count -= 1
+            if asked in self._waiting:
+                self._waiting.remove(asked)
+
+    def start_batch(self) -> None:
+        """Let the texts that gather wait no longer."""
+        self._is_time.set()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            if self._is_busy() and len(self._waiting) < self._at_once:
+                self._is_time.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_MAX_GATHERING):
+                        await self._is_time.wait()
+            batch, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
+            for _, _, patience in batch:
+                patience.reschedule(None)
+            failure: ModelUnavailable | None = None
+            try:
+                await anyio.to_thread.run_sync(self._embed, [text for texts, *_ in batch for text in texts])
+            except ModelUnavailable as error:
+                failure = error
+            except Exception:  # one text that the model chokes on; it fails again where it is needed, alone
+                failure = None
+            for _, done, _ in batch:
+                if not done.done():
+                    done.set_exception(failure) if failure else done.set_result(None)
+        self._worker = None
 
 
 @dataclass(frozen=True)
@@ -188,17 +271,18 @@ class LibraryService:
         searcher: Searcher,
         reader: ImageReader,
         roots: tuple[Path, ...] = (),
-        text_gate: ConcurrencyLimiter | None = None,
+        text_gate: TextGate | None = None,
         store_gate: ConcurrencyLimiter | None = None,
     ) -> None:
         """roots: folders whose files a program may have read again, without links."""
         self.searcher = searcher
         self.reader = reader
         self.roots = roots
-        self.text_gate = text_gate or ConcurrencyLimiter("model", at_once=16, waiting=64, max_wait=20)
+        self.text_gate = text_gate or TextGate(self._embed_texts, lambda: self.store_gate.waiting > 0)
         self.encoder_gate = ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
         at_once = searcher.store.concurrency
         self.store_gate = store_gate or ConcurrencyLimiter("database", at_once, waiting=128, max_wait=20)
+        self.store_gate.on_drained = self.text_gate.start_batch
         self.write_gate = ConcurrencyLimiter("database", at_once=4, waiting=32, max_wait=20)
         self.folder_gate = ConcurrencyLimiter("disk", at_once=1, waiting=4, max_wait=20)
 
@@ -207,19 +291,25 @@ class LibraryService:
 
         Raises UnreadableImage, TextNotSupported, AfterRefused, ImageNotFound for asked.like.
         """
-        if upload or asked.text.strip() or asked.exclude.strip():
-            gate = self.encoder_gate if upload else self.text_gate
-            plan = await gate.run(lambda: self.searcher.plan(self._make_query(asked, upload)))
-        elif asked.like is not None:
-            plan = await self.store_gate.run(lambda: self.searcher.plan(self._make_query(asked, None)))
-        elif asked.filter.folder is None:
-            plan = Plan(filter=asked.filter)  # nothing to embed or look up: no turn at a gate
-        else:
-            plan = Plan(filter=await self.store_gate.run(lambda: self.searcher.find_folder(asked.filter)))
-        if asked.cursor and plan.blend is not None:
-            raise AfterRefused("after goes on in a list. Hits that are ranked by words or an image have page instead.")
-        after = asked.cursor.record if asked.cursor else None
-        result = await self.store_gate.run(lambda: self.searcher.rank(plan, asked.page_size, asked.offset, after=after))
+        query, planned, waited_ms = self._make_query(asked, None), None, 0.0
+        if upload:
+            planned = await self.encoder_gate.run(lambda: self.searcher.plan(self._make_query(asked, upload)))
+        elif texts := self.searcher.list_texts(query):
+            started = time.perf_counter()
+            await self.text_gate.run(texts)
+            waited_ms = (time.perf_counter() - started) * 1000
+
+        def search() -> SearchResult:
+            plan = planned or self.searcher.plan(query)
+            if asked.cursor and plan.blend is not None:
+                raise AfterRefused(
+                    "after goes on in a list. Hits that are ranked by words or an image have page instead."
+                )
+            after = asked.cursor.record if asked.cursor else None
+            result = self.searcher.rank(plan, asked.page_size, asked.offset, after=after)
+            return replace(result, encode_ms=result.encode_ms + waited_ms)
+
+        result = await self.store_gate.run(search)
         return _make_answer(asked, result)
 
     async def describe(self, image_id: int) -> ImageOut:
@@ -358,6 +448,9 @@ class LibraryService:
             return _describe_sent(
                 store, register_uploaded_film(store, model.encoder, self.reader, file.name, sent.name)
             )
+
+    def _embed_texts(self, texts: Sequence[str]) -> None:
+        self.searcher.model.encode_texts(texts)
 
     async def _find(self, image_id: int) -> ImageRecord:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
@@ -44,6 +44,8 @@ from image_search.stores.tokens import contains_phrase, make_phrases
 
 # The model of searches with everything computed by it; another model replaces all of it.
 
+_MAX_REMEMBERED = 1024  # embeddings of texts
+
 
 class ModelContext:
     """An encoder with its entry in the store, its tags, the words asked lately, and its sense of relevance."""
@@ -51,9 +53,9 @@ class ModelContext:
     def __init__(self, store: ImageStore, encoder: Encoder) -> None:
         self.encoder = encoder
         self.tagger = Tagger(encoder)
-        self.encode_text = functools.lru_cache(maxsize=1024)(self._embed_text)
         self.is_too_long = functools.lru_cache(maxsize=1024)(encoder.is_too_long)
         self._store = store
+        self._embedded: dict[str, Any] = {}  # the latest texts
         self._entry: EmbeddingModel | None = None
         self._background: tuple[int, ReferenceScores | None] = (-1, None)
 
@@ -77,9 +79,19 @@ class ModelContext:
         self._background = (count, measure_reference_scores(sample, words))
         return self._background[1]
 
-    def _embed_text(self, text: str) -> Embeddings:
-        embedding: Embeddings = self.encoder.encode_texts([text])[0]
-        return embedding
+    def encode_text(self, text: str) -> Embeddings:
+        """The embedding (dimension,) of a text. Raises EncoderError."""
+        return self.encode_texts([text])[text]
+
+    def encode_texts(self, texts: Sequence[str]) -> Mapping[str, Embeddings]:
+        """The embedding (dimension,) of each text; as one batch, unless it is remembered. Raises EncoderError."""
+        rows: dict[str, Any] = {text: self._embedded.get(text) for text in texts}
+        new = [text for text, row in rows.items() if row is None]
+        if new:
+            rows.update(zip(new, self.encoder.encode_texts(new), strict=True))
+            latest = [*self._embedded.items(), *((text, rows[text]) for text in new)]
+            self._embedded = dict(latest[-_MAX_REMEMBERED:])
+        return rows
 
 
 # Fusion of two rankings of a library: by meaning, and of the images in whose texts the words occur.
@@ -271,6 +283,10 @@ class Searcher:
     def search(self, query: Query, limit: int = PAGE_SIZE, offset: int = 0) -> SearchResult:
         """Plan and rank in one call. Raises EncoderError or StoreError, ready to be shown."""
         return self.rank(self.plan(query), limit, offset)
+
+    def list_texts(self, query: Query) -> list[str]:
+        """Every text of a query that plan() embeds."""
+        return list(filter(None, _list_texts(query, parse_text(parse_conditions(query.text).rest))))
 
     def plan(self, query: Query) -> Plan:
         """Embed what was asked. Raises ModelUnavailable or another EncoderError, ImageNotFound for query.like."""

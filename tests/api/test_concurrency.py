@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from image_search.api import ConcurrencyLimiter, Overloaded
-from image_search.errors import StoreUnavailable
+from image_search.api import ConcurrencyLimiter, Overloaded, TextGate
+from image_search.errors import ModelUnavailable, StoreUnavailable
 from image_search.search import Searcher
 from image_search.web.middleware import RequestLogMiddleware
 from tests.fakes.api_library import build_small, open_client, open_colours
@@ -108,18 +108,57 @@ def test_gate_stays_open_when_work_fails_or_is_given_up() -> None:
     asyncio.run(run())
 
 
+def test_text_gate_embeds_what_gathered_while_others_were_busy_as_one_batch() -> None:
+    async def run() -> None:
+        batches: list[list[str]] = []
+        gate = TextGate(lambda texts: batches.append(list(texts)), lambda: True, at_once=3, waiting=9, max_wait=60)
+        await asyncio.gather(*(gate.run([f"word {n}"]) for n in range(5)))  # three are enough, two wait for a moment
+        assert [len(batch) for batch in batches] == [3, 2]
+
+    asyncio.run(run())
+
+
+def test_text_gate_refuses_who_waits_too_long_for_a_batch_but_nobody_whose_batch_has_begun() -> None:
+    async def run() -> None:
+        go_on = threading.Event()
+        gate = TextGate(lambda _: go_on.wait(), lambda: False, at_once=1, waiting=9, max_wait=0.01)
+        first = asyncio.create_task(gate.run(["slow"]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await gate.run(["impatient"])
+        go_on.set()
+        await first
+
+    asyncio.run(run())
+
+
+def test_text_gate_lets_a_text_that_fails_be_told_where_it_is_needed_and_a_missing_model_everywhere() -> None:
+    def fail(_: object) -> None:
+        raise errors.pop()
+
+    async def run() -> None:
+        gate = TextGate(fail, lambda: False, max_wait=60)
+        await gate.run(["unreadable"])
+        with pytest.raises(ModelUnavailable):
+            await gate.run(["anything"])
+
+    errors: list[Exception] = [ModelUnavailable("no model"), ValueError("unreadable")]
+    asyncio.run(run())
+
+
 # --- faces ------------------------------------------------------------------------------------------------------------
 
 
 def test_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searcher: Searcher) -> None:
     encoder = Stoppable(searcher.encoder, "encode_texts")
     searcher.use(encoder)
-    app = build_small(searcher, text_gate=ConcurrencyLimiter("model", at_once=2, waiting=4, max_wait=60))
+    gate = TextGate(lambda texts: searcher.model.encode_texts(texts), lambda: False, at_once=2, waiting=4, max_wait=60)
+    app = build_small(searcher, text_gate=gate)
 
     async def run() -> None:
         async with open_async(app) as client:
             asked = [asyncio.create_task(client.post("/api/search", json={"text": f"word {n}"})) for n in range(20)]
-            await wait_until(lambda: sum(task.done() for task in asked) == 14 and encoder.running == 2)
+            await wait_until(lambda: sum(task.done() for task in asked) == 14 and encoder.running == 1)
             refused = [task.result() for task in asked if task.done()]
             assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "busy")}
             assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
@@ -129,7 +168,7 @@ def test_busy_encoder_refuses_the_surplus_and_leaves_everything_else_quick(searc
             encoder.go_on.set()
             answered = [answer for answer in await asyncio.gather(*asked) if answer.status_code == 200]
             assert len(answered) == 6
-            assert encoder.most_running == 2
+            assert encoder.most_running == 1
             assert (await client.post("/api/search", json={"text": "afterwards"})).status_code == 200
 
     asyncio.run(run())
