@@ -18,7 +18,8 @@ export function start(ask) {
     // Gradio comes after the tiles: a tile or the viewer may have the focus by now. On a phone a keyboard would open.
     if (document.activeElement === document.body && !matchMedia('(hover: none)').matches) getBox()?.focus();
   });
-  document.addEventListener('page:search', ({ detail }) => search(detail.text?.trim() ?? '', ask));
+  // The box, not Gradio's copy of it, which lacks what was typed before Gradio listened.
+  document.addEventListener('page:search', ({ detail }) => search((getBox()?.value ?? detail.text ?? '').trim(), ask));
   document.addEventListener('page:clear', () => (location.search ? push(compose('')) : ask()));
   document.addEventListener('page:image', ({ detail }) => searchWith(detail.file));
   document.addEventListener('page:image-removed', () => {
