@@ -10,12 +10,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import faiss as typed_faiss
 import numpy as np
 
 from benchmarks._vectors import DIMENSION, Vectors
-
-faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python functions
 
 BATCH = 5000
 
@@ -97,6 +94,8 @@ class FaissIvfPq:
     name = "FAISS IVF-PQ"
 
     def build(self, folder: Path, vectors: Vectors, flags: np.ndarray) -> None:
+        import faiss
+
         lists = int(2 * len(vectors) ** 0.5)
         index = faiss.index_factory(DIMENSION, f"IVF{lists},PQ96", faiss.METRIC_INNER_PRODUCT)
         some = np.random.default_rng(4).permutation(len(vectors))[: 64 * lists]
@@ -107,6 +106,8 @@ class FaissIvfPq:
         _keep(folder, vectors)
 
     def open(self, folder: Path) -> None:
+        import faiss
+
         self.index = faiss.read_index(str(folder / "faiss.index"))
         self.index.nprobe = 64
         self.vectors = np.load(folder / "vectors.npy", mmap_mode="r")

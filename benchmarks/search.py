@@ -32,15 +32,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import faiss as typed_faiss
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._search_engines import ENGINES, SERVERS, THREADED
 from benchmarks._vectors import DIMENSION, KINDS, make_vectors
-
-faiss: Any = typed_faiss  # its type hints know the C++ signatures, not those of its Python functions
 
 MARK = "mark.png"
 SECONDS = 15  # for each column of times
@@ -128,6 +125,8 @@ def name_task(folder: Path, data: str, size: int) -> Path:
 
 def rank_all(vectors: np.ndarray, queries: np.ndarray, count: int = 100) -> np.ndarray:
     """The positions of the nearest vectors of each query, by looking at all of them."""
+    import faiss  # not before an engine is opened: its first query pays for it
+
     some = count + 20  # single precision may put those that are all but equally near in another order
     best = np.full((len(queries), 0), -np.inf, np.float32)
     ids = np.empty((len(queries), 0), np.int64)
