@@ -92,7 +92,7 @@ def test_photographs_are_chosen_and_searched_with_an_open_model(
         assert sorted(list_names(page)) == ["plum.jpg", "teal.jpg", "tomato.jpg"]
         page.locator("#tabs a[data-tab=library]").click()
         expect(page.locator("#model-list > li", has=page.locator(".current:visible"))).to_contain_text(MODEL)
-        expect(page.locator("#model-list > li .facts").first).to_contain_text("3枚中3枚")
+        expect(page.locator("#model-list > li .facts").first).to_contain_text("画像の100%を検索できます")
 
 
 def test_model_of_the_settings_wins_and_says_so(browser: Browser, tmp_path: Path) -> None:
