@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from image_search.settings import Settings
 from tests.fakes.browsing import choose_query_image, fill_library, find_free_port, list_names, serve_page, watch_pages
@@ -133,6 +133,23 @@ def test_caption_typed_when_the_login_has_ended_is_saved_after_the_next(page: Pa
     page.reload()
     expect(caption).to_have_value("大事な言葉")
     assert page.evaluate("JSON.parse(sessionStorage.getItem('image-search-drafts')).length") == 0
+
+
+def test_login_that_was_called_off_is_not_asked_for_again_by_a_request_sent_before(page: Page) -> None:
+    page.locator("#grid .tile").first.click()
+    caption = page.locator(".facts-panel [name=description]")
+    caption.fill("大事な言葉")
+    page.context.clear_cookies()
+    held: list[Route] = []
+    page.route("**/edits", lambda route: held.append(route))
+    caption.press("Tab")  # saves
+    page.locator(".facts-panel h2").click()  # out of the field
+    page.keyboard.press("ArrowRight")
+    page.locator(f"{LOGIN} [type=button]").click()
+    expect(page.locator(LOGIN)).to_be_hidden()
+    held[0].fulfill(status=401, json={})
+    expect(page.locator("#toasts")).to_contain_text("保存できませんでした")
+    expect(page.locator(LOGIN)).to_be_hidden()
 
 
 def test_keywords_and_selection_outlive_the_login_and_a_program_that_is_away(page: Page) -> None:

@@ -13,19 +13,26 @@ export class ApiError extends Error {
 }
 
 async function ask(path, options, { mayAsk = true } = {}) {
+  const started = performance.now();
   let response = await fetch(new URL(path, root), options);
-  if (response.status === 401 && mayAsk && (await logIn())) response = await fetch(new URL(path, root), options);
+  if (response.status === 401 && mayAsk && (await logIn(started))) response = await fetch(new URL(path, root), options);
   const said = await response.json().catch(() => ({}));
   if (!response.ok) throw new ApiError(response, said);
   return said;
 }
 
 // The login has ended: it is asked for over the page, which stays as it is with all that was typed and chosen.
-// Returns whether it goes on. Requests that need it at the same time wait for one answer.
+// Returns whether it goes on. One answer is for all requests that were sent before it.
 let login = null;
+let last = { time: 0, isIn: false };
 
-function logIn() {
-  login ??= askForPassword().finally(() => (login = null));
+async function logIn(started) {
+  if (started < last.time) return last.isIn;
+  login ??= askForPassword().then((isIn) => {
+    last = { time: performance.now(), isIn };
+    login = null;
+    return isIn;
+  });
   return login;
 }
 

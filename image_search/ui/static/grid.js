@@ -1,5 +1,5 @@
 // The endless grid. All tiles that came are in a flat list; only those near the window are in the document.
-import { getJson, isAbort, root } from './api.js';
+import { getInBackground, getJson, isAbort, root } from './api.js';
 import { compose, keep } from './address.js';
 import { isFilm, sayPosition } from './film.js';
 import { say, sayMonth } from './i18n.js';
@@ -74,7 +74,8 @@ export async function load(query, { count = FIRST, scroll = 0 } = {}) {
 // Ask again without moving anything: for what has come into the library meanwhile.
 export async function refresh() {
   const [mine, before] = [sequence, grid.tiles.length];
-  const answer = await fetchTiles(grid.query, 0, Math.min(MOST, Math.max(FIRST, before)));
+  const count = Math.min(MOST, Math.max(FIRST, before));
+  const answer = await fetchTiles(grid.query, 0, count, null, getInBackground);
   // Tiles that were loaded meanwhile would be taken away again.
   if (mine === sequence && !loading && grid.tiles.length === before) show(answer);
 }
@@ -167,11 +168,11 @@ export function reveal(id, { focus = true } = {}) {
   if (focus) nodes.get(id)?.querySelector('.tile').focus({ preventScroll: true });
 }
 
-function fetchTiles(query, offset, limit, signal) {
+function fetchTiles(query, offset, limit, signal, get = getJson) {
   const page = new URLSearchParams(query);
   page.set('offset', offset);
   page.set('limit', limit);
-  return getJson(`ui/results?${page}`, signal);
+  return get(`ui/results?${page}`, signal);
 }
 
 function show(answer) {
