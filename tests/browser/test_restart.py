@@ -142,7 +142,8 @@ def test_login_that_was_called_off_is_not_asked_for_again_by_a_request_sent_befo
     page.context.clear_cookies()
     held: list[Route] = []
     page.route("**/edits", lambda route: held.append(route))
-    caption.press("Tab")  # saves
+    with page.expect_request("**/edits"):
+        caption.press("Tab")  # saves
     page.locator(".facts-panel h2").click()  # out of the field
     page.keyboard.press("ArrowRight")
     page.locator(f"{LOGIN} [type=button]").click()
