@@ -126,6 +126,10 @@ class Overloaded(ImageSearchError):
         self.retry_after = retry_after
 
 
+def _refuse(resource: str) -> Overloaded:
+    return Overloaded(f"The {resource} is busy with other requests. Try again in a few seconds.")
+
+
 class ConcurrencyLimiter:
     """Runs a bounded number of tasks in threads; a bounded number waits, for a bounded time, on the event loop.
 
@@ -153,15 +157,14 @@ class ConcurrencyLimiter:
             self._places.release()
 
     async def _wait(self) -> None:
-        refusal = Overloaded(f"The {self._name} is busy with other requests. Try again in a few seconds.")
         if self.waiting >= self._most_waiting:
-            raise refusal
+            raise _refuse(self._name)
         self.waiting += 1
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError:
-            raise refusal from None
+            raise _refuse(self._name) from None
         finally:
             self.waiting -= 1
             if not self.waiting:
@@ -198,9 +201,8 @@ class TextGate:
 
         Raises Overloaded when too many wait already, ModelUnavailable.
         """
-        refusal = Overloaded("The model is busy with other requests. Try again in a few seconds.")
         if self._count >= self._most:
-            raise refusal
+            raise _refuse("model")
         done = asyncio.get_running_loop().create_future()
         self._count += 1
         try:
@@ -211,7 +213,7 @@ class TextGate:
                 self._worker = self._worker or asyncio.create_task(self._work())
                 await done
         except TimeoutError:
-            raise refusal from None
+            raise _refuse("model") from None
         finally:
             self._count -= 1
             if asked in self._waiting:

@@ -86,7 +86,7 @@ class FileFinder:
         what begins with a dot is passed over, and a folder that links lead to twice is read once. A file that is named
         itself counts whatever its suffix. Raises SettingsError for a pattern of exclude that is none.
 
-        shard: (number, count). only this machine's share of the images in folders: every image falls to exactly
+        shard: (number, count). Only this machine's share of the images in folders: every image falls to exactly
         one number from 1 to count, by its path below the folder, so that machines may see the folder at different
         places.
         """

@@ -42,9 +42,9 @@ from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
 from image_search.stores.tokens import contains_phrase, make_phrases
 
-# The model of searches with everything computed by it; another model replaces all of it.
-
 _MAX_REMEMBERED = 1024  # embeddings of texts
+
+# The model of searches with everything computed by it; another model replaces all of it.
 
 
 class ModelContext:
