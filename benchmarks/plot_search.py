@@ -43,11 +43,11 @@ def read_tables(text: str) -> Iterator[dict[str, str]]:
 
 
 def gather_lines(rows: list[dict[str, str]], column: str) -> dict[str, Points]:
-    """For each engine its value in this column over the number of images; the last row of a size counts."""
+    """For each engine its value in this column over the number of images; the first row of a size counts."""
     lines: dict[str, dict[float, float]] = {}
     for row in rows:
         if value := row.get(column, "").replace(",", ""):
-            lines.setdefault(row["engine"], {})[float(row["images"].replace(",", ""))] = float(value)
+            lines.setdefault(row["engine"], {}).setdefault(float(row["images"].replace(",", "")), float(value))
     return {engine: sorted(points.items()) for engine, points in lines.items()}
 
 
