@@ -30,7 +30,7 @@ from image_search.registration.trash import empty_old_trash
 from image_search.registration.uploads import UploadInbox, make_upload_work
 from image_search.search import Searcher
 from image_search.search.duplicates import find_duplicates, save_groups
-from image_search.settings import BUNDLED, DEFAULT_MODEL, ROOT, Settings
+from image_search.settings import BUNDLED, DEFAULT_DATABASE_URL, DEFAULT_MODEL, ROOT, Settings
 from image_search.stores.base import ImageStore
 
 _LOG = logging.getLogger(__name__)
@@ -189,7 +189,11 @@ def make_inbox(settings: Settings) -> UploadInbox:
 
 
 def _name_library(settings: Settings) -> str:
-    place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (settings.database_url,)
+    url = settings.database_url
+    scheme, is_file, name = url.partition(":///")
+    if is_file and scheme in ("sqlite", "milvus") and url != DEFAULT_DATABASE_URL:  # the default lies below ROOT
+        url = f"{scheme}:///{os.path.realpath(os.path.expanduser(name))}"  # elsewhere mine.db is another file
+    place = (settings.db_dsn, settings.db_user) if settings.uses_oracle else (url,)
     return hashlib.sha256(json.dumps([str(ROOT), *place]).encode()).hexdigest()[:32]  # an address may be a secret
 
 

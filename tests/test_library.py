@@ -11,7 +11,7 @@ import pytest
 
 from image_search.encoders.base import Encoder
 from image_search.errors import ModelUnavailable
-from image_search.library import choose_model, keep_choice, make_model_change
+from image_search.library import choose_model, keep_choice, make_inbox, make_model_change
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.jobs import Job, JobControl
@@ -96,6 +96,22 @@ def test_choice_is_kept_with_the_library_and_the_setting_wins(
     (tmp_path / "model").mkdir()
     keep_choice(store, str(tmp_path / "model"))
     assert choose_model(settings, store).model == str((tmp_path / "model").resolve())
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "milvus"])
+def test_relative_database_in_another_folder_is_another_library(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_inbox(name: str) -> Path:
+        return make_inbox(Settings(database_url=f"{scheme}:///{name}"))._folder
+
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found.append(find_inbox("mine.db"))
+    assert found[0] != found[1]
+    assert find_inbox("../b/mine.db") == find_inbox(f"{tmp_path}/b/mine.db") == found[1]
 
 
 @pytest.mark.slow
