@@ -360,7 +360,10 @@ def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> 
         if missing and repair and not deep:
             missing = [record for record in missing if not _heal(store, record)]
         if not deep:
-            yield _describe_images("files", f"originals of {len(records):,} images are there", "missing", missing)
+            remedy = _advise(missing, repair)
+            yield _describe_images(
+                "files", f"originals of {len(records):,} images are there", "missing", missing, remedy
+            )
         known = {sha256 for sha256, _ in records}
         yield _check_orphans(store.originals, [file for sha256, file in kept.items() if sha256 not in known], repair)
     if deep:
@@ -389,7 +392,8 @@ def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
             shown_at = time.monotonic()
             write_line(f"{count:,} of about {total:,} images read", to_stderr=True)
     _remember_place(store, None)
-    yield _describe_images("originals read", f"{count:,} read, undamaged", "missing or damaged", bad_originals)
+    remedy = _advise(bad_originals, repair)
+    yield _describe_images("originals read", f"{count:,} read, undamaged", "missing or damaged", bad_originals, remedy)
     remedy = (
         "Run: python register_images.py FOLDER for the folder of these images; delete and register them if it stays."
     )
@@ -450,15 +454,24 @@ def _heal(store: ImageStore, record: ImageRecord) -> bool:
     return False
 
 
-def _describe_images(name: str, good: str, bad: str, records: Sequence[ImageRecord], remedy: str = "") -> Finding:
+def _advise(records: Sequence[ImageRecord], is_repaired: bool) -> str:
+    """Advice for lost and damaged originals: to repair, unless that was done or their files have moved."""
+    if not is_repaired and any(os.path.exists(path) for record in records for path in record.paths):
+        return (
+            "Run ImageSearch.py --check --deep --repair, which takes them from where they were registered; send the "
+            "others again, or restore the folder of originals from a backup."
+        )
+    return (
+        "Register the folder that they are in now: python register_images.py FOLDER. Send the others again, or restore "
+        "them from a backup."
+    )
+
+
+def _describe_images(name: str, good: str, bad: str, records: Sequence[ImageRecord], remedy: str) -> Finding:
     if not records:
         return Finding(name, True, good)
     names = ", ".join(make_printable(record.file_name) for record in records[:_SHOWN])
     what = f"{bad}: {len(records):,} ({names}{' ...' if len(records) > _SHOWN else ''})"
-    remedy = remedy or (
-        "Run ImageSearch.py --check --deep --repair, which takes them from where they were registered; send the others "
-        "again, or restore the folder of originals from a backup."
-    )
     return Finding(name, False, what, remedy)
 
 

@@ -60,6 +60,7 @@ _FOUND = compile_sentences(
     (r"cannot be (?:checked|used)|the check itself failed .*", "found_nothing"),
     (r"Run (?P<command>ImageSearch.py --check --repair): it moves them to (?P<folder>.+)\. .*", "remedy_orphans"),
     (r"Run (?P<command>ImageSearch.py --check --deep --repair), which .*", "remedy_lost"),
+    (r"Register the folder that they are in now: .*", "remedy_moved"),
     (r"(?:Run|Embed the images again): (?P<command>.+)", "remedy_run"),
     (r"(?:Make it|Remove it), or correct (?P<setting>[A-Z_]+)\.", "remedy_no_folder"),
     (r"Free some room, or set (?P<setting>[A-Z_]+) to a larger disk\.", "remedy_room"),

@@ -87,6 +87,24 @@ def test_damaged_original_is_found_by_its_hash_and_brought_back(store: SqliteSto
     assert original.read_bytes() == data
 
 
+@pytest.mark.parametrize("originals_url", ["", "reference"])
+def test_moved_folder_is_to_be_registered_again_and_that_helps(
+    originals_url: str, tmp_path: Path, photographs: Path
+) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/moved.db", originals_url=originals_url)
+    with open_store(settings) as store:
+        assert isinstance(store, SqliteStore)
+        register(store, photographs)
+        if not originals_url:
+            find_original(store, 1).unlink()
+        moved = photographs.rename(tmp_path / "elsewhere")
+        for options in ({}, {"repair": True}, {"deep": True}, {"deep": True, "repair": True}):
+            [fault] = [finding for finding in check_files(store, **options) if not finding.ok]
+            assert fault.remedy.startswith("Register the folder that they are in now"), options
+        register(store, moved)
+        assert all(finding.ok for finding in check_files(store, deep=True))
+
+
 def test_damaged_preview_is_found(store: SqliteStore) -> None:
     store.set_preview(3, b"RIFF damaged", None, 1)
     found = list_findings(store, deep=True)["previews read"]

@@ -17,9 +17,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from image_search.cli.health import check_served
-from image_search.originals import check_folder
 from image_search.recognition import NAME, VERSION
-from image_search.records import Finding, SearchFilter, TextLine
+from image_search.records import SearchFilter, TextLine
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
 from image_search.registration.folders import FolderRoots, make_scan
@@ -462,37 +461,3 @@ def test_check_of_a_library_is_said_in_japanese(store: ImageStore, root: Path) -
         if line["name"] != "パッケージ":  # a list of names and versions
             assert re.search("[ぁ-んァ-ヶ一-龠]|空き", line["what"]), line
             assert not line["details"], line
-
-
-@pytest.mark.parametrize(
-    ("finding", "what", "remedy"),
-    [
-        (
-            Finding("files", False, "missing: 2 (a.png, b.png)", "Run ImageSearch.py --check --deep --repair, which x"),
-            "元の画像が2枚ありません：a.png, b.png",
-            "ImageSearch.py --check --deep --repair を実行すると",
-        ),
-        (
-            Finding(
-                "model 1", False, "a/b (v1), 256 dimensions: 3 of 9 images, the current one; x", "Run: python r.py"
-            ),
-            "a/b：9枚のうち3枚を検索できます",
-            "次を実行してください：python r.py",
-        ),
-        (
-            check_folder("originals", Path("/proc/version/x"), "ORIGINALS_URL"),
-            "/proc/version が見つかりません",
-            "フォルダーを作るか、ORIGINALS_URL を直してください。",
-        ),
-    ],
-)
-def test_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, remedy: str) -> None:
-    line = describe_finding(finding, "ja")
-    assert line["what"] == what
-    assert line["remedy"].startswith(remedy)
-    assert (line["state"], line["details"]) == ("確認が必要です", [])
-
-
-def test_finding_without_a_translation_is_kept_as_it_is() -> None:
-    line = describe_finding(Finding("tablespace", False, "no quota on USERS", "Grant one."), "ja")
-    assert (line["what"], line["remedy"], line["details"]) == ("", "", ["no quota on USERS", "Grant one."])

@@ -1,13 +1,17 @@
-"""Sentences of errors in the visitor's language."""
+"""Sentences of errors and of the check in the visitor's language."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from image_search.errors import UnreadableImage
 from image_search.images import decode_image
+from image_search.originals import check_folder
+from image_search.records import Finding
+from image_search.ui.library_texts import describe_finding
 from image_search.ui.messages import explain_error
 
 ENGLISH = re.compile(r"[a-z]{2,} [a-z]{2,}")
@@ -42,3 +46,42 @@ def test_known_sentence_is_said_in_japanese_and_another_is_left_to_the_log(sente
     said = explain_error(sentence, "ja")
     assert part in said
     assert not ENGLISH.search(said)
+
+
+@pytest.mark.parametrize(
+    ("finding", "what", "remedy"),
+    [
+        (
+            Finding("files", False, "missing: 2 (a.png, b.png)", "Run ImageSearch.py --check --deep --repair, which x"),
+            "元の画像が2枚ありません：a.png, b.png",
+            "ImageSearch.py --check --deep --repair を実行すると",
+        ),
+        (
+            Finding("files", False, "missing: 1 (a.png)", "Register the folder that they are in now: python r.py x"),
+            "元の画像が1枚ありません：a.png",
+            "いま画像があるフォルダーを追加してください。",
+        ),
+        (
+            Finding(
+                "model 1", False, "a/b (v1), 256 dimensions: 3 of 9 images, the current one; x", "Run: python r.py"
+            ),
+            "a/b：9枚のうち3枚を検索できます",
+            "次を実行してください：python r.py",
+        ),
+        (
+            check_folder("originals", Path("/proc/version/x"), "ORIGINALS_URL"),
+            "/proc/version が見つかりません",
+            "フォルダーを作るか、ORIGINALS_URL を直してください。",
+        ),
+    ],
+)
+def test_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, remedy: str) -> None:
+    line = describe_finding(finding, "ja")
+    assert line["what"] == what
+    assert line["remedy"].startswith(remedy)
+    assert (line["state"], line["details"]) == ("確認が必要です", [])
+
+
+def test_finding_without_a_translation_is_kept_as_it_is() -> None:
+    line = describe_finding(Finding("tablespace", False, "no quota on USERS", "Grant one."), "ja")
+    assert (line["what"], line["remedy"], line["details"]) == ("", "", ["no quota on USERS", "Grant one."])
