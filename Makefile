@@ -17,6 +17,7 @@ FAST := tests $(addprefix --ignore=,$(SKIPPED)) -p no:schemathesis -m 'not slow'
 .PHONY: run test test-fast lint bench samples screenshots clean
 
 run: $(VENV)/.run-installed
+	@echo "Starting the page; its address follows in some seconds."
 	$(BIN)/python ImageSearch.py
 
 test: $(VENV)/.dev-installed
@@ -44,14 +45,15 @@ clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "Installing Python packages into $(VENV): about 2 GB, two to four minutes on a broadband line. The next start takes seconds."
 	$(PYTHON) -m venv $(VENV)
 
 # Without the optional packages for films, text in images and further formats everything else works, so that a failure is only told.
 $(VENV)/.run-installed: $(wildcard requirements*.txt) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install -r requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements-video.txt || echo "Films are left out: av could not be installed."
-	$(BIN)/python -m pip install --quiet -r requirements-ocr.txt \
+	$(BIN)/python -m pip install -r requirements-ocr.txt \
 	  || echo "Text inside images will not be read. To try again: $(BIN)/python -m pip install -r requirements-ocr.txt" >&2
 	$(BIN)/python -m pip install --quiet -r requirements-formats.txt -r requirements-raw.txt \
 	  || echo "HEIC, JPEG XL and RAW files will not be read: their packages could not be installed." >&2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -66,6 +67,15 @@ def test_every_make_target_shown_exists() -> None:
             match = re.match(r"\$?\s*make ([a-z]+)", line)
             if match:
                 assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE), line
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_run_says_what_it_does_before_it_takes_minutes(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shown = subprocess.run(["make", "-n", "run"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    steps = ("two to four minutes", "-m venv", "pip install -r requirements.txt", "Starting the page", "ImageSearch.py")
+    places = [shown.index(step) for step in steps]
+    assert places == sorted(places)
 
 
 def test_both_readmes_show_the_same_commands() -> None:
