@@ -32,7 +32,7 @@ _MAX_HITS = 20
 _MAX_TEXT, _MAX_KEYWORDS = 300, 20  # characters and keywords of one hit in a list
 
 _INSTRUCTIONS = (
-    "A library of pictures. search_images finds by what a picture shows, in Japanese or English, and by words of its "
+    "A library of images. search_images finds by what an image shows, in Japanese or English, and by words of its "
     "prompt, caption, keywords and file name, and words that stand in it. Results carry an image_id, which the other "
     "tools take."
 )
@@ -42,7 +42,7 @@ _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent
 Limit = Annotated[int, Field(ge=1, le=_MAX_HITS, description="How many images at most")]
 Previews = Annotated[bool, Field(description="Whether small previews come with the result")]
 ResultId = Annotated[ImageId, Field(description="image_id of a result")]
-Base64 = Annotated[str, Field(description="The picture file (JPEG, PNG, WebP ...) as Base64")]
+Base64 = Annotated[str, Field(description="The image file (JPEG, PNG, WebP ...) as Base64")]
 
 
 def build_tools(library: LibraryService) -> Starlette:
@@ -59,9 +59,9 @@ def build_tools(library: LibraryService) -> Starlette:
         after: Annotated[str, Field(description="In a list of the newest: next of the answer before, not page")] = "",
         previews: Previews = True,
     ) -> list[Any]:
-        """Find images by what they show, described in words, by an example picture, or by both together.
+        """Find images by what they show, described in words, by an example image, or by both together.
 
-        Without words and picture the newest images come. Every result has an image_id, a file name, a distance
+        Without words and image the newest images come. Every result has an image_id, a file name, a distance
         (smaller is nearer), and a relevance from 0 to 1 where it is known. A film is one result, with the time of its
         best moment. Small previews follow in the same order.
         """
@@ -86,7 +86,7 @@ def build_tools(library: LibraryService) -> Starlette:
     async def register_image(
         picture: Base64, file_name: Annotated[str, Field(description="What it is called")]
     ) -> dict[str, Any]:
-        """Add a picture to the library, where it can be found at once. The same file twice is one image."""
+        """Add an image to the library, where it can be found at once. The same file twice is one image."""
         return (await library.register(_decode(picture, file_name))).model_dump(mode="json")
 
     async def get_library_status() -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
             "relevance": hit.relevance,
             "prompt": _cut(hit.image.text.get("prompt") or hit.image.text.get("generation_prompt")),
             "description": _cut(hit.image.description),
-            "text_in_picture": _cut(hit.image.recognized_text) or None,
+            "recognized_text": _cut(hit.image.recognized_text) or None,
             "found_in_text": hit.found_in_text or None,
             "keywords": hit.image.keywords[:_MAX_KEYWORDS] or None,
             "rating": hit.image.rating,
@@ -160,7 +160,7 @@ def _decode(text: str, name: str) -> Upload:
     try:
         data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UnreadableImage("The picture is not Base64. Send the bytes of the file as Base64.") from error
+        raise UnreadableImage("The image is not Base64. Send the bytes of the file as Base64.") from error
     return Upload(clean_name(name), lambda: data)
 
 

@@ -51,7 +51,7 @@ def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
     app = FastAPI(
         title="類似画像検索 / Image Search",
         version="1.0",
-        description="Search a library of pictures by words, by a picture or both; register and delete pictures.",
+        description="Search a library of images by words, by an image or both; register and delete images.",
         docs_url=None,
         redoc_url=None,
     )
@@ -61,7 +61,7 @@ def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
         "/search",
         responses=error_responses(404, 415),
         openapi_extra={"requestBody": _describe_search_body()},
-        summary="Search by words, a picture, an image of the library, or nothing for the newest",
+        summary="Search by words, an image file, an image of the library, or nothing for the newest",
     )
     async def search(request: Request) -> SearchAnswer:
         async with _open_search(request) as (asked, upload):
@@ -78,8 +78,8 @@ def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
     @app.post(
         "/images",
         responses=error_responses(415, 507) | {201: {"model": Registered}},
-        summary="Register a picture; it can be found at once",
-        description="201 for a new picture, 200 when the very same file is in the library already.",
+        summary="Register an image; it can be found at once",
+        description="201 for a new image, 200 when the very same file is in the library already.",
     )
     async def register(picture: UploadFile, response: Response) -> Registered:
         registered = await library.register(_open_upload(picture))
@@ -210,7 +210,7 @@ def _open_upload(upload: StarletteUpload) -> Upload:
 
 def _describe_search_body() -> dict[str, Any]:
     schema = SearchRequest.model_json_schema()
-    file = {"type": "string", "format": "binary", "description": "A picture to find similar ones to."}
+    file = {"type": "string", "format": "binary", "description": "An image to find similar ones to."}
     fields = {name: _leave_out_null(field) for name, field in schema["properties"].items()}
     form = {**schema, "properties": {"picture": file, **fields}}
     return {

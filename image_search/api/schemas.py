@@ -93,7 +93,7 @@ class SearchRequest(BaseModel):
     text: Text = Field("", description='Words. "Quoted" ones must occur, -this is left out.')
     exclude: Text = Field("", description="More words to leave out.")
     like: ImageId | None = Field(None, description="image_id to find similar images to; itself is left out.")
-    image_weight: float = Field(IMAGE_WEIGHT, ge=0, le=1, description="0: only the words count, 1: only the picture.")
+    image_weight: float = Field(IMAGE_WEIGHT, ge=0, le=1, description="0: only the words count, 1: only the image.")
     min_relevance: float = Field(
         0, ge=0, le=1, description="Leaves out hits of less relevance; 0.5 is the line. Where it is null nothing is."
     )
@@ -245,7 +245,7 @@ class Hit(BaseModel):
     relevance: float | None = Field(description="0 to 1; 0.5 is the line between relevant and not. Null: not known.")
     found_by: FoundBy | None = Field(description="By meaning, by words or by both; null for the newest.")
     moments: int = Field(description="Other frames of the same film, which is one hit; 0 for an image.")
-    found_in_text: bool = Field(description="Whether one of the words stands in the picture itself.")
+    found_in_text: bool = Field(description="Whether one of the words stands in the image itself.")
     image: ImageOut
 
     @classmethod

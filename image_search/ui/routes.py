@@ -250,7 +250,7 @@ def _say(content: object, status: int = 200, encoding: Encoding = "") -> Respons
 # An image can never act as a page, whatever bytes are hidden in it.
 _SAFETY = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
-_KEPT: dict[int | str, dict[str, Any]] = {304: {"description": "The picture If-None-Match names is still the same"}}
+_KEPT: dict[int | str, dict[str, Any]] = {304: {"description": "The image If-None-Match names is still the same"}}
 _PREVIEW = _KEPT | {200: {"content": {"image/webp": {}}, "description": "The preview"}}
 _ORIGINAL = _KEPT | {200: {"content": {"*/*": {}}, "description": "The file"}}
 
@@ -279,7 +279,7 @@ def build_image_routes(store: ImageStore) -> APIRouter:
     limiter = CapacityLimiter(store.concurrency)
 
     @router.get(
-        "/images/{image_id}/preview", response_class=Response, responses=_PREVIEW, summary="A smaller picture, as WebP"
+        "/images/{image_id}/preview", response_class=Response, responses=_PREVIEW, summary="A smaller image, as WebP"
     )
     async def read_preview(
         image_id: ImageId, v: str = "", small: bool = False, if_none_match: IfNoneMatch = None

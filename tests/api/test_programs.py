@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from image_search.api.mcp import _INSTRUCTIONS
 from image_search.records import RecognizedText, TextLine
 from image_search.settings import Settings
 from tests.fakes import draw_image_bytes
@@ -119,12 +121,35 @@ def test_call_that_does_not_fit_is_refused_in_one_sentence(
     assert said in text and "\n" not in text and "pydantic" not in text
 
 
-def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: str) -> None:
-    async def list_tools() -> list[Tool]:
+def list_tools(address: str) -> list[Tool]:
+    async def run() -> list[Tool]:
         async with ToolClient(f"{address}/mcp") as tools:
             return (await tools.list_tools()).tools
 
-    tools = {tool.name: tool for tool in asyncio.run(list_tools())}
+    return asyncio.run(run())
+
+
+def list_descriptions(described: Any) -> Iterator[str]:
+    """Every description and summary in JSON that a program reads."""
+    values = described.values() if isinstance(described, dict) else described if isinstance(described, list) else ()
+    for value in values:
+        yield from list_descriptions(value)
+    if isinstance(described, dict):
+        yield from (text for name in ("description", "summary") if isinstance(text := described.get(name), str))
+
+
+def test_apis_call_an_image_an_image(address: str) -> None:
+    described = [
+        httpx.get(f"{address}/api/openapi.json").json(),
+        *(tool.model_dump(mode="json") for tool in list_tools(address)),
+    ]
+    texts = [*list_descriptions(described), _INSTRUCTIONS]
+    assert len(texts) > 100
+    assert not [text for text in texts if re.search(r"\bpictures?\b", text, re.IGNORECASE)]
+
+
+def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: str) -> None:
+    tools = {tool.name: tool for tool in list_tools(address)}
     assert set(tools) == {
         "search_images", "find_similar_images", "get_image", "tag_image", "register_image", "get_library_status",
     }  # fmt: skip
@@ -149,7 +174,7 @@ def test_search_gives_ids_names_and_small_previews(address: str) -> None:
 
 def test_words_in_an_image_are_found_and_told(address: str) -> None:
     [first, *others] = read_facts(call(address, "search_images", text="捨て禁止", limit=3))["hits"]
-    assert (first["image_id"], first["text_in_picture"], first["found_in_text"]) == (2, "ポイ捨て禁止", True)
+    assert (first["image_id"], first["recognized_text"], first["found_in_text"]) == (2, "ポイ捨て禁止", True)
     assert not any("found_in_text" in other for other in others)
     with httpx.Client(base_url=address) as client:
         hit = client.post("/api/search", json={"text": "捨て禁止", "has_text": True}).json()["hits"][0]
