@@ -86,6 +86,16 @@ def test_library_in_use_is_not_replaced(store: ImageStore, settings: Settings, t
     assert store.count_images() == 4
 
 
+def test_restored_library_in_use_is_not_replaced_either(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
+    back_up(settings, tmp_path / "backup.db")
+    store.close()
+    restore_backup(settings, tmp_path / "backup.db")
+    with open_store(settings) as restored:
+        assert restored.count_images() == 3
+        with pytest.raises(StoreUnavailable, match="End the server"):
+            restore_backup(settings, tmp_path / "backup.db")
+
+
 def test_damaged_library_is_replaced(store: ImageStore, settings: Settings, tmp_path: Path) -> None:
     back_up(settings, tmp_path / "backup.db")
     store.close()
