@@ -194,7 +194,8 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
         values = [value for value in form.getlist(name) if isinstance(value, str) and value]
         if not isinstance(form[name], str) and name != "picture":
             if name in SearchRequest.model_fields:
-                raise HTTPException(422, f"The field {name} is a file. Send text; a file belongs in the field picture.")
+                said = "a file. Send text; a file belongs in the field picture"
+                raise RequestValidationError([{"loc": (name,), "msg": said}])
             fields[name] = "a file"  # a misspelt name of the file: reported as an unknown field
         elif values:
             fields[name] = values if name in _LISTS else values[-1]
