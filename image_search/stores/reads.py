@@ -229,6 +229,7 @@ class ImageReads(ABC):
         """The stored embedding, float32 (dimension,). Raises ImageNotFound when the image has none of this model."""
         found = self.get_embeddings([image_id], model_id)
         if image_id not in found:
+            self.get_image(image_id)  # raises for one that is gone
             raise ImageNotFound(f"Image {image_id} has no embedding of model {model_id}. Register it with that model.")
         return found[image_id]
 

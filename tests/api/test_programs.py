@@ -86,7 +86,7 @@ def test_image_is_searched_with_and_registered(client: Client, tmp_path: Path) -
     ("endpoint", "given", "said"),
     [
         ("/image", {"image_id": 999}, "There is no image 999"),
-        ("/similar", {"image_id": 999}, "999"),
+        ("/similar", {"image_id": 999}, "There is no image 999"),
         ("/search", {"page": 0}, "page"),
         ("/search", {"filters": {"shape": "round"}}, "shape"),
         ("/register", {"picture": {"path": "/etc/passwd"}}, "was not uploaded"),
