@@ -114,8 +114,7 @@ class FolderOriginals:
         except FileNotFoundError as error:
             # Without the path: the sentence reaches clients of the server. --check names the folder.
             raise OriginalMissing(
-                "The original file is missing from the library. Register the image again, or run "
-                "ImageSearch.py --check --repair."
+                "The original file is missing from the library. Register its folder again, or send the file again."
             ) from error
         except OSError as error:
             raise _explain_error(error, path) from error

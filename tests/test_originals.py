@@ -63,7 +63,7 @@ def test_deleted_file_is_gone_and_deleting_again_is_no_error(folder):
 
 
 def test_missing_original_is_said_without_a_path_and_with_what_to_do(folder):
-    with pytest.raises(StoreError, match=r"original file is missing.*--check --repair") as caught:
+    with pytest.raises(StoreError, match=r"original file is missing.*Register its folder again") as caught:
         folder.read(SHA256)
     assert str(folder.folder) not in str(caught.value)
 

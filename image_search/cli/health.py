@@ -155,7 +155,7 @@ def check_everything(settings: Settings, deep: bool = False, repair: bool = Fals
     """
     yield from _guard("program", _run(check_program()))
     with open_store(settings) as store:
-        status = yield from _guard("library", check_library(store))
+        status = yield from _guard("library", check_library(store, repair))
         if status is not None and status.image_count:
             yield from _guard("files", _run(check_files(store, deep, repair)))
         settings = choose_model_if_reachable(settings, store)
@@ -195,12 +195,12 @@ def _guard(name: str, findings: Generator[Finding, None, T]) -> Generator[Findin
     return None
 
 
-def check_library(store: ImageStore) -> Generator[Finding, None, StoreStatus | None]:
+def check_library(store: ImageStore, repair: bool = False) -> Generator[Finding, None, StoreStatus | None]:
     """Contents of the library, a search in it, and the checks of its engine. Returns the status if there is one."""
     status = None
     try:
         status = store.get_status()
-        contents = list(_check_contents(store, status))
+        contents = list(_check_contents(store, status, repair))
     except StoreError as error:
         contents = [Finding("library", False, "cannot be used", str(error))]
     details = list(_ask_engine(store, is_reachable=status is not None))
@@ -251,7 +251,7 @@ def print_findings(findings: Iterable[Finding], as_json: bool) -> bool:
     return not faults
 
 
-def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
+def _check_contents(store: ImageStore, status: StoreStatus, repair: bool) -> Iterator[Finding]:
     what = f"{status.image_count:,} images in {status.engine}, {status.location}"
     yield Finding("library", True, what if status.image_count else f"{what}; register_images.py FOLDER brings some in")
     for model, count in status.models:
@@ -260,7 +260,7 @@ def _check_contents(store: ImageStore, status: StoreStatus) -> Iterator[Finding]
     if status.image_count:
         yield from _check_recipes(store, status)
         yield from _check_words(store, status)
-        yield from _try_image(store, current)
+        yield from _try_image(store, current, repair)
 
 
 def _check_recipes(store: ImageStore, status: StoreStatus) -> Iterator[Finding]:
@@ -304,9 +304,11 @@ def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) ->
     return Finding(f"model {model.model_id}", True, f"{what}, the current one")
 
 
-def _try_image(store: ImageStore, model: EmbeddingModel | None) -> Iterator[Finding]:
+def _try_image(store: ImageStore, model: EmbeddingModel | None, repair: bool) -> Iterator[Finding]:
     """Read the newest image whole, and search with its embedding."""
     [newest] = store.list_images(limit=1)
+    if repair and not newest.image.frame:
+        _heal(store, newest.image)  # before it is found missing
     name = make_printable(newest.image.file_name)
     try:
         original = b"" if newest.image.frame else store.read_original(newest.image_id)  # a film is no file of ours

@@ -119,7 +119,7 @@ def test_original_that_is_lost_is_a_fault(settings: Settings, tmp_path: Path) ->
         file.unlink()
     findings = look_at(settings)
     assert list_faults(findings) == ["newest image"]
-    assert "Register the image again" in findings["newest image"].remedy
+    assert "Register its folder again" in findings["newest image"].remedy
 
 
 def test_damaged_file_is_a_fault_once(settings: Settings, tmp_path: Path) -> None:

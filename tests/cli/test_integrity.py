@@ -105,6 +105,14 @@ def test_moved_folder_is_to_be_registered_again_and_that_helps(
         assert all(finding.ok for finding in check_files(store, deep=True))
 
 
+def test_repaired_library_has_no_fault_in_the_same_run(store: SqliteStore, tmp_path: Path) -> None:
+    for original in store.originals.list_hashes().values():  # type: ignore[attr-defined]
+        original.unlink()
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/library.db")
+    found = {finding.name: finding for finding in check_everything(settings, repair=True)}
+    assert found["newest image"].ok and found["files"].ok
+
+
 def test_damaged_preview_is_found(store: SqliteStore) -> None:
     store.set_preview(3, b"RIFF damaged", None, 1)
     found = list_findings(store, deep=True)["previews read"]
