@@ -130,6 +130,11 @@ class FolderOriginals:
         """Whether there is a file for it here, whatever it holds."""
         return self._find_path(sha256).exists()
 
+    def owns(self, path: str) -> bool:
+        """Whether this file is an original that is kept here."""
+        name = os.path.basename(path)
+        return bool(_HASH.fullmatch(name)) and os.path.realpath(path) == os.path.realpath(self._find_path(name))
+
     def list_hashes(self) -> dict[str, Path]:
         """Every original that is kept here, with its file. Raises StoreUnavailable."""
         try:

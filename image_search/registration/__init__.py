@@ -172,7 +172,9 @@ class Registrar:
         Raises StoreError or EncoderError when going on makes no sense; report tells what was done until then.
         """
         model_id = self.model.model_id
-        self.report.total += len(found.files) + len(found.failures)
+        # A folder may hold the library, too, whose copies are no files of the user's.
+        files = [file for file in found.files if not self._store.is_original(file.path)]
+        self.report.total += len(files) + len(found.failures)
         self.report.unread = found.unread or self.report.unread
         for sentence in found.failures:
             self._fail(sentence)
@@ -201,7 +203,7 @@ class Registrar:
                     self.report.films += 1
                     self.report.frames += count
 
-        for _ in self._run(self._skip_known(found.files), self._read_file, write, _weigh_file):
+        for _ in self._run(self._skip_known(files), self._read_file, write, _weigh_file):
             self._on_progress(self.report)
         self._add_copies()
         if self._films_hint:

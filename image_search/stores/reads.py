@@ -214,6 +214,10 @@ class ImageReads(ABC):
         """Whether the original is kept, as far as a quick look tells: True for buckets, databases and references."""
         return type(self.originals) is not FolderOriginals or self.originals.has(content_sha256)
 
+    def is_original(self, path: str) -> bool:
+        """Whether this file is an original that the library keeps."""
+        return isinstance(self.originals, FolderOriginals) and self.originals.owns(path)
+
     def read_preview(self, image_id: int) -> bytes:
         """The WebP preview, live or in the trash. Raises ImageNotFound."""
         previews = self.read_previews([image_id])

@@ -71,6 +71,17 @@ def test_second_run_registers_nothing_and_does_not_even_ask_the_model(store: Ima
     assert encoder.calls == []
 
 
+def test_library_inside_the_folder_does_not_register_its_own_copies(folder: Path) -> None:
+    with SqliteStore.open(Settings(database_url=f"sqlite:///{folder}/library.db")) as store:
+        assert count(register(store, folder)) == (9, 0, 0, 0)
+        assert count(register(store, folder)) == (0, 9, 0, 0)
+        (folder.parent / "link").symlink_to(folder)
+        assert count(register(store, folder.parent / "link"))[0] == 0
+        records = [hit.image for hit in store.list_images(limit=9)]
+    assert {record.file_name for record in records} == {f"{number:03d}.png" for number in range(9)}
+    assert not [path for record in records for path in record.paths if "originals" in path]
+
+
 def test_unchanged_file_is_not_even_read(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(store, folder)
     monkeypatch.setattr("image_search.registration.read_file", None)
