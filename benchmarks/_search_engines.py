@@ -55,6 +55,14 @@ class Ours:
         chosen = SearchFilter(generator="rare") if flagged else SearchFilter()
         return [hit.image_id - 1 for hit in self.store.search_embedding(1, query, count, filter=chosen)]
 
+    def remove_after(self, folder: Path, image_id: int) -> None:
+        """Remove the images that were added after this one."""
+        connection = sqlite3.connect(folder / "library.db")
+        connection.execute("PRAGMA foreign_keys = ON")
+        with connection:
+            connection.execute("DELETE FROM images WHERE image_id > ?", [image_id])
+        connection.close()
+
     def close(self) -> None:
         self.store.close()
 

@@ -110,20 +110,23 @@ class EmbeddingIndex:
         return 1 - float(self.alive.mean()) if len(self.alive) else 0.0
 
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
-        """Add embeddings; their ids ascend and are above all that are here. Updates the watermark."""
+        """Add some thousand embeddings at most; their ids ascend and are above all that are here. Updates the
+        watermark."""
+        codes = self.codes.widen(embeddings)
+        if self.lists:  # of all at once: for few the centroids are read from memory as often as for many
+            residuals, lists = self.lists.find_residuals(self._turn(embeddings - codes.mean))
+        before, ids = len(self), np.concatenate([self.embedding_ids, embedding_ids])
+        alive = np.concatenate([self.alive, np.ones(len(embedding_ids), np.bool_)])
         for start in range(0, len(embedding_ids), _ADD_BATCH):
-            ids, rows = embedding_ids[start : start + _ADD_BATCH], embeddings[start : start + _ADD_BATCH]
-            if self.lists:
-                residuals, lists = self.lists.find_residuals(self._turn(rows - self.codes.mean))
-            codes = self.codes.widen(rows)
+            part = slice(start, start + _ADD_BATCH)
+            stop = before + min(part.stop, len(embedding_ids))
             with self._lock.writing():
                 self.codes = codes
-                self.codes.add(rows)
+                self.codes.add(embeddings[part])
                 if self.lists:
-                    self.lists.add(residuals, lists, len(self))
-                self.embedding_ids = np.concatenate([self.embedding_ids, ids])
-                self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
-                self.watermark = int(ids[-1])
+                    self.lists.add(residuals[part], lists[part], len(self))
+                self.embedding_ids, self.alive = ids[:stop], alive[:stop]
+                self.watermark = int(ids[stop - 1])
 
     def map_codes(self, file: Path) -> None:
         """Leave the codes in the file that they were saved to."""

@@ -32,12 +32,13 @@ Mask = npt.NDArray[np.bool_]
 
 GROUP = 3  # dimensions that share four bits of a sketch
 
-_BASE, _STEP = 32, 8.0  # lists are numbered in three digits, so far apart that residuals do not blur them
+_BITS = 5  # of each of the three digits that number a list
+_STEP = 8.0  # between digits, so far that residuals do not blur them
 _FEW = 200_000  # embeddings; looking at the sketches of fewer takes less time than to choose lists
 _HALVES = 2  # lists of so few, which hold every other one, so that two cores look at one each
 _WORTH_HALVES = 40_000  # sketches; fewer are looked at before another thread has begun
 _LISTS = 8  # times the square root of the number of embeddings
-_ROUNDS = 5  # of k-means; more find hardly better centroids
+_ROUNDS = 3  # of k-means, and a fourth when the lists are filled; more find hardly better centroids
 _MEASURED = 4096  # embeddings that tell the sketches' errors
 _RESERVOIR = 11  # of FAISS's ways to collect the best of several lists the quickest for hundreds
 _PRIOR = 4  # members that a list's spread is believed to have beyond its own
@@ -50,7 +51,7 @@ _NEAREST = 4  # of the sample, which are as near as a hundred of a million
 
 def count_lists(count: int) -> int:
     """How many lists so many embeddings are kept in."""
-    return _HALVES if count < _FEW else int(min(_LISTS * count**0.5, _BASE**GROUP))
+    return _HALVES if count < _FEW else int(min(_LISTS * count**0.5, 2 ** (_BITS * GROUP)))
 
 
 def divide(embeddings: Embeddings, count: int) -> Ids:
@@ -157,10 +158,11 @@ class InvertedFile:
         """The bounds of all lists, by the leading axes."""
         return Bounds(self, query)
 
-    def get_centroids(self) -> Embeddings:
-        """One a list."""
-        centroids = np.empty((len(self.ahead), len(self.leading)), np.float32)
-        centroids[:, self.leading], centroids[:, ~self.leading] = self.ahead, self.behind
+    def get_centroids(self, lists: Ids | slice = slice(None)) -> Embeddings:
+        """One for each of these lists, or of all."""
+        ahead, behind = self.ahead[lists], self.behind[lists]
+        centroids = np.empty((len(ahead), len(self.leading)), np.float32)
+        centroids[:, self.leading], centroids[:, ~self.leading] = ahead, behind
         return centroids
 
     def scan(self, query: Embeddings, near: Embeddings, lists: Ids, size: int, cores: Cores) -> tuple[Embeddings, Ids]:
@@ -195,10 +197,7 @@ class InvertedFile:
             lists = (np.arange(len(turned)) + int(self.sums[:, 0].sum())) % _HALVES
         else:
             lists = self._nearest.search(np.ascontiguousarray(turned[:, self.leading]), 1)[1][:, 0]
-        residuals = turned.copy()
-        residuals[:, self.leading] -= self.ahead[lists]
-        residuals[:, ~self.leading] -= self.behind[lists]
-        return residuals, lists
+        return turned - self.get_centroids(lists), lists
 
     def _measure(self, residuals: Embeddings, lists: Ids) -> None:
         np.add.at(self.sums, lists, np.stack([np.ones(len(lists)), np.vecdot(residuals, residuals)], axis=1))
@@ -254,7 +253,7 @@ class Bounds:
 
 def _number_lists(lists: Ids) -> Embeddings:
     """Three digits for each of these lists."""
-    digits = lists[:, None] // np.array([1, _BASE, _BASE**2]) % _BASE
+    digits = lists[:, None] >> _BITS * np.arange(GROUP) & 2**_BITS - 1
     return np.asarray(digits * _STEP, np.float32)
 
 
@@ -272,9 +271,11 @@ def _make_sketches(width: int, lists: int) -> Any:
     can be kept.
     """
     axes = np.arange(GROUP, dtype=np.int32)
-    names = faiss.IndexFlatL2(GROUP)
-    names.add(_number_lists(np.arange(lists)))
-    chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), names)
+    numbers = faiss.MultiIndexQuantizer(GROUP, GROUP, _BITS)  # looks at each digit by itself, not at every list
+    digits = np.arange(2**_BITS, dtype=np.float32) * _STEP
+    faiss.copy_array_to_vector(np.tile(digits, GROUP), numbers.pq.centroids)
+    numbers.ntotal, numbers.is_trained = 2 ** (_BITS * GROUP), True
+    chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), numbers)
     sketches = faiss.IndexIVFPQFastScan(chooser, width, lists, width // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
     sketches.by_residual = True
     sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning

@@ -31,6 +31,11 @@ def test_few_embeddings_lie_in_two_lists_of_one_size_however_they_come() -> None
     assert file.sums[:, 0].tolist() == [121, 120]
 
 
+def test_sketches_lie_in_the_lists_whose_centroids_are_nearest() -> None:
+    file = make_file(40, [599, 1])
+    assert [file.sketches.invlists.list_size(number) for number in range(40)] == file.sums[:, 0].tolist()
+
+
 @pytest.mark.parametrize("lists", [2, 20])
 def test_two_cores_find_what_one_finds(lists: int, cores: Cores, monkeypatch: pytest.MonkeyPatch) -> None:
     file = make_file(lists, [600])
