@@ -6,6 +6,7 @@ search returns positions of vectors, nearest first. An engine whose package is n
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Ours:
         with connection:
             connection.execute("DELETE FROM images WHERE image_id > ?", [image_id])
         connection.close()
+        shutil.rmtree(folder / "library.originals", ignore_errors=True)
 
     def close(self) -> None:
         self.store.close()
