@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -131,42 +132,43 @@ def _refuse(resource: str) -> Overloaded:
 
 
 class ConcurrencyLimiter:
-    """Runs a bounded number of tasks in threads; a bounded number waits, for a bounded time, on the event loop.
+    """Does work in a bounded number of threads, in the order it came; a bounded number waits, for a bounded time.
 
-    Waiting holds no thread.
+    Waiting holds no thread. A thread that is done begins the next piece at once: over the event loop that takes longer
+    than a search of a small library, when all of Python is busy.
     """
 
     def __init__(self, name: str, at_once: int, waiting: int, max_wait: float) -> None:
         """name: of the resource, for the message. max_wait: seconds."""
         self._name = name
-        self._places = asyncio.Semaphore(at_once)
-        self._most_waiting = waiting
+        self._at_once = at_once
+        self._most = at_once + waiting
         self._patience = max_wait
-        self.waiting = 0
-        self.on_drained: Callable[[], None] = lambda: None  # called when the last that waits has its turn
+        self._count = 0
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix=name)
+        self.on_drained: Callable[[], None] = lambda: None  # called when a piece is done and none waits
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return max(0, self._count - self._at_once)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in a thread. Raises Overloaded when too many wait already."""
-        if self._places.locked():
-            await self._wait()
-        else:
-            await self._places.acquire()
-        try:
-            return await anyio.to_thread.run_sync(work)
-        finally:
-            self._places.release()
-
-    async def _wait(self) -> None:
-        if self.waiting >= self._most_waiting:
+        if self._count >= self._most:
             raise _refuse(self._name)
-        self.waiting += 1
+        self._count += 1
+        asked = self._threads.submit(work)
+        timer = asyncio.get_running_loop().call_later(self._patience, asked.cancel)  # does nothing once it has begun
         try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-        except TimeoutError:
+            return await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
             raise _refuse(self._name) from None
         finally:
-            self.waiting -= 1
+            timer.cancel()
+            self._count -= 1
             if not self.waiting:
                 self.on_drained()
 
@@ -281,7 +283,9 @@ class LibraryService:
         self.reader = reader
         self.roots = roots
         self.text_gate = text_gate or TextGate(self._embed_texts, lambda: self.store_gate.waiting > 0)
-        self.encoder_gate = ConcurrencyLimiter("model", at_once=2, waiting=64, max_wait=20)
+        # The other processors are left to texts and searches, which take a tenth of the time of an image.
+        at_once = min(2, max(1, (os.cpu_count() or 1) // 2))
+        self.encoder_gate = ConcurrencyLimiter("model", at_once, waiting=64, max_wait=20)
         at_once = searcher.store.concurrency
         self.store_gate = store_gate or ConcurrencyLimiter("database", at_once, waiting=128, max_wait=20)
         self.store_gate.on_drained = self.text_gate.start_batch

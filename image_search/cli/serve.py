@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from image_search.web.server import TemporaryFiles
 
 # PyTorch gives up the GIL for every step of a network and waits so long to get it back while others run Python.
-# Python's own 5 ms make a text of a hundred steps take half a second when many search.
-SWITCH_INTERVAL = 0.0005  # seconds
+# Python's own 5 ms make a text of a hundred steps take half a second when many search; with less than this the
+# processors are busy with changing threads.
+SWITCH_INTERVAL = 0.002  # seconds
 
 MAX_EMBEDDED_UNASKED = 1000  # images; more take so long that the user should start it
 
@@ -45,6 +47,8 @@ def serve_page(settings: Settings) -> NoReturn:
     from image_search.web.server import TemporaryFiles, bound_memory_arenas
 
     bound_memory_arenas()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.disable()  # until what is loaded can be left out
     listener = open_port(settings.app_host, settings.app_port)
     files = TemporaryFiles(settings.app_host, settings.app_port)  # before anything imports Gradio
     try:
@@ -65,7 +69,6 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     from image_search.web.server import Server, configure_logging
 
     configure_logging(settings.log_level)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     warning = check_bind_address(settings)
     if warning:
         _log.warning(warning)
@@ -73,6 +76,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     texts = BackgroundReading(searcher.store, _log.warning, settings.max_image_pixels)
 
     def complete(report: ReportProgress, stop: threading.Event) -> None:
+        leave_loaded_alone()  # the model, too
         complete_library(searcher, settings, report, stop)
         if not stop.is_set():
             start_reading(searcher.store, settings, texts)
@@ -86,6 +90,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     place = format_address(settings.app_host, settings.app_port)
 
     def start() -> None:
+        leave_loaded_alone()
         write_line(f"類似画像検索: {place} (Ctrl-C ends it)")
         _log.info("Serving %s at %s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
@@ -110,6 +115,12 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         texts.stop()
         searcher.store.close()
         _log.info("Stopped")
+
+
+def leave_loaded_alone() -> None:
+    """Collect garbage from now on, and never among what is loaded by now: that holds everything up for 0.3 s."""
+    gc.freeze()
+    gc.enable()
 
 
 def format_address(host: str, port: int) -> str:

@@ -186,7 +186,8 @@ class Runner:
         self._opening = threading.Lock()
         self._lanes: CpuParallel | None = None
         self._texts: TextBatches | None = None
-        towers.network.to(device)
+        # Convolutions of few channels take two thirds of the time when the channels of a pixel lie side by side.
+        towers.network.to(device, memory_format=torch.channels_last if self._is_small else torch.preserve_format)
 
     def convert(self, dtype: torch.dtype) -> None:
         """Compute in another number format from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,20 @@ def test_gate_lets_so_many_in_and_refuses_who_would_wait_too_long() -> None:
         go_on.set()
         assert await first
         assert await impatient.run(lambda: 7) == 7
+
+    asyncio.run(run())
+
+
+def test_gate_begins_the_next_work_while_the_event_loop_is_busy() -> None:
+    async def run() -> None:
+        gate, order = ConcurrencyLimiter("model", at_once=1, waiting=9, max_wait=60), list[int]()
+        tasks = [asyncio.create_task(gate.run(lambda number=number: order.append(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + 60
+        while len(order) < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)  # without giving the loop a turn
+        assert order == [0, 1, 2]
+        await asyncio.gather(*tasks)
 
     asyncio.run(run())
 

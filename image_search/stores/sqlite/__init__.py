@@ -36,7 +36,7 @@ from image_search.stores.base import EVERYTHING, CountedField, Embeddings, Image
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.database import Connections, check_sqlite
-from image_search.stores.sqlite.faiss_index import FAISS_VERSION
+from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
 from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
     EACH,
@@ -85,9 +85,6 @@ class SqliteStore(ImageStore):
     """A library in one file. Any number of threads and processes may use it at once."""
 
     originals: Originals
-    # SQLite computes in this process and gives up the GIL for every row. With eight threads each waits for it at every
-    # row: an answer took a fourth more CPU, and twice as many changes from thread to thread.
-    concurrency = 2
 
     def __init__(self, path: Path, originals: Originals) -> None:
         super().__init__()
@@ -122,6 +119,14 @@ class SqliteStore(ImageStore):
                 f"The library {self.path} is not there, but its original files are in {folder}. Put the file back "
                 "(mount its disk, or take a backup); to begin a new library, move that folder away."
             )
+
+    @property
+    def concurrency(self) -> int:  # type: ignore[override]
+        """Threads that may read at once: each waits at every row for the GIL, and a small library takes little else."""
+        if not self.path.exists():
+            return 1
+        with self._database.reading() as connection:
+            return 1 if read_counters(connection)["images"] <= SMALL else 2
 
     # --- models ---------------------------------------------------------------------------------------------------
 
