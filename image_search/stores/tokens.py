@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from unicodedata import combining, normalize
 
 from image_search.errors import SchemaError
@@ -168,14 +169,15 @@ def make_index_tokens(fields: Iterable[str | None]) -> str:
     return f" {_BOUNDARY} ".join(" ".join(_cut(field)) for field in fields if field)
 
 
-def make_query_tokens(word: str) -> tuple[list[str], bool]:
+@lru_cache(maxsize=1024)  # a search asks twice for each of its words
+def make_query_tokens(word: str) -> tuple[tuple[str, ...], bool]:
     """The tokens that must follow one another where this word occurs, and whether the last is only a beginning.
 
-    [] for a word without any visible character.
+    () for a word without any visible character.
     """
-    tokens = _cut(word)
+    tokens = tuple(_cut(word))
     if not tokens:
-        return [], False
+        return (), False
     if not is_unspaced(tokens[-1]):
         return tokens, len(tokens) == 1 and is_beginning(tokens[0])
     # The last character of a Japanese word: its pair reaches beyond the word. The pair before already contains it.

@@ -7,8 +7,6 @@ from functools import lru_cache
 
 from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
-_query_tokens = lru_cache(make_query_tokens)
-
 
 @lru_cache(2000)
 def _cut(fields: tuple[str | None, ...]) -> list[str]:
@@ -22,11 +20,11 @@ def occurs(term: str, fields: Iterable[str | None]) -> bool:
 
 def is_among(term: str, tokens: Sequence[str]) -> bool:
     """Whether the tokens of a term follow one another among these."""
-    wanted, is_beginning = _query_tokens(term)
+    wanted, is_beginning = make_query_tokens(term)
     if not wanted or (len(wanted) > 1 and wanted[0] not in tokens):
         return False
     for start in range(len(tokens) - len(wanted) + 1):
         *middle, last = tokens[start : start + len(wanted)]
-        if middle == wanted[:-1] and (last.startswith(wanted[-1]) if is_beginning else last == wanted[-1]):
+        if tuple(middle) == wanted[:-1] and (last.startswith(wanted[-1]) if is_beginning else last == wanted[-1]):
             return True
     return False

@@ -140,7 +140,7 @@ def test_tokens_have_no_meaning_in_any_query_language(text):
 
 
 def test_text_without_visible_characters_has_no_tokens():
-    assert make_query_tokens(" \n\u3000\u200b") == ([], False)
+    assert make_query_tokens(" \n\u3000\u200b") == ((), False)
     assert make_index_tokens([None, "", " "]) == tokenize_document([None, "", " "]).strip() == ""
 
 
