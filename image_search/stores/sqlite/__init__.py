@@ -36,7 +36,7 @@ from image_search.stores.base import EVERYTHING, CountedField, Embeddings, Image
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.database import Connections, check_sqlite
-from image_search.stores.sqlite.faiss_index import FAISS_VERSION, SMALL
+from image_search.stores.sqlite.faiss_index import FAISS_VERSION
 from image_search.stores.sqlite.index_sync import IndexSync
 from image_search.stores.sqlite.rows import (
     EACH,
@@ -79,6 +79,7 @@ from image_search.stores.text import describe_recognized, dump_lines, load_lines
 
 _DEFAULT_NAME = "image_search.db"
 _PREFIX = "sqlite:///"
+_SMALL = 256 * 2**20  # bytes; about ten thousand images with their previews
 
 
 class SqliteStore(ImageStore):
@@ -123,10 +124,9 @@ class SqliteStore(ImageStore):
     @property
     def concurrency(self) -> int:  # type: ignore[override]
         """Threads that may read at once: each waits at every row for the GIL, and a small library takes little else."""
-        if not self.path.exists():
-            return 1
-        with self._database.reading() as connection:
-            return 1 if read_counters(connection)["images"] <= SMALL else 2
+        with suppress(OSError):  # its size, because opening an old file may take minutes
+            return 2 if self.path.stat().st_size > _SMALL else 1
+        return 1
 
     # --- models ---------------------------------------------------------------------------------------------------
 
