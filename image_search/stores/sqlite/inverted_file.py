@@ -276,6 +276,7 @@ def _make_sketches(width: int, lists: int) -> Any:
     faiss.copy_array_to_vector(np.tile(digits, GROUP), numbers.pq.centroids)
     numbers.ntotal, numbers.is_trained = 2 ** (_BITS * GROUP), True
     chooser = faiss.IndexPreTransform(faiss.RemapDimensionsTransform(width, GROUP, faiss.swig_ptr(axes)), numbers)
+    chooser.metric_type = faiss.METRIC_INNER_PRODUCT  # of L2, FAISS makes a table of half a gigabyte when it reads this
     sketches = faiss.IndexIVFPQFastScan(chooser, width, lists, width // GROUP, 4, faiss.METRIC_INNER_PRODUCT)
     sketches.by_residual = True
     sketches.pq.cp.min_points_per_centroid = 1  # below, FAISS would print a warning

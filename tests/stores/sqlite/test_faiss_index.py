@@ -317,6 +317,7 @@ def test_saved_index_proposes_the_same(table, saved):
         first, second = index.propose(query, 16, 100), loaded.propose(query, 16, 100)
         assert first.embedding_ids.tolist() == second.embedding_ids.tolist()
         assert first.scores.tolist() == second.scores.tolist()
+    assert not loaded.lists.sketches.precomputed_table.size()  # which FAISS would make of the lists' numbers
     loaded.add(np.array([10**6]), table.embeddings[:1])
     assert len(loaded) == COUNT + 1
 
