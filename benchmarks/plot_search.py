@@ -14,7 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "this store"
 COLOURS = ("#d1495b", "#555555", "#00798c", "#edae49", "#7a5195", "#66a182", "#2e5eaa", "#b07d62")
-PANELS = (("p50 ms", "one search, ms (p50)"), ("memory MB", "memory beside the page cache, MB"))
+PANELS = (
+    ("p50 ms", "one search, ms (p50), by the number of images"),
+    ("memory MB", "memory beside the page cache, MB, by the number of images"),
+)
 WIDTH, HEIGHT, LEFT, TOP, LABELS = 470, 360, 60, 50, 120  # of a panel; around its axes; for the names on its right
 Points = list[tuple[float, float]]
 
@@ -69,7 +72,7 @@ def draw_panel(lines: dict[str, Points], title: str) -> str:
         drawn.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{write_power(power)}</text>')
     for power in range(first, last + 1):
         x = place(10**power, 10**low)[0]
-        drawn.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{write_power(power)} images</text>')
+        drawn.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{write_power(power)}</text>')
     ends = []
     for number, (engine, points) in enumerate(lines.items()):
         colour, width = COLOURS[number % len(COLOURS)], 3.5 if engine == OURS else 1.5
