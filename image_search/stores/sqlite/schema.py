@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -249,6 +249,9 @@ def prepare_database(connection: sqlite3.Connection, location: str) -> int:
         raise SchemaError(_foreign(location))
     if version > SCHEMA_VERSION:
         raise newer_schema(location, version)
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":  # a backup that was copied into place
+        with suppress(sqlite3.OperationalError):  # another program reads it, or nothing can be written
+            connection.execute("PRAGMA journal_mode = WAL")
     return version
 
 
