@@ -11,6 +11,14 @@ from playwright.sync_api import Page, expect
 from tests.fakes.browsing import OpenPage, choose_query_image
 
 
+# The event that tells that Gradio has drawn its components comes when release() is called.
+HOLD_READY = """
+const dispatch = document.dispatchEvent.bind(document);
+document.dispatchEvent = (event) => (event.type === 'page:ready' ? Boolean((window.held = event)) : dispatch(event));
+window.release = () => dispatch(window.held);
+"""
+
+
 def list_chips(page: Page) -> list[str]:
     return page.locator("#chips .chip span").all_inner_texts()
 
@@ -113,6 +121,19 @@ def test_one_exclusion_is_taken_out_and_the_other_stays(open_page: OpenPage) -> 
     page.get_by_role("button", name="条件「除外する言葉：青」を外す").click()
     expect(page.locator("#chips .chip")).to_have_count(1)
     assert list_chips(page) == ["除外する言葉：緑"]
+
+
+def test_typed_conditions_leave_the_box_of_a_page_that_was_still_opening(open_page: OpenPage) -> None:
+    page = open_page()
+    page.add_init_script(HOLD_READY)
+    page.reload()
+    page.wait_for_function("window.held")
+    box = page.locator("#text textarea, #text input")
+    box.fill("red -犬")
+    box.press("Enter")
+    expect(page.locator("#chips .chip")).to_have_count(1)
+    page.evaluate("release()")
+    expect(box).to_have_value("red")
 
 
 def test_typed_value_that_means_nothing_is_said(open_page: OpenPage) -> None:

@@ -49,7 +49,8 @@ async function search(text, ask) {
   if (compose(query) === address && !image) ask();
   else push(address);
   remember();
-  // The box keeps the words only: the conditions are chips now.
+  // The box keeps the words only: the conditions are chips now. A page that is still opening fills it when it is ready.
+  if (getBox()?.value.trim() === text) hasTyped = false;
   if (changes.q !== text) fill({ isOpening: false });
 }
 
