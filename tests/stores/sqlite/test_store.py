@@ -61,17 +61,6 @@ def store(path):
         yield store
 
 
-def test_store_keeps_a_backup_that_was_copied_into_place_in_the_mode_where_no_search_waits_for_a_write(path):
-    with open_library(path) as store:
-        store.get_or_create_model("model", "1", 8)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-    with open_library(path) as store:
-        assert [model.name for model in store.list_models()] == ["model"]
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
 def test_store_lets_one_thread_read_a_small_library_and_two_a_large_one_without_opening_it(path):
     assert open_library(path).concurrency == 1
     path.write_bytes(b"not a library")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,13 @@ def test_totals_follow_every_change_and_belong_to_the_moment_of_the_search(store
     store.replace_image(20, 1, make_image("other.png"), QUERY)
     assert store.search_embedding(1, QUERY).total == 201
     assert store.search_embedding(1, QUERY).total == len(store.search_embedding(1, QUERY, 1000))
+
+
+def test_backup_that_was_copied_into_place_gets_the_mode_where_no_search_waits_for_a_write(tmp_path: Path) -> None:
+    path = tmp_path / "library.db"
+    for expected in ("delete", "wal"):
+        with open_store(Settings(database_url=f"sqlite:///{path}")) as store:
+            store.get_or_create_model("model", "1", 8)
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert connection.execute(f"PRAGMA journal_mode = {expected}").fetchone() == (expected,)
