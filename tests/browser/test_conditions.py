@@ -10,7 +10,6 @@ from playwright.sync_api import Page, expect
 
 from tests.fakes.browsing import OpenPage, choose_query_image
 
-
 # The event that tells that Gradio has drawn its components comes when release() is called.
 HOLD_READY = """
 const dispatch = document.dispatchEvent.bind(document);
