@@ -194,7 +194,7 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
         values = [value for value in form.getlist(name) if isinstance(value, str) and value]
         if not isinstance(form[name], str) and name != "picture":
             if name in SearchRequest.model_fields:
-                said = "a file. Send text; a file belongs in the field picture"
+                said = "this is a file. Send text; a file belongs in the field picture"
                 raise RequestValidationError([{"loc": (name,), "msg": said}])
             fields[name] = "a file"  # a misspelt name of the file: reported as an unknown field
         elif values:

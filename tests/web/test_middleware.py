@@ -75,7 +75,7 @@ def test_json_without_its_type_and_a_file_for_a_word_are_refused(searcher: Searc
     answer = client.post("/api/search", content=b'{"text": "red"}', headers=form)
     assert answer.status_code == 415 and "application/json" in answer.json()["message"]
     answer = client.post("/api/search", files={"text": ("red.txt", b"red")})
-    assert answer.status_code == 422 and "text is a file" in answer.json()["message"]
+    assert answer.status_code == 422 and "text: this is a file" in answer.json()["message"]
 
 
 def test_method_that_is_not_there_names_those_that_are(searcher: Searcher) -> None:
