@@ -126,7 +126,7 @@ def test_min_relevance_leaves_out_what_is_below_it(tmp_path: Path) -> None:
         ({"json": [1]}, "object"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, "JSON"),
         ({"files": {"pictures": ("a.png", b"x")}}, "pictures"),
-        ({"files": {"like": ("a.png", b"x")}}, "like: a file"),
+        ({"files": {"like": ("a.png", b"x")}}, "like: this is a file"),
     ],
 )
 def test_fields_that_do_not_fit_are_named(unchanged: TestClient, sent: dict[str, Any], named: str) -> None:
