@@ -291,11 +291,17 @@ def start_runner(checkpoint: Checkpoint, device_setting: str, precision_setting:
     return runner
 
 
+# While transformers reads a network, its number format is the default of all of PyTorch. If two were read at once,
+# that of one could stay the default for good.
+_loading = threading.Lock()
+
+
 def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
     name, folder = checkpoint.name, checkpoint.folder
     try:
         load = getattr(import_module("image_search.encoders.two_tower"), FAMILIES[checkpoint.family].loader)
-        return Runner(name, load(checkpoint), device)
+        with _loading:
+            return Runner(name, load(checkpoint), device)
     except ImageSearchError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from image_search.encoders import LazyEncoder, open_encoder
+from image_search.encoders import LazyEncoder, open_encoder, two_tower
+from image_search.encoders.checkpoint import Checkpoint
 from image_search.encoders.runner import Runner
 from image_search.errors import ModelUnavailable, TextNotSupported
 from image_search.settings import ROOT, Settings
@@ -283,3 +286,19 @@ def test_text_is_as_long_to_the_model_as_to_its_tokenizer(text: str) -> None:
 def test_siglip_reads_text_in_lower_case() -> None:
     encoder = open_folder(get_checkpoint("siglip"))
     np.testing.assert_array_equal(encoder.encode_texts(["A Red CAR"]), encoder.encode_texts(["a red car"]))
+
+
+def test_networks_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_slowly(checkpoint: Checkpoint) -> two_tower.VisionTower:
+        running.append(checkpoint.name)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return load(checkpoint)
+
+    running, most, load = list[str](), list[int](), two_tower.load_vision
+    monkeypatch.setattr(two_tower, "load_vision", load_slowly)
+    encoders = [open_folder(get_checkpoint("resnet")) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda encoder: encoder.encode_images([draw(1)]), encoders))
+    assert most == [1, 1, 1]
