@@ -226,17 +226,16 @@ def restore_backup(settings: Settings, file: Path) -> str:
     try:
         shutil.copyfile(file, part)
         os.chmod(part, 0o600)
-        with closing(_open_file(part)) as restored:
-            # As in every library: searches wait for no write, and a program that uses it can be told.
-            restored.execute("PRAGMA journal_mode = WAL")
         with part.open("rb+") as copy:
             os.fsync(copy.fileno())
         for left in [*path.parent.glob(f"{path.name}-index-*"), *(Path(f"{path}{end}") for end in ("-wal", "-shm"))]:
             left.unlink(missing_ok=True)
         part.replace(path)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         part.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written ({error}). The library is {kept or 'as it was'}.") from error
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}). The library is {kept or 'as it was'}."
+        ) from error
     hashes = _list_hashes(path)
     missing = len(hashes - originals.list_hashes().keys()) if type(originals) is FolderOriginals else 0
     sentence = f"{path}: {len(hashes):,} images" + (f"; the library that was there is {kept}" if kept else "")

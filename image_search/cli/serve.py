@@ -76,7 +76,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     texts = BackgroundReading(searcher.store, _log.warning, settings.max_image_pixels)
 
     def complete(report: ReportProgress, stop: threading.Event) -> None:
-        leave_loaded_alone()  # the model, too
+        freeze_loaded_objects()  # the model, too
         complete_library(searcher, settings, report, stop)
         if not stop.is_set():
             start_reading(searcher.store, settings, texts)
@@ -90,7 +90,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
     place = format_address(settings.app_host, settings.app_port)
 
     def start() -> None:
-        leave_loaded_alone()
+        freeze_loaded_objects()
         write_line(f"類似画像検索: {place} (Ctrl-C ends it)")
         _log.info("Serving %s at %s", mask_url(settings.database_url) or "Oracle Database", place)
         preparation.start()  # behind the page: loading the model takes longer than the page may
@@ -117,7 +117,7 @@ def _serve(settings: Settings, listener: socket.socket, files: TemporaryFiles) -
         _log.info("Stopped")
 
 
-def leave_loaded_alone() -> None:
+def freeze_loaded_objects() -> None:
     """Collect garbage from now on, and never among what is loaded by now: that holds everything up for 0.3 s."""
     gc.freeze()
     gc.enable()

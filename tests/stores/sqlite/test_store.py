@@ -61,17 +61,17 @@ def store(path):
         yield store
 
 
+@pytest.fixture
+def model_id(store):
+    return store.get_or_create_model("fake", "1", 16).model_id
+
+
 def test_store_lets_one_thread_read_a_small_library_and_two_a_large_one_without_opening_it(path):
     assert open_library(path).concurrency == 1
     path.write_bytes(b"not a library")
     assert open_library(path).concurrency == 1
     os.truncate(path, 2**30)
     assert open_library(path).concurrency == 2
-
-
-@pytest.fixture
-def model_id(store):
-    return store.get_or_create_model("fake", "1", 16).model_id
 
 
 # --- where the files are ---
