@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def main() -> None:
     arguments = parse_arguments()
     size = int(arguments.size.lower().replace("k", "000").replace("m", "000000"))
     if arguments.step:
-        write(Path(arguments.folder), arguments.data, size, arguments.rate)
+        write(Path(arguments.folder), arguments.data, size, arguments.rate, arguments.reference)
         return
     with tempfile.TemporaryDirectory(prefix="updates-benchmark-") as name:
         folder = Path(name)
@@ -48,7 +49,7 @@ def main() -> None:
         asked = next(iter(queries.values()))
         alone = measure(engine, asked, min(arguments.seconds, 10))
         command = [sys.executable, __file__, "--step", "write", "--folder", name, "--size", arguments.size]
-        command += ["--data", arguments.data, "--rate", str(arguments.rate)]
+        command += ["--data", arguments.data, "--rate", str(arguments.rate)] + ["--reference"] * arguments.reference
         writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         writer.stdout.readline()
@@ -68,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="100k", help="images at first (default 100k)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default 60)")
     parser.add_argument("--rate", type=int, default=1000, help="additions, and deletions, a second (default 1000)")
+    parser.add_argument("--reference", action="store_true", help="originals stay where they are: none is written")
     parser.add_argument("--data", default=KINDS[0], choices=KINDS)
     parser.add_argument("--step", choices=["write"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -102,12 +104,12 @@ def compare(store: Any, query: np.ndarray) -> float:
             ids, products = [], []
             for rows in TableRows(connection, 1, len(query)).read_after(0):
                 ids.append(rows.image_ids)
-                products.append(rows.embeddings.astype(np.float64) @ query.astype(np.float64))
+                products.append(np.vecdot(rows.embeddings, query, dtype=np.float64))
     nearest = np.concatenate(ids)[np.argsort(-np.concatenate(products), kind="stable")[:COUNT]]
     return len(found & set(nearest.tolist())) / COUNT
 
 
-def write(folder: Path, data: str, size: int, rate: int) -> None:
+def write(folder: Path, data: str, size: int, rate: int, reference: bool) -> None:
     """Add and delete until a line comes in; tell the rates that were reached."""
     from tests.fakes import make_image
 
@@ -121,13 +123,16 @@ def write(folder: Path, data: str, size: int, rate: int) -> None:
     print("writing", flush=True)
     started = time.perf_counter()
     while not select.select([sys.stdin], [], [], 0)[0]:
-        rows = vectors[random.integers(0, size, batch)] + 0.02 * random.standard_normal((batch, vectors.shape[1]))
+        rows = vectors[random.integers(0, size, batch)] + 0.02 * random.standard_normal((batch, vectors.shape[1]), np.float32)
         rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        alive += engine.store.add_images(1, [make_image(f"{added + n}.png") for n in range(batch)], rows)
-        chosen = random.integers(0, len(alive), batch)
-        gone = list({alive[place] for place in chosen.tolist()})
-        kept = set(gone)
-        alive = [image_id for image_id in alive if image_id not in kept]
+        images = [make_image(f"{added + n}.png") for n in range(batch)]
+        if reference:
+            images = [replace(image, data=None, size=image.byte_size) for image in images]
+        alive += engine.store.add_images(1, images, rows)
+        gone = []
+        for place in sorted(set(random.integers(0, len(alive), batch).tolist()), reverse=True):
+            alive[place], alive[-1] = alive[-1], alive[place]
+            gone.append(alive.pop())
         deleted += engine.store.delete_images(gone)
         added += batch
         time.sleep(max(0.0, started + added / rate - time.perf_counter()))

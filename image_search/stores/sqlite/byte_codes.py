@@ -62,10 +62,11 @@ class ByteCodes:
         if not self.variances.any():
             self.fit(embeddings)
         reach = np.abs(embeddings - self.mean).max(axis=0)
-        axes = np.flatnonzero(reach > _ENDS * self.steps)
-        if not len(axes):
+        wanted = reach / (_ENDS * self.steps)
+        if wanted.max() <= 1:
             return self
-        factors = np.exp2(np.ceil(np.log2(reach[axes] / (_ENDS * self.steps[axes])))).astype(np.float32)
+        axes = np.flatnonzero(wanted > 1 / _ROOM)  # those that just reach as far too, so that this is seldom
+        factors = np.exp2(np.maximum(np.ceil(np.log2(wanted[axes])), 1)).astype(np.float32)
         wider = ByteCodes(len(self.mean))
         wider.mean, wider.steps, wider.variances = self.mean, self.steps.copy(), self.variances.copy()
         wider.steps[axes] *= factors
@@ -78,6 +79,16 @@ class ByteCodes:
             codes = wider._new[start : start + _WIDENED]
             codes[:, axes] = np.rint((codes[:, axes] - np.float32(_ENDS + 1)) / factors) + (_ENDS + 1)
         return wider
+
+    def keep(self, kept: Mask) -> ByteCodes:
+        """A copy of these positions only, in memory."""
+        fewer = ByteCodes(len(self.mean))
+        fewer.mean, fewer.steps, fewer.variances = self.mean, self.steps, self.variances
+        old, new = np.split(kept, [len(self.mapped)])
+        fewer._new = np.concatenate([self.mapped[old], self._new[: self._count][new]])
+        fewer._count = len(fewer._new)
+        fewer.squares = self.squares * (len(fewer) / max(len(self), 1))
+        return fewer
 
     def add(self, embeddings: Embeddings) -> None:
         """Add embeddings that widen() has made room for."""

@@ -11,6 +11,7 @@ queries unlike the images, such as words.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -39,6 +40,7 @@ FAISS_VERSION: str = faiss.__version__
 
 SMALL = 12_288  # looking at the codes of so many takes as long as at their sketches and at some codes
 _LEADING = 3  # the third of the axes that varies most leads
+_FEW = 256  # embeddings; one processor adds so many
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _COMPONENTS = 32_768  # embeddings that tell the principal components
 _TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
@@ -112,6 +114,8 @@ class EmbeddingIndex:
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
         """Add some thousand embeddings at most; their ids ascend and are above all that are here. Updates the
         watermark."""
+        is_few = len(embeddings) <= _FEW
+        faiss.omp_set_num_threads(1 if is_few else os.cpu_count())
         codes = self.codes.widen(embeddings)
         if self.lists:  # of all at once: for few the centroids are read from memory as often as for many
             residuals, lists = self.lists.find_residuals(self._turn(embeddings - codes.mean))
@@ -134,12 +138,20 @@ class EmbeddingIndex:
             self.codes.map(file)
 
     def remove(self, embedding_ids: Ids, last_removal: int) -> None:
-        """Propose these no more, up to this removal. Their room is given back when the index is rebuilt."""
+        """Propose these no more, up to this removal. Their room is given back by compact()."""
         with self._lock.writing():
             alive = self.alive.copy()
             alive[self._find_positions(embedding_ids)] = False
             self.alive = alive
             self.last_removal = last_removal
+
+    def compact(self) -> None:
+        """Give the room of those that were removed back."""
+        alive = self.alive
+        codes, lists = self.codes.keep(alive), self.lists and self.lists.keep(alive)
+        with self._lock.writing():
+            self.codes, self.lists, self.embedding_ids = codes, lists, self.embedding_ids[alive]
+            self.alive = np.ones(len(self.embedding_ids), np.bool_)
 
     def count(self) -> tuple[int, int, int]:
         """Watermark, last removal, and how many embeddings there are as of these, of one moment."""
@@ -178,11 +190,11 @@ class EmbeddingIndex:
             return Proposal(self.embedding_ids[positions], scores + offset, floor + offset, error)
 
     def _turn(self, embeddings: Embeddings) -> Embeddings:
-        return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
-
-    def _turn_query(self, query: Embeddings) -> Embeddings:
-        # Not as a matrix product: numpy would share it among all processors, and wait for the one that is busy.
-        turned: Embeddings = np.vecdot(self.rotation.T, query)
+        if embeddings.size > _FEW * len(self.rotation):
+            return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
+        # A matrix product would be shared among all processors, wait for one that is busy, and keep the others spinning
+        # for 50 ms.
+        turned: Embeddings = np.vecdot(embeddings[..., None, :], self.rotation.T)
         return turned
 
     def _find_positions(self, embedding_ids: Ids) -> Ids:
@@ -202,7 +214,7 @@ class EmbeddingIndex:
     def _search_lists(self, query: Embeddings, search: _Search, share: float, usable: Mask | None) -> bool:
         """Search the lists as far as any may hold one of the nearest. Returns False if that is as good as nowhere."""
         assert self.lists
-        turned = self._turn_query(query)
+        turned = self._turn(query)
         bounds = self.lists.bound(turned)
         search.least_error = self.lists.find_error(turned)
         size = int(max(_PICKED, _PICKED_PER_HIT * search.count) / share)

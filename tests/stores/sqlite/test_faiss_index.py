@@ -231,6 +231,26 @@ def test_rows_that_the_table_lost_are_not_found_whether_the_index_knows_or_not(t
     assert index.dead_share == pytest.approx(200 / COUNT)
 
 
+def test_compacted_index_holds_no_lost_rows_and_takes_new_ones(table, way):
+    whole = table.embeddings, table.ids, table.image_ids
+    table.embeddings, table.ids, table.image_ids = (part[:4000] for part in whole)
+    index = make_index(table, way)
+    lost = np.random.default_rng(3).permutation(4000)[:1500]
+    index.remove(table.ids[lost], 1)
+    index.compact()
+    assert (len(index), index.dead_share) == (2500, 0)
+    if index.lists:
+        assert index.lists.sums[:, 0].sum() == index.lists.sketches.ntotal == 2500
+    index.add(whole[1][4000:], whole[0][4000:])
+    table.embeddings, table.ids, table.image_ids = whole
+    table.remove(lost)
+    for query in table.embeddings[[10, 2600, 4499]]:
+        assert find_nearest(query, 16, index, table).image_ids.tolist() == table.rank(query)[:16].tolist()
+    index.remove(table.ids, 2)
+    index.compact()
+    assert len(index) == len(index.propose(table.embeddings[0], 16, 100).embedding_ids) == 0
+
+
 def test_equal_rows_come_by_image_id(way):
     rows = np.repeat(make_embeddings(3, DIMENSION), 400, axis=0)
     table = FakeTable(rows)
