@@ -3,9 +3,9 @@
     python benchmarks/updates.py --size 100k --seconds 60 --rate 1000
 
 Another process adds --rate images a second and deletes as many, in ten transactions each a second, while this one
-searches without a pause. Every few seconds one search is compared, in its own transaction, with products of all stored
-embeddings in double precision: that is the recall. Prints one row of a table; a writer that does not reach the rate
-says so by the rates it reached.
+searches, without a pause where nothing else is said. Every few seconds one search is compared, in its own transaction,
+with products of all stored embeddings in double precision: that is the recall. Prints one row of a table; a writer that
+does not reach the rate says so by the rates it reached.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
         writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         writer.stdout.readline()
-        beside = measure(engine, asked, arguments.seconds)
+        beside = measure(engine, asked, arguments.seconds, arguments.searches)
         written = json.loads(writer.communicate("\n")[0])
         engine.close()
     print("| images | added/s | deleted/s | searches/s | p50 ms | p95 ms | recall@16 | p50 alone ms | p95 alone ms |")
@@ -69,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="100k", help="images at first (default 100k)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default 60)")
     parser.add_argument("--rate", type=int, default=1000, help="additions, and deletions, a second (default 1000)")
+    parser.add_argument("--searches", type=float, default=np.inf, help="a second at most (default: without a pause)")
     parser.add_argument("--reference", action="store_true", help="originals stay where they are: none is written")
     parser.add_argument("--data", default=KINDS[0], choices=KINDS)
     parser.add_argument("--step", choices=["write"], help=argparse.SUPPRESS)
@@ -76,11 +77,12 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(engine: Ours, queries: np.ndarray, seconds: float) -> dict[str, float]:
+def measure(engine: Ours, queries: np.ndarray, seconds: float, most: float = np.inf) -> dict[str, float]:
     """Times of searches in ms, how many there were a second, and the recall of those that were compared."""
     times: list[float] = []
     recalls: list[float] = []
-    ends = time.perf_counter() + seconds
+    started = time.perf_counter()
+    ends = started + seconds
     next_check = 0.0
     while (now := time.perf_counter()) < ends:
         query = queries[len(times) % len(queries)]
@@ -90,8 +92,10 @@ def measure(engine: Ours, queries: np.ndarray, seconds: float) -> dict[str, floa
             continue
         engine.search(query, COUNT)
         times.append((time.perf_counter() - now) * 1000)
+        time.sleep(max(0.0, started + len(times) / most - time.perf_counter()))
     p50, p95 = np.percentile(times, [50, 95])
-    return {"p50": p50, "p95": p95, "rate": 1000 / np.mean(times), "recall": float(np.mean(recalls))}
+    rate = len(times) / (time.perf_counter() - started)
+    return {"p50": p50, "p95": p95, "rate": rate, "recall": float(np.mean(recalls))}
 
 
 def compare(store: Any, query: np.ndarray) -> float:
@@ -123,7 +127,9 @@ def write(folder: Path, data: str, size: int, rate: int, reference: bool) -> Non
     print("writing", flush=True)
     started = time.perf_counter()
     while not select.select([sys.stdin], [], [], 0)[0]:
-        rows = vectors[random.integers(0, size, batch)] + 0.02 * random.standard_normal((batch, vectors.shape[1]), np.float32)
+        rows = vectors[random.integers(0, size, batch)] + 0.02 * random.standard_normal(
+            (batch, vectors.shape[1]), np.float32
+        )
         rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         images = [make_image(f"{added + n}.png") for n in range(batch)]
         if reference:

@@ -22,6 +22,7 @@ Codes = npt.NDArray[np.uint8]
 
 _ENDS = 127  # steps from the mean to either end of an axis
 _ROOM = 1.25  # an axis reaches so many times as far as the sample
+_NEARLY = 0.64  # of an axis's length; one that is used so far is made longer along with others, so that this is seldom
 _SMALLEST = 1e-9  # step, for an axis on which all are alike
 _WORTH_HALVES = 20_480  # codes; fewer are looked at before another thread has begun
 _DOUBT = 4.5  # standard deviations of the rounding of a query that are allowed for
@@ -65,7 +66,7 @@ class ByteCodes:
         wanted = reach / (_ENDS * self.steps)
         if wanted.max() <= 1:
             return self
-        axes = np.flatnonzero(wanted > 1 / _ROOM)  # those that just reach as far too, so that this is seldom
+        axes = np.flatnonzero(wanted > _NEARLY)
         factors = np.exp2(np.maximum(np.ceil(np.log2(wanted[axes])), 1)).astype(np.float32)
         wider = ByteCodes(len(self.mean))
         wider.mean, wider.steps, wider.variances = self.mean, self.steps.copy(), self.variances.copy()

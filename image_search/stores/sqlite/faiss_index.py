@@ -40,7 +40,7 @@ FAISS_VERSION: str = faiss.__version__
 
 SMALL = 12_288  # looking at the codes of so many takes as long as at their sketches and at some codes
 _LEADING = 3  # the third of the axes that varies most leads
-_FEW = 256  # embeddings; one processor adds so many
+_FEW = 256  # embeddings; so many are added by one processor, beside which searches go on
 _ADD_BATCH = 256  # so that a search waits for a few milliseconds at most
 _COMPONENTS = 32_768  # embeddings that tell the principal components
 _TRIED = 256  # of the first lists the codes of so many are looked at; they tell which others are needed
@@ -114,8 +114,7 @@ class EmbeddingIndex:
     def add(self, embedding_ids: Ids, embeddings: Embeddings) -> None:
         """Add some thousand embeddings at most; their ids ascend and are above all that are here. Updates the
         watermark."""
-        is_few = len(embeddings) <= _FEW
-        faiss.omp_set_num_threads(1 if is_few else os.cpu_count())
+        faiss.omp_set_num_threads(1 if len(embeddings) <= _FEW else os.cpu_count() or 1)
         codes = self.codes.widen(embeddings)
         if self.lists:  # of all at once: for few the centroids are read from memory as often as for many
             residuals, lists = self.lists.find_residuals(self._turn(embeddings - codes.mean))
@@ -192,8 +191,8 @@ class EmbeddingIndex:
     def _turn(self, embeddings: Embeddings) -> Embeddings:
         if embeddings.size > _FEW * len(self.rotation):
             return np.ascontiguousarray(embeddings @ self.rotation, np.float32)
-        # A matrix product would be shared among all processors, wait for one that is busy, and keep the others spinning
-        # for 50 ms.
+        # numpy would share a matrix product among all processors, wait for each that is busy, and leave the others
+        # spinning for 50 ms.
         turned: Embeddings = np.vecdot(embeddings[..., None, :], self.rotation.T)
         return turned
 

@@ -29,7 +29,7 @@ _SAMPLE = 32_768  # embeddings the compression is fitted to at least
 _SAMPLE_OF_LIST = 8  # and for each list
 _FORMAT = 7  # of the saved copy
 _READ_BATCH = 2048  # of these
-_GROWTH = 4  # refitted when the number of embeddings has grown by this factor
+_GROWTH = 4  # refitted when the number of embeddings has grown, or shrunk, by this factor
 _DEAD = 0.2  # compacted when this share of it was removed
 _BLOCK = 1 << 20  # bytes of the copy that are added up together
 _UNSAVED = 0.05  # saved again when this share of it is new
@@ -115,16 +115,17 @@ class IndexSync:
 
     def _choose(self, index: EmbeddingIndex, model_id: int, dimension: int) -> EmbeddingIndex:
         """The present index, or a better one for as many embeddings as there are."""
+        is_fit = len(index) <= _GROWTH * index.trained_on
         if index.dead_share > _DEAD:
             index.compact()
             self._saved[model_id] = 0
-        if index.is_compressed:
-            is_fit = len(index) <= _GROWTH * index.trained_on
-            return index if is_fit else self._build(model_id, dimension)
+            is_fit &= index.trained_on <= _GROWTH * len(index)
+        if index.is_compressed and is_fit:
+            return index
         with self._database.reading() as connection:
             added = read_counters(connection)["image_embeddings"] - index.watermark
             if len(index) + added <= SMALL or TableRows(connection, model_id, dimension).count() <= SMALL:
-                return index
+                return EmbeddingIndex(dimension) if index.is_compressed else index
         return self._build(model_id, dimension)
 
     def _load(self, model_id: int, dimension: int) -> EmbeddingIndex | None:

@@ -85,8 +85,10 @@ class Cores:
     def __init__(self) -> None:
         self._count = os.cpu_count() or 1
         self._load: int | None = None  # the file in which Linux tells how many threads run
-        with suppress(OSError):
-            self._load = os.open("/proc/loadavg", os.O_RDONLY)
+        with suppress(OSError, ValueError, IndexError):
+            file = os.open("/proc/loadavg", os.O_RDONLY)
+            _count_running(file)
+            self._load = file
         self._second = ThreadPoolExecutor(1, "second core", faiss.omp_set_num_threads, (1,))
         self._searches = 0
         self._lock = threading.Lock()
@@ -114,11 +116,12 @@ class Cores:
 
     def _has_idle(self) -> bool:
         """Whether a core is idle, or might be where the system does not tell."""
-        if self._load is None:
-            return self._count > 1
-        # Like "0.08 0.03 0.05 2/123 4567": 2 threads of 123 run or could, this one included. Takes 2 microseconds.
-        running = os.pread(self._load, 64, 0).split()[3].partition(b"/")[0]
-        return int(running) < self._count
+        return (1 if self._load is None else _count_running(self._load)) < self._count
+
+
+def _count_running(load: int) -> int:
+    """How many threads of all programs run or could, this one included. Takes 2 microseconds."""
+    return int(os.pread(load, 64, 0).split()[3].partition(b"/")[0])  # of "0.08 0.03 0.05 2/123 4567"
 
 
 class InvertedFile:
@@ -158,7 +161,7 @@ class InvertedFile:
         return file
 
     def keep(self, kept: Mask) -> InvertedFile:
-        """A copy of these positions only, which are counted anew."""
+        """A copy of these positions only, the first of which is 0."""
         sketches = faiss.deserialize_index(faiss.serialize_index(self.sketches))
         sketches.remove_ids(faiss.IDSelectorBitmap(np.packbits(~kept, bitorder="little")))
         fewer = InvertedFile(self.leading, self.get_centroids(), sketches)

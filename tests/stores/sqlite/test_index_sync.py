@@ -202,6 +202,21 @@ def test_index_with_many_dead_gives_their_room_back(path):
         check_search(store, embeddings)
 
 
+def test_library_that_shrinks_to_a_few_is_no_longer_compressed(path):
+    with open_library(path) as store:
+        check_search(store, list_embeddings())
+        assert get_index(store).is_compressed
+        left = {image_id: row for image_id, row in list_embeddings().items() if image_id >= COUNT - 20}
+        store.delete_images(list(range(1, COUNT - 20)))
+        check_search(store, left)
+        store.index.wait()
+        store.delete_images([COUNT - 20])
+        del left[COUNT - 20]
+        check_search(store, left)
+        assert not get_index(store).is_compressed
+        check_search(store, left)
+
+
 def test_removed_model_takes_its_copy_along(path):
     with open_library(path) as store:
         store.search_embedding(1, QUERY)
