@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import faiss as typed_faiss
@@ -78,17 +78,11 @@ def find_means(embeddings: Embeddings, lists: Ids) -> Embeddings:
 class Cores:
     """Lets a second core take its share of a search while no other search is under way, in the whole program.
 
-    When several people search, or other programs keep all cores busy, each search has one core and does not wait for
-    another thread.
+    When several people search, each search has one core, and none waits for another thread.
     """
 
     def __init__(self) -> None:
-        self._count = os.cpu_count() or 1
-        self._load: int | None = None  # the file in which Linux tells how many threads run
-        with suppress(OSError, ValueError, IndexError):
-            file = os.open("/proc/loadavg", os.O_RDONLY)
-            _count_running(file)
-            self._load = file
+        self._has_two = (os.cpu_count() or 1) > 1
         self._second = ThreadPoolExecutor(1, "second core", faiss.omp_set_num_threads, (1,))
         self._searches = 0
         self._lock = threading.Lock()
@@ -105,7 +99,7 @@ class Cores:
 
     def share(self, work: Callable[[Part], T], parts: tuple[Part, ...]) -> list[T]:
         """The work for each of one or two parts."""
-        if len(parts) < 2 or self._searches > 1 or not self._has_idle():
+        if len(parts) < 2 or self._searches > 1 or not self._has_two:
             return [work(part) for part in parts]
         second = self._second.submit(work, parts[1])
         try:
@@ -113,15 +107,6 @@ class Cores:
         finally:
             wait([second])  # the index may change when this search has ended
         return [first, second.result()]
-
-    def _has_idle(self) -> bool:
-        """Whether a core is idle, or might be where the system does not tell."""
-        return (1 if self._load is None else _count_running(self._load)) < self._count
-
-
-def _count_running(load: int) -> int:
-    """How many threads of all programs run or could, this one included. Takes 2 microseconds."""
-    return int(os.pread(load, 64, 0).split()[3].partition(b"/")[0])  # of "0.08 0.03 0.05 2/123 4567"
 
 
 class InvertedFile:
