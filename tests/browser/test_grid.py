@@ -126,7 +126,7 @@ def test_reload_loads_no_more_than_its_place_needs(open_page: OpenPage) -> None:
     page.mouse.move(600, 500)
     scroll_to_end(page)
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_function("history.state.scroll === 0")
+    page.wait_for_function("history.state?.scroll === 0")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "ui/results" in request.url else None)
     page.reload()
