@@ -91,6 +91,7 @@ class EmbeddingIndex:
     @classmethod
     def fit(cls, sample: Embeddings, count: int) -> Self:
         """An empty compressed index, fitted to a sample of the count embeddings that it is for."""
+        faiss.omp_set_num_threads(os.cpu_count() or 1)  # add() may have left this thread with one
         index = cls(sample.shape[1])
         index.trained_on = count
         index.codes.fit(sample)
