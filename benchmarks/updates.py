@@ -3,7 +3,8 @@
     python benchmarks/updates.py --size 100k --seconds 60 --rate 1000
 
 Another process adds --rate images a second and deletes as many, in ten transactions each a second, while this one
-searches, without a pause where nothing else is said. Every few seconds one search is compared, in its own transaction,
+searches, without a pause where nothing else is said. What is deleted goes to the trash, with --for-good out of it at
+once. Every few seconds one search is compared, in its own transaction,
 with products of all stored embeddings in double precision: that is the recall. Prints one row of a table; a writer that
 does not reach the rate says so by the rates it reached.
 """
@@ -38,7 +39,7 @@ def main() -> None:
     arguments = parse_arguments()
     size = int(arguments.size.lower().replace("k", "000").replace("m", "000000"))
     if arguments.step:
-        write(Path(arguments.folder), arguments.data, size, arguments.rate, arguments.reference)
+        write(Path(arguments.folder), size, arguments)
         return
     with tempfile.TemporaryDirectory(prefix="updates-benchmark-") as name:
         folder = Path(name)
@@ -49,7 +50,8 @@ def main() -> None:
         asked = next(iter(queries.values()))
         alone = measure(engine, asked, min(arguments.seconds, 10))
         command = [sys.executable, __file__, "--step", "write", "--folder", name, "--size", arguments.size]
-        command += ["--data", arguments.data, "--rate", str(arguments.rate)] + ["--reference"] * arguments.reference
+        command += ["--data", arguments.data, "--rate", str(arguments.rate)]
+        command += ["--reference"] * arguments.reference + ["--for-good"] * arguments.for_good
         writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         writer.stdout.readline()
@@ -71,6 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=1000, help="additions, and deletions, a second (default 1000)")
     parser.add_argument("--searches", type=float, default=np.inf, help="a second at most (default: without a pause)")
     parser.add_argument("--reference", action="store_true", help="originals stay where they are: none is written")
+    parser.add_argument("--for-good", action="store_true", help="what is deleted leaves the trash at once")
     parser.add_argument("--data", default=KINDS[0], choices=KINDS)
     parser.add_argument("--step", choices=["write"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -113,11 +116,12 @@ def compare(store: Any, query: np.ndarray) -> float:
     return len(found & set(nearest.tolist())) / COUNT
 
 
-def write(folder: Path, data: str, size: int, rate: int, reference: bool) -> None:
+def write(folder: Path, size: int, arguments: argparse.Namespace) -> None:
     """Add and delete until a line comes in; tell the rates that were reached."""
     from tests.fakes import make_image
 
-    vectors, _ = make_vectors(data, size, folder)
+    rate = arguments.rate
+    vectors, _ = make_vectors(arguments.data, size, folder)
     engine = Ours()
     engine.open(folder)
     random = np.random.default_rng(77)
@@ -132,14 +136,15 @@ def write(folder: Path, data: str, size: int, rate: int, reference: bool) -> Non
         )
         rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         images = [make_image(f"{added + n}.png") for n in range(batch)]
-        if reference:
+        if arguments.reference:
             images = [replace(image, data=None, size=image.byte_size) for image in images]
         alive += engine.store.add_images(1, images, rows)
         gone = []
         for place in sorted(set(random.integers(0, len(alive), batch).tolist()), reverse=True):
             alive[place], alive[-1] = alive[-1], alive[place]
             gone.append(alive.pop())
-        deleted += engine.store.delete_images(gone)
+        delete = engine.store.delete_images if arguments.for_good else engine.store.trash_images
+        deleted += delete(gone)
         added += batch
         time.sleep(max(0.0, started + added / rate - time.perf_counter()))
     seconds = time.perf_counter() - started

@@ -66,10 +66,13 @@ def list_trash(store: ImageStore) -> Exit:
 
 
 def restore(store: ImageStore, image_ids: Sequence[int]) -> Exit:
-    """Bring these images back from the trash."""
-    restored = trash.restore_images(store, image_ids)
-    write_line(f"{restored} images are back.", to_stderr=True)
-    return Exit.OK if restored == len(set(image_ids)) else Exit.SOME_FAILED
+    """Bring these images back from the trash, and say which are not in it."""
+    trashed = {image_id for image_id, image in store.find_images(image_ids).items() if image.deleted_at}
+    write_line(f"{trash.restore_images(store, image_ids)} images are back.", to_stderr=True)
+    others = [str(image_id) for image_id in dict.fromkeys(image_ids) if image_id not in trashed]
+    if others:
+        write_line(f"Not in the trash: {', '.join(others)}. --list-trash lists what is.", to_stderr=True)
+    return Exit.SOME_FAILED if others else Exit.OK
 
 
 def empty_trash(store: ImageStore) -> Exit:

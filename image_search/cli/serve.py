@@ -156,6 +156,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     from image_search.registration import Registrar
     from image_search.registration.files import find_files
     from image_search.registration.pipeline import make_reader
+    from image_search.registration.trash import UNFINISHED_SAMPLES
 
     registrar = Registrar(
         searcher.store,
@@ -165,9 +166,14 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
         on_message=_log.info,
         stop=stop,
     )
-    if not searcher.store.has_held_images() and SAMPLES.is_dir():
+    store = searcher.store
+    if not store.has_held_images() and SAMPLES.is_dir():
+        store.set_setting(UNFINISHED_SAMPLES, "1")  # so that the next start goes on where this one is cut off
+    if store.list_settings(UNFINISHED_SAMPLES) and SAMPLES.is_dir():
         registrar.register(find_files([SAMPLES]))
-    elif searcher.store.count_images() <= MAX_EMBEDDED_UNASKED:
+        if not stop.is_set():
+            store.set_setting(UNFINISHED_SAMPLES, None)
+    elif store.count_images() <= MAX_EMBEDDED_UNASKED:
         registrar.embed_missing()
 
 

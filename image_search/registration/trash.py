@@ -27,6 +27,8 @@ from image_search.registration.uploads import list_uploaded, remove_uploaded
 from image_search.stores.base import ImageStore
 from image_search.stores.text import sanitize
 
+UNFINISHED_SAMPLES = "unfinished_samples"  # name of a setting: the first start has not registered all of them yet
+
 _PAGE = 1000
 
 
@@ -129,7 +131,11 @@ def empty_old_trash(store: ImageStore, days: int) -> int:
 
 
 def trash_samples(store: ImageStore, folder: str | os.PathLike[str]) -> int:
-    """Move the images to the trash that lie in the folder of samples and nowhere else. Returns how many there were."""
+    """Move the images to the trash that lie in the folder of samples and nowhere else. Returns how many there were.
+
+    Samples that are still to be registered stay out.
+    """
+    store.set_setting(UNFINISHED_SAMPLES, None)
     top = os.path.abspath(folder)
     moved = 0
     after = ""

@@ -221,8 +221,9 @@ def test_trash_is_listed_restored_emptied_and_forgotten(folder: Path, capsys: py
         ("1", "deleted", f"{folder}/0.png"),
         ("2", "deleted", f"{folder}/1.png"),
     ]
-    assert run("--restore", "2", "99") == 1
-    assert "1 images are back." in capsys.readouterr().err
+    assert run("--restore", "2", "99", "3") == 1
+    output = capsys.readouterr().err
+    assert "1 images are back." in output and "Not in the trash: 99, 3." in output
     assert run("--empty-trash") == 0
     assert "1 images removed for good" in capsys.readouterr().out and (folder / "0.png").exists()
     run(folder)
