@@ -491,10 +491,10 @@ def _make_answer(asked: SearchRequest, result: SearchResult) -> SearchAnswer:
         if result.last and result.has_more
         else None,
         pages=-(-result.total // asked.page_size),
-        # Relevance falls with rank: after a page that ends below the minimum no hit reaches it.
-        has_more=result.has_more and bool(hits) and hits[-1].image.image_id == result.hits[-1].image_id,
+        has_more=result.has_more and result.relevance_left >= asked.min_relevance,
         has_match=result.has_match,
         is_text_cut=result.is_text_cut,
+        notes=list(result.notes),
         encode_ms=round(result.encode_ms, 3),
         search_ms=round(result.search_ms, 3),
     )

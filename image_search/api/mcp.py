@@ -135,6 +135,8 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
         found["next"] = answer.next
     if answer.is_text_cut:
         found["note"] = "The text was longer than the model takes; only its beginning counts."
+    if answer.notes:
+        found["notes"] = answer.notes
     return found
 
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
-from image_search.search import PAGE_SIZE, FoundBy, FoundHit
+from image_search.search import PAGE_SIZE
 from image_search.search.query import IMAGE_WEIGHT, parse_date
+from image_search.search.ranking import FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
 MAX_PAGE, MAX_PAGE_SIZE = 1000, 100
@@ -90,8 +91,8 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    text: Text = Field("", description='Words. "Quoted" ones must occur, -this is left out.')
-    exclude: Text = Field("", description="More words to leave out.")
+    text: Text = Field("", description='Words. "Quoted" ones must occur; -this moves away from it.')
+    exclude: Text = Field("", description="More words to move away from.")
     like: ImageId | None = Field(None, description="image_id to find similar images to; itself is left out.")
     image_weight: float = Field(IMAGE_WEIGHT, ge=0, le=1, description="0: only the words count, 1: only the image.")
     min_relevance: float = Field(
@@ -283,6 +284,7 @@ class SearchAnswer(BaseModel):
     is_text_cut: bool = Field(
         False, description="The words were longer than the model takes; only their beginning counts."
     )
+    notes: list[str] = Field([], description="Sentences on typed conditions: which of several names was taken.")
     encode_ms: float
     search_ms: float
 

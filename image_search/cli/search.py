@@ -31,8 +31,9 @@ from image_search.stores.text import sanitize
 if TYPE_CHECKING:
     from PIL import Image
 
-    from image_search.search import FoundHit, Searcher, SearchResult
+    from image_search.search import Searcher, SearchResult
     from image_search.search.query import Query
+    from image_search.search.ranking import FoundHit
     from image_search.stores.base import ImageStore
 
 
@@ -44,7 +45,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="*",
-        help='what the images should show; -dog excludes a word, "red hat" requires one; '
+        help='what the images should show; -dog moves away from it, "red hat" must occur; '
         "- reads queries from stdin, one a line",
     )
     parser.add_argument("--image", type=Path, metavar="FILE", help="find images like this one")
@@ -244,9 +245,9 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
     if options.min_relevance is not None:
         with suppress(TextNotSupported):  # images alone are judged by the library itself
             searcher.tagger.prepare()
-    result = searcher.search(query, options.limit, options.offset)
-    if options.min_relevance is not None:
-        result = _leave_out(result, options.min_relevance)
+    result = _search(searcher, query, options)
+    for note in result.notes:
+        write_line(note, to_stderr=True)
     _print_result(result, query, options)
     if options.out:
         folder = _export_result(options.out, result, query, options, settings, searcher)
@@ -254,12 +255,25 @@ def _answer(searcher: Searcher, query: Query, options: argparse.Namespace, setti
     return bool(result.hits)
 
 
-def _leave_out(result: SearchResult, least: float) -> SearchResult:
-    """The result without hits of lower relevance."""
+def _search(searcher: Searcher, query: Query, options: argparse.Namespace) -> SearchResult:
+    """The hits that were asked for, without those of lower relevance."""
+    plan = searcher.plan(query)
+    result = searcher.rank(plan, options.limit, options.offset)
+    least = options.min_relevance
+    if least is None:
+        return result
     if any(hit.relevance is None for hit in result.hits):
         write_line("The relevance of these is unknown, so none is dropped.", to_stderr=True)
-    kept = tuple(hit for hit in result.hits if hit.relevance is None or hit.relevance >= least)
-    return replace(result, hits=kept)
+    kept, offset, page = _keep(result, least), options.offset, result
+    while len(kept) < options.limit and page.has_more and page.relevance_left >= least:
+        offset += len(page.hits)
+        page = searcher.rank(plan, options.limit, offset)
+        kept += _keep(page, least)
+    return replace(result, hits=tuple(kept[: options.limit]))
+
+
+def _keep(page: SearchResult, least: float) -> list[FoundHit]:
+    return [hit for hit in page.hits if hit.relevance is None or hit.relevance >= least]
 
 
 def _print_result(result: SearchResult, query: Query, options: argparse.Namespace) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 from unicodedata import normalize
 
 from image_search.encoders.base import Embeddings, Encoder
 from image_search.errors import TextNotSupported
-from image_search.records import EmbeddingModel, ImageRecord, Order, SearchFilter, SearchHit
+from image_search.records import EmbeddingModel, Hits, ImageRecord, Order, SearchFilter, SearchHit
 from image_search.search.query import (
     ParsedText,
     Plan,
@@ -30,6 +32,13 @@ from image_search.search.query import (
     resolve_values,
     split_excluded,
 )
+from image_search.search.ranking import (
+    FUSION_DEPTH,
+    FoundHit,
+    add_source,
+    join_rankings,
+    label_text,
+)
 from image_search.search.relevance import (
     SAMPLE_SIZE,
     ReferenceScores,
@@ -40,7 +49,6 @@ from image_search.search.relevance import (
 )
 from image_search.search.tagging import Tagger
 from image_search.stores.base import ImageStore
-from image_search.stores.tokens import contains_phrase, make_phrases
 
 _MAX_REMEMBERED = 1024  # embeddings of texts
 
@@ -92,75 +100,6 @@ class ModelContext:
             latest = [*self._embedded.items(), *((text, rows[text]) for text in new)]
             self._embedded = dict(latest[-_MAX_REMEMBERED:])
         return rows
-
-
-# Fusion of two rankings of a library: by meaning, and of the images in whose texts the words occur.
-#
-# Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): every list gives 1 / (60 + rank). Both lists are ordered by
-# the same distance, so the sum asks one question only: how much being named in words lifts an image.
-
-FoundBy = Literal["meaning", "words", "both"]
-
-_RRF_K = 60
-# Identifiers have no meaning to embed: twice the weight puts every image that has them before all others.
-_WORDS_WEIGHT, _EXACT_WEIGHT = 1.0, 2.0
-_NEAR = 32  # ranks by meaning that count as found by meaning, too
-
-
-@dataclass(frozen=True, slots=True)
-class FoundHit(SearchHit):
-    """A hit and how it was found; None for the newest images, which no query asked for.
-
-    relevance: 0 to 1, 0.5 is the line (relevance.py); None when unknown.
-    moments:   other frames of the same film that qualify, which this hit stands for.
-    found_in_text: whether a term stands in the image itself, as recognised text.
-    """
-
-    found_by: FoundBy | None = None
-    relevance: float | None = None
-    moments: int = 0
-    found_in_text: bool = False
-
-
-def _fuse_rankings(
-    by_meaning: Sequence[SearchHit], by_words: Sequence[SearchHit], is_identifier_query: bool
-) -> list[FoundHit]:
-    """One list of all hits of both, each once, best first. Images named in words win ties."""
-    weight = _EXACT_WEIGHT if is_identifier_query else _WORDS_WEIGHT
-    scores: dict[int, float] = {}
-    for rank, hit in enumerate(by_words, start=1):
-        scores[hit.image_id] = weight / (_RRF_K + rank)
-    near = {hit.image_id for hit in by_meaning[:_NEAR]}
-    named = set(scores)
-    for rank, hit in enumerate(by_meaning, start=1):
-        scores[hit.image_id] = scores.get(hit.image_id, 0.0) + 1 / (_RRF_K + rank)
-    hits = {hit.image_id: hit for hit in (*by_words, *by_meaning)}  # by_words first: its order breaks ties
-    order = sorted(hits, key=lambda image_id: -scores[image_id])
-    return [_with_source(hits[image_id], _name_source(image_id, near, named)) for image_id in order]
-
-
-def _with_source(hit: SearchHit, found_by: FoundBy | None) -> FoundHit:
-    return FoundHit(hit.image, hit.distance, found_by)
-
-
-def _label_text(hits: Sequence[FoundHit], terms: Collection[str]) -> list[FoundHit]:
-    """The hits, with found_in_text where one of these terms stands in the recognised text."""
-    phrases = make_phrases(terms)
-    return [
-        replace(hit, found_in_text=True) if phrases and _stands_in(hit.image, phrases) else hit  # most have no text
-        for hit in hits
-    ]
-
-
-def _stands_in(image: ImageRecord, phrases: Collection[str]) -> bool:
-    text = image.searched_text or image.recognized_text
-    return contains_phrase(text, phrases) if text else False
-
-
-def _name_source(image_id: int, near: Collection[int], named: Collection[int]) -> FoundBy:
-    if image_id not in named:
-        return "meaning"
-    return "both" if image_id in near else "words"
 
 
 # One hit for each film: the best of its moments stands for it, and tells how many others there are.
@@ -233,8 +172,7 @@ def group_hits(
 # The search itself.
 
 PAGE_SIZE = 16
-# Ranks that take part in the fusion; what is further down follows by distance alone. Three pages.
-FUSION_DEPTH = 48
+_ALIKE = 1000  # images of one name at most that are registered in one second
 
 
 @dataclass(frozen=True)
@@ -244,6 +182,8 @@ class SearchResult:
     has_match: whether anything on this page stands out; None when unknown.
     is_text_cut: the model has read the beginning of the words only; it takes no more.
     last: of a list, the image behind whose place the next page begins.
+    relevance_left: no hit of a later page is more relevant.
+    notes: sentences on what was made of typed conditions.
     """
 
     hits: tuple[FoundHit, ...]
@@ -254,6 +194,8 @@ class SearchResult:
     has_match: bool | None = None
     is_text_cut: bool = False
     last: ImageRecord | None = None
+    relevance_left: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 class Searcher:
@@ -293,8 +235,9 @@ class Searcher:
         started = time.perf_counter()
         model = self._model
         typed = parse_conditions(query.text)
-        if typed.values:
-            query = replace(query, filter=apply_conditions(resolve_values(typed, self.store), query.filter))
+        if typed.values or typed.negated:
+            typed = resolve_values(typed, self.store)
+            query = replace(query, filter=apply_conditions(typed, query.filter))
         query = replace(query, filter=self.find_folder(query.filter))
         text = parse_text(typed.rest)
         has_image = query.image is not None or query.like is not None
@@ -315,6 +258,7 @@ class Searcher:
             filter=replace(query.filter, words=(*query.filter.words, *text.required)),
             encode_ms=_milliseconds_since(started),
             is_text_cut=blend is not None and any(map(model.is_too_long, filter(None, _list_texts(query, text)))),
+            notes=typed.notes,
         )
 
     def rank(
@@ -331,18 +275,18 @@ class Searcher:
         such a list, from which the offset counts. Raises StoreError.
         """
         started = time.perf_counter()
-        candidates = 0
+        candidates, lifted = 0, 0
         model = self._model
         if plan.blend is not None:
             model.get_row()  # outside the snapshot: it may have to be written
 
         def fetch(limit: int, offset: int) -> tuple[list[FoundHit], int]:
-            nonlocal candidates
+            nonlocal candidates, lifted
             if plan.blend is None:
                 found = self.store.list_images(plan.words, limit, offset, plan.filter, order, after)
-                hits, candidates = [_with_source(hit, "words" if plan.words else None) for hit in found], found.total
+                hits, candidates = [add_source(hit, "words" if plan.words else None) for hit in found], found.total
             else:
-                hits, candidates = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
+                hits, candidates, lifted = self._rank_by_both(model, plan, plan.blend.embedding, limit, offset, films)
             return hits, candidates
 
         def is_passed(hit: FoundHit) -> bool:
@@ -363,9 +307,10 @@ class Searcher:
             has_more = len(hits) > limit if more else len(hits) == limit and offset + limit < total
             hits = hits[:limit]
             last = hits[-1].image if hits and more else None
-            hits, has_match = self._judge(model, plan, _label_text(hits, plan.terms), candidates)
+            hits, has_match = self._judge(model, plan, label_text(hits, plan.terms), candidates)
             if films:
                 hits = [self._describe_film(plan, hit, films) for hit in hits]
+        lowest = hits[-1].relevance if offset + len(hits) > lifted and hits else None
         return SearchResult(
             tuple(hits),
             total,
@@ -375,6 +320,8 @@ class Searcher:
             has_match=has_match,
             is_text_cut=plan.is_text_cut,
             last=last,
+            relevance_left=1.0 if lowest is None else lowest,
+            notes=plan.notes,
         )
 
     def find_folder(self, filter: SearchFilter) -> SearchFilter:
@@ -392,7 +339,7 @@ class Searcher:
     def _count_films(self, plan: Plan) -> Films | None:
         words = plan.words if plan.blend is None else ()
         films = count_films(self.store, replace(plan.filter, words=(*plan.filter.words, *words)))
-        if films is None or plan.exclude_id is None:
+        if films is None or plan.exclude_id is None or not self._leaves_one_out(plan):
             return films
         frame = self.store.get_image(plan.exclude_id).frame
         if frame is None:
@@ -433,36 +380,63 @@ class Searcher:
         limit: int,
         offset: int,
         films: Films | None,
-    ) -> tuple[list[FoundHit], int]:
-        """Fused ranks first, then the rest by distance, and how many qualify. One total order: pages never overlap."""
-        model_id = plan.model_id or model.get_row().model_id
-        named: Sequence[SearchHit] = ()
-        if plan.words:
-            with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
+    ) -> tuple[list[FoundHit], int, int]:
+        """A part of both rankings joined, how many qualify, and behind how many hits relevance falls for certain.
 
-            def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
-                found = self.store.search_embedding(model_id, embedding, limit, offset, with_words)
-                return found, found.total
-
-            # The name of a film is that of all its frames, which would leave no room for what else is named so.
-            named = group_hits(fetch, FUSION_DEPTH, 0, films)[0] if films else fetch(FUSION_DEPTH, 0)[0]
-        for word in plan.excluded if named else ():
-            unwanted = replace(plan.filter, words=(*plan.filter.words, *plan.words, word))
-            gone = {hit.image_id for hit in self.store.search_embedding(model_id, embedding, FUSION_DEPTH, 0, unwanted)}
-            named = [hit for hit in named if hit.image_id not in gone]
+        One total order: pages never overlap.
+        """
+        search = functools.partial(self.store.search_embedding, plan.model_id or model.get_row().model_id, embedding)
+        depth = max(FUSION_DEPTH, offset + limit + (plan.exclude_id is not None))
+        named = self._list_named(search, plan, depth, films) if plan.words else ()
         if not named and plan.exclude_id is None:
-            hits = self.store.search_embedding(model_id, embedding, limit, offset, plan.filter)
-            return [_with_source(hit, "meaning") for hit in hits], hits.total
-        near = self.store.search_embedding(model_id, embedding, FUSION_DEPTH, 0, plan.filter)
-        order = _fuse_rankings(near, named, plan.is_identifier_query)
-        missing = offset + limit + (plan.exclude_id is not None) - len(order)
-        if missing > 0 and len(near) == FUSION_DEPTH:
-            # Up to len(named) of the ranks after the window were fused already.
-            rest = self.store.search_embedding(model_id, embedding, missing + len(named), FUSION_DEPTH, plan.filter)
-            fused = {hit.image_id for hit in order}
-            order += [_with_source(hit, "meaning") for hit in rest if hit.image_id not in fused]
+            hits = search(limit, offset, plan.filter)
+            return [add_source(hit, "meaning") for hit in hits], hits.total, 0
+        near = search(depth if len(named) < depth else FUSION_DEPTH, 0, plan.filter)
+        order = join_rankings(near, named, plan.is_identifier_query)
         kept = [hit for hit in order if hit.image_id != plan.exclude_id]
-        return kept[offset : offset + limit], max(0, near.total - (plan.exclude_id is not None))
+        lifted = len(named) and (len(named) + FUSION_DEPTH if len(named) < depth else sys.maxsize)
+        return kept[offset : offset + limit], near.total - self._leaves_one_out(plan), lifted
+
+    def _list_named(
+        self, search: Callable[[int, int, SearchFilter], Hits], plan: Plan, depth: int, films: Films | None
+    ) -> Sequence[SearchHit]:
+        """At least the depth nearest images, or all, that are named in all words and in none that is left out."""
+        with_words = replace(plan.filter, words=(*plan.filter.words, *plan.words))
+
+        def fetch(limit: int, offset: int) -> tuple[Sequence[SearchHit], int]:
+            found = search(limit, offset, with_words)
+            return found, found.total
+
+        wanted = depth
+        while True:
+            # The name of a film is that of all its frames, which would leave no room for what else is named so.
+            found = group_hits(fetch, depth, 0, films)[0] if films else fetch(depth, 0)[0]
+            gone: set[int] = set()
+            for word in plan.excluded if found else ():
+                gone.update(
+                    hit.image_id for hit in search(depth, 0, replace(with_words, words=(*with_words.words, word)))
+                )
+            named = [hit for hit in found if hit.image_id not in gone]
+            if len(named) >= wanted or len(found) < depth:
+                return named
+            depth *= 2
+
+    def _leaves_one_out(self, plan: Plan) -> bool:
+        """Whether the image that others are to be like would be one of the hits."""
+        if plan.exclude_id is None:
+            return False
+        image = self.store.find_images([plan.exclude_id]).get(plan.exclude_id)
+        if image is None or image.deleted_at:
+            return False
+        since, until = plan.filter.registered_from, plan.filter.registered_to
+        moment, later = image.upload_date, image.upload_date + timedelta(seconds=1)
+        same = replace(
+            plan.filter,
+            file_name=plan.filter.file_name or image.file_name,
+            registered_from=max(moment, since) if since else moment,
+            registered_to=min(later, until) if until else later,
+        )
+        return any(hit.image_id == image.image_id for hit in self.store.list_images((), _ALIKE, 0, same))
 
     def _judge(
         self, model: ModelContext, plan: Plan, hits: list[FoundHit], total: int

@@ -70,6 +70,7 @@ _DATE = re.compile(
 )
 
 
+_TOLD = 3  # other values that are named in a note
 _RANGE = re.compile(r"\.\.|[~〜～]")
 
 
@@ -82,7 +83,8 @@ class TypedConditions:
     """A query taken apart. text: the words that are left; rest: those with quoted and excluded ones, as typed.
 
     required: phrases that must occur; excluded: words and phrases to leave out; values: by name of the condition, as
-    typed, the last one where it was typed twice (superseded: the others).
+    typed, the last one where it was typed twice (superseded: the others). negated: conditions with a minus, which mean
+    nothing. notes: sentences on what was made of the values.
     """
 
     text: str = ""
@@ -91,6 +93,8 @@ class TypedConditions:
     excluded: tuple[str, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
     superseded: tuple[str, ...] = ()
+    negated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_conditions(self) -> bool:
@@ -104,6 +108,7 @@ def parse_conditions(typed: str) -> TypedConditions:
     required: list[str] = []
     excluded: list[str] = []
     superseded: list[str] = []
+    negated: list[str] = []
     values: dict[str, str] = {}
 
     def take(name: str, value: str) -> None:
@@ -129,6 +134,8 @@ def parse_conditions(typed: str) -> TypedConditions:
             take("taken", plain)
             continue
         rest.append(whole)
+        if token["name"] and named and named.strip():
+            negated.append(whole)
         if phrase is not None:
             if _clean(phrase):
                 (excluded if token["minus"] else required).append(_clean(phrase))
@@ -136,9 +143,9 @@ def parse_conditions(typed: str) -> TypedConditions:
             excluded.append(_clean(whole[1:]))
         else:
             words.append(whole)
-    return TypedConditions(
-        " ".join(words), " ".join(rest), _unique(required), _unique(excluded), tuple(values.items()), tuple(superseded)
-    )
+    phrases = _unique(required), _unique(excluded)
+    others = tuple(superseded), tuple(negated)
+    return TypedConditions(" ".join(words), " ".join(rest), *phrases, tuple(values.items()), *others)
 
 
 def split_range(text: str) -> tuple[str, str]:
@@ -164,39 +171,50 @@ def read_rating(value: str) -> int | None:
 
 
 def resolve_values(typed: TypedConditions, store: ImageStore) -> TypedConditions:
-    """Typed names as the library writes them: camera:sony is "SONY ILCE-7M4" where that is there. Raises StoreError."""
+    """Typed names as the library writes them: camera:sony is "SONY ILCE-7M4" where that is there.
+
+    Raises ConditionNotUnderstood, StoreError.
+    """
+    for condition in typed.negated:
+        raise ConditionNotUnderstood(f"{condition}: a condition cannot be left out. Leave words out, as -word.")
     values = []
+    notes = [f"{value} is passed over for what was typed after it." for value in typed.superseded]
     for name, value in typed.values:
         if name == "folder":
-            value = _find_folder(value, store.count_values("folder"))
+            found = _find_folders(value, store.count_values("folder"))
         elif name in ("generation_model", "lora"):
             known = map(trim_model_name, store.count_values(_COUNTED[name]))
-            value = find_value(trim_model_name(value), known)
+            found = find_values(trim_model_name(value), known)
         elif name in _COUNTED:
-            value = find_value(value, store.count_values(_COUNTED[name]))
-        values.append((name, value))
-    return replace(typed, values=tuple(values))
+            found = find_values(value, store.count_values(_COUNTED[name]))
+        else:
+            found = []
+        values.append((name, found[0] if found else value))
+        if len(found) > 1:
+            others = ", ".join(found[1 : _TOLD + 1]) + (" and others" if len(found) > _TOLD + 1 else "")
+            notes.append(f"{_PREFIXES[name][0]}:{value} is taken for {found[0]}; type more of the name for {others}.")
+    return replace(typed, values=tuple(values), notes=tuple(notes))
 
 
-def find_value(typed: str, known: Iterable[str]) -> str:
-    """The value that is meant: the same but for case and width, else the first that has it inside; else as typed."""
+def find_values(typed: str, known: Iterable[str]) -> list[str]:
+    """The values that may be meant, each once: the same but for case and width, or those that have it inside."""
     plain = _fold(typed)
     folded = {value: _fold(value) for value in known}
     same = [value for value, text in folded.items() if text == plain]
-    return next(iter(same or [value for value, text in folded.items() if plain in text]), typed)
+    return same[:1] or [value for value, text in folded.items() if plain in text]
 
 
-def _find_folder(typed: str, known: Iterable[str]) -> str:
-    """A whole path as it is; else the path of the first folder of this name."""
+def _find_folders(typed: str, known: Iterable[str]) -> list[str]:
+    """A whole path as it is; else the paths of the folders of this name."""
     if typed.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", typed):
-        return typed
+        return [typed]
     wanted = _fold(typed.strip("/\\"))
+    found: list[str] = []
     for folder in known:
         parts = re.split(r"([/\\])", folder)
-        for place in range(0, len(parts), 2):
-            if _fold(parts[place]) == wanted:
-                return "".join(parts[: place + 1])
-    return typed
+        places = (place for place in range(0, len(parts), 2) if _fold(parts[place]) == wanted)
+        found += ["".join(parts[: place + 1]) for place in places][:1]
+    return list(dict.fromkeys(found))
 
 
 def _fold(text: str) -> str:
@@ -457,6 +475,7 @@ class Plan:
     words:     what to look up in the images' texts; () when an image says what is meant, too
     excluded:  words that lift no image in whose texts they occur, whatever else is named there
     is_text_cut: the model has read the beginning of the words only; it takes no more
+    notes:     sentences on what was made of typed conditions
     """
 
     blend: QueryVector | None = None
@@ -468,6 +487,7 @@ class Plan:
     filter: SearchFilter = EVERYTHING
     encode_ms: float = 0.0
     is_text_cut: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -20,8 +20,9 @@ from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import decode_image, make_preview
 from image_search.library import Warmup
 from image_search.records import ImageRecord, Order, SearchFilter, SearchHit
-from image_search.search import FoundHit, Searcher, SearchResult
+from image_search.search import Searcher, SearchResult
 from image_search.search.query import Plan, Query
+from image_search.search.ranking import FoundHit
 from image_search.search.tagging import Tag
 from image_search.settings import SAMPLES
 from image_search.stores.text import make_sort_name

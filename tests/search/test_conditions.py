@@ -142,3 +142,27 @@ def test_value_that_means_nothing_is_said(store: ImageStore) -> None:
     with pytest.raises(ConditionNotUnderstood, match="rating:9 is not understood"):
         Searcher(store, FakeEncoder()).search(Query("rating:9"))
     assert resolve_values(parse_conditions("camera:x"), store).values == (("camera", "x"),)
+
+
+def test_names_that_may_be_meant_besides_are_told(tmp_path: Path) -> None:
+    cameras = ["SONY ILCE-7M4", "SONY ILCE-7M4", "SONY ILCE-7M3", "SONY A1", "SONY A9", "SONY RX0", "FUJIFILM X-T5"]
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store:
+        searcher = Searcher(store, FakeEncoder())
+        images = [make_image(f"{i}.png", ImageText(camera=name)) for i, name in enumerate(cameras)]
+        store.add_images(searcher.get_model().model_id, images, make_embeddings(len(images), 16))
+        result = searcher.search(Query("camera:sony"))
+        assert result.total == 2
+        others = "SONY A1, SONY A9, SONY ILCE-7M3 and others"
+        assert result.notes == (f"camera:sony is taken for SONY ILCE-7M4; type more of the name for {others}.",)
+        assert searcher.search(Query("camera:7m3")).notes == () == searcher.search(Query("camera:canon")).notes
+        [note] = searcher.search(Query("2024-05 2024-06")).notes
+        assert note == "2024-05 is passed over for what was typed after it."
+
+
+@pytest.mark.parametrize("typed", ["-camera:sony", "red －rating:3", '-folder:"a b"'])
+def test_condition_with_a_minus_is_refused_in_a_sentence(tmp_path: Path, typed: str) -> None:
+    with (
+        open_store(Settings(database_url=f"sqlite:///{tmp_path}/library.db")) as store,
+        pytest.raises(ConditionNotUnderstood, match=r"cannot be left out\. Leave words out, as -word\."),
+    ):
+        Searcher(store, FakeEncoder()).plan(Query(typed))

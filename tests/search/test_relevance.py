@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from image_search.records import ImageRecord
-from image_search.search import FoundHit, Searcher
+from image_search.search import Searcher
 from image_search.search.query import IMAGE_WEIGHT, Query, QueryVector, blend_embeddings
+from image_search.search.ranking import FoundHit
 from image_search.search.relevance import (
     compute_match_threshold,
     compute_relevance,
