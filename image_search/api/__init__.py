@@ -462,10 +462,10 @@ class LibraryService:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
 
     def _make_query(self, asked: SearchRequest, upload: Upload | None) -> Query:
-        image = decode_image(upload.fetch(), upload.name, self.reader.max_pixels).image if upload else None
+        limit = self.reader.max_pixels
         return Query(
             text=asked.text,
-            image=image,
+            image=decode_image(upload.fetch(), upload.name, limit, is_query=True).image if upload else None,
             excluded_text=asked.exclude,
             like=asked.like,
             image_weight=asked.image_weight,
