@@ -70,11 +70,17 @@ _OTHER_KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
 _FILM_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  ", b"dash", b"3gp4", b"3gp5", b"MSNV")
 
 
-def describe_content(data: bytes, formats: Collection[str] = ()) -> str:
+def describe_content(data: bytes, formats: Collection[str] = (), is_query: bool = False) -> str:
     """How to call a file that no decoder takes, by its first bytes, and what to do with it; without the last stop.
 
-    formats: those that have a decoder, as Pillow calls them.
+    formats: those that have a decoder, as Pillow calls them. is_query: it is to be searched with, not registered.
     """
+    description = _describe_content(data, formats)
+    is_film = is_query and description.startswith("a film")
+    return "a film, not a picture. Send a picture, for example one frame of it" if is_film else description
+
+
+def _describe_content(data: bytes, formats: Collection[str]) -> str:
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in _HEIC_BRANDS and "HEIF" not in formats:
         return (

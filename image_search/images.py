@@ -113,8 +113,8 @@ class DecodedImage:
 
 
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
-    """The image in a file: upright, RGB, reduced. Raises UnreadableImage naming the file."""
-    return decode_image(read_file(path), Path(path).name, max_pixels).image
+    """The image in a file, to search with: upright, RGB, reduced. Raises UnreadableImage naming the file."""
+    return decode_image(read_file(path), Path(path).name, max_pixels, is_query=True).image
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -145,11 +145,15 @@ def open_detailed_image(path: str | os.PathLike[str], max_pixels: int = MAX_IMAG
 
 
 def decode_image(
-    data: bytes, name: str, max_pixels: int = MAX_IMAGE_PIXELS, target_pixels: int | None = None
+    data: bytes,
+    name: str,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    target_pixels: int | None = None,
+    is_query: bool = False,
 ) -> DecodedImage:
     """Decode the first frame of an image. name is for the message. Raises UnreadableImage.
 
-    target_pixels: reduce it to so many, rather than to what previews and models need.
+    target_pixels: reduce it to so many, rather than to what previews and models need. is_query: to search with.
     """
     name = make_printable(name)
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow checks embedded images and later frames by itself
@@ -160,7 +164,7 @@ def decode_image(
             f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
         ) from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name} is {describe_content(data, _list_formats())}.") from error
+        raise UnreadableImage(f"{name} is {describe_content(data, _list_formats(), is_query)}.") from error
     except CutShort as error:
         share = "" if error.share is None else f": {min(99, int(100 * error.share))}% of it is there"
         share += ", and JPEG XL is decoded whole only" if name_format(data) == "JPEG XL" else ""

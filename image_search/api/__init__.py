@@ -40,7 +40,7 @@ from image_search.registration.files import find_files, is_film
 from image_search.registration.films import set_edits
 from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import update_texts
-from image_search.registration.trash import delete_images, empty_trash, restore_images, trash_images
+from image_search.registration.trash import delete_images, empty_trash, list_trash, restore_images, trash_images
 from image_search.registration.uploads import (
     PreparedUpload,
     UploadedImage,
@@ -381,15 +381,15 @@ class LibraryService:
         return await self.write_gate.run(restore)
 
     async def list_trash(self, page: int, page_size: int) -> TrashOut:
-        """One page of the trash."""
+        """One page of the trash. It reads the whole of it, so that no search may wait for this."""
         offset = (page - 1) * page_size
-        found = await self.store_gate.run(lambda: self.searcher.store.list_trash(page_size, offset))
+        found, total = await self.write_gate.run(lambda: list_trash(self.searcher.store, page_size, offset))
         return TrashOut(
-            images=[ImageOut.of(hit.image) for hit in found],
-            total=found.total,
+            images=[ImageOut.of(hit.image) for hit, _ in found],
+            total=total,
             page=page,
             page_size=page_size,
-            has_more=offset + len(found) < found.total,
+            has_more=offset + len(found) < total,
         )
 
     async def empty_trash(self) -> Count:
@@ -462,10 +462,10 @@ class LibraryService:
         return await self.store_gate.run(lambda: self.searcher.store.get_image(image_id))
 
     def _make_query(self, asked: SearchRequest, upload: Upload | None) -> Query:
-        image = decode_image(upload.fetch(), upload.name, self.reader.max_pixels).image if upload else None
+        limit = self.reader.max_pixels
         return Query(
             text=asked.text,
-            image=image,
+            image=decode_image(upload.fetch(), upload.name, limit, is_query=True).image if upload else None,
             excluded_text=asked.exclude,
             like=asked.like,
             image_weight=asked.image_weight,

@@ -89,9 +89,13 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_http(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # Starlette names the methods of the first route of an address only
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = "There is nothing at this address. /api/docs lists those that there are."
+        elif error.status_code == 405:  # Starlette names the methods of the first route of an address only
             headers["Allow"] = ", ".join(sorted(_find_methods(app.routes, request)))
-        return error_response(error.status_code, code, str(error.detail), headers)
+            message = f"This address does not take {request.method}. It takes: {headers['Allow']}."
+        return error_response(error.status_code, code, message, headers)
 
 
 def _find_methods(routes: Iterable[BaseRoute], request: Request) -> set[str]:
@@ -108,7 +112,12 @@ def describe_faults(faults: Any) -> str:
     sentences = []
     for fault in faults:
         field = ".".join(str(part) for part in fault["loc"] if part != "body")
-        sentences.append(f"{field}: {fault['msg']}" if field else fault["msg"])
+        said = fault["msg"].removeprefix("Value error, ")  # that is Pydantic's, the rest is this program's
+        if fault.get("type") == "json_invalid":
+            field, said = "", f"the body is not JSON ({fault['ctx']['error']})"  # loc is a number of characters
+        elif fault["loc"] == ("body",) and fault.get("type") == "missing":
+            said = "the body is missing; send JSON"
+        sentences.append(f"{field}: {said}" if field else said)
     return f"The request does not fit: {'; '.join(sentences)[:1000]}. See /api/docs."
 
 

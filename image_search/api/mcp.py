@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 
 from image_search.api import LibraryService, Upload
 from image_search.api.errors import describe_faults
-from image_search.api.schemas import ImageId, ImageOut, SearchAnswer, SearchRequest
+from image_search.api.schemas import CONDITIONS, ImageId, ImageOut, SearchAnswer, SearchRequest
 from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.registration.uploads import clean_name
 
@@ -50,7 +50,9 @@ def build_tools(library: LibraryService) -> Starlette:
     server = _Server("image-search", title="類似画像検索", instructions=_INSTRUCTIONS, log_level="ERROR")
 
     async def search_images(
-        text: Annotated[str, Field(description='Words; "quoted" ones must occur, -this is left out')] = "",
+        text: Annotated[
+            str, Field(description=f'Words; "quoted" ones must occur; -this moves away from it. {CONDITIONS}')
+        ] = "",
         exclude: Annotated[str, Field(description="Words for what must not be seen")] = "",
         picture: Base64 = "",
         min_relevance: Annotated[float, Field(ge=0, le=1, description="0.5 leaves out what is hardly relevant")] = 0,

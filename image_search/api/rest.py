@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
 from typing import Annotated, Any, get_origin
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
@@ -78,17 +78,20 @@ def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
     @app.post(
         "/images",
         responses=error_responses(415, 507) | {201: {"model": Registered}},
+        openapi_extra={"requestBody": _describe_registration_body()},
         summary="Register an image; it can be found at once",
         description="201 for a new image, 200 when the very same file is in the library already.",
     )
-    async def register(picture: UploadFile, response: Response) -> Registered:
-        registered = await library.register(_open_upload(picture))
+    async def register(request: Request, response: Response) -> Registered:
+        async with _open_registration(request) as upload:
+            registered = await library.register(upload)
         response.status_code = 201 if registered.is_new else 200
         return registered
 
     @app.patch(
         "/images/{image_id}",
-        responses=error_responses(404),
+        dependencies=[Depends(_require_json)],
+        responses=error_responses(404, 415),
         summary="Say caption, keywords or rating of an image",
         description="A field left out stays as it is; null is back to what the file says.",
     )
@@ -107,7 +110,8 @@ def build_rest(library: LibraryService, image_routes: APIRouter) -> FastAPI:
 
     @app.post(
         "/extract",
-        responses=error_responses(404),
+        dependencies=[Depends(_require_json)],
+        responses=error_responses(404, 415),
         summary="Read again what the files of a folder say",
         description="A folder of this computer, below APP_EXTRACT_ROOTS. Answers when all its files were read.",
     )
@@ -139,7 +143,11 @@ def _add_trash(app: FastAPI, library: LibraryService) -> None:
     async def restore(image_id: ImageId) -> ImageOut:
         return await library.restore(image_id)
 
-    @app.get("/trash", responses=error_responses(), summary="Images in the trash, the latest deleted first")
+    @app.get(
+        "/trash",
+        responses=error_responses(),
+        summary="What is in the trash, the latest deleted first, a film once by its first frame",
+    )
     async def list_trash(page: Page = 1, page_size: PageSize = PAGE_SIZE) -> TrashOut:
         return await library.list_trash(page, page_size)
 
@@ -162,22 +170,83 @@ def _add_trash(app: FastAPI, library: LibraryService) -> None:
         return await library.forget_deleted(content_sha256)
 
 
+# The bodies of requests: JSON, forms, and the file in a form.
+
+
+async def _require_json(request: Request) -> None:
+    kind = _read_media_type(request)
+    if kind != "application/json" and not kind.endswith("+json") and (kind or await request.body()):
+        raise HTTPException(415, "This takes JSON. Send it with the header Content-Type: application/json.")
+
+
 @asynccontextmanager
 async def _open_search(request: Request) -> AsyncIterator[tuple[SearchRequest, Upload | None]]:
     """The request, from JSON or from a form, and the image of the form while it can be read."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    _refuse_parameters(request, 'send a JSON body, such as {"text": "cat"}, or a form')
+    kind = _read_media_type(request)
     if kind in _FORM_TYPES:
-        async with request.form(max_files=1, max_fields=100) as form:
-            file = form.get("picture")
-            sent = _open_upload(file) if isinstance(file, StarletteUpload) else None
+        async with _open_form(request) as form:
             if any(name.lstrip().startswith(("{", "[")) for name in form):
                 raise HTTPException(415, "The body is JSON. Send it with the header Content-Type: application/json.")
+            sent = _find_picture(form)
             yield _check(lambda: SearchRequest.model_validate(_collect_fields(form))), sent
         return
     body = await request.body()
     if body and kind != "application/json":
         raise HTTPException(415, f"A search is sent as {', '.join(_FORM_TYPES)} or application/json.")
     yield _check(lambda: SearchRequest.model_validate_json(body or b"{}")), None
+
+
+@asynccontextmanager
+async def _open_registration(request: Request) -> AsyncIterator[Upload]:
+    """The image of a form while it can be read."""
+    _refuse_parameters(request, "send the image as picture in a form")
+    if _read_media_type(request) not in _FORM_TYPES:
+        raise HTTPException(415, "An image is sent as picture in multipart/form-data: -F picture=@photo.jpg.")
+    async with _open_form(request) as form:
+        for name in form:
+            if name != "picture":
+                said = "no such field; only picture is sent, texts and rating follow with PATCH /api/images/{image_id}"
+                raise _refuse(said, name)
+        sent = _find_picture(form)
+        if sent is None:
+            raise _refuse("no file was sent; send one: -F picture=@photo.jpg", "picture")
+        yield sent
+
+
+@asynccontextmanager
+async def _open_form(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request, with one file at most."""
+    try:
+        opened = await request.form(max_files=1, max_fields=100)
+    except HTTPException as error:
+        if str(error.detail).startswith("Too many files"):
+            raise _refuse("one file at a time; send each in a request of its own", "picture") from error
+        raise
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def _find_picture(form: FormData) -> Upload | None:
+    sent = [value for value in form.getlist("picture") if value != ""]
+    if any(isinstance(value, str) for value in sent):
+        raise _refuse("picture is text; send a file: -F picture=@query.jpg")
+    return next((_open_upload(value) for value in sent if isinstance(value, StarletteUpload)), None)
+
+
+def _read_media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refuse_parameters(request: Request, advice: str) -> None:
+    if names := ", ".join(request.query_params):
+        raise _refuse(f"{names[:200]} in the address is not read; {advice}")
+
+
+def _refuse(said: str, *field: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": field, "msg": said}])
 
 
 def _check(parse: Callable[[], SearchRequest]) -> SearchRequest:
@@ -194,11 +263,12 @@ def _collect_fields(form: FormData) -> dict[str, Any]:
         values = [value for value in form.getlist(name) if isinstance(value, str) and value]
         if not isinstance(form[name], str) and name != "picture":
             if name in SearchRequest.model_fields:
-                said = "this is a file. Send text; a file belongs in the field picture"
-                raise RequestValidationError([{"loc": (name,), "msg": said}])
+                raise _refuse("this is a file. Send text; a file belongs in the field picture", name)
             fields[name] = "a file"  # a misspelt name of the file: reported as an unknown field
+        elif len(values) > 1 and name not in _LISTS:
+            raise _refuse("sent more than once; send it once", name)
         elif values:
-            fields[name] = values if name in _LISTS else values[-1]
+            fields[name] = values if name in _LISTS else values[0]
     return fields
 
 
@@ -207,6 +277,12 @@ _LISTS = {name for name, field in SearchRequest.model_fields.items() if get_orig
 
 def _open_upload(upload: StarletteUpload) -> Upload:
     return Upload(clean_name(upload.filename or ""), upload.file.read)
+
+
+def _describe_registration_body() -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "description": "The image or film."}
+    form = {"type": "object", "properties": {"picture": file}, "required": ["picture"], "additionalProperties": False}
+    return {"content": {"multipart/form-data": {"schema": form}}, "required": True}
 
 
 def _describe_search_body() -> dict[str, Any]:

@@ -7,9 +7,19 @@ from base64 import b64decode, urlsafe_b64encode
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from image_search.records import Edits, ImageRecord, ImageText, Kind, Orientation, SearchFilter, TrashReason
 from image_search.search import PAGE_SIZE
@@ -18,6 +28,10 @@ from image_search.search.ranking import FoundBy, FoundHit
 from image_search.stores.text import sanitize
 
 MAX_PAGE, MAX_PAGE_SIZE = 1000, 100
+CONDITIONS = (
+    "Conditions among the words: camera:sony, lens:50mm, model:sdxl, lora:ink, rating:4 (at least), folder:2024, "
+    'keyword:"Paris, France", taken:2019, registered:2024-01; 2019-08 alone is when an image was taken.'
+)
 _MAX_TEXT = 2000
 _NO_TEXT, _NO_EDITS = ImageText(), Edits()
 
@@ -27,21 +41,38 @@ def _make_encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _drop_zone(moment: datetime) -> datetime:
+def _convert_to_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except OverflowError:
         raise ValueError("the moment is outside of the calendar") from None
 
 
-def _read_date(value: object) -> object:
-    # Otherwise 2024 and 20240501 would be seconds since 1970. A year or month means its first moment.
-    return (parse_date(value) or value) if isinstance(value, str) else value
+def _drop_zone(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=None)
+
+
+def _read_date(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
+    """A year or month means its first moment."""
+    if isinstance(value, str) and (date := parse_date(value)):
+        return date
+    with suppress(ValidationError):
+        if not _is_number(value):  # Pydantic takes numbers as seconds since 1970, which no date of a person is
+            return cast(datetime, read(value))
+    raise ValueError("this is not a date; write 2024-05-01, 2024-05, 2024 or 2024-05-01T18:30, as text")
+
+
+def _is_number(value: Any) -> bool:
+    with suppress(TypeError, ValueError, OverflowError):
+        float(value)
+        return True
+    return False
 
 
 LongText = Annotated[str, Field(max_length=100_000), AfterValidator(_make_encodable)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_make_encodable)]
-Moment = Annotated[datetime, BeforeValidator(_read_date), AfterValidator(_drop_zone)]
+LocalMoment = Annotated[datetime, WrapValidator(_read_date), AfterValidator(_drop_zone)]
+UtcMoment = Annotated[datetime, WrapValidator(_read_date), AfterValidator(_convert_to_utc)]
 ImageId = Annotated[int, Field(ge=1, le=2**63 - 1)]  # the largest that every engine can hold
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(max_length=50)
@@ -91,7 +122,7 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    text: Text = Field("", description='Words. "Quoted" ones must occur; -this moves away from it.')
+    text: Text = Field("", description=f'Words. "Quoted" ones must occur; -this moves away from it. {CONDITIONS}')
     exclude: Text = Field("", description="More words to move away from.")
     like: ImageId | None = Field(None, description="image_id to find similar images to; itself is left out.")
     image_weight: float = Field(IMAGE_WEIGHT, ge=0, le=1, description="0: only the words count, 1: only the image.")
@@ -103,10 +134,12 @@ class SearchRequest(BaseModel):
     after: Annotated[str, Field(max_length=200), AfterValidator(_check_cursor)] | None = Field(
         None, description="next of an earlier answer, in place of page: the list goes on behind it. Only of lists."
     )
-    taken_from: Moment | None = Field(None, description="Taken then or later, in the camera's local time.")
-    taken_to: Moment | None = Field(None, description="Taken before then.")
-    registered_from: Moment | None = Field(None, description="Registered then or later; UTC unless it names a zone.")
-    registered_to: Moment | None = Field(None, description="Registered before then.")
+    taken_from: LocalMoment | None = Field(
+        None, description="Taken then or later, in the camera's local time; a zone changes nothing."
+    )
+    taken_to: LocalMoment | None = Field(None, description="Taken before then.")
+    registered_from: UtcMoment | None = Field(None, description="Registered then or later; UTC unless it names a zone.")
+    registered_to: UtcMoment | None = Field(None, description="Registered before then.")
     folder: Text | None = Field(None, description="Absolute folder the file was registered from, at any depth.")
     file_types: Names = Field((), description="MIME types, any of them.")
     orientation: Orientation | None = None
@@ -115,7 +148,9 @@ class SearchRequest(BaseModel):
     generation_model: Text | None = None
     has_prompt: bool | None = Field(None, description="With a generation prompt, or without.")
     keyword: Text | None = Field(None, description="One keyword, whole.")
-    min_rating: int | None = Field(None, ge=0, le=5, description="Stars at least.")
+    min_rating: Annotated[int, Field(ge=0, le=5), AfterValidator(lambda stars: stars or None)] | None = Field(
+        None, description="Stars at least, 1 to 5; 0 is no condition."
+    )
     lora: Text | None = None
     camera: Text | None = None
     lens: Text | None = None
@@ -185,7 +220,7 @@ class ImageOut(BaseModel):
     file_path: str | None = Field(description="Where it was registered from; null for an upload.")
     paths: list[str] = Field(description="Every known place of the file, the latest first.")
     preview: str = Field(description="Address of the WebP preview, relative to the page.")
-    original: str = Field(description="Address of the file as it was registered.")
+    original: str | None = Field(description="Address of the file as it was registered; null for a frame of a film.")
     text: dict[str, Any] = Field(description="What the file says: prompt, caption, camera ...; only what is known.")
     edits: dict[str, Any] = Field(description="Edits of the user, which win: description, keywords, rating.")
     description: str | None = Field(description="The person's caption, or else the file's.")
@@ -209,7 +244,7 @@ class ImageOut(BaseModel):
             registered=image.upload_date.replace(tzinfo=UTC),
             file_path=None if image.file_path is None else sanitize(image.file_path),
             preview=f"api/images/{image.image_id}/preview",
-            original=f"api/images/{image.image_id}/original",
+            original=None if image.frame else f"api/images/{image.image_id}/original",
             paths=[sanitize(path) for path in image.paths],
             text=_list_known(image.text, _NO_TEXT),
             edits=_list_known(image.edits, _NO_EDITS),
@@ -290,10 +325,10 @@ class SearchAnswer(BaseModel):
 
 
 class TrashOut(BaseModel):
-    """One page of the trash, the latest deleted first."""
+    """One page of the trash, the latest deleted first. A film is in it once, by its first frame."""
 
     images: list[ImageOut]
-    total: int
+    total: int = Field(description="Images and films in the trash, on all pages.")
     page: int
     page_size: int
     has_more: bool
@@ -308,7 +343,7 @@ class DeletedOut(BaseModel):
 
 
 class Count(BaseModel):
-    """The number of images affected."""
+    """The number of images affected; a film counts as one."""
 
     count: int
 
@@ -363,7 +398,7 @@ class Status(BaseModel):
     engine: str
     location: str
     image_count: int = Field(description="Without those in the trash.")
-    trash_count: int
+    trash_count: int = Field(description="Images in the trash, each frame of a film too.")
     model: str = Field(description="The model that answers searches.")
     understands_text: bool
     models: list[ModelOut]

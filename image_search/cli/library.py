@@ -57,8 +57,9 @@ def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
 
 
 def list_trash(store: ImageStore) -> Exit:
-    """image_id, when it was deleted (UTC), why and the file, a line for each image in the trash."""
-    for image in store.iterate_trash():
+    """image_id, when it was deleted (UTC), why and the file, a line for each image and film in the trash."""
+    for hit, _ in trash.list_trash(store)[0]:
+        image = hit.image
         moment = f"{image.deleted_at:%Y-%m-%d %H:%M:%S}"
         name = make_printable(image.file_path or image.file_name)
         write_line(image.image_id, moment, image.trash_reason, name, sep="\t")

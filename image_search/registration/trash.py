@@ -59,7 +59,7 @@ def restore_images(store: ImageStore, image_ids: Sequence[int]) -> int:
 
 
 def empty_trash(store: ImageStore, image_ids: Sequence[int] | None = None, before: datetime | None = None) -> int:
-    """Remove images in the trash for good, and of films all frames. Returns how many images it was.
+    """Remove images in the trash for good, and of films all frames. Returns how many images and films it was.
 
     image_ids: these; None: all. before: only those deleted earlier (UTC). A film that was uploaded goes with its
     frames; any other file stays.
@@ -75,19 +75,19 @@ def empty_trash(store: ImageStore, image_ids: Sequence[int] | None = None, befor
     uploaded = list_uploaded(store, frames)
     count = store.empty_trash(image_ids, before) if image_ids is None or image_ids else 0
     remove_uploaded(store, uploaded)
-    return count
+    return count - len(frames) + len(_group_by_film(frames))
 
 
 def delete_images(store: ImageStore, image_ids: Sequence[int]) -> int:
-    """Delete images for good, live or in the trash, and of films all frames. Returns how many images it was."""
+    """Delete images for good, live or in the trash, and of films all frames. Returns how many images and films."""
     trash_images(store, image_ids)
     return empty_trash(store, image_ids)
 
 
-def list_trash(store: ImageStore, limit: int, offset: int) -> tuple[list[tuple[SearchHit, int]], int]:
+def list_trash(store: ImageStore, limit: int | None = None, offset: int = 0) -> tuple[list[tuple[SearchHit, int]], int]:
     """A page of the trash in which a film stands once, with the number of its frames; and how many entries there are.
 
-    An image counts 0 frames. The latest deleted come first.
+    limit: None for all. An image counts 0 frames. The latest deleted come first.
     """
     first: dict[object, ImageRecord] = {}
     counts: dict[object, int] = {}
@@ -96,7 +96,7 @@ def list_trash(store: ImageStore, limit: int, offset: int) -> tuple[list[tuple[S
         first[key] = _choose_earlier(first.get(key), image)
         counts[key] = counts.get(key, 0) + (image.frame is not None)
     entries = [(SearchHit(image), counts[key]) for key, image in first.items()]
-    return entries[offset : offset + limit], len(entries)
+    return entries[offset:][:limit], len(entries)
 
 
 def _choose_earlier(before: ImageRecord | None, image: ImageRecord) -> ImageRecord:
@@ -124,7 +124,7 @@ def _list_trashed(store: ImageStore, films: Sequence[str]) -> dict[str, list[Ima
 
 
 def empty_old_trash(store: ImageStore, days: int) -> int:
-    """Remove for good what has been in the trash for that many days; nothing for 0. Returns how many images it was."""
+    """Remove for good what has been in the trash for that many days; nothing for 0. Returns as empty_trash does."""
     if not days:
         return 0
     return empty_trash(store, before=datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days))

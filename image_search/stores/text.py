@@ -85,7 +85,7 @@ def make_image_storable(image: NewImage) -> NewImage:
 
 
 def make_text_storable(text: ImageText) -> ImageText:
-    """The same facts as a database gives them back: no empty strings, no NaN, keywords once each."""
+    """The same facts as a database gives them back: no empty strings, no NaN, keywords once each, none blank."""
     changes: dict[str, Any] = {}
     for item in fields(ImageText):
         value = getattr(text, item.name)
@@ -101,7 +101,7 @@ def make_text_storable(text: ImageText) -> ImageText:
 
 
 def make_edits_storable(edits: Edits) -> Edits:
-    """The same edits as a database gives them back."""
+    """The same edits as a database gives them back: keywords as make_text_storable has them."""
     return Edits(
         None if edits.description is None else sanitize(edits.description),
         None if edits.keywords is None else _once(edits.keywords),
@@ -116,9 +116,7 @@ def make_recognized_storable(recognized: RecognizedText) -> RecognizedText:
 
 
 def _once(values: Iterable[str]) -> tuple[str, ...]:
-    kept = dict.fromkeys(sanitize(value) for value in values)
-    kept.pop("", None)
-    return tuple(kept)
+    return tuple(dict.fromkeys(kept for value in values if (kept := sanitize(value)).strip()))
 
 
 def list_searchable(record: ImageRecord) -> list[str | None]:

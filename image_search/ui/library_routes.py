@@ -110,7 +110,7 @@ class LibraryPage:
     is_prepared: Callable[[], bool] = lambda: True
 
     def describe(self, roots: tuple[Path, ...], language: Language) -> dict[str, Any]:
-        """Folders, jobs, models, trash and samples. Raises StoreError."""
+        """Folders, jobs, models and samples. Raises StoreError."""
         status = self.store.get_status()
         samples = self.store.count_images(SearchFilter(folder=os.path.abspath(self.samples)))
         watched = list_watched(self.store)
@@ -128,7 +128,6 @@ class LibraryPage:
             "folders": folders,
             "jobs": self.describe_jobs(language),
             **self.describe_models(status.image_count, language),
-            "trash": status.trash_count,
             "trash_note": translate(language, "trash_days" if trash_days else "trash_forever", days=trash_days),
             "has_password": bool(self.settings.app_password),
         }

@@ -51,7 +51,7 @@ class QueryImages:
 
     def add(self, data: bytes, name: str) -> str:
         """Keep an image. Returns its token. Raises UnreadableImage."""
-        preview = make_preview(decode_image(data, name, self._max_pixels))
+        preview = make_preview(decode_image(data, name, self._max_pixels, is_query=True))
         token = hashlib.sha256(data).hexdigest()[:32]
         with self._lock:
             Path(self._folder.name).mkdir(0o700, exist_ok=True)  # a cleaner of the system may have removed it

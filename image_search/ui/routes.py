@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
@@ -12,8 +13,10 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
-from image_search.api.schemas import ImageId
+from image_search.api.schemas import ErrorOut, ImageId
 from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing, StoreUnavailable, UnreadableImage
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
@@ -258,9 +261,16 @@ _FILM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/*": {}}, "description": "The whole film"},
     206: {"content": {"video/*": {}}, "description": "The range of it that Range names"},
     304: {"description": "The film If-None-Match names is still the same"},
-    416: {"description": "Range names nothing that the film has"},
+    416: {"model": ErrorOut, "description": "Range names nothing that the film has"},
 }
 
+_RANGE_REFUSALS = {
+    400: ("bad_request", "Range is malformed. Send it as bytes=0-999, or leave it out for the whole film."),
+    416: ("range_not_satisfiable", "Range begins behind the end of the film. Content-Range says how long it is."),
+}
+_FILM_INSTEAD = "It has no file of its own; ask for /film in place of /original."
+
+_RETRY_AFTER = "5"  # seconds
 _LOG = logging.getLogger(__name__)
 
 IfNoneMatch = Annotated[str | None, Header()]
@@ -322,21 +332,43 @@ def _answer_film(store: ImageStore, image_id: int, if_none_match: str | None) ->
         _LOG.warning("The film of image %d cannot be read: %s", image_id, error)
         return _refuse(503, "database_unavailable", str(error))
     headers = _describe_caching(image.frame.film_sha256, immutable=False) | _SAFETY
-    if if_none_match == headers["ETag"]:
+    if _is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(image.file_name, safe='')}"
     # Answers Range, and If-Range by this ETag.
-    return FileResponse(path, headers=headers, media_type=image.file_type)
+    return _RangeResponse(path, headers=headers, media_type=image.file_type)
+
+
+class _RangeResponse(FileResponse):
+    """A file, whole or in ranges, that refuses a Range as everything else is refused here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal: Response | None = None
+
+        async def send_or_refuse(message: Message) -> None:
+            nonlocal refusal
+            if message["type"] == "http.response.start" and message["status"] in _RANGE_REFUSALS:
+                refusal = _refuse(message["status"], *_RANGE_REFUSALS[message["status"]])
+                if size := Headers(raw=message["headers"]).get("content-range"):
+                    refusal.headers["Content-Range"] = size
+            if refusal is None:
+                await send(message)
+
+        await super().__call__(scope, receive, send_or_refuse)
+        if refusal:
+            await refusal(scope, receive, send)
 
 
 def _answer_image(store: ImageStore, image_id: int, version: str, if_none_match: str | None, kind: Kind) -> Response:
-    if version and if_none_match == f'"{version}"':
+    if version and if_none_match != "*" and _is_known(f'"{version}"', if_none_match):
         return Response(status_code=304, headers=_describe_caching(version, immutable=True))
     try:
         image = store.get_image(image_id)
         current = get_version(image)
+        if kind == "original" and image.frame:
+            return _refuse(404, "original_missing", f"Image {image_id} is a frame of a film. {_FILM_INSTEAD}")
         headers = _describe_caching(current, immutable=version == current) | _SAFETY
-        if if_none_match == headers["ETag"]:
+        if _is_known(headers["ETag"], if_none_match):
             return Response(status_code=304, headers=headers)
         if kind != "original":
             preview = store.read_preview(image_id)
@@ -356,8 +388,15 @@ def _answer_image(store: ImageStore, image_id: int, version: str, if_none_match:
         return _refuse(503, "database_unavailable", str(error))
 
 
+def _is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether If-None-Match names it: a list, compared weakly, or * (RFC 9110, 13.1.2)."""
+    named = (if_none_match or "").strip()
+    return named == "*" or etag in re.findall(r'"[^"]*"', named)
+
+
 def _refuse(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message}, status, {**_SAFETY, "Cache-Control": "no-store"})
+    headers = {**_SAFETY, "Cache-Control": "no-store"} | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
+    return JSONResponse({"code": code, "message": message}, status, headers)
 
 
 def _describe_caching(version: str, immutable: bool) -> dict[str, str]:

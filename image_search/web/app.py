@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from image_search.api import LibraryService
@@ -159,7 +159,8 @@ def build_application(
     """
     reader = make_reader(settings)
     library = LibraryService(searcher, reader, settings.app_extract_roots or settings.library_roots)
-    routes: list[BaseRoute] = [Mount("/api", build_rest(library, build_image_routes(searcher.store)))]
+    rest = build_rest(library, build_image_routes(searcher.store))
+    routes: list[BaseRoute] = [Mount("/api", rest), Route("/api", rest)]  # a mount does not answer its own address
     inbox = inbox or make_inbox(settings)
     jobs = jobs or make_jobs(searcher, settings, inbox)
     page = LibraryPage(

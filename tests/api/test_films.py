@@ -54,6 +54,7 @@ def test_film_that_is_sent_is_registered_with_its_frames(client: TestClient, fil
     assert answer.status_code == 201, answer.text
     image = answer.json()["image"]
     assert (image["file_name"], image["file_type"]) == ("虹.webm", "video/webm")
+    assert image["original"] is None
     assert image["frame"]["frame_ms"] < 1000 and 8500 < image["frame"]["duration_ms"] < 9500
     assert client.get("/api/status").json()["image_count"] == 6
     again = send(client, film_file)
@@ -85,6 +86,27 @@ def test_deleting_and_restoring_a_frame_is_deleting_and_restoring_its_film(clien
     assert client.delete(f"/api/images/{image_id}?permanent=true").status_code == 204
     status = client.get("/api/status").json()
     assert (status["image_count"], status["trash_count"]) == (3, 0)
+
+
+def test_film_is_once_in_the_trash_and_leaves_it_as_one(client: TestClient, film_file: Path) -> None:
+    image_id = send(client, film_file).json()["image"]["image_id"]
+    client.delete("/api/images/1")
+    client.delete(f"/api/images/{image_id}")
+    trash = client.get("/api/trash").json()
+    assert (trash["total"], [image["image_id"] for image in trash["images"]]) == (2, [image_id, 1])
+    page = client.get("/api/trash", params={"page": 2, "page_size": 1}).json()
+    assert (page["total"], page["has_more"], [image["image_id"] for image in page["images"]]) == (2, False, [1])
+    assert client.delete("/api/trash").json() == {"count": 2}
+
+
+@pytest.mark.parametrize("name", ["query.webm", "query.png"])
+def test_film_to_search_with_is_answered_with_the_advice_to_send_a_frame(
+    client: TestClient, film_file: Path, name: str
+) -> None:
+    answer = client.post("/api/search", files={"picture": (name, film_file.read_bytes())})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_image")
+    said = f"{name} is a film, not a picture. Send a picture, for example one frame of it."
+    assert answer.json()["message"] == said
 
 
 # --- found ------------------------------------------------------------------------------------------------------------
@@ -151,8 +173,21 @@ def test_range_of_a_film_is_served(client: TestClient, film: str, film_file: Pat
 
 def test_range_behind_the_end_of_a_film_is_416(client: TestClient, film: str, film_file: Path) -> None:
     answer = client.get(film, headers={"Range": "bytes=99999999-"})
-    assert answer.status_code == 416
+    assert (answer.status_code, answer.json()["code"]) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{film_file.stat().st_size}"
+
+
+def test_range_that_is_malformed_is_refused_as_everything_else(client: TestClient, film: str) -> None:
+    answer = client.get(film, headers={"Range": "bytes=x"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.json()["message"].startswith("Range is malformed.")
+
+
+def test_frame_has_no_original_and_says_where_its_film_is(client: TestClient, film: str) -> None:
+    answer = client.get(film.replace("/film", "/original"))
+    assert (answer.status_code, answer.json()["code"]) == (404, "original_missing")
+    assert answer.json()["message"].endswith("no file of its own; ask for /film in place of /original.")
+    assert client.get(film.replace("/film", "/preview")).status_code == 200
 
 
 def test_head_of_a_film_tells_its_size_and_sends_nothing(client: TestClient, film: str, film_file: Path) -> None:

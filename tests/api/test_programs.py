@@ -89,14 +89,39 @@ def test_image_is_searched_with_and_registered(client: Client, tmp_path: Path) -
         ("/similar", {"image_id": 999}, "There is no image 999"),
         ("/search", {"page": 0}, "page"),
         ("/search", {"filters": {"shape": "round"}}, "shape"),
+        ("/search", {"filters": [1]}, "filters is no object"),
+        ("/search", {"filters": "x"}, "filters is no object"),
+        ("/search", {"filters": {"text": "dog"}}, "filters has text, which is a parameter of its own"),
+        ("/search", {"text": None}, "text: Input should be a valid string"),
+        ("/search", {"picture": "x"}, "picture is no file"),
+        ("/search", {"picture": ["a"]}, "picture is no file"),
         ("/register", {"picture": {"path": "/etc/passwd"}}, "was not uploaded"),
+        ("/register", {"picture": "x"}, "picture is no file"),
+        ("/register", {"picture": None}, "picture is no file"),
+        ("/register", {"picture": ["a"]}, "picture is no file"),
+        *((path, {"image_id": "abc"}, "image_id: Input should be a valid integer") for path in ("/image", "/tags")),
+        ("/image", {"image_id": 1.5}, "image_id: Input should be a valid integer"),
+        ("/image", {"image_id": None}, "image_id: Input should be a valid integer"),
+        ("/image", {"image_id": 0}, "image_id: Input should be greater than or equal to 1"),
+        ("/similar", {"image_id": "abc"}, "image_id: Input should be a valid integer"),
     ],
 )
 def test_error_reaches_the_program_as_its_sentence(
-    client: Client, endpoint: str, given: dict[str, Any], said: str
+    client: Client, endpoint: str, given: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(AppError, match=said):
         client.predict(**given, api_name=endpoint)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_image_id_as_text_is_read_as_rest_reads_it(client: Client) -> None:
+    assert client.predict(image_id="1", api_name="/image")["image_id"] == 1
+
+
+def test_address_of_the_api_itself_is_answered_as_those_below_it(address: str) -> None:
+    for path in ("/api", "/api/"):
+        answer = httpx.get(f"{address}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
@@ -153,6 +178,8 @@ def test_every_tool_and_every_parameter_is_described_and_none_deletes(address: s
     assert set(tools) == {
         "search_images", "find_similar_images", "get_image", "tag_image", "register_image", "get_library_status",
     }  # fmt: skip
+    for condition in ("camera:", "rating:4", "2019-08"):
+        assert condition in tools["search_images"].input_schema["properties"]["text"]["description"]
     for name, tool in tools.items():
         assert tool.description and len(tool.description) > 40
         assert all(field["description"] for field in tool.input_schema["properties"].values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,21 @@ def test_dates_are_read_as_people_write_them(unchanged: TestClient, date: str) -
     assert unchanged.post("/api/search", data={"registered_from": date}).status_code == 200
 
 
-@pytest.mark.parametrize("date", ["yesterday", "2024-13-01", "5月1日", "2024-02-30"])
-def test_date_that_is_none_is_refused_by_name(unchanged: TestClient, date: str) -> None:
-    answer = unchanged.post("/api/search", json={"taken_from": date})
-    assert answer.status_code == 422 and "taken_from" in answer.text
+@pytest.mark.parametrize(
+    "date", ["yesterday", "2024-13-01", "5月1日", "2024-02-30", "1714521600", "1e9", "nan", 2025, 1714521600.5, True]
+)
+@pytest.mark.parametrize("field", ["taken_from", "registered_to"])
+def test_date_that_is_none_is_refused_by_name(unchanged: TestClient, field: str, date: object) -> None:
+    answer = unchanged.post("/api/search", json={field: date})
+    assert answer.status_code == 422
+    assert f"The request does not fit: {field}: this is not a date; write 2024-05-01, " in answer.json()["message"]
+
+
+def test_camera_s_local_time_is_compared_without_a_zone_and_registration_in_utc() -> None:
+    moment = "2024-05-01T00:30:00+09:00"
+    asked = SearchRequest.model_validate(dict.fromkeys(("taken_from", "taken_to", "registered_from"), moment))
+    assert asked.taken_from == asked.taken_to == datetime(2024, 5, 1, 0, 30)
+    assert asked.registered_from == datetime(2024, 4, 30, 15, 30)
 
 
 def test_words_that_are_longer_than_the_model_takes_are_told(client: TestClient) -> None:
@@ -122,7 +134,7 @@ def test_min_relevance_leaves_out_what_is_below_it(tmp_path: Path) -> None:
         ({"json": {"orientation": "diagonal"}}, "orientation"),
         ({"json": {"text": "x" * 2001}}, "text"),
         ({"json": {"like": 2**63}}, "like"),
-        ({"json": {"taken_from": "0001-01-01T00:00:00+09:00"}}, "taken_from"),
+        ({"json": {"registered_from": "0001-01-01T00:00:00+09:00"}}, "registered_from"),
         ({"json": [1]}, "object"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, "JSON"),
         ({"files": {"pictures": ("a.png", b"x")}}, "pictures"),
@@ -235,6 +247,8 @@ def test_edits_win_field_by_field_and_null_is_back_to_what_the_file_says(
     assert client.patch("/api/images/1", json={"rating": 6}).status_code == 422
     assert client.patch("/api/images/1", json={"keyword": []}).status_code == 422
     assert client.patch("/api/images/99", json={"rating": 1}).status_code == 404
+    blank = client.patch("/api/images/1", json={"keywords": [" ", "\u3000", "sea"]}).json()
+    assert (blank["keywords"], blank["edits"]["keywords"]) == (["sea"], ["sea"])
 
 
 def test_path_that_is_no_text_is_spelt_out(client: TestClient, searcher: Searcher) -> None:
@@ -248,6 +262,7 @@ def test_ratings_and_cameras_are_filters(client: TestClient, searcher: Searcher)
     searcher.store.set_edits(4, Edits(rating=5))
     assert list_names(client.post("/api/search", json={"camera": "NIKON D90"})) == ["green.png"]
     assert list_names(client.post("/api/search", json={"min_rating": 4})) == ["yellow.png"]
+    assert client.post("/api/search", json={"min_rating": 0}).json()["total"] == len(COLOURS)
     assert client.post("/api/search", json={"kind": "frame"}).json()["total"] == 0
 
 
@@ -263,7 +278,7 @@ def test_status_counts(client: TestClient) -> None:
 def test_database_that_is_away_is_503_and_says_when_to_come_back() -> None:
     client = open_client(build_small(Searcher(AwayStore(), FakeEncoder())))
     answers = [client.post("/api/search"), client.get("/api/status"), client.get("/api/images/1")]
-    for answer in [*answers, client.delete("/api/images/1")]:
+    for answer in [*answers, client.delete("/api/images/1"), client.get("/api/images/1/original")]:
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert int(answer.headers["retry-after"]) > 0
 
@@ -311,6 +326,20 @@ def test_unknown_address_or_method_is_a_problem_too(client: TestClient) -> None:
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "named", ["{etag}", "W/{etag}", '"another", {etag}', 'W/"another" , W/{etag}', " {etag} ", "*"]
+)
+@pytest.mark.parametrize("path", ["preview", "original", "preview?v={version}"])
+def test_image_that_if_none_match_names_is_not_sent_again(unchanged: TestClient, named: str, path: str) -> None:
+    etag = unchanged.get("/api/images/1/preview").headers["etag"]
+    address = f"/api/images/1/{path}".format(version=etag.strip('"'))
+    answer = unchanged.get(address, headers={"If-None-Match": named.format(etag=etag)})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
+    other = named.replace("{etag}", '"another"').replace("*", etag.strip('"'))
+    assert unchanged.get(address, headers={"If-None-Match": other}).status_code == 200
+    assert unchanged.get("/api/images/99/preview?v=1", headers={"If-None-Match": "*"}).status_code == 404
 
 
 def test_body_that_is_too_long_is_refused_before_it_is_read(client: TestClient) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import register_images
 from image_search.records import Frame
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
+from image_search.registration.trash import trash_images
 from image_search.settings import Settings
 from image_search.stores import open_store
 from ImageSearch import main
@@ -63,6 +65,24 @@ def test_frame_that_was_found_is_copied_beside_the_answer(tmp_path: Path, capsys
     capsys.readouterr()
     [copy] = (tmp_path / "out").rglob("0001_*")
     assert copy.name == "0001_旅.mp4_00-00-00.webp" and copy.read_bytes()[8:12] == b"WEBP"
+
+
+def test_film_to_search_with_is_answered_with_the_advice_to_give_a_frame(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--image", str(library / "旅.mp4")]) == 2
+    said = capsys.readouterr().err
+    assert "旅.mp4 is a film, not a picture. Send a picture, for example one frame of it." in said
+
+
+def test_film_in_the_trash_is_one_line(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_store(Settings(database_url=f"sqlite:///{library.parent}/library.db")) as store:
+        trash_images(store, store.list_image_ids())
+    assert register_images.main(["--list-trash"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(Path(line.split("\t")[3]).name for line in lines) == ["green.png", "旅.mp4"]
+    assert register_images.main(["--empty-trash"]) == 0
+    assert capsys.readouterr().out.startswith("2 images removed for good.")
 
 
 @pytest.mark.parametrize(("ms", "text"), [(0, "00:00:00"), (754_999, "00:12:34"), (36_000_000, "10:00:00")])

@@ -192,7 +192,7 @@ class LayerContract(StoreFixtures):
         assert store.get_image(image_id).edits.is_empty
 
     def test_text_no_database_can_hold_is_kept_as_far_as_it_goes(self, store, image_id):
-        store.set_edits(image_id, Edits("a\x00b \ud83d", ("", "x\x00", "x", "x")))
+        store.set_edits(image_id, Edits("a\x00b \ud83d", ("", " ", "\u3000\n", "x\x00", "x", "x")))
         edits = store.get_image(image_id).edits
         assert edits.keywords == ("x",)
         assert edits.description is not None

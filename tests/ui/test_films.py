@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,15 @@ def test_film_goes_to_the_trash_and_comes_back_as_one(client: TestClient) -> Non
     assert sorted(tile["name"] for tile in list_tiles(client, "q=sunset")) == ["b.mp4", "red.png"]
     assert client.post("/ui/restore", json={"ids": [film["id"]]}).json() == {"count": 1}
     assert len(list_tiles(client, "")) == 3
+
+
+def test_film_to_search_with_is_answered_with_the_advice_to_send_a_frame(client: TestClient, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "query.mp4", make_scenes(1, 1)).read_bytes()
+    answer = client.post("/ui/query-images", content=film, headers={"Accept-Language": "en"})
+    assert answer.status_code == 422
+    assert answer.json()["hint"].endswith("is a film, not a picture. Send a picture, for example one frame of it.")
+    answer = client.post("/ui/query-images", content=film, headers={"Accept-Language": "ja"})
+    assert answer.json()["hint"] == "これは動画です。画像（動画の1コマなど）を選んでください"
 
 
 def test_all_that_a_search_finds_has_each_film_once(client: TestClient) -> None:

@@ -38,6 +38,7 @@ def test_file_that_is_no_image_is_named_in_japanese(data: bytes) -> None:
         ("The disk of /d/x.db is full. Nothing of this batch was kept.", "空きを作って"),
         ("db:5432 cannot be reached just now (refused). Check the server.", "db:5432 に接続できません"),
         ("a/b is offered under a licence that has to be accepted first: accept it.", "ライセンスに同意"),
+        ("The query picture is a film, not a picture. Send a picture, for example one frame of it.", "これは動画です"),
         ("Something that no translation is known for.", "ログ"),
         ("", ""),
     ],

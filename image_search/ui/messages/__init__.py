@@ -104,6 +104,7 @@ ERRORS = compile_sentences(
     (r"The folder (?P<name>.+) is not there\. .*", "store_gone"),
     (r"(?P<name>.+) cannot be reached just now \(.*", "store_unreachable"),
     (r"(?P<name>.+) cannot be (?:read|written|opened)\b.*", "failure_access"),
+    (r".+ is a film, not a picture\. Send .*", "failure_query_film"),
     (r"The query picture is .*", "failure_query_picture"),
     (r"(?P<name>.+) has no index: .*", "failure_cut"),
     (r"(?P<name>.+) is encrypted\. .*", "failure_encrypted"),
