@@ -106,6 +106,7 @@ ERRORS = compile_sentences(
     (r"(?P<name>.+) cannot be (?:read|written|opened)\b.*", "failure_access"),
     (r".+ is a film, not a picture\. Send .*", "failure_query_film"),
     (r"The query picture is .*", "failure_query_picture"),
+    (r"(?P<name>.+): a condition cannot be left out\. .*", "condition_negated"),
     (r"(?P<name>.+) has no index: .*", "failure_cut"),
     (r"(?P<name>.+) is encrypted\. .*", "failure_encrypted"),
     (r"(?P<name>.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*", "failure_film"),
