@@ -314,7 +314,6 @@ async function loadTrash(offset) {
     get('trash-list').append(node);
   }
   get('trash-count').textContent = total ? say('folder_count', { count: total }) : '';
-  get('trash-count').dataset.total = total;
   get('empty-trash').hidden = !total;
   page.querySelector('.no-trash').hidden = total > 0;
   get('more-trash').hidden = get('trash-list').children.length >= total;
@@ -328,23 +327,33 @@ async function onTrashClick({ target }) {
     changed();
   } else if (target.closest('.erase')) {
     if (!(await confirm(say('delete_forever_question', { name }), say('delete_forever')))) return;
-    await erase([Number(id)]);
+    await attempt(() => erase({ ids: [Number(id)] }));
   } else return;
   await load();
   get('trash-title').focus();
 }
 
 async function emptyTrash() {
-  const count = Number(get('trash-count').dataset.total);
-  if (!(await confirm(say('empty_trash_question', { count }), say('empty_trash')))) return;
-  await erase(null);
+  await attempt(askToEmpty);
   await load();
   get('trash-title').focus();
 }
 
-async function erase(ids) {
-  const erased = await attempt(() => postJson('ui/library/trash/empty', { ids }));
-  if (erased) showToast(say('deleted_forever', erased));
+// The question names what is in the trash by now, and is asked once more where that changes before the answer.
+async function askToEmpty(said = '') {
+  const { total: count, version } = await getJson('ui/library/trash?limit=1');
+  if (!count) return;
+  if (!(await confirm(joinSentences(said, say('empty_trash_question', { count })), say('empty_trash')))) return;
+  try {
+    await erase({ version });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    await askToEmpty(error.title);
+  }
+}
+
+async function erase(chosen) {
+  showToast(say('deleted_forever', await postJson('ui/library/trash/empty', chosen)));
 }
 
 function confirm(question, action) {
