@@ -39,15 +39,19 @@ class TrashChanged(ImageSearchError):
 
 def trash_images(store: ImageStore, image_ids: Sequence[int]) -> int:
     """Move images to the trash, and of films all frames. Returns how many images and films. Raises StoreError."""
-    records = _find(store, image_ids)
-    films = _group_by_film(record for record in records if record.deleted_at is None)
-    frames = {film: list_frames(store, film) for film in films}
+    return move_to_trash(store, image_ids)[0]
+
+
+def move_to_trash(store: ImageStore, image_ids: Sequence[int]) -> tuple[int, list[int]]:
+    """The same; returns also those of image_ids that were not in the trash before, which an undo brings back."""
+    records = [record for record in _find(store, image_ids) if record.deleted_at is None]
+    frames = {film: list_frames(store, film) for film in _group_by_film(records)}
     singles = [record.image_id for record in records if record.frame is None]
     count = store.trash_images(singles) if singles else 0
     for film, parts in frames.items():
         count += store.trash_images([part.image_id for part in parts]) > 0
         remember_film(store, film, tuple(sorted({path for part in parts for path in part.paths})))
-    return count
+    return count, [record.image_id for record in records]
 
 
 def restore_images(store: ImageStore, image_ids: Sequence[int]) -> int:
@@ -134,7 +138,7 @@ def _find(store: ImageStore, image_ids: Sequence[int]) -> list[ImageRecord]:
     return list(store.find_images(image_ids).values())
 
 
-def _group_by_film(records: Iterator[ImageRecord] | Sequence[ImageRecord]) -> list[str]:
+def _group_by_film(records: Sequence[ImageRecord]) -> list[str]:
     return list(dict.fromkeys(record.frame.film_sha256 for record in records if record.frame))
 
 

@@ -217,13 +217,13 @@ def test_long_action_says_how_far_it_is_also_to_be_undone(open_page: OpenPage) -
         if asked[0] == 501:
             held.append(route)
         else:
-            route.fulfill(json={"count": len(asked)})
+            route.fulfill(json={"count": len(asked), "ids": asked})
 
     def go_on() -> None:
         # The number of the first 500 may be shown before the request for the next ones has left.
         while not held:
             page.wait_for_timeout(20)
-        held.pop().fulfill(json={"count": 500})
+        held.pop().fulfill(json={"count": 500, "ids": ids[500:1000]})
 
     page.route("**/ui/trash", hold_second)
     page.route("**/ui/restore", hold_second)
@@ -291,6 +291,23 @@ def test_only_images_deleted_in_another_tab_leave_nothing_to_undo(open_page: Ope
         expect(page.locator("#toasts .toast")).to_have_text("すでに削除されていた画像：1枚")
         expect(page.locator("#toasts button")).to_have_count(0)
         page.request.post(f"{root}ui/restore", data={"ids": [gone]})
+
+
+def test_undo_brings_back_what_this_page_threw_away_and_nothing_else(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    root = page.url.split("?")[0]
+    names = list_names(page)
+    choose(page, 5)
+    choose(page, 6)
+    gone = int(get_tile(page, 5).get_attribute("data-id") or 0)
+    page.request.post(f"{root}ui/trash", data={"ids": [gone]})
+    act(page, "trash")
+    expect(page.locator("#toasts")).to_contain_text("1枚をごみ箱に移しました。すでに削除されていた画像：1枚")
+    page.locator("#toasts button").click()
+    expect(page.locator("#toasts")).to_contain_text("1枚を元に戻しました")
+    expect(get_tile(page, 5).locator(".name")).to_have_text(names[6])
+    assert [tile["id"] for tile in page.request.get(f"{root}ui/library/trash").json()["tiles"]] == [gone]
+    page.request.post(f"{root}ui/restore", data={"ids": [gone]})
 
 
 def test_count_follows_what_is_trashed(open_page: OpenPage) -> None:

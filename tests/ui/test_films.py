@@ -82,7 +82,7 @@ def test_facts_of_a_frame_tell_its_moment_and_lead_to_the_film(client: TestClien
 
 def test_film_goes_to_the_trash_and_comes_back_as_one(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "q=sunset") if tile["name"] == "a.mp4"]
-    assert client.post("/ui/trash", json={"ids": [film["id"]]}).json() == {"count": 1}
+    assert client.post("/ui/trash", json={"ids": [film["id"]]}).json() == {"count": 1, "ids": [film["id"]]}
     assert sorted(tile["name"] for tile in list_tiles(client, "q=sunset")) == ["b.mp4", "red.png"]
     assert client.post("/ui/restore", json={"ids": [film["id"]]}).json() == {"count": 1}
     assert len(list_tiles(client, "")) == 3

@@ -323,7 +323,7 @@ def test_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searche
 
 def test_image_in_the_trash_comes_back_with_everything(client: TestClient, searcher: Searcher) -> None:
     ids = register_colours(searcher)
-    assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2}
+    assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2, "ids": ids[:2]}
     assert client.get("/ui/results").json()["total"] == len(ids) - 2
     assert client.post("/ui/restore", json={"ids": ids[:2]}).json() == {"count": 2}
     assert list_names(client.get("/ui/results?q=red").json())[0] == "red.png"

@@ -422,10 +422,13 @@ function startDuplicates() {
     const chosen = keepBest ? boxes.filter(({ checked }) => checked) : boxes;
     const ids = chosen.map(({ value }) => Number(value));
     if (!ids.length) return;
-    if (!(await attempt(() => postJson(keepBest ? 'ui/trash' : 'ui/duplicates/keep', { ids })))) return;
+    const answer = await attempt(() => postJson(keepBest ? 'ui/trash' : 'ui/duplicates/keep', { ids }));
+    if (!answer) return;
     if (keepBest) {
-      const undo = () => attempt(() => postJson('ui/restore', { ids })).then(() => (changed(), load()));
-      showToast(say('trashed_count', { count: ids.length }), { action: say('undo'), onAction: undo });
+      const gone = ids.length - answer.ids.length;
+      const undo = () => attempt(() => postJson('ui/restore', { ids: answer.ids })).then(() => (changed(), load()));
+      if (!answer.count) showToast(say('gone_meanwhile', { count: gone }));
+      else showToast(say('trashed_count', answer), { action: say('undo'), onAction: undo });
       changed();
     } else showToast(say('kept_all'));
     await load();

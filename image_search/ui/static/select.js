@@ -240,10 +240,11 @@ async function trash() {
   const [before, scroll] = [grid.tiles.length, scrollY];
   const answers = await postInPieces('ui/trash', ids);
   const count = answers.reduce((sum, answer) => sum + answer.count, 0);
+  const moved = answers.flatMap((answer) => answer.ids);
   removeTiles(ids, count);
   clear();
   if (!grid.tiles.length) await load(grid.query);
-  const gone = count < ids.length ? say('gone_meanwhile', { count: ids.length - count }) : '';
+  const gone = moved.length < ids.length ? say('gone_meanwhile', { count: ids.length - moved.length }) : '';
   if (!count) return showToast(gone);
   const asked = grid.query;
   return showToast(joinSentences(say('trashed_count', { count }), gone), {
@@ -251,7 +252,7 @@ async function trash() {
     seconds: 15,
     onAction: () =>
       attempt(async () => {
-        const restored = await postInPieces('ui/restore', ids);
+        const restored = await postInPieces('ui/restore', moved);
         if (grid.query === asked) await load(asked, { count: before, scroll });
         showToast(say('restored_count', { count: restored.reduce((sum, answer) => sum + answer.count, 0) }));
       }),
