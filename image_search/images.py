@@ -254,11 +254,15 @@ def hash_bytes(data: bytes) -> str:
 def make_printable(path: str) -> str:
     """A path fit for a message: composed, on one line, and encodable whatever bytes the name has."""
     text = normalize("NFC", path).encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() or _is_blank(letter) else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if is_printable(letter) else ascii(letter)[1:-1] for letter in text)
 
 
-def _is_blank(letter: str) -> bool:
-    return category(letter) == "Zs" or letter == "\u200d"  # which joins emoji
+def is_printable(letter: str) -> bool:
+    """Whether a character may stand in a name: no control, and no mark that turns the direction of what follows.
+
+    str.isprintable leaves out all blanks but one, and the joiners in words of Persian and Hindi and in emoji.
+    """
+    return letter.isprintable() or category(letter) == "Zs" or letter in "\u200c\u200d"
 
 
 @cache

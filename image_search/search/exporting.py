@@ -11,6 +11,7 @@ from unicodedata import normalize
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from image_search.errors import StoreError, StoreUnavailable
+from image_search.images import is_printable
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
 
@@ -28,7 +29,7 @@ def make_safe_name(file_name: str, max_bytes: int = _MAX_NAME) -> str:
     max_bytes: the longest stem in UTF-8; the suffix follows it.
     """
     kept = "".join(
-        letter if letter.isprintable() and letter not in '<>:"/\\|?*' else "_"
+        letter if is_printable(letter) and letter not in '<>:"/\\|?*' else "_"
         for letter in file_name.encode("utf-8", "replace").decode()
     )
     stem, dot, suffix = kept.rpartition(".")
