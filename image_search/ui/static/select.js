@@ -260,11 +260,11 @@ async function trash() {
 }
 
 async function downloadZip() {
-  const { token, count, bytes, absent, missing } = await prepare();
+  const { token, files, bytes, absent, missing } = await prepare();
   const size = sayBytes(bytes);
   const names = absent.slice(0, NAMED).join(say('list_separator')) + (absent.length > NAMED ? '…' : '');
   const left = absent.length ? say('originals_absent', { count: absent.length, names }) : '';
-  showToast(joinSentences(say('download_begins', { count: count - absent.length, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
+  showToast(joinSentences(say('download_begins', { count: files, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
   fetchFile(`ui/selection/downloads/${token}/pictures.zip`);
 }
 
