@@ -396,10 +396,12 @@ class QueryVector:
     """A query's embedding, float32 (dimension,) of length 1, and what it was made of.
 
     share: of images, 0 for words alone, 1 for images alone; None when something was left out
+    has_wanted: False when nothing but things to leave out was given, so that no image can match
     """
 
     embedding: Embeddings
     share: float | None
+    has_wanted: bool = True
 
 
 def blend_embeddings(
@@ -414,7 +416,7 @@ def blend_embeddings(
     wanted = [share * to_unit_length(np.sum(side, axis=0)) for share, side in sides if side]
     away = to_unit_length(np.sum(excluded, axis=0)) if excluded else None
     if not wanted:
-        return None if away is None else QueryVector(-away, None)
+        return None if away is None else QueryVector(-away, None, has_wanted=False)
     total = to_unit_length(np.sum(wanted, axis=0))
     if away is not None:
         return QueryVector(to_unit_length(total - EXCLUSION * away), None)

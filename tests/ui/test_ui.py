@@ -226,6 +226,7 @@ def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searc
     )
     assert answer["message"]["title"] == "よく合う画像は見つかりませんでした"
     assert "一致度順" in answer["message"]["hint"]
+    assert page.get("/ui/results?not=zebra&order=name").json()["tiles"]  # nothing is asked for that could be missing
 
 
 def test_database_that_is_away_is_503_in_words() -> None:
