@@ -1,4 +1,5 @@
 // Images chosen in the grid, and what can be done with all of them at once.
+import { addStep, isOnStep, read } from './address.js';
 import { getInBackground, getJson, postJson, root } from './api.js';
 import { copyText } from './clipboard.js';
 import { findPlace, grid, load, removeTiles } from './grid.js';
@@ -15,6 +16,7 @@ const bar = document.getElementById('selection');
 const selected = new Set(); // image ids, in the order they were chosen
 let last = null; // image a range begins at
 let query = null; // the search they belong to
+let hasStep = false; // whether Back ends the selection, as Escape does where there are keys
 
 // --- choosing -----------------------------------------------------------------------------------------------------------
 
@@ -26,6 +28,7 @@ export function start() {
   list.addEventListener('click', onClick, true);
   list.addEventListener('keydown', onKey);
   document.addEventListener('keydown', onEscape);
+  addEventListener('popstate', onBack);
   startPressing();
   bar.addEventListener('click', ({ target }) => {
     const name = target.closest('[data-select]')?.dataset.select;
@@ -47,11 +50,28 @@ export function clear() {
 
 function show() {
   document.body.classList.toggle('selecting', selected.size > 0);
+  followStep();
   const hadFocus = bar.contains(document.activeElement);
   bar.hidden = !selected.size;
   if (bar.hidden && hadFocus) (list.querySelector('.tile') ?? list).focus();
   bar.querySelector('.selected').textContent = selected.size ? say('selected', { count: selected.size }) : '';
   for (const node of list.querySelectorAll('.cell')) mark(node);
+}
+
+function followStep() {
+  if (selected.size && !hasStep && matchMedia('(hover: none)').matches) {
+    hasStep = true;
+    if (!isOnStep()) addStep();
+  } else if (!selected.size && hasStep) {
+    hasStep = false;
+    if (isOnStep()) history.back();
+  }
+}
+
+function onBack() {
+  if (!hasStep || isOnStep() || read().tab !== 'search') return;
+  hasStep = false;
+  clear();
 }
 
 function mark(node) {
