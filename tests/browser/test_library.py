@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import (
@@ -62,6 +62,28 @@ def test_one_tab_registers_one_file_after_the_other(open_page: OpenPage, tmp_pat
         expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
         expect(page.locator("#grid .name").first).to_have_text(f"{colour}.png")
         expect(page.locator("[data-testid=toast-text]")).to_have_count(0)
+
+
+def test_file_that_is_registered_before_its_job_is_looked_at_is_shown(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    root = page.url.split("?")[0]
+    while not page.request.get(f"{root}ui/progress").json()["is_over"]:  # until then the newest are asked for anyway
+        page.wait_for_timeout(200)
+    page.reload()
+    open_library(page)
+    page.locator("#library-page.loaded").wait_for()
+    held: list[Route] = []
+    is_over = False
+    page.route(re.compile(r"/ui/library(/jobs)?$"), lambda route: route.continue_() if is_over else held.append(route))
+    (tmp_path / "quick.png").write_bytes(draw_image_bytes("khaki", (77, 50)))
+    page.set_input_files("#add input[type=file]", tmp_path / "quick.png")
+    expect(page.locator("#sending")).to_contain_text("1枚を受け取りました")
+    while page.request.get(f"{root}ui/library/jobs").json()["jobs"][0]["state"] != "done":
+        page.wait_for_timeout(100)
+    is_over = True
+    for route in held:
+        route.continue_()
+    expect(page.locator("#grid .name").first).to_have_text("quick.png")
 
 
 def test_files_pasted_over_the_panel_are_registered(open_page: OpenPage) -> None:

@@ -12,14 +12,17 @@ const TRASH_PAGE = 48;
 let changed = () => {};
 let isShown = false;
 let isPolling = false;
-let running = new Set();
+let ended = null; // jobs that were over when they were last looked at
 let hasSamples = false; // all that will come
 let loads = 0;
 
 // onChange: called when images came into the library or left it.
 export function start(onChange) {
   changed = onChange;
-  startUploads(load);
+  startUploads(() => {
+    ended ??= new Set(); // the new job may be over at the first look
+    load();
+  });
   startDuplicates();
   startCheck();
   startFolders();
@@ -225,11 +228,11 @@ function showJobs(jobs) {
   if (nodes.length !== list.children.length || nodes.some((node, place) => node !== list.children[place])) {
     list.replaceChildren(...nodes);
   }
-  const now = new Set(jobs.filter(isRunning).map(({ id }) => id));
-  const hasEnded = [...running].some((id) => !now.has(id));
-  running = now;
+  const over = new Set(jobs.filter((job) => !isRunning(job)).map(({ id }) => id));
+  const hasEnded = ended && [...over].some((id) => !ended.has(id));
+  ended = over;
   if (hasEnded) (changed(), load());
-  else if (now.size && !isPolling) poll();
+  else if (over.size < jobs.length && !isPolling) poll();
 }
 
 const isRunning = ({ state }) => state === 'running' || state === 'waiting';
