@@ -148,6 +148,28 @@ def test_copies_are_looked_at_group_by_group(open_page: OpenPage, tmp_path: Path
     expect(group).to_have_count(0)  # remembered
 
 
+def test_copies_that_another_tab_threw_away_are_not_brought_back(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    root = page.url.split("?")[0]
+    open_library(page)
+    scene = make_scene(5)
+    scene.save(tmp_path / "best.png")
+    for size in (320, 200):
+        scene.resize((size, size * 3 // 4)).save(tmp_path / f"copy{size}.jpg")
+    names = ("best.png", "copy320.jpg", "copy200.jpg")
+    page.set_input_files("#add input[type=file]", [tmp_path / name for name in names])
+    expect(page.locator("#job-list > li").first).to_contain_text("新規3枚")
+    page.locator("#find-duplicates").click()
+    group = page.locator("#duplicates .group", has_text="best.png")
+    gone = int(group.locator("li", has_text="copy320.jpg").locator("input").get_attribute("value") or 0)
+    page.request.post(f"{root}ui/trash", data={"ids": [gone]})
+    group.locator(".keep-best").click()
+    expect(page.locator("#toasts")).to_contain_text("1枚をごみ箱に移しました")
+    page.locator("#toasts button", has_text="元に戻す").click()
+    expect(page.locator("#trash-list li")).to_have_count(1)
+    assert [tile["id"] for tile in page.request.get(f"{root}ui/library/trash").json()["tiles"]] == [gone]
+
+
 def test_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None:
     page = open_page()
     open_library(page)
