@@ -160,9 +160,8 @@ def decode_image(
     try:
         return _decode_or_rescue(data, max_pixels, target_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(
-            f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
-        ) from error
+        said = f"{name} has more than {max_pixels} pixels. Save it smaller, or raise MAX_IMAGE_PIXELS."
+        raise UnreadableImage(said) from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{name} is {describe_content(data, _list_formats(), is_query)}.") from error
     except CutShort as error:
@@ -258,11 +257,12 @@ def hash_bytes(data: bytes) -> str:
 def make_printable(path: str) -> str:
     """A path fit for a message: composed, on one line, and encodable whatever bytes the name has."""
     text = normalize("NFC", path).encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() or _is_blank(letter) else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if is_printable(letter) else ascii(letter)[1:-1] for letter in text)
 
 
-def _is_blank(letter: str) -> bool:
-    return category(letter) == "Zs" or letter == "\u200d"  # which joins emoji
+def is_printable(letter: str) -> bool:
+    """Whether a character may stand in a name: also blanks, and the joiners in emoji and words; no other control."""
+    return letter.isprintable() or category(letter) == "Zs" or letter in "\u200c\u200d"
 
 
 @cache

@@ -383,7 +383,7 @@ class LibraryService:
     async def list_trash(self, page: int, page_size: int) -> TrashOut:
         """One page of the trash. It reads the whole of it, so that no search may wait for this."""
         offset = (page - 1) * page_size
-        found, total = await self.write_gate.run(lambda: list_trash(self.searcher.store, page_size, offset))
+        found, total, _ = await self.write_gate.run(lambda: list_trash(self.searcher.store, page_size, offset))
         return TrashOut(
             images=[ImageOut.of(hit.image) for hit, _ in found],
             total=total,

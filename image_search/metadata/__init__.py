@@ -27,6 +27,8 @@ _LANGUAGE = re.compile(
     r"|author|artist)(?: \(\d+\))?",
     re.IGNORECASE,
 )
+# Those whose text is a caption, which reads as such without the name.
+_CAPTION = re.compile(r"(?:title|headline|description|caption|comments?)(?: \(\d+\))?", re.IGNORECASE)
 # Text of an unknown program is shown if it holds a word in either script, and is not one long code.
 _WORDS = re.compile(r"(?:^|\s)[^\W\d_]{2,30}(?:[\s,.;:!?]|$)|[぀-ヿ一-鿿]{2,}")
 _TECHNICAL = re.compile(
@@ -57,7 +59,8 @@ def read_image_text(
         generation = detect_generator(found)
     written = generation.write() if generation else None
     photograph = read_photograph(found, bool(written), file_name, read_people)
-    captions = [photograph.pop("description", None), None if written else _list_unparsed(found)]
+    caption = photograph.pop("description", None) or ""
+    captions = [caption, *([] if written else _list_unparsed(found, caption))]
     described = clean_text("\n".join(text for text in captions if text)).strip()
     description = cut_text(described, MAX_DESCRIPTION_CHARACTERS) or None
     return ImageText(description=description, raw=_keep_raw(found), **photograph, **_make_values(generation, written))
@@ -97,11 +100,12 @@ def _make_values(generation: Generation | None, written: str | None) -> dict[str
     }
 
 
-def _list_unparsed(found: Extracted) -> str | None:
-    """The text chunks of unknown meaning, a line for each."""
+def _list_unparsed(found: Extracted, caption: str) -> list[str]:
+    """The text chunks of unknown meaning behind their names, and captions in chunks that are not in the one known."""
     chunks = ((name, text.strip()) for name, text in found.texts.items() if ":" not in name)
-    kept = (f"{name}: {text}" for name, text in chunks if _is_language(name, text) and is_caption(text))
-    return "\n".join(kept) or None
+    kept = [(name, text) for name, text in chunks if _is_language(name, text) and is_caption(text)]
+    lines = (text if _CAPTION.fullmatch(name) else f"{name}: {text}" for name, text in kept)
+    return [line for line in dict.fromkeys(lines) if line not in caption]
 
 
 def _is_language(name: str, text: str) -> bool:

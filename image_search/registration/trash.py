@@ -9,6 +9,7 @@ that is empty where files were, are not gone.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from unicodedata import normalize
 
-from image_search.errors import UnreadableImage
+from image_search.errors import ImageSearchError, UnreadableImage
 from image_search.images import make_printable
 from image_search.records import ImageRecord, SearchHit
 from image_search.registration.changes import restore_with_paths
@@ -32,17 +33,25 @@ UNFINISHED_SAMPLES = "unfinished_samples"  # name of a setting: the first start 
 _PAGE = 1000
 
 
+class TrashChanged(ImageSearchError):
+    """The trash holds other images than when a person looked at it."""
+
+
 def trash_images(store: ImageStore, image_ids: Sequence[int]) -> int:
     """Move images to the trash, and of films all frames. Returns how many images and films. Raises StoreError."""
-    records = _find(store, image_ids)
-    films = _group_by_film(record for record in records if record.deleted_at is None)
-    frames = {film: list_frames(store, film) for film in films}
+    return move_to_trash(store, image_ids)[0]
+
+
+def move_to_trash(store: ImageStore, image_ids: Sequence[int]) -> tuple[int, list[int]]:
+    """The same; returns also those of image_ids that were not in the trash before, which an undo brings back."""
+    records = [record for record in _find(store, image_ids) if record.deleted_at is None]
+    frames = {film: list_frames(store, film) for film in _group_by_film(records)}
     singles = [record.image_id for record in records if record.frame is None]
     count = store.trash_images(singles) if singles else 0
     for film, parts in frames.items():
         count += store.trash_images([part.image_id for part in parts]) > 0
         remember_film(store, film, tuple(sorted({path for part in parts for path in part.paths})))
-    return count
+    return count, [record.image_id for record in records]
 
 
 def restore_images(store: ImageStore, image_ids: Sequence[int]) -> int:
@@ -78,25 +87,45 @@ def empty_trash(store: ImageStore, image_ids: Sequence[int] | None = None, befor
     return count - len(frames) + len(_group_by_film(frames))
 
 
+def empty_known_trash(store: ImageStore, version: str) -> int:
+    """Remove the whole trash for good, as long as it holds what it did: version is that of list_trash.
+
+    Returns how many images it was. Raises TrashChanged, and then removes nothing.
+    """
+    image_ids = [image.image_id for image in store.iterate_trash()]
+    if _make_version(image_ids) != version:
+        raise TrashChanged("The trash has changed meanwhile. Look at it again before you empty it.")
+    return empty_trash(store, image_ids)  # and nothing that comes into it now
+
+
 def delete_images(store: ImageStore, image_ids: Sequence[int]) -> int:
     """Delete images for good, live or in the trash, and of films all frames. Returns how many images and films."""
     trash_images(store, image_ids)
     return empty_trash(store, image_ids)
 
 
-def list_trash(store: ImageStore, limit: int | None = None, offset: int = 0) -> tuple[list[tuple[SearchHit, int]], int]:
-    """A page of the trash in which a film stands once, with the number of its frames; and how many entries there are.
+def list_trash(
+    store: ImageStore, limit: int | None = None, offset: int = 0
+) -> tuple[list[tuple[SearchHit, int]], int, str]:
+    """A page of the trash in which a film stands once, with the number of its frames; how many entries there are; and
+    the version of the trash, which changes with the images in it.
 
     limit: None for all. An image counts 0 frames. The latest deleted come first.
     """
     first: dict[object, ImageRecord] = {}
     counts: dict[object, int] = {}
+    image_ids: list[int] = []
     for image in store.iterate_trash():
+        image_ids.append(image.image_id)
         key = image.frame.film_sha256 if image.frame else image.image_id
         first[key] = _choose_earlier(first.get(key), image)
         counts[key] = counts.get(key, 0) + (image.frame is not None)
     entries = [(SearchHit(image), counts[key]) for key, image in first.items()]
-    return entries[offset:][:limit], len(entries)
+    return entries[offset:][:limit], len(entries), _make_version(image_ids)
+
+
+def _make_version(image_ids: Sequence[int]) -> str:
+    return hashlib.sha256(repr(sorted(image_ids)).encode()).hexdigest()[:16]
 
 
 def _choose_earlier(before: ImageRecord | None, image: ImageRecord) -> ImageRecord:
@@ -111,7 +140,7 @@ def _find(store: ImageStore, image_ids: Sequence[int]) -> list[ImageRecord]:
     return list(store.find_images(image_ids).values())
 
 
-def _group_by_film(records: Iterator[ImageRecord] | Sequence[ImageRecord]) -> list[str]:
+def _group_by_film(records: Sequence[ImageRecord]) -> list[str]:
     return list(dict.fromkeys(record.frame.film_sha256 for record in records if record.frame))
 
 

@@ -33,7 +33,7 @@ from image_search.errors import (
     UnreadableImage,
 )
 from image_search.films import hash_film, require_av
-from image_search.images import hash_bytes, make_printable, read_file
+from image_search.images import hash_bytes, is_printable, make_printable, read_file
 from image_search.records import ImageRecord, NewImage
 from image_search.registration import Registrar
 from image_search.registration.changes import give_paths, list_remembered
@@ -118,7 +118,7 @@ def store_upload(
 def clean_name(name: str) -> str:
     """A file name as programs send it, without folders and without characters that no file name has."""
     last = re.split(r"[/\\]", normalize("NFC", name))[-1]
-    return "".join(letter for letter in last if letter.isprintable()).strip()[:200] or "image"
+    return "".join(letter for letter in last if is_printable(letter)).strip()[:200] or "image"
 
 
 def register_uploaded_film(

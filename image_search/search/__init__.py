@@ -445,7 +445,7 @@ class Searcher:
         is_current = plan.blend is not None and plan.model_id == model.get_row().model_id
         background = model.get_reference_scores() if is_current and hits else None
         scores = [-hit.distance for hit in hits if hit.distance is not None]
-        if background is None or plan.blend is None or len(scores) < len(hits):
+        if background is None or plan.blend is None or not plan.blend.has_wanted or len(scores) < len(hits):
             return hits, None
         evidence = compute_relevance(background, plan.blend, scores)
         if evidence is None:

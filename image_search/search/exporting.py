@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO
 from unicodedata import normalize
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from image_search.errors import StoreError, StoreUnavailable
+from image_search.images import is_printable
 from image_search.records import ImageRecord
 from image_search.stores.base import ImageStore
 
@@ -28,7 +31,7 @@ def make_safe_name(file_name: str, max_bytes: int = _MAX_NAME) -> str:
     max_bytes: the longest stem in UTF-8; the suffix follows it.
     """
     kept = "".join(
-        letter if letter.isprintable() and letter not in '<>:"/\\|?*' else "_"
+        letter if is_printable(letter) and letter not in '<>:"/\\|?*' else "_"
         for letter in file_name.encode("utf-8", "replace").decode()
     )
     stem, dot, suffix = kept.rpartition(".")
@@ -84,34 +87,53 @@ class _Sink(io.RawIOBase):
 
 
 def stream_zip(
-    store: ImageStore, image_ids: Sequence[int], describe_missing: Callable[[list[str]], tuple[str, str]]
+    store: ImageStore,
+    image_ids: Sequence[int],
+    describe_missing: Callable[[list[str]], tuple[str, str]],
+    find_film: Callable[[ImageRecord], str],
 ) -> Iterator[bytes]:
     """The originals of these images as a ZIP archive, uncompressed; not more than one original is held in memory.
 
-    An original that cannot be read, and an image deleted meanwhile, end nothing. describe_missing: name and content of
-    a text file that is added for them, of their file names; an image that is gone has none and is named by its number.
+    Of frames it is their film, once. An original that cannot be read, and an image deleted meanwhile, end nothing.
+    describe_missing: name and content of a text file that is added for them, of their file names; an image that is gone
+    has none and is named by its number. find_film: the path of a frame's film; raises StoreError without one.
     """
-    sink, names, missing = _Sink(), FileNames(), list[str]()
+    sink, names, missing, films = _Sink(), FileNames(), list[str](), set[str]()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for image in _list_images(store, image_ids, missing):
+            if image.frame:
+                if image.frame.film_sha256 in films:
+                    continue
+                films.add(image.frame.film_sha256)
             try:
-                data = store.read_original(image.image_id)
+                original, size = _open_original(store, image, find_film)
             except StoreUnavailable:
                 raise  # an archive that breaks off is better than one that claims everything else is missing
-            except StoreError:
+            except (StoreError, OSError):
                 missing.append(image.file_name)
                 continue
             entry = zipfile.ZipInfo(names.add(image.file_name), image.upload_date.timetuple()[:6])
             entry.external_attr = 0o644 << 16
-            entry.file_size = len(data)
-            with archive.open(entry, "w") as file:
-                for start in range(0, len(data), _PIECE):
-                    file.write(data[start : start + _PIECE])
+            entry.file_size = size
+            with original, archive.open(entry, "w") as file:
+                while piece := original.read(_PIECE):
+                    file.write(piece)
                     yield sink.drain()
         if missing:
             name, content = describe_missing(missing)
             archive.writestr(names.add(name), content)
     yield sink.drain()
+
+
+def _open_original(
+    store: ImageStore, image: ImageRecord, find_film: Callable[[ImageRecord], str]
+) -> tuple[BinaryIO, int]:
+    """The file and its size in bytes."""
+    if image.frame:
+        film = open(find_film(image), "rb")  # noqa: SIM115  closed by the caller
+        return film, os.fstat(film.fileno()).st_size
+    data = store.read_original(image.image_id)
+    return io.BytesIO(data), len(data)
 
 
 def _list_images(store: ImageStore, image_ids: Sequence[int], missing: list[str]) -> Iterator[ImageRecord]:

@@ -68,9 +68,7 @@ _DATE = re.compile(
     r"\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?|(?:\d{4}|(?:明治|大正|昭和|平成|令和)(?:元|\d{1,2}))年(?:\d{1,2}月(?:\d{1,2}日)?)?",
     re.ASCII,
 )
-
-
-_TOLD = 3  # other values that are named in a note
+_TOLD = 3  # other values in a note
 _RANGE = re.compile(r"\.\.|[~〜～]")
 
 
@@ -414,10 +412,12 @@ class QueryVector:
     """A query's embedding, float32 (dimension,) of length 1, and what it was made of.
 
     share: of images, 0 for words alone, 1 for images alone; None when something was left out
+    has_wanted: False when there is only something to leave out, so that no image can match
     """
 
     embedding: Embeddings
     share: float | None
+    has_wanted: bool = True
 
 
 def blend_embeddings(
@@ -432,7 +432,7 @@ def blend_embeddings(
     wanted = [share * to_unit_length(np.sum(side, axis=0)) for share, side in sides if side]
     away = to_unit_length(np.sum(excluded, axis=0)) if excluded else None
     if not wanted:
-        return None if away is None else QueryVector(-away, None)
+        return None if away is None else QueryVector(-away, None, has_wanted=False)
     total = to_unit_length(np.sum(wanted, axis=0))
     if away is not None:
         return QueryVector(to_unit_length(total - EXCLUSION * away), None)

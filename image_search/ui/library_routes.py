@@ -85,10 +85,11 @@ class BatchIn(BaseModel):
 
 
 class TrashIn(BaseModel):
-    """Images to remove for good; None: everything in the trash."""
+    """Images to remove for good; None: everything in the trash, as long as it has this version where one is given."""
 
     model_config = ConfigDict(extra="forbid")
     ids: list[ImageId] | None = Field(None, min_length=1, max_length=10_000)
+    version: str = Field("", max_length=100)
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,15 @@ class LibraryPage:
 
     def list_trash(self, offset: int, limit: int) -> dict[str, Any]:
         """A page of tiles of the trash. Raises StoreError."""
-        found, total = trash.list_trash(self.store, limit, offset)
-        return {"tiles": [make_tile(hit, max(frames - 1, 0)) for hit, frames in found], "total": total}
+        found, total, version = trash.list_trash(self.store, limit, offset)
+        tiles = [make_tile(hit, max(frames - 1, 0)) for hit, frames in found]
+        return {"tiles": tiles, "total": total, "version": version}
+
+    def empty_trash(self, chosen: TrashIn) -> int:
+        """Remove images in the trash for good. Returns how many it was. Raises TrashChanged, StoreError."""
+        if chosen.ids is None and chosen.version:
+            return trash.empty_known_trash(self.store, chosen.version)
+        return trash.empty_trash(self.store, chosen.ids)
 
     def add(self, stored: str, roots: tuple[Path, ...]) -> int:
         """Keep a folder with the library and scan it. Returns the job's id. Raises FolderRefused, FolderNotFound."""
@@ -230,7 +238,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
         try:
             found: object = await run_sync(lambda: work(language), limiter=limiter)
         except ImageSearchError as error:
-            return _say(_describe_error(error, language), 503 if isinstance(error, StoreUnavailable) else 400)
+            return _say(_describe_error(error, language), _find_status(error))
         return _say(found)
 
     def find_roots(request: Request) -> tuple[Path, ...]:
@@ -330,7 +338,7 @@ def build_library_routes(library: LibraryPage) -> APIRouter:  # noqa: C901  one 
 
     @router.post("/trash/empty")
     async def empty_trash(request: Request, chosen: TrashIn) -> Response:
-        return await answer(request, lambda _: {"count": trash.empty_trash(library.store, chosen.ids)})
+        return await answer(request, lambda _: {"count": library.empty_trash(chosen)})
 
     @router.post("/samples/remove")
     async def remove_samples(request: Request) -> Response:
@@ -349,10 +357,18 @@ def _describe_browsed(found: Browsed) -> dict[str, Any]:
     return {"path": found.path, "name": name, "parent": found.parent, "folders": folders}
 
 
+def _find_status(error: ImageSearchError) -> int:
+    if isinstance(error, trash.TrashChanged):
+        return 409
+    return 503 if isinstance(error, StoreUnavailable) else 400
+
+
 def _describe_error(error: ImageSearchError, language: Language) -> dict[str, Any]:
     if isinstance(error, FolderRefused | FolderNotFound):
         key = "folder_refused" if isinstance(error, FolderRefused) else "folder_not_found"
         return {"kind": "problem", "code": key, "title": translate(language, key), "hint": ""}
+    if isinstance(error, trash.TrashChanged):
+        return {"kind": "problem", "code": "trash_changed", "title": translate(language, "trash_changed"), "hint": ""}
     if isinstance(error, StoreFull):
         return {"kind": "problem", "code": "disk_full", "title": translate(language, "upload_disk_full"), "hint": ""}
     if isinstance(error, ModelUnavailable) and error.code:

@@ -76,6 +76,8 @@ _NOTHING = {
     "forget_text": "job_forgotten",
 }
 _HUB = "https://huggingface.co"
+# The folder of the program as a whole path or its beginning, not that of a folder beside it whose name begins alike.
+_ROOT = re.compile(rf"(?<![\w.-]){re.escape(str(ROOT))}(?=[/\\]|\.?(?:[\s,;:)'\"]|$))")
 
 
 def describe_model(choice: ModelChoice, is_current: bool, total: int, language: Language) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def describe_finding(finding: Finding, language: Language) -> dict[str, Any]:
     """One line of the check. details: words that have no translation, in English."""
     name, number = re.fullmatch(r"(.*?)( \d+)?", finding.name, re.DOTALL).groups("")  # type: ignore[union-attr]
     text = MESSAGES[language].get(f"check_{name.replace(' ', '_')}", translate(language, "check_other"))
-    sentences = [part.replace(str(ROOT), ".") for part in (finding.what, finding.remedy)]  # where it is kept is private
+    sentences = [_ROOT.sub(".", part) for part in (finding.what, finding.remedy)]  # where it is kept is private
     said = [find_text(sentence, _FOUND, language) for sentence in sentences]
     return {
         "name": text + number,

@@ -21,7 +21,7 @@ from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing
 from image_search.images import read_small_preview
 from image_search.records import ImageRecord
 from image_search.registration.films import find_film_file, list_frames
-from image_search.registration.trash import restore_images, trash_images
+from image_search.registration.trash import move_to_trash, restore_images
 from image_search.search.duplicates import DuplicateGroup, keep_all
 from image_search.search.query import parse_conditions, parse_text, resolve_values
 from image_search.stores.base import ImageStore
@@ -170,7 +170,11 @@ def build_page_routes(search: PageSearch) -> APIRouter:  # noqa: C901, PLR0915  
 
     @router.post("/trash")
     async def trash(request: Request, chosen: IdsIn) -> Response:
-        return await answer(request, lambda _: {"count": trash_images(store, chosen.ids)}, writes)
+        def move(_: Language) -> dict[str, Any]:
+            count, moved = move_to_trash(store, chosen.ids)
+            return {"count": count, "ids": moved}
+
+        return await answer(request, move, writes)
 
     @router.post("/restore")
     async def restore(request: Request, chosen: IdsIn) -> Response:

@@ -16,10 +16,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from image_search.errors import ImageNotFound, ImageSearchError, StoreUnavailable
+from image_search.errors import ImageNotFound, ImageSearchError, OriginalMissing, StoreUnavailable
 from image_search.images import make_printable
 from image_search.records import Edits, ImageRecord
-from image_search.registration.films import change_edits
+from image_search.registration.films import change_edits, find_film_file
 from image_search.search.exporting import MAX_SHEET_IMAGES, draw_contact_sheet, stream_zip
 from image_search.stores.base import ImageStore
 from image_search.ui.messages import Language, translate
@@ -230,21 +230,41 @@ def _list_paths(store: ImageStore, image_ids: Sequence[int]) -> dict[str, Any]:
 
 
 def _prepare(store: ImageStore, downloads: Downloads, image_ids: Sequence[int]) -> dict[str, Any]:
-    """{token, count, bytes, absent, missing}. absent: names of files whose original is not there."""
-    chosen, size, absent, missing = [], 0, [], []
+    """{token, count, files, bytes, absent, missing}.
+
+    count: images; files: how many files of bytes together they are, a film one; absent: names of those that are not
+    there; missing: images that are gone.
+    """
+    chosen, sizes, absent, missing = [], list[int](), [], []
+    films = set[str]()
     for image_id, image in _read_live(store, image_ids):
         if image is None:
             missing.append(image_id)
             continue
         chosen.append(image_id)
-        if image.frame or not store.has_original(image.content_sha256):
-            absent.append(image.file_name)
+        if image.frame and image.frame.film_sha256 in films:
+            continue
+        if image.frame:
+            films.add(image.frame.film_sha256)
+        if _has_file(store, image):
+            sizes.append(image.byte_size)
         else:
-            size += image.byte_size
+            absent.append(image.file_name)
     if not chosen:
         raise ImageNotFound("All of the selected pictures have been deleted.")
     token = downloads.add(chosen)
-    return {"token": token, "count": len(chosen), "bytes": size, "absent": absent, "missing": missing}
+    counts = {"count": len(chosen), "files": len(sizes), "bytes": sum(sizes)}
+    return {"token": token, **counts, "absent": absent, "missing": missing}
+
+
+def _has_file(store: ImageStore, image: ImageRecord) -> bool:
+    if image.frame is None:
+        return store.has_original(image.content_sha256)
+    try:
+        find_film_file(image)
+    except OriginalMissing:
+        return False
+    return True
 
 
 def _send_zip(store: ImageStore, image_ids: Sequence[int], language: Language) -> Response:
@@ -255,7 +275,7 @@ def _send_zip(store: ImageStore, image_ids: Sequence[int], language: Language) -
     name = f"pictures_{datetime.now():%Y-%m-%d_%H%M%S}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingResponse(
-        stream_zip(store, image_ids, describe_missing), media_type="application/zip", headers=headers
+        stream_zip(store, image_ids, describe_missing, find_film_file), media_type="application/zip", headers=headers
     )
 
 

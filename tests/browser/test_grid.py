@@ -217,6 +217,49 @@ def test_tiles_that_came_while_the_newest_were_asked_for_again_stay(open_page: O
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
 
 
+def test_search_behind_the_library_tab_loads_nothing(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    page.mouse.move(600, 500)
+    page.mouse.wheel(0, 600)
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+    page.wait_for_timeout(300)
+    place, top = page.evaluate("scrollY"), page.evaluate(TOP_TILE)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "ui/results" in request.url else None)
+    page.locator("#tabs a[data-tab=library]").click()
+    page.locator("#library-page.loaded").wait_for()
+    for _ in range(4):
+        page.mouse.wheel(0, 400)
+        page.wait_for_timeout(150)
+    assert asked == []
+    page.go_back()
+    page.wait_for_function("place => Math.abs(scrollY - place) < 3", arg=place)
+    assert page.evaluate(TOP_TILE) == top
+    scroll_to_end(page)
+    assert list_names(page)[-1] == f"{COUNT - 1:03}.png"
+
+
+def test_image_that_comes_back_stands_in_the_grid_although_tiles_were_on_their_way(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    root = page.url.split("?")[0]
+    first = int(page.locator("#grid li").first.get_attribute("data-id") or 0)
+    page.request.post(f"{root}ui/trash", data={"ids": [first]})
+    page.reload()
+    expect(page.locator(".tile .name").first).to_have_text("001.png")
+    held: list[Route] = []
+    page.route("**/ui/results*offset=16*", lambda route: held.append(route))
+    page.locator("#more").click()
+    page.locator("#tabs a[data-tab=library]").click()
+    page.locator("#trash-list .restore").click()
+    expect(page.locator("#toasts")).to_contain_text("元に戻しました")
+    page.wait_for_timeout(500)
+    for route in held:
+        route.continue_()
+    page.locator("#tabs a[data-tab=search]").click()
+    expect(page.locator(".tile .name").first).to_have_text("000.png")
+    expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
+
+
 def test_search_that_found_nothing_yet_shows_what_is_registered_meanwhile(open_page: OpenPage) -> None:
     page = open_page()
     progress = {"kind": "progress", "title": "登録中", "hint": "", "done": 1, "count": 9, "is_loading": False}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.fakes import draw_image_bytes
 from tests.fakes.browsing import (
@@ -62,6 +62,28 @@ def test_one_tab_registers_one_file_after_the_other(open_page: OpenPage, tmp_pat
         expect(page.locator("#job-list > li").first).to_contain_text("新規1枚")
         expect(page.locator("#grid .name").first).to_have_text(f"{colour}.png")
         expect(page.locator("[data-testid=toast-text]")).to_have_count(0)
+
+
+def test_file_that_is_registered_before_its_job_is_looked_at_is_shown(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    root = page.url.split("?")[0]
+    while not page.request.get(f"{root}ui/progress").json()["is_over"]:  # until then the newest are asked for anyway
+        page.wait_for_timeout(200)
+    page.reload()
+    open_library(page)
+    page.locator("#library-page.loaded").wait_for()
+    held: list[Route] = []
+    is_over = False
+    page.route(re.compile(r"/ui/library(/jobs)?$"), lambda route: route.continue_() if is_over else held.append(route))
+    (tmp_path / "quick.png").write_bytes(draw_image_bytes("khaki", (77, 50)))
+    page.set_input_files("#add input[type=file]", tmp_path / "quick.png")
+    expect(page.locator("#sending")).to_contain_text("1枚を受け取りました")
+    while page.request.get(f"{root}ui/library/jobs").json()["jobs"][0]["state"] != "done":
+        page.wait_for_timeout(100)
+    is_over = True
+    for route in held:
+        route.continue_()
+    expect(page.locator("#grid .name").first).to_have_text("quick.png")
 
 
 def test_files_pasted_over_the_panel_are_registered(open_page: OpenPage) -> None:
@@ -124,6 +146,28 @@ def test_copies_are_looked_at_group_by_group(open_page: OpenPage, tmp_path: Path
     page.locator("#find-duplicates").click()
     expect(page.locator("#job-list > li").first).to_have_attribute("data-state", "done")
     expect(group).to_have_count(0)  # remembered
+
+
+def test_copies_that_another_tab_threw_away_are_not_brought_back(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    root = page.url.split("?")[0]
+    open_library(page)
+    scene = make_scene(5)
+    scene.save(tmp_path / "best.png")
+    for size in (320, 200):
+        scene.resize((size, size * 3 // 4)).save(tmp_path / f"copy{size}.jpg")
+    names = ("best.png", "copy320.jpg", "copy200.jpg")
+    page.set_input_files("#add input[type=file]", [tmp_path / name for name in names])
+    expect(page.locator("#job-list > li").first).to_contain_text("新規3枚")
+    page.locator("#find-duplicates").click()
+    group = page.locator("#duplicates .group", has_text="best.png")
+    gone = int(group.locator("li", has_text="copy320.jpg").locator("input").get_attribute("value") or 0)
+    page.request.post(f"{root}ui/trash", data={"ids": [gone]})
+    group.locator(".keep-best").click()
+    expect(page.locator("#toasts")).to_contain_text("1枚をごみ箱に移しました")
+    page.locator("#toasts button", has_text="元に戻す").click()
+    expect(page.locator("#trash-list li")).to_have_count(1)
+    assert [tile["id"] for tile in page.request.get(f"{root}ui/library/trash").json()["tiles"]] == [gone]
 
 
 def test_state_of_the_library_is_a_list_to_read(open_page: OpenPage) -> None:

@@ -98,6 +98,32 @@ def test_images_leave_the_trash_both_ways(open_page: OpenPage) -> None:
     expect(page.locator(".no-trash")).to_be_visible()
 
 
+def test_emptying_asks_about_what_another_tab_threw_away_meanwhile(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    root = page.url.split("?")[0]
+    ids = page.locator("#grid li[data-id]").evaluate_all("nodes => nodes.slice(0, 3).map((node) => +node.dataset.id)")
+
+    def throw_away(*thrown: int) -> None:
+        page.request.post(f"{root}ui/trash", data={"ids": list(thrown)})
+
+    throw_away(ids[0])
+    page.locator("#tabs a[data-tab=library]").click()
+    expect(page.locator("#trash-list li")).to_have_count(1)
+    throw_away(ids[1])
+    page.locator("#empty-trash").click()
+    question = page.locator("#confirm-question")
+    expect(question).to_have_text("ごみ箱の画像2枚をすべて完全に削除しますか？この操作は取り消せません。")
+    throw_away(ids[2])
+    page.locator("#confirm [value=yes]").click()
+    expect(question).to_contain_text("ごみ箱の中身が変わりました。ごみ箱の画像3枚を")
+    page.keyboard.press("Escape")
+    expect(page.locator("#trash-list li")).to_have_count(3)
+    page.locator("#empty-trash").click()
+    page.locator("#confirm [value=yes]").click()
+    expect(page.locator("#toasts")).to_contain_text("3枚を完全に削除しました")
+    expect(page.locator(".no-trash")).to_be_visible()
+
+
 def test_model_in_use_is_named_and_the_tab_is_in_the_visitors_language(open_page: OpenPage) -> None:
     page = open_page(locale="en-US")
     page.locator("#tabs a[data-tab=library]").click()

@@ -133,6 +133,59 @@ def test_actions_on_a_phone_have_a_word_below_their_icon(open_page: OpenPage, lo
         assert word["x"] + word["width"] <= box["x"] + box["width"]
 
 
+def open_on_phone(open_page: OpenPage) -> Page:
+    page = open_page("?order=name", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.locator("#order").select_option("registered")
+    expect(page).to_have_url(re.compile("order=registered"))
+    expect(get_tile(page, 0).locator(".name")).to_have_text("picture39.png")
+    page.locator(".tile").first.press("x")
+    get_tile(page, 1).locator(".tile").tap()
+    expect_chosen(page, 0, 1)
+    return page
+
+
+def expect_nothing_chosen(page: Page, order: str) -> None:
+    expect(page.locator("#selection")).to_be_hidden()
+    expect(page.locator("#grid .chosen")).to_have_count(0)
+    expect(page).to_have_url(re.compile(f"order={order}"))
+
+
+def test_back_on_a_phone_ends_the_selection_before_it_leaves_the_search(open_page: OpenPage) -> None:
+    page = open_on_phone(open_page)
+    page.go_back()
+    expect_nothing_chosen(page, "registered")
+    page.go_back()
+    expect_nothing_chosen(page, "name")
+    expect(get_tile(page, 0).locator(".name")).to_have_text("picture00.png")
+
+
+def test_selection_on_a_phone_that_was_ended_otherwise_leaves_no_step_to_go_back(open_page: OpenPage) -> None:
+    page = open_on_phone(open_page)
+    act(page, "clear")
+    expect_nothing_chosen(page, "registered")
+    page.wait_for_function("!history.state?.step")
+    page.locator(".tile").first.press("x")
+    search_words(page, "red")  # another search
+    expect(page.locator("#selection")).to_be_hidden()
+    page.go_back()
+    expect_nothing_chosen(page, "registered")
+    page.go_back()
+    expect_nothing_chosen(page, "name")
+
+
+def test_selection_on_a_phone_stays_while_the_library_tab_is_looked_at(open_page: OpenPage) -> None:
+    page = open_on_phone(open_page)
+    page.locator("#tabs a[data-tab=library]").tap()
+    page.locator("#library-page.loaded").wait_for()
+    page.go_back()
+    expect_chosen(page, 0, 1)
+    page.go_forward()
+    page.go_back()
+    expect_chosen(page, 0, 1)
+    page.go_back()
+    expect_nothing_chosen(page, "registered")
+
+
 def test_finger_that_scrolls_chooses_nothing(open_page: OpenPage) -> None:
     page = open_page("?order=name", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     session = page.context.new_cdp_session(page)
@@ -217,13 +270,13 @@ def test_long_action_says_how_far_it_is_also_to_be_undone(open_page: OpenPage) -
         if asked[0] == 501:
             held.append(route)
         else:
-            route.fulfill(json={"count": len(asked)})
+            route.fulfill(json={"count": len(asked), "ids": asked})
 
     def go_on() -> None:
         # The number of the first 500 may be shown before the request for the next ones has left.
         while not held:
             page.wait_for_timeout(20)
-        held.pop().fulfill(json={"count": 500})
+        held.pop().fulfill(json={"count": 500, "ids": ids[500:1000]})
 
     page.route("**/ui/trash", hold_second)
     page.route("**/ui/restore", hold_second)
@@ -291,6 +344,23 @@ def test_only_images_deleted_in_another_tab_leave_nothing_to_undo(open_page: Ope
         expect(page.locator("#toasts .toast")).to_have_text("すでに削除されていた画像：1枚")
         expect(page.locator("#toasts button")).to_have_count(0)
         page.request.post(f"{root}ui/restore", data={"ids": [gone]})
+
+
+def test_undo_brings_back_what_this_page_threw_away_and_nothing_else(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    root = page.url.split("?")[0]
+    names = list_names(page)
+    choose(page, 5)
+    choose(page, 6)
+    gone = int(get_tile(page, 5).get_attribute("data-id") or 0)
+    page.request.post(f"{root}ui/trash", data={"ids": [gone]})
+    act(page, "trash")
+    expect(page.locator("#toasts")).to_contain_text("1枚をごみ箱に移しました。すでに削除されていた画像：1枚")
+    page.locator("#toasts button").click()
+    expect(page.locator("#toasts")).to_contain_text("1枚を元に戻しました")
+    expect(get_tile(page, 5).locator(".name")).to_have_text(names[6])
+    assert [tile["id"] for tile in page.request.get(f"{root}ui/library/trash").json()["tiles"]] == [gone]
+    page.request.post(f"{root}ui/restore", data={"ids": [gone]})
 
 
 def test_count_follows_what_is_trashed(open_page: OpenPage) -> None:

@@ -290,6 +290,7 @@ def test_place_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Path
         ("a\x00b\n\u202ec.png", "a_b__c.png"),
         ("a:b*?.png", "a_b__.png"),
         ("猫.webp", "猫.webp"),
+        ("東京\u3000旅行 1.23\u202fPM 👩\u200d👧.jpg", "東京\u3000旅行 1.23\u202fPM 👩\u200d👧.jpg"),
         ("\udcff.png", "_.png"),
         ("...", "picture"),
         ("", "picture"),

@@ -337,6 +337,22 @@ def test_unknown_chunks_go_to_the_description_line_by_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("chunks", "caption"),
+    [
+        ({"Description": "a cup of coffee"}, "a cup of coffee"),
+        ({"Title": "Breakfast", "Comment": "a cup", "Author": "Jane"}, "Breakfast\na cup\nAuthor: Jane"),
+        ({"Title": "a cup of coffee", "Description": "a cup of coffee"}, "a cup of coffee"),
+        ({"XML:com.adobe.xmp": make_xmp(alternatives("dc:description", "a cup of tea")).decode(),
+          "Description": "a cup"}, "a cup of tea"),
+    ],
+)  # fmt: skip
+def test_caption_in_a_chunk_stands_without_the_name_of_the_chunk_and_once(chunks: dict[str, str], caption: str) -> None:
+    text = read_image_text(make_png_of(**chunks))
+    assert text.description == caption
+    assert text.raw["Description" if "Description" in chunks else "Comment"]
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"prompt": "x", "base_model": "m", "loras": [["sdxl.safetensors", 0.1, "hash"], ["b", 1]]}, ("sdxl", "b")),

@@ -152,6 +152,15 @@ def test_search_says_whether_anything_stands_out(searcher: Searcher) -> None:
     assert searcher.search(Query()).has_match is None
 
 
+@pytest.mark.parametrize("query", [Query("-猫"), Query(excluded_text="猫")])
+def test_only_something_to_leave_out_has_no_match_to_miss(searcher: Searcher, query: Query) -> None:
+    searcher.tagger.prepare()
+    result = searcher.search(query)
+    assert result.has_match is None
+    assert {hit.relevance for hit in result.hits} == {None}
+    assert searcher.search(Query("象 -猫")).has_match is False
+
+
 def test_image_named_in_words_is_relevant(searcher: Searcher) -> None:
     searcher.tagger.prepare()
     result = searcher.search(Query("17.png"))

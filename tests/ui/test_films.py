@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def test_facts_of_a_frame_tell_its_moment_and_lead_to_the_film(client: TestClien
 
 def test_film_goes_to_the_trash_and_comes_back_as_one(client: TestClient) -> None:
     [film] = [tile for tile in list_tiles(client, "q=sunset") if tile["name"] == "a.mp4"]
-    assert client.post("/ui/trash", json={"ids": [film["id"]]}).json() == {"count": 1}
+    assert client.post("/ui/trash", json={"ids": [film["id"]]}).json() == {"count": 1, "ids": [film["id"]]}
     assert sorted(tile["name"] for tile in list_tiles(client, "q=sunset")) == ["b.mp4", "red.png"]
     assert client.post("/ui/restore", json={"ids": [film["id"]]}).json() == {"count": 1}
     assert len(list_tiles(client, "")) == 3
@@ -101,3 +103,29 @@ def test_film_to_search_with_is_answered_with_the_advice_to_send_a_frame(client:
 def test_all_that_a_search_finds_has_each_film_once(client: TestClient) -> None:
     found = client.get("/ui/selection").json()
     assert (found["total"], len(found["ids"]), found["kind"]) == (3, 3, "all")
+
+
+def test_archive_of_frames_holds_their_film_once(client: TestClient, tmp_path: Path) -> None:
+    [film] = [tile for tile in list_tiles(client, "") if tile["name"] == "a.mp4"]
+    [image] = list_tiles(client, "kind=image")
+    moments = client.get(f"/ui/images/{film['id']}/moments").json()["moments"]
+    ids = [*(moment["id"] for moment in moments), image["id"]]
+    path = Path(client.post("/ui/selection/paths", json={"ids": ids[:1]}).json()["paths"][0])
+    said = client.post("/ui/selection/downloads", json={"ids": ids}).json()
+    assert (said["count"], said["files"], said["absent"]) == (SCENES + 1, 2, [])
+    assert said["bytes"] == film["size"] + image["size"]
+
+    def read_archive() -> dict[str, bytes]:
+        content = client.get(f"/ui/selection/downloads/{said['token']}/pictures.zip").content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    assert read_archive() == {"a.mp4": path.read_bytes(), "red.png": path.with_name("red.png").read_bytes()}
+    path.rename(tmp_path / "moved.mp4")
+    try:
+        assert client.post("/ui/selection/downloads", json={"ids": ids}).json()["absent"] == ["a.mp4"]
+        archive = read_archive()
+        assert [*archive] == ["red.png", "含まれていない画像.txt"]
+        assert "次の1枚" in archive["含まれていない画像.txt"].decode()
+    finally:
+        (tmp_path / "moved.mp4").rename(path)

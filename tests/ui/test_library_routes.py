@@ -310,9 +310,27 @@ def test_trash_is_listed_and_emptied_in_part_and_whole(client: TestClient, store
     assert found["total"] == 2
     assert {tile["name"] for tile in found["tiles"]} == {"red.png", "blue.png"}
     assert client.post("/ui/library/trash/empty", json={"ids": ids[:1]}).json() == {"count": 1}
-    assert client.post("/ui/library/trash/empty", json={"ids": None}).json() == {"count": 1}
-    assert client.get("/ui/library/trash").json() == {"tiles": [], "total": 0}
+    version = client.get("/ui/library/trash?limit=1").json()["version"]
+    assert client.post("/ui/library/trash/empty", json={"version": version}).json() == {"count": 1}
+    emptied = client.get("/ui/library/trash").json()
+    assert (emptied["tiles"], emptied["total"]) == ([], 0)
     assert client.post("/ui/library/trash/empty", json={"ids": []}).status_code == 422
+
+
+def test_trash_that_changed_since_it_was_looked_at_is_not_emptied(
+    client: TestClient, store: ImageStore, root: Path
+) -> None:
+    register(store, root)
+    first, second = store.list_image_ids()
+    store.trash_images([first])
+    seen = client.get("/ui/library/trash").json()["version"]
+    store.trash_images([second])
+    store.restore_images([first])  # as many as before
+    refused = client.post("/ui/library/trash/empty", json={"version": seen})
+    assert (refused.status_code, refused.json()["code"]) == (409, "trash_changed")
+    assert refused.json()["title"] == "確認している間に、ごみ箱の中身が変わりました。"
+    assert store.list_trash().total == 1
+    assert client.post("/ui/library/trash/empty", json={"ids": [second]}).json() == {"count": 1}
 
 
 def test_models_say_what_they_know_and_which_may_be_used(client: TestClient) -> None:

@@ -11,6 +11,7 @@ from image_search.errors import UnreadableImage
 from image_search.images import decode_image
 from image_search.originals import check_folder
 from image_search.records import Finding
+from image_search.settings import ROOT
 from image_search.ui.library_texts import describe_finding
 from image_search.ui.messages import explain_error
 
@@ -87,3 +88,21 @@ def test_fault_and_its_remedy_are_said_in_japanese(finding: Finding, what: str, 
 def test_finding_without_a_translation_is_kept_as_it_is() -> None:
     line = describe_finding(Finding("tablespace", False, "no quota on USERS", "Grant one."), "ja")
     assert (line["what"], line["remedy"], line["details"]) == ("", "", ["no quota on USERS", "Grant one."])
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        (f"{ROOT}/data/originals", "./data/originals"),
+        (f"{ROOT}", "."),
+        (f"{ROOT}-data/originals", f"{ROOT}-data/originals"),
+        (f"{ROOT}.old", f"{ROOT}.old"),
+        (f"/mnt{ROOT}/data", f"/mnt{ROOT}/data"),
+    ],
+)
+def test_check_shortens_paths_below_the_program_and_no_others(folder: str, shown: str) -> None:
+    for what in (f"{folder}, 12.5 GiB free", f"{folder} is not there", f"Look at {folder}."):
+        line = describe_finding(Finding("originals", False, what, ""), "en")
+        said = line["what"] or line["details"][0]
+        assert shown in said
+        assert (str(ROOT) in said) == (str(ROOT) in shown)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from image_search.library import Warmup
 from image_search.records import Edits, ImageText
+from image_search.registration.films import find_film_file
 from image_search.search import Searcher
 from image_search.search.exporting import FileNames, stream_zip
 from image_search.settings import Settings
@@ -170,7 +171,7 @@ def test_original_that_is_missing_is_told_before_and_in_the_archive(
     sha256 = store.get_image(ids[0]).content_sha256
     next(path for path in tmp_path.rglob("*") if sha256 in f"{path}" and path.is_file()).unlink()
     answer = post(client, "downloads", ids=ids)
-    assert (answer["absent"], answer["count"]) == (["a.png"], 2)
+    assert (answer["absent"], answer["count"], answer["files"]) == (["a.png"], 2, 1)
     content = client.get(f"/ui/selection/downloads/{answer['token']}/pictures.zip").content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["b.png", "not included.txt"]
@@ -185,7 +186,7 @@ def test_archive_of_many_images_takes_no_more_memory_than_one_of_them(store: Ima
     ids = store.add_images(model.model_id, images, make_embeddings(len(images), encoder.dimension))
     del images
     tracemalloc.start()
-    sent = sum(len(piece) for piece in stream_zip(store, ids, lambda _: ("missing", "")))
+    sent = sum(len(piece) for piece in stream_zip(store, ids, lambda _: ("missing", ""), find_film_file))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sent > 24 * size

@@ -226,6 +226,7 @@ def test_hits_that_are_all_below_the_line_are_not_called_missing(searcher: Searc
     )
     assert answer["message"]["title"] == "よく合う画像は見つかりませんでした"
     assert "一致度順" in answer["message"]["hint"]
+    assert page.get("/ui/results?not=zebra&order=name").json()["tiles"]  # nothing is asked for that could be missing
 
 
 def test_database_that_is_away_is_503_in_words() -> None:
@@ -323,7 +324,7 @@ def test_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searche
 
 def test_image_in_the_trash_comes_back_with_everything(client: TestClient, searcher: Searcher) -> None:
     ids = register_colours(searcher)
-    assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2}
+    assert client.post("/ui/trash", json={"ids": ids[:2]}).json() == {"count": 2, "ids": ids[:2]}
     assert client.get("/ui/results").json()["total"] == len(ids) - 2
     assert client.post("/ui/restore", json={"ids": ids[:2]}).json() == {"count": 2}
     assert list_names(client.get("/ui/results?q=red").json())[0] == "red.png"

@@ -28,7 +28,10 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [("a.png", "a.png"), ("../../etc/passwd", "passwd"), ("C:\\x\\b.png", "b.png"), ("か\u3099.png", "が.png"),
-     ("\x00\n", "image"), ("", "image"), ("🦊.png", "🦊.png")],
+     ("\x00\n", "image"), ("", "image"), ("🦊.png", "🦊.png"),
+     ("東京\u3000旅行.jpg", "東京\u3000旅行.jpg"), ("1.23.45\u202fPM.png", "1.23.45\u202fPM.png"),
+     ("👩\u200d👧.png", "👩\u200d👧.png"), ("می\u200cخواهم.png", "می\u200cخواهم.png"),
+     ("gnp\u202e\x1b\u2028.png", "gnp.png")],
 )  # fmt: skip
 def test_name_from_a_browser_is_a_file_name_only(sent: str, kept: str) -> None:
     assert clean_name(sent) == kept

@@ -57,9 +57,19 @@ export function onChange(call) {
 }
 
 export function push(address, state = {}) {
-  history.pushState(state, '', address);
+  // A step belongs to its search: it would be one more to go back from the next.
+  const isLeft = isOnStep() && read(new URL(address, document.baseURI).search).query !== read().query;
+  if (isLeft) history.replaceState(state, '', address);
+  else history.pushState(state, '', address);
   listener('push');
 }
+
+// An entry of the history for something on the page that Back ends, at the address there is.
+export function addStep() {
+  history.pushState({ ...history.state, step: true }, '');
+}
+
+export const isOnStep = () => Boolean(history.state?.step);
 
 export function replace(address, state = history.state) {
   history.replaceState(state, '', address);

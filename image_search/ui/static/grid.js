@@ -36,6 +36,7 @@ let request = null;
 let loading = null;
 let rows = [];
 let nodes = new Map(); // image id, or heading, to element
+let width = 0; // of the list when it was last shown: behind the Library tab it has none
 let hasScrolled = false; // the first tiles stay alone until the visitor goes on
 
 // Ask a question. count, scroll: as they were kept with a history entry.
@@ -73,11 +74,16 @@ export async function load(query, { count = FIRST, scroll = 0 } = {}) {
 
 // Ask again without moving anything: for what has come into the library meanwhile.
 export async function refresh() {
-  const [mine, before] = [sequence, grid.tiles.length];
-  const count = Math.min(MOST, Math.max(FIRST, before));
-  const answer = await fetchTiles(grid.query, 0, count, null, getInBackground);
-  // Tiles that were loaded meanwhile would be taken away again.
-  if (mine === sequence && !loading && grid.tiles.length === before) show(answer);
+  const mine = sequence;
+  for (;;) {
+    await loading;
+    const before = grid.tiles.length;
+    const count = Math.min(MOST, Math.max(FIRST, before));
+    const answer = await fetchTiles(grid.query, 0, count, null, getInBackground);
+    if (mine !== sequence) return;
+    // Tiles that came or went meanwhile would go or come again.
+    if (!loading && grid.tiles.length === before) return show(answer);
+  }
 }
 
 // The next tiles, if there are any. Returns whether some came.
@@ -219,7 +225,7 @@ function makeHeadings() {
 function redraw(isAnchored = false) {
   const anchor = isAnchored ? findAnchor() : null;
   const { rows: laidOut, height } = layOut(grid.tiles, {
-    width: list.clientWidth,
+    width: list.clientWidth || width,
     mode: grid.mode,
     detailed: grid.isDetailed,
     headingOf: makeHeadings(),
@@ -398,7 +404,8 @@ export function keepPlace() {
 }
 
 async function loadIfNear() {
-  while (hasScrolled && list.getBoundingClientRect().bottom < (AHEAD + 1) * innerHeight && (await loadMore()));
+  const isNear = () => isShown() && list.getBoundingClientRect().bottom < (AHEAD + 1) * innerHeight;
+  while (hasScrolled && isNear() && (await loadMore()));
 }
 
 function goOn() {
@@ -414,16 +421,22 @@ export function start() {
   addEventListener('wheel', (event) => event.deltaY > 0 && isOnGrid() && goOn(), { passive: true });
   addEventListener('touchmove', () => isOnGrid() && goOn(), { passive: true });
   addEventListener('scroll', () => scrollY > 40 && isOnGrid() && goOn(), { passive: true });
-  let width = 0;
+  let known = 0;
   new ResizeObserver(() => {
-    if (list.clientWidth === width) return;
-    width = list.clientWidth;
-    if (width) redraw(true);
+    if (list.clientWidth === known) return;
+    known = list.clientWidth;
+    if (!known) return;
+    width = known;
+    redraw(true);
+    loadIfNear();
   }).observe(list);
   list.addEventListener('keydown', onKey);
 }
 
-const isOnGrid = () => grid.tiles.length > 0 && !document.body.classList.contains('viewing');
+// Not so behind the Library tab, where it also seems to end above every window.
+const isShown = () => list.clientWidth > 0;
+
+const isOnGrid = () => isShown() && grid.tiles.length > 0 && !document.body.classList.contains('viewing');
 
 function onKey(event) {
   const tile = event.target.closest('.tile');

@@ -12,14 +12,17 @@ const TRASH_PAGE = 48;
 let changed = () => {};
 let isShown = false;
 let isPolling = false;
-let running = new Set();
+let ended = null; // jobs that were over when they were last looked at
 let hasSamples = false; // all that will come
 let loads = 0;
 
 // onChange: called when images came into the library or left it.
 export function start(onChange) {
   changed = onChange;
-  startUploads(load);
+  startUploads(() => {
+    ended ??= new Set(); // the new job may be over at the first look
+    load();
+  });
   startDuplicates();
   startCheck();
   startFolders();
@@ -225,11 +228,11 @@ function showJobs(jobs) {
   if (nodes.length !== list.children.length || nodes.some((node, place) => node !== list.children[place])) {
     list.replaceChildren(...nodes);
   }
-  const now = new Set(jobs.filter(isRunning).map(({ id }) => id));
-  const hasEnded = [...running].some((id) => !now.has(id));
-  running = now;
+  const over = new Set(jobs.filter((job) => !isRunning(job)).map(({ id }) => id));
+  const hasEnded = ended && [...over].some((id) => !ended.has(id));
+  ended = over;
   if (hasEnded) (changed(), load());
-  else if (now.size && !isPolling) poll();
+  else if (over.size < jobs.length && !isPolling) poll();
 }
 
 const isRunning = ({ state }) => state === 'running' || state === 'waiting';
@@ -314,7 +317,6 @@ async function loadTrash(offset) {
     get('trash-list').append(node);
   }
   get('trash-count').textContent = total ? say('folder_count', { count: total }) : '';
-  get('trash-count').dataset.total = total;
   get('empty-trash').hidden = !total;
   page.querySelector('.no-trash').hidden = total > 0;
   get('more-trash').hidden = get('trash-list').children.length >= total;
@@ -328,23 +330,33 @@ async function onTrashClick({ target }) {
     changed();
   } else if (target.closest('.erase')) {
     if (!(await confirm(say('delete_forever_question', { name }), say('delete_forever')))) return;
-    await erase([Number(id)]);
+    await attempt(() => erase({ ids: [Number(id)] }));
   } else return;
   await load();
   get('trash-title').focus();
 }
 
 async function emptyTrash() {
-  const count = Number(get('trash-count').dataset.total);
-  if (!(await confirm(say('empty_trash_question', { count }), say('empty_trash')))) return;
-  await erase(null);
+  await attempt(askToEmpty);
   await load();
   get('trash-title').focus();
 }
 
-async function erase(ids) {
-  const erased = await attempt(() => postJson('ui/library/trash/empty', { ids }));
-  if (erased) showToast(say('deleted_forever', erased));
+// The question names what is in the trash by now, and is asked once more where that changes before the answer.
+async function askToEmpty(said = '') {
+  const { total: count, version } = await getJson('ui/library/trash?limit=1');
+  if (!count) return;
+  if (!(await confirm(joinSentences(said, say('empty_trash_question', { count })), say('empty_trash')))) return;
+  try {
+    await erase({ version });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    await askToEmpty(error.title);
+  }
+}
+
+async function erase(chosen) {
+  showToast(say('deleted_forever', await postJson('ui/library/trash/empty', chosen)));
 }
 
 function confirm(question, action) {
@@ -413,10 +425,13 @@ function startDuplicates() {
     const chosen = keepBest ? boxes.filter(({ checked }) => checked) : boxes;
     const ids = chosen.map(({ value }) => Number(value));
     if (!ids.length) return;
-    if (!(await attempt(() => postJson(keepBest ? 'ui/trash' : 'ui/duplicates/keep', { ids })))) return;
+    const answer = await attempt(() => postJson(keepBest ? 'ui/trash' : 'ui/duplicates/keep', { ids }));
+    if (!answer) return;
     if (keepBest) {
-      const undo = () => attempt(() => postJson('ui/restore', { ids })).then(() => (changed(), load()));
-      showToast(say('trashed_count', { count: ids.length }), { action: say('undo'), onAction: undo });
+      const gone = ids.length - answer.ids.length;
+      const undo = () => attempt(() => postJson('ui/restore', { ids: answer.ids })).then(() => (changed(), load()));
+      if (!answer.count) showToast(say('gone_meanwhile', { count: gone }));
+      else showToast(say('trashed_count', answer), { action: say('undo'), onAction: undo });
       changed();
     } else showToast(say('kept_all'));
     await load();

@@ -1,4 +1,5 @@
 // Images chosen in the grid, and what can be done with all of them at once.
+import { addStep, isOnStep, read } from './address.js';
 import { getInBackground, getJson, postJson, root } from './api.js';
 import { copyText } from './clipboard.js';
 import { findPlace, grid, load, removeTiles } from './grid.js';
@@ -15,6 +16,7 @@ const bar = document.getElementById('selection');
 const selected = new Set(); // image ids, in the order they were chosen
 let last = null; // image a range begins at
 let query = null; // the search they belong to
+let hasStep = false; // whether Back ends the selection, as Escape does where there are keys
 
 // --- choosing -----------------------------------------------------------------------------------------------------------
 
@@ -26,6 +28,7 @@ export function start() {
   list.addEventListener('click', onClick, true);
   list.addEventListener('keydown', onKey);
   document.addEventListener('keydown', onEscape);
+  addEventListener('popstate', onBack);
   startPressing();
   bar.addEventListener('click', ({ target }) => {
     const name = target.closest('[data-select]')?.dataset.select;
@@ -47,11 +50,28 @@ export function clear() {
 
 function show() {
   document.body.classList.toggle('selecting', selected.size > 0);
+  followStep();
   const hadFocus = bar.contains(document.activeElement);
   bar.hidden = !selected.size;
   if (bar.hidden && hadFocus) (list.querySelector('.tile') ?? list).focus();
   bar.querySelector('.selected').textContent = selected.size ? say('selected', { count: selected.size }) : '';
   for (const node of list.querySelectorAll('.cell')) mark(node);
+}
+
+function followStep() {
+  if (selected.size && !hasStep && matchMedia('(hover: none)').matches) {
+    hasStep = true;
+    if (!isOnStep()) addStep();
+  } else if (!selected.size && hasStep) {
+    hasStep = false;
+    if (isOnStep()) history.back();
+  }
+}
+
+function onBack() {
+  if (!hasStep || isOnStep() || read().tab !== 'search') return;
+  hasStep = false;
+  clear();
 }
 
 function mark(node) {
@@ -240,10 +260,11 @@ async function trash() {
   const [before, scroll] = [grid.tiles.length, scrollY];
   const answers = await postInPieces('ui/trash', ids);
   const count = answers.reduce((sum, answer) => sum + answer.count, 0);
+  const moved = answers.flatMap((answer) => answer.ids);
   removeTiles(ids, count);
   clear();
   if (!grid.tiles.length) await load(grid.query);
-  const gone = count < ids.length ? say('gone_meanwhile', { count: ids.length - count }) : '';
+  const gone = moved.length < ids.length ? say('gone_meanwhile', { count: ids.length - moved.length }) : '';
   if (!count) return showToast(gone);
   const asked = grid.query;
   return showToast(joinSentences(say('trashed_count', { count }), gone), {
@@ -251,7 +272,7 @@ async function trash() {
     seconds: 15,
     onAction: () =>
       attempt(async () => {
-        const restored = await postInPieces('ui/restore', ids);
+        const restored = await postInPieces('ui/restore', moved);
         if (grid.query === asked) await load(asked, { count: before, scroll });
         showToast(say('restored_count', { count: restored.reduce((sum, answer) => sum + answer.count, 0) }));
       }),
@@ -259,11 +280,11 @@ async function trash() {
 }
 
 async function downloadZip() {
-  const { token, count, bytes, absent, missing } = await prepare();
+  const { token, files, bytes, absent, missing } = await prepare();
   const size = sayBytes(bytes);
   const names = absent.slice(0, NAMED).join(say('list_separator')) + (absent.length > NAMED ? '…' : '');
   const left = absent.length ? say('originals_absent', { count: absent.length, names }) : '';
-  showToast(joinSentences(say('download_begins', { count: count - absent.length, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
+  showToast(joinSentences(say('download_begins', { count: files, size }), left, tellGone(missing)), { seconds: left ? 12 : 6 });
   fetchFile(`ui/selection/downloads/${token}/pictures.zip`);
 }
 
