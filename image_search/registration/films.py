@@ -30,7 +30,7 @@ from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageT
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, ImageReader, ReadFile, Retry
-from image_search.stores.base import ChangeEdits, ImageStore
+from image_search.stores.base import ChangeEdits, ImageStore, image_not_found
 from image_search.stores.text import hash_frame, make_file_name
 
 _EDITS_BATCH = 500  # images of one transaction
@@ -57,6 +57,13 @@ def change_edits(store: ImageStore, image_ids: Sequence[int], change: ChangeEdit
         others = [frame.image_id for film_sha256 in films for frame in list_frames(store, film_sha256)]
         live |= store.change_edits([*batch, *others], change).keys()
     return [image_id for image_id in ids if image_id not in live]
+
+
+def edit_image(store: ImageStore, image_id: int, change: ChangeEdits) -> ImageRecord:
+    """Do so with one image. Returns it as it is then. Raises ImageNotFound, StoreError."""
+    if change_edits(store, [image_id], change):
+        raise image_not_found(image_id)
+    return store.get_image(image_id)
 
 
 @dataclass(eq=False)

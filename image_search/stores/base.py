@@ -70,7 +70,7 @@ from image_search.stores.text import (
     make_text_storable,
 )
 
-__all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore"]
+__all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore", "image_not_found"]
 
 ChangeEdits = Callable[[ImageRecord], Edits]
 

@@ -11,10 +11,9 @@ from urllib.parse import urlencode
 from image_search.images import make_printable
 from image_search.recognition import is_sure
 from image_search.records import Edits, ImageRecord, ImageText, RecognizedText, SearchHit
-from image_search.registration.films import change_edits
+from image_search.registration.films import edit_image
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
-from image_search.stores.reads import image_not_found
 from image_search.stores.text import get_folder, trim_model_name
 from image_search.stores.tokens import is_unspaced, join_recognized, normalise_text
 from image_search.ui import render
@@ -71,11 +70,12 @@ def save_edits(
     store: ImageStore,
     image_id: int,
     description: str | None = None,
-    keywords: Sequence[str] | None = None,
     rating: int | None = None,
+    add_keywords: Sequence[str] = (),
+    remove_keywords: Sequence[str] = (),
     revert: Collection[str] = (),
 ) -> ImageRecord:
-    """Keep what a person said; None leaves a value, revert names those that go back to the file's.
+    """Keep what a person said; None leaves a value, revert names those that go back to the file's first.
 
     A value that is what the file says is no edit. Returns the image as it is now. Raises ImageNotFound, StoreError.
     """
@@ -87,14 +87,11 @@ def save_edits(
             edits = replace(edits, description=None if said == (image.text.description or "").strip() else said)
         if rating is not None:
             edits = replace(edits, rating=None if rating == (image.text.rating or 0) else rating)
-        if keywords is not None:
-            words = tuple(dict.fromkeys(word for keyword in keywords if (word := keyword.strip())))
-            edits = replace(edits, keywords=None if words == image.text.keywords else words)
+        if add_keywords or remove_keywords:
+            edits = merge_keywords(replace(image, edits=edits), add_keywords, remove_keywords)
         return edits
 
-    if change_edits(store, [image_id], change):
-        raise image_not_found(image_id)
-    return store.get_image(image_id)
+    return edit_image(store, image_id, change)
 
 
 def merge_keywords(image: ImageRecord, add: Iterable[str], remove: Iterable[str]) -> Edits:

@@ -142,12 +142,13 @@ def test_changes_made_at_once_to_a_selection_and_in_the_viewer_are_all_kept(stor
         *(lambda word=word: change_keywords(store, ids, [word], []) for word in "abc"),
         lambda: set_rating(store, ids, 4),
         *(lambda image_id=image_id: save_edits(store, image_id, description="said") for image_id in ids),
+        *(lambda image_id=image_id: save_edits(store, image_id, add_keywords=["mine"]) for image_id in ids),
     ]
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(change) for change in changes]:
             done.result()
     for image in store.get_images(ids):
-        assert (image.rating, image.description, sorted(image.keywords)) == (4, "said", ["a", "b", "c"])
+        assert (image.rating, image.description, sorted(image.keywords)) == (4, "said", ["a", "b", "c", "mine"])
 
 
 def test_image_in_the_trash_is_told_and_left_alone(client: TestClient, store: ImageStore) -> None:
