@@ -162,6 +162,26 @@ def test_value_goes_back_to_the_files_and_leaves_other_changes_alone(open_page: 
     assert (edits["edited"], edits["keywords"], edits["rating"]) == (["keywords", "rating"], ["旅", "海"], 4)
 
 
+def test_value_given_once_more_after_going_back_to_the_files_is_kept(open_page: OpenPage) -> None:
+    page = open_page("?order=name")
+    image_id = open_image(page, 14)
+    field = page.locator(f"{PANEL} [name=keyword]")
+    field.fill("旅")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-revert=keywords]")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/edits", lambda route: held.append(route), times=1)
+    field.fill("海")
+    with page.expect_request("**/edits"):
+        page.keyboard.press("Enter")
+    page.locator("[data-revert=keywords]").click()
+    field.fill("海")
+    page.keyboard.press("Enter")
+    held.pop().continue_()
+    expect(page.locator(".keyword a")).to_have_text(["海"])
+    assert read_edits(page, image_id)["keywords"] == ["海"]
+
+
 @pytest.mark.parametrize("delay", [0, 60])
 def test_key_pressed_right_after_an_arrow_is_for_the_picture_in_front(open_page: OpenPage, delay: int) -> None:
     page = open_page("?order=name")

@@ -96,7 +96,7 @@ function merge(draft, { add_keywords: added = [], remove_keywords: removed = [],
   const lists = {
     add_keywords: join(draft.add_keywords, removed, added),
     remove_keywords: join(draft.remove_keywords, added, removed),
-    revert: [...new Set([...(draft.revert ?? []), ...revert])],
+    revert: leaveOut([...new Set([...(draft.revert ?? []), ...revert])], Object.keys(fields)),
   };
   return leaveOutEmpty({ ...merged, ...lists });
 }
@@ -104,8 +104,10 @@ function merge(draft, { add_keywords: added = [], remove_keywords: removed = [],
 // A draft without what has been saved.
 function subtract(draft, saved) {
   const rest = {};
+  const isReverted = draft.revert?.includes('keywords') && !saved.revert?.includes('keywords'); // these came afterwards
   for (const [name, value] of Object.entries(draft)) {
-    if (Array.isArray(value)) rest[name] = leaveOut(value, saved[name] ?? []);
+    if (isReverted && name.endsWith('_keywords')) rest[name] = value;
+    else if (Array.isArray(value)) rest[name] = leaveOut(value, saved[name] ?? []);
     else if (value !== saved[name]) rest[name] = value;
   }
   return leaveOutEmpty(rest);
