@@ -37,7 +37,7 @@ from image_search.errors import ImageSearchError, ModelUnavailable, UnreadableIm
 from image_search.images import decode_image
 from image_search.records import ImageRecord
 from image_search.registration.files import find_files, is_film
-from image_search.registration.films import set_edits
+from image_search.registration.films import edit_image
 from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import update_texts
 from image_search.registration.trash import delete_images, empty_trash, list_trash, restore_images, trash_images
@@ -356,9 +356,7 @@ class LibraryService:
         store = self.searcher.store
 
         def edit() -> ImageOut:
-            image = store.get_image(image_id)
-            set_edits(store, image, asked.apply(image.edits))
-            return ImageOut.of(store.get_image(image_id))
+            return ImageOut.of(edit_image(store, image_id, lambda image: asked.apply(image.edits)))
 
         return await self.write_gate.run(edit)
 

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,7 @@ from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageT
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, ImageReader, ReadFile, Retry
-from image_search.stores.base import ImageStore
+from image_search.stores.base import ChangeEdits, ImageStore, image_not_found
 from image_search.stores.text import hash_frame, make_file_name
 
 _EDITS_BATCH = 500  # images of one transaction
@@ -42,33 +42,28 @@ def list_frames(store: ImageStore, film_sha256: str) -> list[ImageRecord]:
     return sorted(frames, key=lambda image: image.frame.frame_ms if image.frame else 0)
 
 
-def set_edits(store: ImageStore, image: ImageRecord, edits: Edits) -> None:
-    """Replace the user's layer of a live image; of a frame, whatever changed in it, with all frames of its film.
+def change_edits(store: ImageStore, image_ids: Sequence[int], change: ChangeEdits) -> list[int]:
+    """Change the user's layer of live images, and with a frame that of all frames of its film; in few transactions.
 
-    image: as it was read. Raises ImageNotFound, StoreError.
+    change: as ImageStore.change_edits takes it; called with each frame of a film.
+    Returns those that are gone or in the trash; they are left alone. Raises StoreError.
     """
-    store.set_edits(image.image_id, edits)
-    if image.frame is not None:
-        change_edits(store, [(image, edits)])
-
-
-def change_edits(store: ImageStore, images: Sequence[tuple[ImageRecord, Edits]]) -> list[int]:
-    """Do so with several images, each as it was read, with its new layer; in few transactions. Raises StoreError.
-
-    Returns those that are gone or in the trash; they are left alone.
-    """
-    wanted: dict[int, Edits] = {}
-    for image, edits in images:
-        wanted[image.image_id] = edits
-        pairs = {field.name: (getattr(image.edits, field.name), getattr(edits, field.name)) for field in fields(Edits)}
-        changed = {name: after for name, (before, after) in pairs.items() if before != after}
-        for frame in list_frames(store, image.frame.film_sha256) if image.frame and changed else ():
-            wanted[frame.image_id] = replace(wanted.get(frame.image_id, frame.edits), **changed)
+    ids = list(dict.fromkeys(image_ids))
     live: set[int] = set()
-    ids = list(wanted)
     for start in range(0, len(ids), _EDITS_BATCH):
-        live |= store.change_edits({i: wanted[i] for i in ids[start : start + _EDITS_BATCH]}).keys()
-    return [image.image_id for image, _ in images if image.image_id not in live]
+        batch = [image_id for image_id in ids[start : start + _EDITS_BATCH] if image_id not in live]
+        frames = [image.frame for image in store.find_images(batch).values() if image.frame and not image.deleted_at]
+        films = dict.fromkeys(frame.film_sha256 for frame in frames)
+        others = [frame.image_id for film_sha256 in films for frame in list_frames(store, film_sha256)]
+        live |= store.change_edits([*batch, *others], change).keys()
+    return [image_id for image_id in ids if image_id not in live]
+
+
+def edit_image(store: ImageStore, image_id: int, change: ChangeEdits) -> ImageRecord:
+    """Do so with one image. Returns it as it is then. Raises ImageNotFound, StoreError."""
+    if change_edits(store, [image_id], change):
+        raise image_not_found(image_id)
+    return store.get_image(image_id)
 
 
 @dataclass(eq=False)

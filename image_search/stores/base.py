@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,7 +70,9 @@ from image_search.stores.text import (
     make_text_storable,
 )
 
-__all__ = ["COUNTS_FRAMES", "EVERYTHING", "CountedField", "Embeddings", "ImageStore"]
+__all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore", "image_not_found"]
+
+ChangeEdits = Callable[[ImageRecord], Edits]
 
 _HELD_IMAGES = "held_images"
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
@@ -265,18 +267,28 @@ class ImageStore(ImageReads):
 
     def set_edits(self, image_id: int, edits: Edits) -> bool:
         """Replace the user's layer. Returns whether anything changed. Raises ImageNotFound, StoreError."""
-        for has_changed in self.change_edits({image_id: edits}).values():
+        for has_changed in self.change_edits([image_id], lambda _: edits).values():
             return has_changed
         raise image_not_found(image_id)
 
-    def change_edits(self, edits: Mapping[int, Edits]) -> dict[int, bool]:
-        """The same for several images in one transaction; those that are not live are left alone. Raises StoreError."""
-        for rating in {said.rating for said in edits.values()} - {None, *range(6)}:
-            raise StoreError(f"A rating is a whole number from 0 to 5, not {rating}.")
-        return self._change_edits({i: make_edits_storable(said) for i, said in edits.items()}) if edits else {}
+    def change_edits(self, image_ids: Sequence[int], change: ChangeEdits) -> dict[int, bool]:
+        """Read the user's layer of images and replace it, in one transaction: no change of another thread is lost.
+
+        change: gives the new layer of a record. It is called inside the transaction, where it may not use the store,
+        and once more when the transaction is repeated; the last call counts. Images that are not live are left alone.
+        Returns, for the live ones, whether anything changed. Raises StoreError.
+        """
+
+        def change_storable(image: ImageRecord) -> Edits:
+            edits = change(image)
+            if edits.rating not in {None, *range(6)}:
+                raise StoreError(f"A rating is a whole number from 0 to 5, not {edits.rating}.")
+            return make_edits_storable(edits)
+
+        return self._change_edits(list(dict.fromkeys(image_ids)), change_storable) if image_ids else {}
 
     @abstractmethod
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]: ...
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]: ...
 
     def set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         """Replace the recognised text; None forgets it, as if it had never been looked for, in the trash as well.

@@ -15,7 +15,6 @@ from image_search.errors import StoreError
 from image_search.originals import Originals
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Frame,
     ImageText,
@@ -23,7 +22,7 @@ from image_search.records import (
     RecognizedText,
     TrashReason,
 )
-from image_search.stores.base import Embeddings, ImageStore
+from image_search.stores.base import ChangeEdits, Embeddings, ImageStore
 from image_search.stores.documents import (
     Document,
     Place,
@@ -305,8 +304,10 @@ class DocumentStore(ImageStore):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return self._change_document(image_id, partial(change_record, text=text))
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
-        return self._change_documents(edits, lambda document: change_record(document, edits=edits[document.image_id]))
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
+        return self._change_documents(
+            image_ids, lambda document: change_record(document, edits=change(document.record))
+        )
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         self._change_document(image_id, partial(recognize, recognized=recognized), recognized is None)
@@ -335,12 +336,15 @@ class DocumentStore(ImageStore):
         or_trashed: of those in the trash, too.
         """
         changed: dict[int, bool] = {}
+        written: dict[int, Document] = {}
 
         def put(changes: Changes) -> None:
             nonlocal changed
             before = dict(changes.documents)
             ids = list(before) if or_trashed else changes.list_live()
-            changes.documents |= {image_id: change(before[image_id]) for image_id in ids}
+            for image_id in ids:
+                if before[image_id] != written.get(image_id):  # else an attempt that was refused for others wrote it
+                    changes.documents[image_id] = written[image_id] = change(before[image_id])
             changed = {
                 image_id: changed.get(image_id, False) or changes.documents[image_id] != before[image_id]
                 for image_id in ids

@@ -49,13 +49,17 @@ CONCURRENCY = 16  # threads that wait for encoder and database; more would only 
 ImageIds = Annotated[list[ImageId], Field(min_length=1, max_length=100_000)]
 
 
+Keyword = Annotated[str, Field(max_length=100_000)]
+
+
 class EditsIn(BaseModel):
     """Changes to one image; a field that is not given stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
     description: str | None = Field(None, max_length=100_000)
-    keywords: list[Annotated[str, Field(max_length=2000)]] | None = Field(None, max_length=1000)
     rating: int | None = Field(None, ge=0, le=5)
+    add_keywords: list[Keyword] = Field([], max_length=1000)
+    remove_keywords: list[Keyword] = Field([], max_length=1000)
     revert: list[str] = []
 
 

@@ -26,6 +26,7 @@ from image_search.ui.messages import Language, translate
 from image_search.ui.results import PageSearch, describe_error, find_cutoff
 from image_search.ui.routes import ImageIds, get_language
 from image_search.ui.search_form import SearchForm, from_query_string
+from image_search.ui.viewer import merge_keywords
 
 T = TypeVar("T")
 
@@ -163,17 +164,16 @@ def change_keywords(
     Returns {added, missing}: by keyword the images that lacked it, so that it can be undone; the images that are gone.
     """
     words = list(dict.fromkeys(word for keyword in add if (word := keyword.strip())))
-    unwanted = {keyword.strip() for keyword in remove}
-    added: dict[str, list[int]] = {word: [] for word in words}
+    before: dict[int, tuple[str, ...]] = {}
 
     def change(image: ImageRecord) -> Edits:
-        for word in words:
-            if word not in image.keywords:
-                added[word].append(image.image_id)
-        said = tuple(word for word in dict.fromkeys((*image.keywords, *words)) if word not in unwanted)
-        return replace(image.edits, keywords=None if said == image.text.keywords else said)
+        before[image.image_id] = image.keywords
+        return merge_keywords(image, words, remove)
 
-    return {"missing": _change_edits(store, image_ids, change), "added": added}
+    missing = change_edits(store, image_ids, change)
+    live = _leave_out(image_ids, missing)
+    added = {word: [image_id for image_id in live if word not in before[image_id]] for word in words}
+    return {"missing": missing, "added": added}
 
 
 def set_rating(store: ImageStore, image_ids: Sequence[int], rating: int | None) -> dict[str, Any]:
@@ -181,29 +181,22 @@ def set_rating(store: ImageStore, image_ids: Sequence[int], rating: int | None) 
 
     Returns {before, missing}: [{rating, ids}], what the person had said of them, so that it can be undone.
     """
-    before: dict[int | None, list[int]] = {}
+    before: dict[int, int | None] = {}
 
     def change(image: ImageRecord) -> Edits:
-        before.setdefault(image.edits.rating, []).append(image.image_id)
+        before[image.image_id] = image.edits.rating
         return replace(image.edits, rating=None if rating == (image.text.rating or 0) else rating)
 
-    missing = _change_edits(store, image_ids, change)
-    return {"before": [{"rating": said, "ids": ids} for said, ids in before.items()], "missing": missing}
+    missing = change_edits(store, image_ids, change)
+    groups: dict[int | None, list[int]] = {}
+    for image_id in _leave_out(image_ids, missing):
+        groups.setdefault(before[image_id], []).append(image_id)
+    return {"before": [{"rating": said, "ids": ids} for said, ids in groups.items()], "missing": missing}
 
 
-def _change_edits(store: ImageStore, image_ids: Sequence[int], change: Callable[[ImageRecord], Edits]) -> list[int]:
-    """Returns the images that are gone or in the trash; they are left alone."""
-    missing = []
-    ids = list(dict.fromkeys(image_ids))
-    for start in range(0, len(ids), _PAGE):
-        changed = []
-        for image_id, image in _read_live(store, ids[start : start + _PAGE]):
-            if image is None:
-                missing.append(image_id)
-            elif (edits := change(image)) != image.edits:
-                changed.append((image, edits))
-        missing += change_edits(store, changed)
-    return missing
+def _leave_out(image_ids: Sequence[int], missing: Sequence[int]) -> list[int]:
+    gone = set(missing)
+    return [image_id for image_id in dict.fromkeys(image_ids) if image_id not in gone]
 
 
 def _read_live(store: ImageStore, image_ids: Sequence[int]) -> Iterator[tuple[int, ImageRecord | None]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from image_search.images import make_printable
 from image_search.recognition import is_sure
-from image_search.records import ImageRecord, ImageText, RecognizedText, SearchHit
-from image_search.registration.films import set_edits
+from image_search.records import Edits, ImageRecord, ImageText, RecognizedText, SearchHit
+from image_search.registration.films import edit_image
 from image_search.search.tagging import Tag
 from image_search.stores.base import ImageStore
 from image_search.stores.text import get_folder, trim_model_name
@@ -70,27 +70,36 @@ def save_edits(
     store: ImageStore,
     image_id: int,
     description: str | None = None,
-    keywords: Sequence[str] | None = None,
     rating: int | None = None,
+    add_keywords: Sequence[str] = (),
+    remove_keywords: Sequence[str] = (),
     revert: Collection[str] = (),
 ) -> ImageRecord:
-    """Keep what a person said; None leaves a value, revert names those that go back to the file's.
+    """Keep what a person said; None leaves a value, revert names those that go back to the file's first.
 
     A value that is what the file says is no edit. Returns the image as it is now. Raises ImageNotFound, StoreError.
     """
-    image = store.get_image(image_id)
-    edits = replace(image.edits, **{name: None for name in _EDITABLE if name in revert})
-    if description is not None:
-        said = description.strip()
-        edits = replace(edits, description=None if said == (image.text.description or "").strip() else said)
-    if keywords is not None:
-        words = tuple(dict.fromkeys(word for keyword in keywords if (word := keyword.strip())))
-        edits = replace(edits, keywords=None if words == image.text.keywords else words)
-    if rating is not None:
-        edits = replace(edits, rating=None if rating == (image.text.rating or 0) else rating)
-    if edits != image.edits:
-        set_edits(store, image, edits)
-    return store.get_image(image_id)
+
+    def change(image: ImageRecord) -> Edits:
+        edits = replace(image.edits, **{name: None for name in _EDITABLE if name in revert})
+        if description is not None:
+            said = description.strip()
+            edits = replace(edits, description=None if said == (image.text.description or "").strip() else said)
+        if rating is not None:
+            edits = replace(edits, rating=None if rating == (image.text.rating or 0) else rating)
+        if add_keywords or remove_keywords:
+            edits = merge_keywords(replace(image, edits=edits), add_keywords, remove_keywords)
+        return edits
+
+    return edit_image(store, image_id, change)
+
+
+def merge_keywords(image: ImageRecord, add: Iterable[str], remove: Iterable[str]) -> Edits:
+    """The person's layer with keywords added behind those the image has, each once, and with others taken off."""
+    unwanted = set(remove)  # as they are: those of a file may begin with a blank
+    words = dict.fromkeys((*image.keywords, *(word for keyword in add if (word := keyword.strip()))))
+    said = tuple(word for word in words if word not in unwanted)
+    return replace(image.edits, keywords=None if said == image.text.keywords else said)
 
 
 def describe_size(image: ImageRecord) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,18 @@ def test_image_is_described_with_its_texts(client: TestClient, searcher: Searche
     assert facts["text"] == {"description": "狐", "keywords": ["雪"]}
     assert facts["registered"].endswith("Z")
     assert client.get("/api/images/1/tags").json()[0]["english"] == "red"
+
+
+def test_fields_that_are_edited_at_once_are_all_kept(client: TestClient) -> None:
+    for number in range(10):
+        changes = [{"rating": number % 5}, {"description": f"said {number}"}, {"keywords": [f"word {number}"]}]
+        with ThreadPoolExecutor(len(changes)) as pool:
+            assert {answer.status_code for answer in pool.map(partial(send_edits, client), changes)} == {200}
+        assert client.get("/api/images/3").json()["edits"] == {name: e[name] for e in changes for name in e}
+
+
+def send_edits(client: TestClient, edits: dict[str, Any]) -> Any:
+    return client.patch("/api/images/3", json=edits)
 
 
 def test_deleting_moves_to_the_trash_and_restoring_brings_all_of_it_back(

@@ -87,7 +87,7 @@ class LayerContract(StoreFixtures):
         said = {each: Edits(keywords=("旅", f"{number}"), rating=number % 6) for number, each in enumerate(image_ids)}
         store.set_edits(image_ids[1], said[image_ids[1]])
         store.trash_images(image_ids[2:3])
-        changed = store.change_edits({**said, 123_456: EDITS, image_id: EDITS})
+        changed = store.change_edits([*image_ids, 123_456, image_id], lambda image: said.get(image.image_id, EDITS))
         assert changed == {each: each != image_ids[1] for each in (*image_ids[:2], *image_ids[3:], image_id)}
         for handle in (store, reopen()):
             records = handle.get_images(image_ids)
@@ -97,12 +97,14 @@ class LayerContract(StoreFixtures):
             assert handle.get_image(image_id).edits == EDITS
         assert store.count_values("keyword")["旅"] == store.list_images(["旅"]).total == 119
         assert store.count_values("rating") == {**dict.fromkeys("0135", 20), "2": 19, "4": 21}
-        assert store.change_edits({}) == {}
+        assert store.change_edits([], lambda _: EDITS) == {}
 
     def test_edits_of_many_images_are_all_refused_with_one_that_cannot_be(self, store, model, image_id):
         [other] = store.add_images(model.model_id, make_images(1), make_embeddings(1))
         with pytest.raises(StoreError, match="0 to 5"):
-            store.change_edits({image_id: EDITS, other: Edits(rating=6)})
+            store.change_edits(
+                [image_id, other], lambda image: EDITS if image.image_id == image_id else Edits(rating=6)
+            )
         assert store.get_image(image_id).edits.is_empty
 
     def test_reading_the_file_again_never_touches_edits(self, store, image_id):

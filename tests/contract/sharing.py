@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 from image_search.records import Hits
 from tests.contract.fixtures import DIMENSION, StoreFixtures, list_ids
@@ -61,6 +64,32 @@ class SharingContract(StoreFixtures):
         assert forwards == backwards
         assert store.count_images() == 60
         assert store.get_status().models[0][1] == 60
+
+    def test_changes_that_threads_make_at_once_to_different_fields_are_all_kept(self, store, model, reopen):
+        image_ids = store.add_images(model.model_id, make_images(3), make_embeddings(3))
+
+        def add_keyword(image, word):
+            return replace(image.edits, keywords=(*image.keywords, word))
+
+        changes = [
+            *(partial(add_keyword, word=f"word {number}") for number in range(8)),
+            lambda image: replace(image.edits, description="said"),
+            lambda image: replace(image.edits, rating=4),
+        ]
+        handles = store, reopen()
+        start = threading.Barrier(len(changes))
+
+        def edit(number):
+            start.wait(30)
+            return handles[number % 2].change_edits(image_ids, changes[number])
+
+        with ThreadPoolExecutor(len(changes)) as pool:
+            changed = list(pool.map(edit, range(len(changes))))
+        assert changed == [dict.fromkeys(image_ids, True)] * len(changes)
+        for image in store.get_images(image_ids):
+            assert (image.edits.description, image.edits.rating) == ("said", 4)
+            assert sorted(image.edits.keywords) == [f"word {number}" for number in range(8)]
+        assert store.count_values("keyword") == {f"word {number}": 3 for number in range(8)}
 
     def test_threads_search_while_another_adds_and_deletes(self, store, model):
         embeddings = make_embeddings(200)

@@ -18,7 +18,6 @@ import numpy as np
 from image_search.errors import StoreError
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Hits,
     ImageRecord,
@@ -32,7 +31,7 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import COUNTS_FRAMES, EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.text import decode_path, make_sort_name
 from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING
@@ -247,9 +246,10 @@ class MemoryStore(ImageStore):
             before, entry.facts = entry.facts, replace(entry.facts, text=text)
             return entry.facts != before
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
         with self.library.lock:
-            live = [entry for entry in self._list_live() if entry.facts.image_id in edits]
+            live = [entry for entry in self._list_live() if entry.facts.image_id in image_ids]
+            edits = {entry.facts.image_id: change(entry.record) for entry in live}
             changed = {entry.facts.image_id: entry.facts.edits != edits[entry.facts.image_id] for entry in live}
             for entry in live:
                 entry.facts = replace(entry.facts, edits=edits[entry.facts.image_id])

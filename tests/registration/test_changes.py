@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from image_search.errors import ImageNotFound
 from image_search.films import hash_film
 from image_search.records import Edits
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
-from image_search.registration.films import list_frames, set_edits
+from image_search.registration.films import change_edits, list_frames
 from image_search.registration.pipeline import ImageReader
 from image_search.registration.trash import restore_images, trash_images
 from image_search.registration.uploads import register_upload
@@ -398,12 +398,11 @@ def test_edit_of_a_moment_is_one_of_the_film(store: ImageStore) -> None:
     *image_ids, other = store.add_images(model.model_id, images, make_embeddings(5))
     store.set_edits(image_ids[2], Edits("the beach", rating=2))  # by an earlier version, of this moment alone
     store.trash_images(image_ids[3:])
-    set_edits(store, store.get_image(image_ids[0]), Edits(keywords=("sea",), rating=5))
+    assert change_edits(store, image_ids[:1], lambda image: replace(image.edits, keywords=("sea",), rating=5)) == []
     said = [image.edits for image in store.get_images([*image_ids, other])]
     alike = Edits(keywords=("sea",), rating=5)
     assert said == [alike, alike, Edits("the beach", ("sea",), 5), Edits(), Edits()]
-    with pytest.raises(ImageNotFound):
-        set_edits(store, store.get_image(image_ids[3]), Edits("in the trash"))
+    assert change_edits(store, image_ids[3:], lambda _: Edits("in the trash")) == image_ids[3:]
 
 
 @pytest.mark.parametrize("way", ["restored", "taken in"])
@@ -414,7 +413,7 @@ def test_film_changed_in_the_trash_keeps_its_edits_once_it_is_back(
     path = write_film(folder / "holiday.mp4", make_scenes(3, 3))
     register(store, folder)
     frames = list_frames(store, hash_film(path))
-    set_edits(store, frames[0], EDITS)
+    change_edits(store, [frames[0].image_id], lambda _: EDITS)
     trash_images(store, [frames[0].image_id])
     for number, name in enumerate((*moves, "last.mp4")):
         if name in moves:
@@ -443,7 +442,7 @@ def test_run_killed_while_a_film_is_replaced_is_made_good_by_the_next(
     path = write_film(folder / "holiday.mp4", make_scenes(3, 3))
     register(store, folder)
     old = list_frames(store, hash_film(path))
-    set_edits(store, old[0], EDITS)
+    change_edits(store, [old[0].image_id], lambda _: EDITS)
     write_film(path, make_scenes(2, 3, seed=5))
 
     def kill(*values: object) -> None:

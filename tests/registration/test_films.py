@@ -20,7 +20,7 @@ from image_search.films import hash_film
 from image_search.records import Edits, SearchFilter
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import find_files
-from image_search.registration.films import list_frames, set_edits
+from image_search.registration.films import change_edits, list_frames
 from image_search.registration.folders import watch_folders
 from image_search.registration.pipeline import ImageReader
 from image_search.registration.trash import (
@@ -246,7 +246,7 @@ def test_touched_film_is_known_and_not_hashed_again(
 def test_changed_film_has_its_new_frames_and_no_old_one(store: ImageStore, folder: Path) -> None:
     register(store, folder)
     before = list_frames(store, hash_film(folder / "holiday.mp4"))
-    set_edits(store, before[0], Edits("summer", ("sea",), 4))
+    change_edits(store, [before[0].image_id], lambda _: Edits("summer", ("sea",), 4))
     old = {frame.image_id for frame in before}
     write_film(folder / "holiday.mp4", make_scenes(2, 3, seed=5))
     report = register(store, folder)

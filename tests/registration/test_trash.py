@@ -16,7 +16,7 @@ from image_search.library import TrashCollector
 from image_search.records import Edits
 from image_search.registration import Registrar
 from image_search.registration.files import find_files
-from image_search.registration.films import list_frames, set_edits
+from image_search.registration.films import change_edits, list_frames
 from image_search.registration.pipeline import ImageReader
 from image_search.registration.rereading import write_sidecars
 from image_search.registration.trash import empty_old_trash, trash_samples
@@ -135,7 +135,7 @@ def test_sidecar_of_a_film_is_written_once_and_brings_its_edits_back(
     Registrar(store, FakeEncoder()).register(find_files([folder]))
     frames = list_frames(store, hash_film(path))
     assert len(frames) > 1 and len(frames[0].paths) == 2
-    set_edits(store, frames[-1], EDITS)
+    change_edits(store, [frames[-1].image_id], lambda _: EDITS)
     before = path.read_bytes()
     report = write_sidecars(store, [folder] if below else [])
     assert (report.written, report.unchanged, report.without_file, report.failures) == (2, 0, 0, [])
@@ -147,14 +147,14 @@ def test_sidecar_of_a_film_is_written_once_and_brings_its_edits_back(
         registration = Registrar(other, FakeEncoder()).register(find_files([folder]))
         assert (registration.films, registration.failed, registration.unread) == (1, 0, {})
         assert {frame.edits for frame in list_frames(other, hash_film(path))} == {EDITS}
-    set_edits(store, list_frames(store, hash_film(path))[0], Edits())
+    change_edits(store, [list_frames(store, hash_film(path))[0].image_id], lambda _: Edits())
     assert write_sidecars(store).written == 2 and not list(folder.glob("*.xmp"))
 
 
 def test_no_sidecar_is_written_beside_the_kept_copy_of_an_uploaded_film(store: ImageStore, tmp_path: Path) -> None:
     path = write_film(tmp_path / "sent.mp4", make_scenes(2, 2))
     sent = register_uploaded_film(store, FakeEncoder(), ImageReader(), path, "海.mp4")
-    set_edits(store, store.get_image(sent.image_id), EDITS)
+    change_edits(store, [sent.image_id], lambda _: EDITS)
     report = write_sidecars(store)
     assert (report.written, report.without_file) == (0, 1)
     assert not list(tmp_path.rglob("*.xmp"))

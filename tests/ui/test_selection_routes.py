@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from image_search.library import Warmup
 from image_search.records import Edits, ImageText
+from image_search.registration import films
 from image_search.registration.films import find_film_file
 from image_search.search import Searcher
 from image_search.search.exporting import FileNames, stream_zip
@@ -24,7 +26,8 @@ from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.ui import selection_routes
 from image_search.ui.results import PageSearch, QueryImages
-from image_search.ui.selection_routes import build_selection_routes
+from image_search.ui.selection_routes import build_selection_routes, change_keywords, set_rating
+from image_search.ui.viewer import save_edits
 from tests.fakes import FakeEncoder, make_embeddings, make_image
 
 GONE = 999_999
@@ -123,15 +126,30 @@ def test_rating_is_set_and_what_was_said_before_is_told(client: TestClient, stor
 def test_selection_is_written_in_batches_not_one_by_one(
     client: TestClient, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection_routes, "_PAGE", 25)
+    monkeypatch.setattr(films, "_EDITS_BATCH", 25)
     ids = register(store, *(f"{number}.png" for number in range(60)))
     batches: list[int] = []
     write = store.change_edits
-    monkeypatch.setattr(store, "change_edits", lambda edits: (batches.append(len(edits)), write(edits))[1])
+    monkeypatch.setattr(store, "change_edits", lambda ids, change: (batches.append(len(ids)), write(ids, change))[1])
     post(client, "rating", ids=ids, rating=2)
     post(client, "keywords", ids=ids, add=["trip"])
     assert batches == [25, 25, 10] * 2
     assert {(image.rating, image.keywords) for image in store.get_images(ids)} == {(2, ("trip",))}
+
+
+def test_changes_made_at_once_to_a_selection_and_in_the_viewer_are_all_kept(store: ImageStore) -> None:
+    ids = register(store, *(f"{number}.png" for number in range(20)))
+    changes: list[Callable[[], object]] = [
+        *(lambda word=word: change_keywords(store, ids, [word], []) for word in "abc"),
+        lambda: set_rating(store, ids, 4),
+        *(lambda image_id=image_id: save_edits(store, image_id, description="said") for image_id in ids),
+        *(lambda image_id=image_id: save_edits(store, image_id, add_keywords=["mine"]) for image_id in ids),
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(change) for change in changes]:
+            done.result()
+    for image in store.get_images(ids):
+        assert (image.rating, image.description, sorted(image.keywords)) == (4, "said", ["a", "b", "c", "mine"])
 
 
 def test_image_in_the_trash_is_told_and_left_alone(client: TestClient, store: ImageStore) -> None:

@@ -300,7 +300,7 @@ def test_edits_are_kept_beside_what_the_file_says(client: TestClient, searcher: 
         "rating": 4,
         "edited": ["description", "rating"],
     }
-    client.post(edits, json={"keywords": ["a, b", " 海 ", "海"]})
+    client.post(edits, json={"add_keywords": [" 海 ", "海", " "], "remove_keywords": ["雪", "月"]})
     image = searcher.store.get_image(image_id)
     assert image.edits == Edits("夕焼け", ("a, b", "海"), 4)
     assert image.text.description == "狐"
@@ -311,11 +311,11 @@ def test_edits_are_kept_beside_what_the_file_says(client: TestClient, searcher: 
 
 def test_saying_what_the_file_says_is_no_edit(client: TestClient, searcher: Searcher) -> None:
     image_id = register_one(searcher, text=ImageText(description="狐", keywords=("雪",)))
-    said = {"description": "狐\n", "keywords": ["雪"], "rating": 0}
+    said = {"description": "狐\n", "add_keywords": ["雪"], "rating": 0}
     assert client.post(f"/ui/images/{image_id}/edits", json=said).json()["edited"] == []
 
 
-@pytest.mark.parametrize("said", [{"rating": 6}, {"rating": -1}, {"owner": "x"}, {"keywords": "a"}])
+@pytest.mark.parametrize("said", [{"rating": 6}, {"rating": -1}, {"owner": "x"}, {"add_keywords": "a"}])
 def test_edit_that_is_none_changes_nothing(client: TestClient, searcher: Searcher, said: dict[str, Any]) -> None:
     image_id = register_one(searcher)
     assert client.post(f"/ui/images/{image_id}/edits", json=said).status_code == 422

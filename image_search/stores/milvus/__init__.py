@@ -29,7 +29,6 @@ import numpy as np
 from image_search.originals import Originals, open_separate_originals
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Hits,
     ImageRecord,
@@ -43,7 +42,7 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.document_store import (
     add_model,
     choose_latest,
@@ -303,15 +302,12 @@ class MilvusStore(ImageStore):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return self._change_record(image_id, partial(change_record, text=text))
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
         with self._writing() as writer:
-            found = writer.get_stored(list(edits))
-            live = [one for one in found.values() if one.record.deleted_at is None]
-            changed = [one for one in live if one.record.edits != edits[one.record.image_id]]
-            writer.change_images(
-                [one.change(change_record(one.document, edits=edits[one.record.image_id])) for one in changed]
-            )
-        return {one.record.image_id: one.record.edits != edits[one.record.image_id] for one in live}
+            live = [one for one in writer.get_stored(image_ids).values() if one.record.deleted_at is None]
+            pairs = [(one, one.change(change_record(one.document, edits=change(one.record)))) for one in live]
+            writer.change_images([after for before, after in pairs if after.record != before.record])
+        return {before.record.image_id: after.record != before.record for before, after in pairs}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         self._change_record(image_id, partial(recognize, recognized=recognized), recognized is None)

@@ -18,7 +18,6 @@ from image_search.errors import StoreError
 from image_search.originals import Originals, check_originals, open_originals
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Finding,
     Hits,
@@ -33,7 +32,7 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import ROOT, Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.oracle import sql, trash
 from image_search.stores.oracle.connection import Connections, OracleError, Row, Session, T, get_code, is_text_failure
 from image_search.stores.oracle.health import check_oracle
@@ -277,16 +276,17 @@ class OracleStore(ImageStore):
     def _set_text(self, image_id: int, text: ImageText) -> bool:
         return self._write(lambda session: change_record(session, image_id, lambda record: replace(record, text=text)))
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
-        def change(session: Session) -> dict[int, bool]:
-            found = list(map(make_record, session.query_chunks(sql.get_records, list(edits))))
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
+        def change_all(session: Session) -> dict[int, bool]:
+            found = map(make_record, session.query_chunks(sql.get_records, image_ids))
             live = [record for record in found if record.deleted_at is None]
-            for record in live:
-                if record.edits != edits[record.image_id]:
-                    update_record(session, replace(record, edits=edits[record.image_id]))
-            return {record.image_id: record.edits != edits[record.image_id] for record in live}
+            pairs = [(record, replace(record, edits=change(record))) for record in live]
+            for before, after in pairs:
+                if after != before:
+                    update_record(session, after)
+            return {before.image_id: after != before for before, after in pairs}
 
-        return self._write(change)
+        return self._write(change_all)
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         lines = dump_lines(recognized) if recognized else None

@@ -19,7 +19,6 @@ from image_search.errors import StoreError
 from image_search.originals import Originals, check_originals, open_originals
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Finding,
     Hits,
@@ -34,7 +33,7 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.postgres import trash
 from image_search.stores.postgres.database import Connection, Connections
 from image_search.stores.postgres.rows import (
@@ -257,13 +256,13 @@ class PostgresStore(ImageStore):
             record = get_live_record(connection, image_id)
             return _update(connection, record, replace(record, text=text))
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
         with self._database.writing() as connection:
-            live = [one for one in find_records(connection, list(edits)).values() if one.deleted_at is None]
-            changed = [one for one in live if one.edits != edits[one.image_id]]
-            if changed:
-                update_records(connection, [replace(one, edits=edits[one.image_id]) for one in changed])
-        return {one.image_id: one.edits != edits[one.image_id] for one in live}
+            live = [one for one in find_records(connection, image_ids).values() if one.deleted_at is None]
+            pairs = [(record, replace(record, edits=change(record))) for record in live]
+            if changed := [after for before, after in pairs if after != before]:
+                update_records(connection, changed)
+        return {before.image_id: after != before for before, after in pairs}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:

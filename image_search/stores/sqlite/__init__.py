@@ -17,7 +17,6 @@ from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.originals import FolderOriginals, Originals, open_originals
 from image_search.records import (
     DeletedImage,
-    Edits,
     EmbeddingModel,
     Finding,
     Hits,
@@ -32,7 +31,7 @@ from image_search.records import (
     TrashReason,
 )
 from image_search.settings import DEFAULT_DATABASE_URL, ROOT, Settings
-from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
+from image_search.stores.base import EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.reads import content_is_known, image_not_found, model_is_current, model_not_found
 from image_search.stores.sql import LIVE
 from image_search.stores.sqlite.database import Connections, check_sqlite
@@ -316,13 +315,14 @@ class SqliteStore(ImageStore):
                 update_record(connection, record, replace(record, text=text))
         return record.text != text
 
-    def _change_edits(self, edits: dict[int, Edits]) -> dict[int, bool]:
+    def _change_edits(self, image_ids: list[int], change: ChangeEdits) -> dict[int, bool]:
         with self._database.writing() as connection:
-            live = [one for one in find_records(connection, edits).values() if one.deleted_at is None]
-            for record in live:
-                if record.edits != edits[record.image_id]:
-                    update_record(connection, record, replace(record, edits=edits[record.image_id]))
-        return {record.image_id: record.edits != edits[record.image_id] for record in live}
+            live = [one for one in find_records(connection, image_ids).values() if one.deleted_at is None]
+            pairs = [(record, replace(record, edits=change(record))) for record in live]
+            for before, after in pairs:
+                if after != before:
+                    update_record(connection, before, after)
+        return {before.image_id: after != before for before, after in pairs}
 
     def _set_recognized(self, image_id: int, recognized: RecognizedText | None) -> None:
         with self._database.writing() as connection:

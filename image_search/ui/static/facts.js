@@ -1,83 +1,83 @@
 // The viewer's panel: everything known of an image, and the texts that are kept as soon as a field is left.
-import { getJson, isAbort, postJson } from './api.js';
+import { getJson, isAbort } from './api.js';
 import { copyText } from './clipboard.js';
 import { compose } from './address.js';
+import { getDraft, onAnswer, save, whenSent } from './drafts.js';
 import { joinSentences, say, sayTime } from './i18n.js';
 import { showToast } from './toasts.js';
 
-// Image id to changes that could not be saved yet: they outlive a login that has ended, and a reload.
-const DRAFTS = 'image-search-drafts';
-const drafts = new Map(readDrafts());
-
-function readDrafts() {
-  try {
-    return JSON.parse(sessionStorage.getItem(DRAFTS)) ?? [];
-  } catch {
-    return [];
-  }
-}
-
-function keepDrafts() {
-  try {
-    sessionStorage.setItem(DRAFTS, JSON.stringify([...drafts]));
-  } catch {
-    // They last as long as the page.
-  }
-}
+const RETRY = 2000; // milliseconds
 
 export class FactsPanel {
-  // onFilled: called with the notice of an image in the trash, null for any other.
+  // onFilled: called with the notice of an image in the trash, null for any other, and whether the program was away.
   constructor({ onTrash, onFilled }) {
     this.element = document.createElement('aside');
     this.element.className = 'facts-panel';
     this.element.setAttribute('aria-label', say('facts'));
     this.id = null;
     this.tile = null;
+    this.saved = null; // the edits of the image as they were last heard of
     this.onTrash = onTrash;
     this.onFilled = onFilled;
     this.isTrashed = false;
+    this.isAway = false; // the program, at the last try
     this.element.addEventListener('click', (event) => this.onClick(event));
-    this.element.addEventListener('focusout', (event) => this.onLeave(event));
+    this.element.addEventListener('focusout', (event) => this.keepField(event.target));
     this.element.addEventListener('keydown', (event) => this.onKey(event));
     for (const name of ['wheel', 'pointerdown', 'touchstart', 'touchmove'])
       this.element.addEventListener(name, (event) => event.stopPropagation());
-    this.sent = Promise.all([...drafts.keys()].map((id) => this.send(id)));
+    onAnswer((id, edits) => id === this.id && this.onAnswer(edits));
   }
 
   // Show an image. tile: as the grid knows it, with its distance.
   async show(tile) {
     this.flush();
     this.request?.abort();
-    if (this.id !== tile.id) this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'none', say('loading')));
+    clearTimeout(this.timer);
+    if (this.id !== tile.id) {
+      this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'none', say('loading')));
+      this.saved = null;
+      this.isTrashed = false;
+    }
     this.id = tile.id;
     this.tile = tile;
     this.request = new AbortController();
     const { signal } = this.request;
     try {
-      await this.sent; // else the answer may be older
-      this.fill(await getJson(`ui/images/${tile.id}`, signal));
+      await whenSent(tile.id); // else the answer may be older
+      if (signal.aborted) return;
+      this.answer = null;
+      const facts = await getJson(`ui/images/${tile.id}`, signal);
+      if (!signal.aborted) this.fill({ ...facts, edits: this.answer ?? facts.edits });
     } catch (error) {
       if (isAbort(error)) return;
       const reason = joinSentences(error.title || say('offline'), error.hint);
       this.element.replaceChildren(make('h2', 'file-name', tile.name), make('p', 'message problem', reason));
+      this.saved = null;
+      this.isAway = !error.status || error.status >= 500;
+      if (this.isAway) this.timer = setTimeout(() => this.show(tile), RETRY); // until database and program are back
     }
+  }
+
+  // Ask for nothing any more.
+  close() {
+    this.flush();
+    this.request?.abort();
+    clearTimeout(this.timer);
   }
 
   fill({ html, edits }) {
     const fresh = new DOMParser().parseFromString(html, 'text/html');
     this.element.replaceChildren(...fresh.body.childNodes);
     this.element.scrollTop = 0;
-    this.saved = edits;
-    const draft = drafts.get(this.id);
-    this.keywords = [...(draft?.keywords ?? edits.keywords)];
-    this.drawKeywords();
-    if (draft?.description !== undefined) this.find('[name=description]').value = draft.description;
-    if (draft) this.find('.saved').textContent = say('not_saved');
+    this.showEdits(edits, Object.keys(getDraft(this.id)).length && !whenSent(this.id) ? say('not_saved') : '');
     for (const time of this.element.querySelectorAll('time')) time.textContent = sayTime(new Date(time.dateTime));
     this.fillHit();
     const notice = this.find('.in-trash');
     this.isTrashed = notice !== null;
-    this.onFilled(notice);
+    const wasAway = this.isAway;
+    this.isAway = false;
+    this.onFilled(notice, wasAway);
   }
 
   // How the image was found is known to the grid only.
@@ -102,106 +102,91 @@ export class FactsPanel {
     if (this.element.contains(document.activeElement)) this.keepField(document.activeElement);
   }
 
-  onLeave(event) {
-    this.keepField(event.target);
-  }
-
   keepField(field) {
     if (!this.saved) return;
-    if (field.name === 'description' && field.value.trim() !== this.saved.description.trim())
-      this.save({ description: field.value });
+    if (field.name === 'description') {
+      if (field.value.trim() !== field.defaultValue.trim()) this.save({ description: (field.defaultValue = field.value) });
+      else this.showDescription(field);
+    }
     if (field.name === 'keyword' && field.value.trim()) this.addKeywords(field);
   }
 
   addKeywords(field) {
     const words = field.value.split(/[,、，;；\n]/).map((word) => word.trim()).filter(Boolean);
     field.value = '';
-    this.setKeywords([...new Set([...this.keywords, ...words])]);
+    const added = words.filter((word) => !this.keywords.includes(word));
+    if (added.length) this.save({ add_keywords: added });
   }
 
-  setKeywords(words) {
-    this.keywords = words;
-    this.drawKeywords();
-    this.save({ keywords: words });
+  removeKeyword(word) {
+    this.save({ remove_keywords: [word] });
+    this.find('[name=keyword]').focus();
+  }
+
+  // As they are saved, with what is on its way.
+  get keywords() {
+    const { add_keywords: added = [], remove_keywords: removed = [] } = getDraft(this.id);
+    return [...new Set([...this.saved.keywords, ...added])].filter((word) => !removed.includes(word));
   }
 
   drawKeywords() {
     const place = this.find('.keywords');
-    for (const chip of place.querySelectorAll('.keyword')) chip.remove();
-    for (const word of this.keywords) {
+    const chips = [...place.querySelectorAll('.keyword')];
+    const words = this.keywords;
+    if (chips.length === words.length && chips.every((chip, index) => chip.dataset.word === words[index])) return;
+    const hadFocus = chips.some((chip) => chip.contains(document.activeElement));
+    for (const chip of chips) chip.remove();
+    for (const word of words) {
       const chip = document.createElement('span');
       chip.className = 'keyword';
+      chip.dataset.word = word;
       const link = Object.assign(document.createElement('a'), { href: compose('', { keyword: word }), textContent: word });
       const remove = Object.assign(document.createElement('button'), { type: 'button', textContent: '×' });
       remove.setAttribute('aria-label', say('remove_keyword', { word }));
-      remove.addEventListener('click', () => {
-        this.setKeywords(this.keywords.filter((other) => other !== word));
-        this.find('[name=keyword]').focus();
-      });
+      remove.addEventListener('click', () => this.removeKeyword(word));
       chip.append(link, remove);
       place.insertBefore(chip, place.querySelector('input'));
     }
+    if (hadFocus) place.querySelector('input').focus();
   }
 
   save(changes) {
-    drafts.set(this.id, { ...drafts.get(this.id), ...changes });
-    if (changes.description !== undefined) this.saved.description = changes.description;
-    return this.send(this.id);
+    const done = save(this.id, changes);
+    if (this.saved) this.showEdits(this.saved);
+    return done;
   }
 
-  // Also for an image that is no longer shown.
-  async send(id) {
-    const draft = drafts.get(id);
-    if (!draft) return;
-    keepDrafts();
-    const findSaved = () => (id === this.id ? this.find('.saved') : null);
-    try {
-      const edits = await postJson(`ui/images/${id}/edits`, draft);
-      if (drafts.get(id) !== draft) return; // more was typed, and is sent
-      drafts.delete(id);
-      keepDrafts();
-      if (findSaved()) this.showSaved(edits, say('saved'));
-    } catch (error) {
-      if (findSaved()) findSaved().textContent = say('not_saved');
-      const again = () => this.send(id);
-      const isGone = error.code === 'image_gone'; // to the trash, in another tab
-      showToast(`${say('not_saved')} ${error.title ?? ''}`, {
-        action: say(isGone ? 'restore' : 'try_again'),
-        onAction: () => (isGone ? postJson('ui/restore', { ids: [id] }).finally(again) : again()),
-        seconds: 12,
-      });
-    }
+  // tile: the image in front, whose facts may not have come yet.
+  rate(tile, rating) {
+    return tile.id === this.id ? this.save({ rating }) : save(tile.id, { rating });
   }
 
-  showSaved(edits, text) {
+  onAnswer(edits) {
+    if (edits) this.answer = edits;
+    if (!this.saved) return;
+    if (edits) this.showEdits(edits, say('saved'));
+    else this.find('.saved').textContent = say('not_saved');
+  }
+
+  // Show the edits as they are saved, with what is on its way. A field that was typed in stays as it is.
+  showEdits(edits, text = null) {
     this.saved = edits;
-    this.find('.saved').textContent = text;
+    if (text !== null) this.find('.saved').textContent = text;
     for (const button of this.element.querySelectorAll('.revert'))
       button.hidden = !edits.edited.includes(button.dataset.revert);
-    this.showRating(edits.rating);
-    if (this.tile) this.tile.rating = edits.rating;
-  }
-
-  showRating(rating) {
+    const field = this.find('[name=description]');
+    if (field.value === field.defaultValue) this.showDescription(field);
+    this.drawKeywords();
+    const rating = getDraft(this.id).rating ?? edits.rating;
     for (const star of this.element.querySelectorAll('[data-rating]')) {
       star.classList.toggle('on', Number(star.dataset.rating) <= rating);
       star.setAttribute('aria-checked', Number(star.dataset.rating) === rating);
     }
   }
 
-  rate(rating) {
-    this.showRating(rating);
-    return this.save({ rating });
-  }
-
-  async revert(name) {
-    drafts.delete(this.id);
-    keepDrafts();
-    const edits = await postJson(`ui/images/${this.id}/edits`, { revert: [name] });
-    this.find('[name=description]').value = edits.description;
-    this.keywords = [...edits.keywords];
-    this.drawKeywords();
-    this.showSaved(edits, say('saved'));
+  showDescription(field) {
+    const text = (getDraft(this.id).description ?? this.saved.description).replace(/\r\n?/g, '\n'); // as fields have them
+    if (field.value !== text) field.value = field.defaultValue = text;
   }
 
   copyPrompt() {
@@ -215,19 +200,19 @@ export class FactsPanel {
     const star = target.closest('[data-rating]');
     const revert = target.closest('[data-revert]');
     if (copy) copyText(this.find(`[data-text=${copy.dataset.copy}]`).textContent, this.element);
-    else if (star) this.rate(Number(star.dataset.rating) === this.saved.rating ? 0 : Number(star.dataset.rating));
-    else if (revert) this.revert(revert.dataset.revert).catch((error) => showToast(error.title || say('offline')));
+    else if (star) this.save({ rating: Number(star.dataset.rating) === this.saved.rating ? 0 : Number(star.dataset.rating) });
+    else if (revert) this.save({ revert: [revert.dataset.revert] });
     else if (target.closest('[data-action=trash]')) this.onTrash();
   }
 
   onKey(event) {
     const { target, key } = event;
-    if (target.name !== 'keyword' || event.isComposing) return;
+    if (target.name !== 'keyword' || event.isComposing || !this.saved) return;
     if (key === 'Enter' || key === ',' || key === '、') {
       event.preventDefault();
       this.addKeywords(target);
-    } else if (key === 'Backspace' && !target.value && this.keywords.length) {
-      this.setKeywords(this.keywords.slice(0, -1));
+    } else if (key === 'Backspace' && !event.repeat && !target.value && this.keywords.length) {
+      this.removeKeyword(this.keywords.at(-1)); // one for each press: a key held to empty the field goes no further
     }
   }
 }

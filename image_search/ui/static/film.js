@@ -126,6 +126,10 @@ class Film {
     if (isPlayer || TYPED.includes(event.target.tagName)) event.stopPropagation();
   }
 
+  get hasFailed() {
+    return this.strip.hidden || !this.frame.hidden;
+  }
+
   // The browser cannot play it, or the file is no longer there: its frames are shown instead.
   async onError() {
     if (!this.isStarted || !this.frame.hidden) return;

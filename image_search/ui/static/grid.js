@@ -396,7 +396,7 @@ function onScroll() {
 }
 
 export function keepPlace() {
-  if (document.body.classList.contains('asking')) return;
+  if (['asking', 'viewing'].some((name) => document.body.classList.contains(name))) return; // the viewer keeps its own
   // As many as lie above the end of what is in the document: who has been at the end of 20,000 and is back need not load all.
   const bottom = (AHEAD + 1) * innerHeight - list.getBoundingClientRect().top;
   const last = rows[Math.min(findRow(bottom), rows.length - 1)]?.cells.at(-1);

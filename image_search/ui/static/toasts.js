@@ -1,6 +1,7 @@
 // Short messages at the edge of the page, with one thing to do about them.
 const place = document.getElementById('toasts');
 
+// Returns what removes it before its time.
 export function showToast(text, { action = '', onAction = null, seconds = 6, kind = '' } = {}) {
   const toast = document.createElement('div');
   toast.className = `toast ${kind}`;
@@ -27,6 +28,7 @@ export function showToast(text, { action = '', onAction = null, seconds = 6, kin
     if (toast.contains(document.activeElement)) toast.addEventListener('focusout', remove, { once: true });
     else remove();
   }, seconds * 1000);
+  return remove;
 }
 
 // The viewer keeps the focus to itself; while it is open the messages are shown inside it.

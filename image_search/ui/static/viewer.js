@@ -28,16 +28,18 @@ let panel = null;
 let textLayer = null;
 let status = null;
 let isLeaving = false; // the address has changed already
+let wanted = null; // the tile whose prompt is copied once its facts have come
 
 const isNarrow = () => innerWidth < 900;
 const count = () => (lone ? 1 : grid.total);
 const tileAt = (index) => (lone ? lone : grid.tiles[index]);
+const tileInFront = () => tileAt(swipe.currIndex);
 export const isOpen = () => swipe !== null;
 
 // Open, step or close, as the address says. id: image to show, null for none.
 export async function follow(id) {
   if (!id) return leave();
-  if (swipe && tileAt(swipe.currIndex)?.id === id) return undefined;
+  if (swipe && tileInFront()?.id === id) return undefined;
   let place = findPlace(id);
   if (place >= 0 && swipe && !lone) return swipe.goTo(place);
   leave();
@@ -102,7 +104,7 @@ function open(index) {
       bottom: isPanelOpen() && isNarrow() ? innerHeight * SHEET : 0,
     }),
   });
-  panel = new FactsPanel({ onTrash: trash, onFilled: showTrashed });
+  panel = new FactsPanel({ onTrash: trash, onFilled });
   textLayer = new TextLayer(swipe);
   status = Object.assign(document.createElement('div'), { className: 'sr-only', role: 'status' });
   status.setAttribute('aria-live', 'polite');
@@ -188,9 +190,25 @@ function name(tile) {
   swipe.element.setAttribute('aria-label', `${say('viewer_label')}: ${tile.name}`);
 }
 
+// The facts of the image in front have come.
+function onFilled(notice, wasAway) {
+  if (!swipe) return;
+  showTrashed(notice);
+  if (wanted?.id === panel.id) panel.copyPrompt();
+  wanted = null;
+  if (wasAway) loadAgain();
+}
+
+// Load again what failed while the program was away.
+function loadAgain() {
+  const slides = swipe.mainScroll.itemHolders.map(({ slide }) => slide);
+  const failed = slides.filter((slide) => slide?.content.isError() || slide?.content.film?.hasFailed);
+  for (const { index } of failed) swipe.refreshSlideContent(index);
+  if (!failed.length) textLayer.show(tileInFront());
+}
+
 // Over the image: on a phone the facts are hidden at first.
 function showTrashed(notice) {
-  if (!swipe) return;
   swipe.element.querySelector(':scope > .in-trash')?.remove();
   if (!notice) return;
   notice.querySelector('button').addEventListener('click', restore);
@@ -263,10 +281,12 @@ function showKeys() {
 let timer = 0;
 
 function onStep() {
-  const tile = tileAt(swipe.currIndex);
+  const tile = tileInFront();
   if (!tile) return;
   const { query, image } = read();
-  if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }));
+  // count: of the tiles that Back and reload find again.
+  const kept = lone ? history.state : { ...history.state, count: Math.max(history.state?.count ?? 0, swipe.currIndex + 1) };
+  if (image !== tile.id && !isLeaving) replace(compose(query, { image: tile.id }), kept);
   name(tile);
   panel.flush();
   showTrashed(null);
@@ -287,7 +307,8 @@ function onStep() {
 }
 
 function onClose() {
-  panel.flush();
+  panel.close();
+  wanted = null;
   clearTimeout(timer);
   if (isLeaving) return;
   isLeaving = true;
@@ -297,7 +318,7 @@ function onClose() {
 }
 
 function onDestroy() {
-  const tile = tileAt(swipe.currIndex);
+  const tile = tileInFront();
   moveToasts(document.body);
   document.body.classList.remove('viewing', 'with-facts');
   if (document.fullscreenElement) document.exitFullscreen();
@@ -309,7 +330,7 @@ function onDestroy() {
 // --- actions ------------------------------------------------------------------------------------------------------------
 
 async function trash() {
-  const tile = tileAt(swipe.currIndex);
+  const tile = tileInFront();
   if (!tile) return;
   if (isTrashed()) {
     showToast(say('in_trash'));
@@ -321,17 +342,18 @@ async function trash() {
     showToast(error.title || say('offline'));
     return;
   }
+  const asked = grid.query;
   const index = lone ? -1 : removeTile(tile.id);
   if (!lone && index < 0) return; // by a request before this one
   if (swipe && (lone || !grid.tiles.length)) close();
   else if (swipe) redraw(Math.min(index, count() - 1));
-  showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index), seconds: 10 });
+  showToast(say('trashed', { name: tile.name }), { action: say('undo'), onAction: () => undo(tile, index, asked), seconds: 10 });
 }
 
-const isTrashed = () => panel.id === tileAt(swipe.currIndex)?.id && panel.isTrashed;
+const isTrashed = () => panel.id === tileInFront()?.id && panel.isTrashed;
 
 async function restore() {
-  const tile = tileAt(swipe.currIndex);
+  const tile = tileInFront();
   try {
     await postJson('ui/restore', { ids: [tile.id] });
   } catch (error) {
@@ -340,23 +362,26 @@ async function restore() {
   }
   showToast(say('restored_name', { name: tile.name }));
   if (lone) refresh().catch(() => {});
-  if (swipe && tileAt(swipe.currIndex) === tile) {
+  if (swipe && tileInFront() === tile) {
     swipe.element.focus(); // the button goes
     name(tile);
     panel.show(tile);
   }
 }
 
-async function undo(tile, index) {
+// index, asked: where the tile was, and in the answer to which question; -1: it was alone.
+async function undo(tile, index, asked) {
   try {
     await postJson('ui/restore', { ids: [tile.id] });
   } catch (error) {
     showToast(error.title || say('offline'));
     return;
   }
-  if (index >= 0) insertTile(index, tile);
-  if (swipe && index >= 0) redraw(index);
-  else if (index < 0) push(compose(read().query, { image: tile.id }), { viewer: true });
+  const isShown = grid.query === asked;
+  if (isShown && index >= 0) insertTile(index, tile);
+  if (isShown && index >= 0 && swipe && !lone) redraw(index);
+  else if (isShown && index < 0 && !swipe) push(compose(read().query, { image: tile.id }), { viewer: true });
+  else showToast(say('restored_name', { name: tile.name }));
 }
 
 // After a tile went or came: the slides are other ones now.
@@ -384,7 +409,7 @@ function onKey(pswpEvent) {
     t: () => textLayer.toggle(),
     i: () => setPanel(!isPanelOpen()),
     Delete: trash,
-    c: () => panel.copyPrompt(),
+    c: copyPrompt,
     s: () => findSimilar(),
     '?': showKeys,
   };
@@ -395,17 +420,25 @@ function onKey(pswpEvent) {
   return pswpEvent.preventDefault();
 }
 
+// The panel may still tell of the image before, or of none.
+function copyPrompt() {
+  const tile = tileInFront();
+  if (tile && panel.id === tile.id && panel.saved) panel.copyPrompt();
+  else wanted = tile;
+}
+
 function rate(stars) {
-  if (!panel.saved) return;
+  const tile = tileInFront();
+  if (!tile) return;
   if (isTrashed()) {
     showToast(say('in_trash'));
     return;
   }
-  panel.rate(stars);
+  panel.rate(tile, stars);
   if (!isPanelOpen()) showToast(stars ? say('stars', { count: stars }) : say('no_stars'), { seconds: 3 });
 }
 
 function findSimilar() {
-  const tile = tileAt(swipe.currIndex);
+  const tile = tileInFront();
   if (tile) push(composeSimilar(tile.id));
 }
