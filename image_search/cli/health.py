@@ -45,7 +45,7 @@ from image_search.records import EmbeddingModel, Finding, ImageRecord, StoreStat
 from image_search.registration.rereading import find_unread
 from image_search.settings import IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
-from image_search.stores.base import ImageStore
+from image_search.stores.base import DEEP_CHECK, ImageStore
 from image_search.stores.tokens import TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)
@@ -341,7 +341,6 @@ _BATCH = 500
 _SHOWN = 5  # file names in a finding
 _YOUNG = 3600.0  # seconds; a younger original may belong to a batch that is being written
 _PROGRESS_SECONDS = 5.0
-_DONE_UP_TO = "deep_check"  # setting of the library: image_id up to which an interrupted --deep has come
 
 
 def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> Iterator[Finding]:
@@ -373,7 +372,7 @@ def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> 
 
 
 def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
-    start = int(store.list_settings(_DONE_UP_TO).get(_DONE_UP_TO, "0"))
+    start = int(store.list_settings(DEEP_CHECK).get(DEEP_CHECK, "0"))
     if start:
         write_line(f"Going on behind image {start:,}, where the last --deep ended.", to_stderr=True)
     total, count, shown_at = store.get_status().image_count, 0, time.monotonic()
@@ -404,7 +403,7 @@ def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
 
 def _remember_place(store: ImageStore, value: str | None) -> None:
     with suppress(StoreError):  # a library that can be read only is checked from the beginning
-        store.set_setting(_DONE_UP_TO, value)
+        store.set_setting(DEEP_CHECK, value)
 
 
 def _list_batches(store: ImageStore, after_id: int = 0) -> Iterator[list[ImageRecord]]:

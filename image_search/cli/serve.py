@@ -156,7 +156,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     from image_search.registration import Registrar
     from image_search.registration.files import find_files
     from image_search.registration.pipeline import make_reader
-    from image_search.registration.trash import UNFINISHED_SAMPLES
+    from image_search.stores.base import UNFINISHED_SAMPLES
 
     registrar = Registrar(
         searcher.store,

@@ -69,8 +69,14 @@ from image_search.stores.text import (
     make_recognized_storable,
     make_text_storable,
 )
+from image_search.stores.tokens import TOKEN_SETTING
 
 __all__ = ["COUNTS_FRAMES", "EVERYTHING", "CountedField", "Embeddings", "ImageStore"]
+
+# Settings that hold for one store only, so that no copy takes them over.
+DEEP_CHECK = "deep_check"  # image_id up to which an interrupted --check --deep has come
+UNFINISHED_SAMPLES = "unfinished_samples"  # the first start has not registered all samples yet
+LOCAL_SETTINGS = (DEEP_CHECK, UNFINISHED_SAMPLES, TOKEN_SETTING)
 
 _HELD_IMAGES = "held_images"
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
@@ -399,7 +405,10 @@ class ImageStore(ImageReads):
 
     @abstractmethod
     def set_setting(self, name: str, value: str | None) -> None:
-        """Keep a value (any length) with the library under a name of at most 100 characters; None removes it."""
+        """Keep a value (any length) with the library under a name of at most 100 characters; None removes it.
+
+        Copies take it over, so no value holds image_ids or model_ids, unless LOCAL_SETTINGS has its name.
+        """
 
     def has_held_images(self) -> bool:
         """Whether any image was ever registered here. True stays true, also when everything was deleted."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from image_search.errors import StoreError, StoreUnavailable
 from image_search.records import EmbeddingModel, ImageRecord, NewImage, TrashReason
-from image_search.stores.base import Embeddings, ImageStore
+from image_search.stores.base import LOCAL_SETTINGS, Embeddings, ImageStore
 
 _COPY_BATCH = 64
 _PAGE = 1000
@@ -91,7 +91,7 @@ def _copy_remembered(source: ImageStore, target: ImageStore) -> None:
 def _copy_settings(source: ImageStore, target: ImageStore) -> None:
     own = target.list_settings()
     for name, value in source.list_settings().items():
-        if name not in own and name != _BOUND_FOR_TRASH:
+        if name not in own and name not in (*LOCAL_SETTINGS, _BOUND_FOR_TRASH):
             target.set_setting(name, value)
 
 

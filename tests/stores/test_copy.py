@@ -14,10 +14,12 @@ import register_images
 from image_search.cli.register import choose_source
 from image_search.errors import StoreError, StoreUnavailable
 from image_search.records import DeletedImage, Edits, ImageText, RecognizedText, SearchFilter, TextLine
+from image_search.search.duplicates import DuplicateGroup, load_groups, save_groups
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.base import ImageStore
+from image_search.stores.base import DEEP_CHECK, UNFINISHED_SAMPLES, ImageStore
 from image_search.stores.copy import copy_library
+from image_search.stores.tokens import TOKEN_SETTING
 from tests.contract.frames import make_frame
 from tests.fakes import engines, make_embeddings, make_image
 from tests.fakes.engines import each_other_engine
@@ -182,6 +184,28 @@ def test_target_keeps_what_it_has_of_its_own(source, new_library):
     assert np.array_equal(target.get_embedding(image_ids[0], copied.model_id), make_embeddings(2)[1])
     [mountain] = target.list_images(filter=SearchFilter(file_name="caf\\udce9.png"))
     assert mountain.image.paths == ("/copies/caf\udce9.png",)
+
+
+def test_groups_of_duplicates_are_those_of_the_copied_images(source, new_library):
+    pair = source.get_images(source.list_image_ids()[10:12])
+    save_groups(source, [DuplicateGroup.of(pair, {})])
+    target = new_library("target")
+    copy_library(source, target)
+    groups, count = load_groups(target, 10) or ([], 0)
+    assert count == 1
+    assert {image.content_sha256 for image in groups[0].images} == {image.content_sha256 for image in pair}
+    assert {image.image_id for image in groups[0].images} != {image.image_id for image in pair}
+
+
+def test_what_holds_of_one_library_only_is_not_copied(source, new_library):
+    source.set_setting(DEEP_CHECK, "150")
+    source.set_setting(UNFINISHED_SAMPLES, "1")
+    source.set_setting(TOKEN_SETTING, "begun")
+    target = new_library("target")
+    own = target.list_settings(TOKEN_SETTING)
+    copy_library(source, target)
+    assert target.list_settings(DEEP_CHECK) == target.list_settings(UNFINISHED_SAMPLES) == {}
+    assert target.list_settings(TOKEN_SETTING) == own
 
 
 def test_embedding_that_is_older_than_its_preview_stays_so(source, new_library):
