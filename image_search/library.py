@@ -139,7 +139,7 @@ def make_model_change(
 
 
 def _download(name: str, settings: Settings, control: JobControl) -> None:
-    from image_search.encoders.checkpoint import DownloadStopped, fetch_folder
+    from image_search.encoders.hub import DownloadStopped, fetch_folder
 
     def report(done: int, total: int) -> bool:
         control.report(done, total, phase=DOWNLOAD)

@@ -28,7 +28,8 @@ import image_search
 from image_search.cli import Exit, name_commands, write_json, write_line
 from image_search.cli.serve import check_page
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.checkpoint import KNOWN_MODELS, find_cached, find_folder, refuse_missing_folder
+from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
+from image_search.encoders.hub import find_cached
 from image_search.errors import (
     EncoderError,
     ImageSearchError,
