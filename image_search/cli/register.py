@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from image_search.cli import Console, Exit, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
-from image_search.library import choose_model, keep_choice
+from image_search.library import choose_model, remember_folder, replace_empty_model, switch_model
 from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import describe_unread, find_files, suggest_packages
@@ -67,7 +67,8 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
             print_summary(registrar.report, as_json=options.json)
     if stop.is_set():
         return Exit.INTERRUPTED
-    announce_model(store, model, settings.model if options.make_current else "")
+    remember_folder(store, settings.model)
+    announce_model(store, model, settings.model, options.make_current)
     return Exit.SOME_FAILED if registrar.report.failed else Exit.OK
 
 
@@ -78,14 +79,14 @@ def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[s
     return size
 
 
-def announce_model(store: ImageStore, model: EmbeddingModel, wanted: str) -> None:
-    """Switch searches to this model, or say that they use another one. wanted: what opens it; "" for no switch."""
+def announce_model(store: ImageStore, model: EmbeddingModel, name: str, make_current: bool) -> None:
+    """Switch searches to this model, or say that they use another one. name: what opens it."""
     current = store.find_current_model()
     if current and current.model_id == model.model_id:
         return
-    if wanted:
-        store.set_current_model(model.model_id)
-        keep_choice(store, wanted)
+    if make_current:
+        switch_model(store, model, name)
+    if make_current or replace_empty_model(store, model, name):
         write_line(f"Searches use {model.name} ({model.version}) from now on.", to_stderr=True)
         write_line("Where EMBEDDING_MODEL is set, name it there, too.", to_stderr=True)
     elif current:

@@ -73,6 +73,8 @@ from image_search.stores.tokens import TOKEN_SETTING
 
 __all__ = ["COUNTS_FRAMES", "EVERYTHING", "CountedField", "Embeddings", "ImageStore"]
 
+CHOSEN_MODEL = "model"  # setting: what opens the model chosen for searches, where EMBEDDING_MODEL is not set
+
 # Settings that hold for one store only, so that no copy takes them over.
 DEEP_CHECK = "deep_check"  # image_id up to which an interrupted --check --deep has come
 UNFINISHED_SAMPLES = "unfinished_samples"  # the first start has not registered all samples yet

@@ -17,7 +17,7 @@ from image_search.records import DeletedImage, Edits, ImageText, RecognizedText,
 from image_search.search.duplicates import DuplicateGroup, load_groups, save_groups
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.base import DEEP_CHECK, UNFINISHED_SAMPLES, ImageStore
+from image_search.stores.base import CHOSEN_MODEL, DEEP_CHECK, UNFINISHED_SAMPLES, ImageStore
 from image_search.stores.copy import copy_library
 from image_search.stores.tokens import TOKEN_SETTING
 from tests.contract.frames import make_frame
@@ -169,6 +169,7 @@ def test_target_keeps_what_it_has_of_its_own(source, new_library):
     target.trash_images(image_ids[2:3], "gone")
     target.delete_images(image_ids[3:4])
     target.set_setting("groups.1", "own")
+    source.set_setting(CHOSEN_MODEL, "fake")
     report = copy_library(source, target)
     assert report.added_images == ALL - 4
     assert report.images_deleted_there == 1
@@ -180,6 +181,7 @@ def test_target_keeps_what_it_has_of_its_own(source, new_library):
     assert target.get_image(image_ids[4]).trash_reason is None
     assert target.list_settings("groups.") == {"groups.1": "own"}
     assert target.find_current_model() == own
+    assert target.list_settings(CHOSEN_MODEL) == {}
     copied = next(model for model in target.list_models() if model.name == "fake")
     assert np.array_equal(target.get_embedding(image_ids[0], copied.model_id), make_embeddings(2)[1])
     [mountain] = target.list_images(filter=SearchFilter(file_name="caf\\udce9.png"))
