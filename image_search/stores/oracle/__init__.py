@@ -35,8 +35,9 @@ from image_search.records import (
 from image_search.settings import ROOT, Settings
 from image_search.stores.base import EVERYTHING, CountedField, Embeddings, ImageStore
 from image_search.stores.oracle import sql, trash
-from image_search.stores.oracle.connection import Connections, OracleError, Row, Session, T, get_code, is_text_failure
+from image_search.stores.oracle.connection import Connections, Row, Session, T
 from image_search.stores.oracle.health import check_oracle
+from image_search.stores.oracle.messages import OracleError, get_code, is_text_failure
 from image_search.stores.oracle.rows import (
     bind_embedding,
     bind_values,
