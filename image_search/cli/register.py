@@ -6,6 +6,7 @@ import argparse
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote
 
 from image_search.cli import Console, Exit, finishing_on_interrupt, write_json, write_line
@@ -18,7 +19,7 @@ from image_search.registration.files import describe_unread, find_files, suggest
 from image_search.registration.folders import watch_folders
 from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import BackgroundReading
-from image_search.settings import SAMPLES, Settings, mask_url, split_url
+from image_search.settings import SAMPLES, Settings, mask_url, resolve_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -166,11 +167,8 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         dsn = parts.netloc.rpartition("@")[2] + parts.path
         source = replace(source, database_url="", db_user=user, db_password=password, db_dsn=dsn)
-    if (source.database_url, source.db_user, source.db_dsn) == (
-        settings.database_url,
-        settings.db_user,
-        settings.db_dsn,
-    ):
+    addresses = [resolve_url(either.database_url, Path.cwd()) for either in (source, settings)]
+    if (addresses[0], source.db_user, source.db_dsn) == (addresses[1], settings.db_user, settings.db_dsn):
         raise SettingsError("--copy-from names the library that is set already. Name the one to copy from.")
     return source
 

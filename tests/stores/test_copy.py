@@ -12,7 +12,7 @@ import pytest
 
 import register_images
 from image_search.cli.register import choose_source
-from image_search.errors import StoreError, StoreUnavailable
+from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.records import DeletedImage, Edits, ImageText, RecognizedText, SearchFilter, TextLine
 from image_search.search.duplicates import DuplicateGroup, load_groups, save_groups
 from image_search.settings import Settings
@@ -283,6 +283,12 @@ def test_library_in_oracle_is_named_by_a_url():
     settings = choose_source(Settings(), "oracle://scott:t%40ger@host:1521/FREEPDB1", "s3://originals")
     assert (settings.db_user, settings.db_password, settings.db_dsn) == ("scott", "t@ger", "host:1521/FREEPDB1")
     assert (settings.database_url, settings.originals_url) == ("", "s3://originals")
+
+
+def test_library_is_not_copied_from_itself_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="--copy-from names the library that is set already"):
+        choose_source(Settings(database_url=f"sqlite:///{tmp_path}/mine.db"), "sqlite:///mine.db", "")
 
 
 @each_other_engine
