@@ -141,7 +141,10 @@ class ImageStore(ImageReads):
     def _find_deleted_hashes(self, hashes: list[str]) -> set[str]: ...
 
     def find_deleted_paths(self, paths: Sequence[str]) -> dict[str, str]:
-        """Those of these paths whose image a user deleted, with the hash it had. A path of a live image is none."""
+        """Those of these paths whose image a user deleted, with the hash it had; of several, the latest deleted one's.
+
+        A path of a live image is none.
+        """
         stored = {encode_path(path): path for path in paths}
         found = self._find_deleted_paths(list(stored)) if stored else {}
         return {stored[path]: sha256 for path, sha256 in found.items()}
