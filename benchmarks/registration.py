@@ -171,11 +171,17 @@ class BareEncoder:
         self.encode_images = self.runner.embed_images
         self.batch_size, self.precision = self.runner.batch_size, self.runner.precision
 
+    def load(self) -> None:
+        """Is loaded."""
+
 
 class NoEncoder:
     """For files that are known, no model is needed."""
 
     name, version, dimension, supports_text = "none", "1", 4, False
+
+    def load(self) -> None:
+        """Nothing is to be loaded."""
 
     def encode_images(self, images: Sequence[object]) -> np.ndarray:
         return np.tile(np.array([[1, 0, 0, 0]], np.float32), (len(images), 1))

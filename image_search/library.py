@@ -1,4 +1,4 @@
-"""The library in a running server: the choice of its model, jobs, background work, and disk space."""
+"""The library in a running server: the choice of its model, jobs, and background work."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from image_search.encoders.base import Encoder
 from image_search.encoders.checkpoint import KNOWN_MODELS, KnownModel, canonical_name, find_folder
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreError
-from image_search.originals import FolderOriginals
+from image_search.images import make_printable
 from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.folders import make_scan
@@ -31,10 +30,11 @@ from image_search.registration.uploads import UploadInbox, make_upload_work
 from image_search.search import Searcher
 from image_search.search.duplicates import find_duplicates, save_groups
 from image_search.settings import BUNDLED, DEFAULT_DATABASE_URL, DEFAULT_MODEL, ROOT, Settings
-from image_search.stores.base import ImageStore
+from image_search.stores.base import CHOSEN_MODEL, ImageStore
+from image_search.stores.text import decode_path, encode_path
 
 _LOG = logging.getLogger(__name__)
-_SETTING = "model"  # of the library: the name chosen on the page
+_FOLDER = "model_folder/"  # settings of the library, with a hash of a model's name: its folder outside of the project
 DOWNLOAD, LOADING, EMBEDDING = "download", "loading", "embedding"  # phases of the job
 
 
@@ -42,7 +42,8 @@ DOWNLOAD, LOADING, EMBEDDING = "download", "loading", "embedding"  # phases of t
 class ModelChoice:
     """A model that may be used. known: None for one that is in no list. count: images embedded with it.
 
-    obstacle: why a click cannot choose it: "code" (its own Python code would run), "licence" (to be accepted first).
+    obstacle: why a click cannot choose it: "code" (its own Python code would run), "licence" (to be accepted first),
+    "folder" (which is not there any more).
     """
 
     name: str
@@ -53,7 +54,7 @@ class ModelChoice:
 
 def choose_model(settings: Settings, store: ImageStore) -> Settings:
     """The settings with the model chosen on the page; EMBEDDING_MODEL, when set, wins. Raises StoreError."""
-    chosen = None if settings.embedding_model else store.list_settings(_SETTING).get(_SETTING)
+    chosen = None if settings.embedding_model else store.list_settings(CHOSEN_MODEL).get(CHOSEN_MODEL)
     return replace(settings, embedding_model=chosen, embedding_model_revision="") if chosen else settings
 
 
@@ -66,9 +67,70 @@ def choose_model_if_reachable(settings: Settings, store: ImageStore) -> Settings
 
 def keep_choice(store: ImageStore, name: str) -> None:
     """Use this model from the next start on, where EMBEDDING_MODEL is not set. Raises StoreError."""
+    folder = remember_folder(store, name)
+    store.set_setting(CHOSEN_MODEL, str(folder) if folder else canonical_name(name))
+
+
+def switch_model(store: ImageStore, model: EmbeddingModel, name: str) -> None:
+    """Make this model, which EMBEDDING_MODEL opens by this name, the current one. Raises StoreError."""
+    store.set_current_model(model.model_id)
+    keep_choice(store, name)
+
+
+def replace_empty_model(store: ImageStore, model: EmbeddingModel, name: str) -> bool:
+    """Switch to this model if it has embeddings and the current one has none, as one that cannot be loaded.
+
+    Returns whether it was switched. Raises StoreError.
+    """
+    counts = store.get_status().models
+    if any(count for other, count in counts if other.is_current) or not any(
+        count for other, count in counts if other.model_id == model.model_id
+    ):
+        return False
+    switch_model(store, model, name)
+    return True
+
+
+# A model in a folder outside of the project has the folder's own name, by which nothing finds it.
+
+
+def remember_folder(store: ImageStore, name: str) -> Path | None:
+    """Keep with the library where a model's folder is, and return it; None for one of the project and a hub id.
+
+    name: as in EMBEDDING_MODEL. Raises StoreError.
+    """
     folder = find_folder(name)
     is_elsewhere = folder is not None and not folder.is_relative_to(BUNDLED)
-    store.set_setting(_SETTING, str(folder) if is_elsewhere else canonical_name(name))
+    setting, value = _name_folder_setting(canonical_name(name)), encode_path(str(folder)) if is_elsewhere else None
+    if store.list_settings(setting).get(setting) != value:
+        store.set_setting(setting, value)
+    return folder if is_elsewhere else None
+
+
+def find_location(store: ImageStore, name: str) -> str:
+    """The EMBEDDING_MODEL that opens a model of the library: its folder, or its name.
+
+    Raises ModelUnavailable with the code no_folder when its folder is not there any more, and StoreError.
+    """
+    kept = find_kept_folder(store, name)
+    place = kept or name
+    if find_folder(place) is None and (kept or "/" not in name):  # ids of the hub name an owner, too
+        raise ModelUnavailable(
+            f"The folder of the model {name} is not there any more{f' ({make_printable(place)})' if kept else ''}. "
+            "Bring it back, or name the model in EMBEDDING_MODEL.",
+            "no_folder",
+        )
+    return place
+
+
+def find_kept_folder(store: ImageStore, name: str) -> str:
+    """The folder outside of the project where a model of the library was, or "". Raises StoreError."""
+    setting = _name_folder_setting(name)
+    return decode_path(store.list_settings(setting).get(setting, ""))
+
+
+def _name_folder_setting(name: str) -> str:
+    return _FOLDER + hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def list_choices(store: ImageStore, settings: Settings, in_use: str) -> list[ModelChoice]:
@@ -76,7 +138,7 @@ def list_choices(store: ImageStore, settings: Settings, in_use: str) -> list[Mod
     counts = {model.name: count for model, count in store.get_status().models}
     names = dict.fromkeys([in_use, *counts, DEFAULT_MODEL, *KNOWN_MODELS])
     return [
-        ModelChoice(name, known := KNOWN_MODELS.get(name), counts.get(name, 0), _find_obstacle(known, settings))
+        ModelChoice(name, KNOWN_MODELS.get(name), counts.get(name, 0), _find_obstacle(store, name, settings))
         for name in names
     ]
 
@@ -93,12 +155,19 @@ def check_choice(name: str, choices: Iterable[ModelChoice], settings: Settings) 
         raise ModelUnavailable(f"{name} is not in the list of models. Name it in EMBEDDING_MODEL.", "not_found")
     if choice.obstacle == "code":
         raise ModelUnavailable(f"{name} brings Python code of its own. Name it in EMBEDDING_MODEL.", "remote_code")
+    if choice.obstacle == "folder":
+        raise ModelUnavailable(f"The folder of the model {name} is not there any more. Bring it back.", "no_folder")
     if choice.obstacle:
         raise ModelUnavailable(f"The licence of {name} has to be accepted first; then set HF_TOKEN.", "gated")
 
 
-def _find_obstacle(known: KnownModel | None, settings: Settings) -> str:
+def _find_obstacle(store: ImageStore, name: str, settings: Settings) -> str:
+    known = KNOWN_MODELS.get(name)
     if known is None:
+        try:
+            find_location(store, name)
+        except ModelUnavailable:
+            return "folder"
         return ""
     return "code" if known.remote_code else "licence" if known.gated and not settings.hf_token else ""
 
@@ -114,13 +183,14 @@ def make_model_change(
     def change(name: str, control: JobControl) -> None:
         from image_search.encoders import open_encoder
 
-        if find_folder(name) is None:
+        place = find_location(store, name)
+        if find_folder(place) is None:
             _download(name, settings, control)
         if control.stop.is_set():
             return
         control.report(0, 0, phase=LOADING)
         encoder = open_encoder(
-            replace(settings, embedding_model=name, embedding_model_revision="", trust_remote_code=False)
+            replace(settings, embedding_model=place, embedding_model_revision="", trust_remote_code=False)
         )
         encoder.load()
         size, stop = encoder.batch_size, control.stop
@@ -129,8 +199,7 @@ def make_model_change(
         before.embed_missing()
         if control.stop.is_set():
             return
-        store.set_current_model(before.model.model_id)
-        keep_choice(store, name)
+        switch_model(store, before.model, place)
         use(encoder)
         # Images that came in meanwhile were embedded with the former model.
         Registrar(store, encoder, batch_size=size, reader=reader, stop=stop).embed_missing()
@@ -139,7 +208,7 @@ def make_model_change(
 
 
 def _download(name: str, settings: Settings, control: JobControl) -> None:
-    from image_search.encoders.checkpoint import DownloadStopped, fetch_folder
+    from image_search.encoders.hub import DownloadStopped, fetch_folder
 
     def report(done: int, total: int) -> bool:
         control.report(done, total, phase=DOWNLOAD)
@@ -392,55 +461,15 @@ class TrashCollector:
 
 
 def make_watcher(searcher: Searcher, settings: Settings, say: Callable[[str], None]) -> ModelWatcher:
-    """A watcher that opens models by their name in the library: a hub id, or a folder of this project."""
+    """A watcher that opens models by their name in the library, a folder outside of the project where it is kept."""
 
     def open_model(name: str) -> Encoder:
         from image_search.encoders import open_encoder
 
-        return open_encoder(replace(settings, embedding_model=name, embedding_model_revision=""))
+        place = find_location(searcher.store, name)
+        return open_encoder(replace(settings, embedding_model=place, embedding_model_revision=""))
 
     def find_wanted() -> str:
         return canonical_name(choose_model(settings, searcher.store).model)
 
     return ModelWatcher(searcher, open_model, say, find_wanted)
-
-
-# Disk space.
-
-
-def measure_disk(store: ImageStore, settings: Settings) -> dict[str, int]:
-    """Bytes of "database" and "originals" where they are files here, of downloaded "models", and what is "free"."""
-    parts: dict[str, int] = {}
-    if settings.database_url.startswith("sqlite:"):
-        database = Path(store.get_status().location)
-        parts["database"] = sum(_measure(path) for path in database.parent.glob(f"{database.name}*") if path.is_file())
-    if isinstance(store.originals, FolderOriginals):
-        parts["originals"] = _measure(store.originals.folder)
-    parts["models"] = _measure(_find_model_cache())
-    with suppress(OSError):
-        parts["free"] = shutil.disk_usage(ROOT).free
-    return parts
-
-
-def _find_model_cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _measure(place: Path) -> int:
-    """Bytes of a file, or of all files below a folder; links are not followed."""
-    with suppress(OSError):
-        if not place.is_dir():
-            return place.stat().st_size
-    return sum(_list_sizes(str(place)))
-
-
-def _list_sizes(folder: str) -> Iterator[int]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _list_sizes(entry.path)
-                elif not entry.is_symlink():
-                    yield entry.stat(follow_symlinks=False).st_size

@@ -21,10 +21,10 @@ from urllib.parse import unquote, urlsplit
 
 from image_search.errors import OriginalMissing, SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.records import Finding
+from image_search.settings import DEFAULT_ORIGINALS
 
 _Answer = TypeVar("_Answer")
 
-DEFAULT_FOLDER = Path("data/originals")  # where the engine has no better place
 BY_REFERENCE = "reference"  # as ORIGINALS_URL
 
 _WRITERS = 8
@@ -45,7 +45,7 @@ class Originals(Protocol):
         """Remove these files; one that is not there is no error."""
 
 
-def open_originals(url: str, default_folder: Path = DEFAULT_FOLDER, s3_endpoint_url: str = "") -> Originals:
+def open_originals(url: str, default_folder: Path = DEFAULT_ORIGINALS, s3_endpoint_url: str = "") -> Originals:
     """The place ORIGINALS_URL names: a folder (a path or file:// URL) or a bucket; default_folder if empty.
 
     "reference" leaves files where they are; uploads are kept in default_folder.

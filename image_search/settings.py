@@ -1,6 +1,7 @@
 """Every setting, read once from the environment and from .env; the only reader of os.environ.
 
-The environment wins over .env. .env.example lists every setting with its meaning; a test keeps the two equal.
+The environment wins over .env. Relative paths in .env begin at its folder, those in the environment at the current one.
+.env.example lists every setting with its meaning; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = Path.cwd() if IS_INSTALLED else _PACKAGE.parent
 BUNDLED = _PACKAGE / "bundled" if IS_INSTALLED else ROOT
 SAMPLES = BUNDLED / "images"
 DEFAULT_DATABASE_URL = "sqlite:///data/image_search.db"
+DEFAULT_ORIGINALS = ROOT / "data" / "originals"  # where the engine has no better place
 DEFAULT_MODEL = "demo/model"
 DATABASE_SCHEMES = ("sqlite", "postgresql", "milvus", "redis", "rediss", "elasticsearch", "elasticsearch+https")
 DEVICES = ("auto", "cpu", "cuda")
@@ -114,9 +116,33 @@ def _read_env_file(env_file: Path | None) -> dict[str, str]:
     if env_file is None or not env_file.is_file():
         return {}
     try:
-        return {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
+        values = dotenv_values(env_file, interpolate=False)
+        folder = env_file.absolute().parent
+        return {name: _resolve(name, (value or "").strip(), folder) for name, value in values.items()}
     except (OSError, ValueError) as error:
         raise SettingsError(f"{env_file} cannot be read ({error}). Save it as UTF-8 text, see .env.example.") from error
+
+
+def resolve_url(url: str, folder: Path) -> str:
+    """The address of a database, of a file with its whole path: relative ones begin at this folder.
+
+    The default stays as it is, because it is below ROOT wherever it comes from.
+    """
+    scheme, is_file, name = url.partition(":///")
+    if not is_file or scheme not in ("sqlite", "milvus") or not name or name.startswith("~"):
+        return url
+    return url if url == DEFAULT_DATABASE_URL else f"{scheme}:///{os.path.join(folder, name)}"
+
+
+def _resolve(name: str, text: str, folder: Path) -> str:
+    """A value of .env, whose relative paths begin at its folder."""
+    if name == "DATABASE_URL":
+        return resolve_url(text, folder)
+    is_folder = name in ("DB_CONFIG_DIR", "DB_CLIENT_LIB_DIR", "DB_WALLET_LOCATION")
+    if name == "ORIGINALS_URL":
+        is_address = re.match(r"[a-z][\w+.-]+:", text, re.IGNORECASE)  # one letter is a Windows drive
+        is_folder = text.lower() not in ("database", "reference") and not is_address
+    return os.path.join(folder, os.path.expanduser(text)) if is_folder and text else text
 
 
 def _refuse_misspelt(from_file: Mapping[str, str], env_file: Path | None) -> None:

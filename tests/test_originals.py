@@ -13,7 +13,7 @@ import pytest
 from image_search import originals
 from image_search.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from image_search.originals import FolderOriginals, ReferencedOriginals, open_originals, open_separate_originals
-from image_search.settings import Settings
+from image_search.settings import ROOT, Settings
 
 DATA = b"the bytes of a picture"
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -156,7 +156,7 @@ def test_upload_is_kept_in_the_folder_beside_referenced_files(referenced, tmp_pa
 def test_engine_without_room_for_originals_can_leave_them_where_they_are():
     originals = open_separate_originals("Reference", "Redis")
     assert isinstance(originals, ReferencedOriginals)
-    assert originals.folder == Path("data/originals")
+    assert originals.folder == ROOT / "data" / "originals"
 
 
 def test_url_of_an_unknown_scheme_is_refused_by_its_setting(tmp_path):

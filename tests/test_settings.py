@@ -123,6 +123,48 @@ def test_home_folder_is_written_out_wherever_a_folder_is_set(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DATABASE_URL", "sqlite:///mine.db", "sqlite:///{folder}/mine.db"),
+        ("DATABASE_URL", "milvus:///data/m.db", "milvus:///{folder}/data/m.db"),
+        ("DATABASE_URL", "sqlite:////srv/mine.db", "sqlite:////srv/mine.db"),
+        ("DATABASE_URL", "sqlite:///data/image_search.db", "sqlite:///data/image_search.db"),  # below the clone
+        ("DATABASE_URL", "postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+        ("ORIGINALS_URL", "data/originals", "{folder}/data/originals"),
+        ("ORIGINALS_URL", "/srv/originals", "/srv/originals"),
+        ("ORIGINALS_URL", "s3://bucket/prefix", "s3://bucket/prefix"),
+        ("ORIGINALS_URL", "Reference", "Reference"),
+        ("ORIGINALS_URL", "database", ""),
+        ("DB_WALLET_LOCATION", "wallet", "{folder}/wallet"),
+        ("EMBEDDING_MODEL", "somebody/clip", "somebody/clip"),
+    ],
+)
+def test_relative_path_in_the_file_begins_at_its_folder_and_one_of_the_environment_at_the_current(
+    tmp_path: Path, name: str, value: str, expected: str
+) -> None:
+    settings = load(tmp_path, f"{name}={value}\n")
+    assert getattr(settings, name.lower()) == expected.format(folder=tmp_path)
+    environ = {name: value}
+    given = "" if value == "database" else value
+    assert getattr(load(tmp_path, f"{name}=other\n", **environ), name.lower()) == given
+
+
+def test_program_that_is_started_in_its_folder_finds_the_same_library_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_store(Settings(database_url="sqlite:///mine.db", originals_url="originals")) as store:
+        before = store.get_status().location
+        store.get_or_create_model("model", "1", 4)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with open_store(load(tmp_path, "DATABASE_URL=sqlite:///mine.db\nORIGINALS_URL=originals\n")) as store:
+        assert store.get_status().location == before
+        assert len(store.list_models()) == 1
+        assert str(store.originals) == str(tmp_path / "originals")
+
+
+@pytest.mark.parametrize(
     ("host", "address"),
     [
         ("127.0.0.1", "http://127.0.0.1:7860"),

@@ -28,7 +28,8 @@ import image_search
 from image_search.cli import Exit, name_commands, write_json, write_line
 from image_search.cli.serve import check_page
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.checkpoint import KNOWN_MODELS, find_cached, find_folder, refuse_missing_folder
+from image_search.encoders.checkpoint import KNOWN_MODELS, find_folder, refuse_missing_folder
+from image_search.encoders.hub import find_cached
 from image_search.errors import (
     EncoderError,
     ImageSearchError,
@@ -38,14 +39,14 @@ from image_search.errors import (
     StoreError,
 )
 from image_search.images import RECIPE, make_printable, read_file
-from image_search.library import choose_model_if_reachable
+from image_search.library import choose_model_if_reachable, find_kept_folder
 from image_search.originals import FolderOriginals, ReferencedOriginals
 from image_search.recognition import RECOGNIZER, check_packages, open_recognizer
 from image_search.records import EmbeddingModel, Finding, ImageRecord, StoreStatus
 from image_search.registration.rereading import find_unread
-from image_search.settings import IS_INSTALLED, ROOT, Settings
+from image_search.settings import DEFAULT_MODEL, IS_INSTALLED, ROOT, Settings
 from image_search.stores import open_store
-from image_search.stores.base import ImageStore
+from image_search.stores.base import DEEP_CHECK, ImageStore
 from image_search.stores.tokens import TOKEN_SETTING, has_old_tokens
 
 _log = logging.getLogger(__name__)
@@ -102,13 +103,14 @@ def _compare(encoder: LazyEncoder, settings: Settings, status: StoreStatus) -> F
     count = next((n for model, n in status.models if (model.name, model.version) == (encoder.name, encoder.version)), 0)
     has_changed = current.name == encoder.name
     other = "another version of it" if has_changed else current.name
+    is_alternative = "/" in current.name and not has_changed and (current, 0) not in status.models
     return Finding(
         "model in use",
         False,
         f"{encoder.name} ({encoder.version}) has embedded {count:,} of {status.image_count:,} images; "
         f"the library's current model is {other} ({current.version})",
         f"Run: python register_images.py --model {settings.model} --make-current"
-        + ("" if has_changed else f"; or set EMBEDDING_MODEL to {current.name}"),
+        + (f"; or set EMBEDDING_MODEL to {current.name}" if is_alternative else ""),
     )
 
 
@@ -255,7 +257,7 @@ def _check_contents(store: ImageStore, status: StoreStatus, repair: bool) -> Ite
     what = f"{status.image_count:,} images in {status.engine}, {status.location}"
     yield Finding("library", True, what if status.image_count else f"{what}; register_images.py FOLDER brings some in")
     for model, count in status.models:
-        yield _check_embeddings(status, model, count)
+        yield _check_embeddings(status, model, find_kept_folder(store, model.name) or model.name, count)
     current = next((model for model, count in status.models if model.is_current and count), None)
     if status.image_count:
         yield from _check_recipes(store, status)
@@ -294,12 +296,13 @@ def _count_pages(find: Callable[[int], Sequence[int]]) -> int:
     return count
 
 
-def _check_embeddings(status: StoreStatus, model: EmbeddingModel, count: int) -> Finding:
+def _check_embeddings(status: StoreStatus, model: EmbeddingModel, name: str, count: int) -> Finding:
     what = f"{model.name} ({model.version}), {model.dimension} dimensions: {count:,} of {status.image_count:,} images"
     if not model.is_current:
         return Finding(f"model {model.model_id}", True, what)
     if count < status.image_count:
-        remedy = f"Run: python register_images.py --model {model.name}"
+        remedy = f"Run: python register_images.py --model {name}"
+        remedy += "" if count else f"; if it cannot be loaded, --model {DEFAULT_MODEL} replaces it"
         return Finding(f"model {model.model_id}", False, f"{what}, the current one; the others are not found", remedy)
     return Finding(f"model {model.model_id}", True, f"{what}, the current one")
 
@@ -341,7 +344,6 @@ _BATCH = 500
 _SHOWN = 5  # file names in a finding
 _YOUNG = 3600.0  # seconds; a younger original may belong to a batch that is being written
 _PROGRESS_SECONDS = 5.0
-_DONE_UP_TO = "deep_check"  # setting of the library: image_id up to which an interrupted --deep has come
 
 
 def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> Iterator[Finding]:
@@ -373,7 +375,7 @@ def check_files(store: ImageStore, deep: bool = False, repair: bool = False) -> 
 
 
 def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
-    start = int(store.list_settings(_DONE_UP_TO).get(_DONE_UP_TO, "0"))
+    start = int(store.list_settings(DEEP_CHECK).get(DEEP_CHECK, "0"))
     if start:
         write_line(f"Going on behind image {start:,}, where the last --deep ended.", to_stderr=True)
     total, count, shown_at = store.get_status().image_count, 0, time.monotonic()
@@ -404,7 +406,7 @@ def _read_everything(store: ImageStore, repair: bool) -> Iterator[Finding]:
 
 def _remember_place(store: ImageStore, value: str | None) -> None:
     with suppress(StoreError):  # a library that can be read only is checked from the beginning
-        store.set_setting(_DONE_UP_TO, value)
+        store.set_setting(DEEP_CHECK, value)
 
 
 def _list_batches(store: ImageStore, after_id: int = 0) -> Iterator[list[ImageRecord]]:
@@ -493,7 +495,6 @@ def _check_orphans(originals: FolderOriginals, files: Sequence[Path], repair: bo
 
 
 def _measure_age(file: Path) -> float:
-    try:
+    with suppress(OSError):
         return time.time() - file.stat().st_mtime
-    except OSError:
-        return 0.0
+    return 0.0

@@ -6,19 +6,20 @@ import argparse
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote
 
 from image_search.cli import Console, Exit, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
 from image_search.errors import SettingsError
-from image_search.library import choose_model, keep_choice
+from image_search.library import choose_model, remember_folder, replace_empty_model, switch_model
 from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
 from image_search.registration.files import describe_unread, find_files, suggest_packages
 from image_search.registration.folders import watch_folders
 from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import BackgroundReading
-from image_search.settings import SAMPLES, Settings, mask_url, split_url
+from image_search.settings import SAMPLES, Settings, mask_url, resolve_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -67,7 +68,8 @@ def register(store: ImageStore, settings: Settings, options: argparse.Namespace)
             print_summary(registrar.report, as_json=options.json)
     if stop.is_set():
         return Exit.INTERRUPTED
-    announce_model(store, model, settings.model if options.make_current else "")
+    remember_folder(store, settings.model)
+    announce_model(store, model, settings.model, options.make_current)
     return Exit.SOME_FAILED if registrar.report.failed else Exit.OK
 
 
@@ -78,14 +80,14 @@ def choose_batch_size(encoder: LazyEncoder, wanted: int | None, say: Callable[[s
     return size
 
 
-def announce_model(store: ImageStore, model: EmbeddingModel, wanted: str) -> None:
-    """Switch searches to this model, or say that they use another one. wanted: what opens it; "" for no switch."""
+def announce_model(store: ImageStore, model: EmbeddingModel, name: str, make_current: bool) -> None:
+    """Switch searches to this model, or say that they use another one. name: what opens it."""
     current = store.find_current_model()
     if current and current.model_id == model.model_id:
         return
-    if wanted:
-        store.set_current_model(model.model_id)
-        keep_choice(store, wanted)
+    if make_current:
+        switch_model(store, model, name)
+    if make_current or replace_empty_model(store, model, name):
         write_line(f"Searches use {model.name} ({model.version}) from now on.", to_stderr=True)
         write_line("Where EMBEDDING_MODEL is set, name it there, too.", to_stderr=True)
     elif current:
@@ -165,11 +167,8 @@ def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         dsn = parts.netloc.rpartition("@")[2] + parts.path
         source = replace(source, database_url="", db_user=user, db_password=password, db_dsn=dsn)
-    if (source.database_url, source.db_user, source.db_dsn) == (
-        settings.database_url,
-        settings.db_user,
-        settings.db_dsn,
-    ):
+    addresses = [resolve_url(either.database_url, Path.cwd()) for either in (source, settings)]
+    if (addresses[0], source.db_user, source.db_dsn) == (addresses[1], settings.db_user, settings.db_dsn):
         raise SettingsError("--copy-from names the library that is set already. Name the one to copy from.")
     return source
 

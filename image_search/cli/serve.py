@@ -16,8 +16,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from image_search.cli import handling_signals, write_line
 from image_search.cli.search import open_searcher
-from image_search.errors import RecognizerUnavailable, SettingsError
-from image_search.library import make_watcher
+from image_search.errors import RecognizerUnavailable, SettingsError, StoreError
+from image_search.library import choose_model, make_watcher, remember_folder, replace_empty_model
 from image_search.recognition import check_packages
 from image_search.records import Finding, SearchFilter
 from image_search.settings import SAMPLES, Settings, mask_url
@@ -156,7 +156,7 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
     from image_search.registration import Registrar
     from image_search.registration.files import find_files
     from image_search.registration.pipeline import make_reader
-    from image_search.registration.trash import UNFINISHED_SAMPLES
+    from image_search.stores.base import UNFINISHED_SAMPLES
 
     registrar = Registrar(
         searcher.store,
@@ -175,6 +175,12 @@ def complete_library(searcher: Searcher, settings: Settings, report: ReportProgr
             store.set_setting(UNFINISHED_SAMPLES, None)
     elif store.count_images() <= MAX_EMBEDDED_UNASKED:
         registrar.embed_missing()
+    else:
+        return
+    with suppress(StoreError):  # a library that can be read only
+        name = choose_model(settings, store).model
+        remember_folder(store, name)
+        replace_empty_model(store, registrar.model, name)
 
 
 def start_reading(store: ImageStore, settings: Settings, texts: BackgroundReading) -> None:

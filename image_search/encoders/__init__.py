@@ -20,8 +20,8 @@ from image_search.encoders.checkpoint import (
     find_family,
     open_checkpoint,
     read_config,
-    set_hub_environment,
 )
+from image_search.encoders.hub import set_hub_environment
 from image_search.errors import ModelUnavailable, TextNotSupported
 from image_search.settings import Settings
 

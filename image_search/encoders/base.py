@@ -35,6 +35,9 @@ class Encoder(Protocol):
     def supports_text(self) -> bool:
         """False for a model that embeds images only; encode_texts then raises TextNotSupported."""
 
+    def load(self) -> None:
+        """Load the model now, in this thread; nothing when it is loaded. Raises ModelUnavailable."""
+
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """Embed images (any mode and size, already turned upright).
 

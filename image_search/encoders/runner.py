@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from image_search.encoders.base import Embeddings
-from image_search.encoders.checkpoint import FAMILIES, RECOMMENDED, Checkpoint, find_dimension
+from image_search.encoders.checkpoint import FAMILIES, RECOMMENDED, Checkpoint, advise_again, find_dimension
 from image_search.encoders.two_tower import Towers
 from image_search.errors import EncoderError, ImageSearchError, ModelUnavailable
 
@@ -312,7 +312,7 @@ def _load(checkpoint: Checkpoint, device: torch.device) -> Runner:
         if "allocate memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM:
             raise _say_too_large(name, device) from error
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else '-'}"
-        advice = f"Copy or download the model again, or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
+        advice = f"{advise_again(folder)}, or choose another EMBEDDING_MODEL, such as {RECOMMENDED}."
         if checkpoint.remote_code and "auto_map" in checkpoint.config:
             advice = "Its own code may need older libraries: pip install -r requirements-legacy.txt"
         raise ModelUnavailable(f"{name} cannot be loaded from {folder} ({reason}). {advice}") from error
@@ -344,7 +344,7 @@ def _probe(checkpoint: Checkpoint, runner: Runner) -> Embeddings:
     if expected is not None and dimensions != {expected}:
         raise ModelUnavailable(
             f"{checkpoint.name} gives embeddings of {' and '.join(map(str, sorted(dimensions)))} numbers where its "
-            f"configuration promises {expected}. Download the model again, or choose another EMBEDDING_MODEL."
+            f"configuration promises {expected}. {advise_again(checkpoint.folder)}, or choose another EMBEDDING_MODEL."
         )
     if len(dimensions) > 1:
         raise ModelUnavailable(

@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from image_search.encoders.checkpoint import Checkpoint, set_hub_environment
+from image_search.encoders.checkpoint import Checkpoint, advise_again
+from image_search.encoders.hub import set_hub_environment
 from image_search.encoders.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -80,7 +81,7 @@ def _refuse_incomplete(checkpoint: Checkpoint, missing: Iterable[str], mismatche
         what = f"lacks {len(missing)}" if missing else f"has another shape in {len(mismatched)}"
         raise ModelUnavailable(
             f"{checkpoint.name} {what} of the weights its configuration asks for (such as "
-            f"{(missing + mismatched)[0]}). Download {checkpoint.folder} again, or choose another EMBEDDING_MODEL."
+            f"{(missing + mismatched)[0]}). {advise_again(checkpoint.folder)}, or choose another EMBEDDING_MODEL."
         )
 
 
@@ -262,13 +263,13 @@ def read_preprocessing(checkpoint: Checkpoint, default: Preprocessing | None = N
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelUnavailable(
-                f"{path} cannot be understood ({type(error).__name__}: {error}). Copy or download the model again."
+                f"{path} cannot be understood ({type(error).__name__}: {error}). {advise_again(path.parent)}."
             ) from error
     if default is not None:
         return default
     raise ModelUnavailable(
         f"{checkpoint.name} has no preprocessor_config.json in {checkpoint.folder}, so nothing says how pictures "
-        "are fed to it. Copy or download the model again."
+        f"are fed to it. {advise_again(checkpoint.folder)}."
     )
 
 

@@ -50,6 +50,7 @@ from image_search.registration.pipeline import (
     open_workers,
 )
 from image_search.stores.base import ImageStore
+from image_search.stores.reads import find_model
 
 _MARK_BATCH = 500  # embeddings that stay as they are under a new recipe
 
@@ -156,8 +157,13 @@ class Registrar:
 
     @cached_property
     def model(self) -> EmbeddingModel:
-        """The store's entry of the encoder's model; made when it is new. Raises StoreError, ModelUnavailable."""
+        """The store's entry of the encoder's model; made when it is new and can be loaded.
+
+        Raises StoreError, ModelUnavailable.
+        """
         encoder = self._encoder
+        if find_model(self._store.list_models(), encoder.name, encoder.version) is None:
+            encoder.load()  # the first entry becomes the library's current model
         return self._store.get_or_create_model(encoder.name, encoder.version, encoder.dimension)
 
     @cached_property

@@ -122,6 +122,7 @@ class _Lane:
         self.places = ", ".join("?" * len(kinds))
         self.wake = threading.Event()
         self.running: JobControl | None = None
+        self.ended: Job | None = None  # whose end is not saved yet
         self.thread: threading.Thread | None = None
 
 
@@ -209,8 +210,9 @@ class JobQueue:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE library = ? ORDER BY job_id DESC", (self._library,)
             ).fetchall()
-        running = {control.job.job_id: control.job for lane in self._lanes if (control := lane.running)}
-        return [running.get(job.job_id, job) for job in map(_read_row, rows)]
+        known = {job.job_id: job for lane in self._lanes if (job := lane.ended)}
+        known |= {control.job.job_id: control.job for lane in self._lanes if (control := lane.running)}
+        return [known.get(job.job_id, job) for job in map(_read_row, rows)]
 
     def _wake(self) -> None:
         for lane in self._lanes:
@@ -229,6 +231,7 @@ class JobQueue:
                             (self._library, *lane.kinds),
                         )
                 is_first = False
+                self._save_end(lane)
                 job = self._take(lane)
                 if job:
                     self._run(job, lane)
@@ -270,12 +273,16 @@ class JobQueue:
         except Exception as failure:  # a mistake of the program must not end every job after it
             error = f"The program made a mistake ({type(failure).__name__}: {failure})."
         state: JobState = "failed" if error else "cancelled" if control.stop.is_set() else "done"
-        try:
+        with self._lock:
+            lane.running = None
             if not self._is_closing or state == "done":
-                self._save(replace(control.job, state=state, error=error, error_code=code))
-        finally:
-            with self._lock:
-                lane.running = None
+                lane.ended = replace(control.job, state=state, error=error, error_code=code)
+        self._save_end(lane)
+
+    def _save_end(self, lane: _Lane) -> None:
+        if lane.ended:
+            self._save(lane.ended)
+            lane.ended = None
 
     def _save(self, job: Job) -> None:
         with self._open() as connection:

@@ -25,10 +25,8 @@ from image_search.registration.changes import restore_with_paths
 from image_search.registration.files import is_missing, locate
 from image_search.registration.films import list_frames, remember_film
 from image_search.registration.uploads import list_uploaded, remove_uploaded
-from image_search.stores.base import ImageStore
+from image_search.stores.base import UNFINISHED_SAMPLES, ImageStore
 from image_search.stores.text import sanitize
-
-UNFINISHED_SAMPLES = "unfinished_samples"  # name of a setting: the first start has not registered all of them yet
 
 _PAGE = 1000
 

@@ -41,13 +41,13 @@ from image_search.registration.files import find_files, is_film
 from image_search.registration.films import list_frames
 from image_search.registration.jobs import JobControl, Work
 from image_search.registration.pipeline import ImageReader
+from image_search.settings import DEFAULT_ORIGINALS
 from image_search.stores.base import ImageStore
 
 SILENCE = 30.0  # seconds without a byte after which the rest of a batch is not waited for
 _WAITING, _FAILED = "data", "failed"
 _OUTCOMES = {"new": "registered", "restored": "registered", "known": "known"}
 _FOLDER = "films"  # in that of the originals
-_DEFAULT = Path("data/originals")  # for libraries that keep originals in a database or a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def remove_uploaded(store: ImageStore, files: Iterable[Path]) -> None:
 
 
 def _find_folder(store: ImageStore) -> Path:
-    return Path(os.path.abspath(getattr(store.originals, "folder", _DEFAULT))) / _FOLDER
+    return Path(os.path.abspath(getattr(store.originals, "folder", DEFAULT_ORIGINALS))) / _FOLDER
 
 
 def _keep(store: ImageStore, source: str | os.PathLike[str], film_sha256: str, name: str) -> Path:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -32,7 +31,7 @@ _EDGE = 3  # grey levels of 256; noise of compression is smaller
 _NEIGHBOURS = 8  # copies of one image looked at; groups grow through each other's neighbours
 _PAGE = 200
 _LOSSLESS = ("image/png", "image/tiff", "image/bmp", "image/qoi", "image/x-portable-pixmap", "image/x-tga")
-_FOUND = "duplicates_found"  # setting of the library: image_ids of the groups found last
+_FOUND = "duplicate_groups"  # setting of the library: content hashes of the groups found last
 _KEPT = "duplicates/"  # settings of the library: groups that a person wants to keep whole
 
 KeepReason = Literal["pixels", "lossless", "text", "older", "first"]
@@ -106,7 +105,7 @@ def keep_all(store: ImageStore, group: DuplicateGroup) -> None:
 
 def save_groups(store: ImageStore, groups: Iterable[DuplicateGroup]) -> None:
     """Keep with the library what a look for duplicates found, until the next one. Raises StoreError."""
-    store.set_setting(_FOUND, json.dumps([[image.image_id for image in group.images] for group in groups]))
+    store.set_setting(_FOUND, json.dumps([[image.content_sha256 for image in group.images] for group in groups]))
 
 
 def load_groups(store: ImageStore, limit: int) -> tuple[list[DuplicateGroup], int] | None:
@@ -120,17 +119,14 @@ def load_groups(store: ImageStore, limit: int) -> tuple[list[DuplicateGroup], in
     groups: list[DuplicateGroup] = []
     left = 0
     whole = _list_kept(store)
-    for image_ids in json.loads(kept):
+    for hashes in json.loads(kept):
         if len(groups) == limit:
             left += 1
             continue
-        images = []
-        for image_id in image_ids:
-            with suppress(ImageNotFound):
-                images.append(store.get_image(image_id))
+        images = list(store.find_images(list(store.find_known_hashes(hashes).values())).values())
         images = [image for image in images if image.deleted_at is None]
-        hashes = {image.content_sha256 for image in images}
-        if len(images) > 1 and not any(hashes <= group for group in whole):
+        left_of_it = {image.content_sha256 for image in images}
+        if len(images) > 1 and not any(left_of_it <= group for group in whole):
             groups.append(DuplicateGroup.of(images, _read_dates(store, images)))
     return groups, len(groups) + left
 

@@ -69,10 +69,18 @@ from image_search.stores.text import (
     make_recognized_storable,
     make_text_storable,
 )
+from image_search.stores.tokens import TOKEN_SETTING
 
 __all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore", "image_not_found"]
 
 ChangeEdits = Callable[[ImageRecord], Edits]
+
+CHOSEN_MODEL = "model"  # setting: what opens the model chosen for searches, where EMBEDDING_MODEL is not set
+
+# Settings that hold for one store only, so that no copy takes them over.
+DEEP_CHECK = "deep_check"  # image_id up to which an interrupted --check --deep has come
+UNFINISHED_SAMPLES = "unfinished_samples"  # the first start has not registered all samples yet
+LOCAL_SETTINGS = (DEEP_CHECK, UNFINISHED_SAMPLES, TOKEN_SETTING)
 
 _HELD_IMAGES = "held_images"
 _NO_MODEL = 0  # model_ids begin at 1, so every image lacks an embedding of this one
@@ -135,7 +143,10 @@ class ImageStore(ImageReads):
     def _find_deleted_hashes(self, hashes: list[str]) -> set[str]: ...
 
     def find_deleted_paths(self, paths: Sequence[str]) -> dict[str, str]:
-        """Those of these paths whose image a user deleted, with the hash it had. A path of a live image is none."""
+        """Those of these paths whose image a user deleted, with the hash it had; of several, the latest deleted one's.
+
+        A path of a live image is none.
+        """
         stored = {encode_path(path): path for path in paths}
         found = self._find_deleted_paths(list(stored)) if stored else {}
         return {stored[path]: sha256 for path, sha256 in found.items()}
@@ -411,7 +422,10 @@ class ImageStore(ImageReads):
 
     @abstractmethod
     def set_setting(self, name: str, value: str | None) -> None:
-        """Keep a value (any length) with the library under a name of at most 100 characters; None removes it."""
+        """Keep a value (any length) with the library under a name of at most 100 characters; None removes it.
+
+        Copies take it over, so no value holds image_ids or model_ids, unless LOCAL_SETTINGS has its name.
+        """
 
     def has_held_images(self) -> bool:
         """Whether any image was ever registered here. True stays true, also when everything was deleted."""

@@ -7,7 +7,7 @@ was interrupted goes on where it stopped: what is there is not written again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from image_search.errors import StoreError, StoreUnavailable
 from image_search.records import EmbeddingModel, ImageRecord, NewImage, TrashReason
-from image_search.stores.base import Embeddings, ImageStore
+from image_search.stores.base import CHOSEN_MODEL, LOCAL_SETTINGS, Embeddings, ImageStore
 
 _COPY_BATCH = 64
 _PAGE = 1000
@@ -47,7 +47,8 @@ def copy_library(
 
     An image that is in both keeps the target's record and texts, live or in its trash. One of the source's trash
     arrives in the trash, deleted at the same time for the same reason. Hashes remembered as deleted are remembered, and
-    settings taken over where the target has none of that name. An empty target also takes over which model is current.
+    settings taken over where the target has none of that name. An empty target also takes over which model is current
+    and chosen.
     Raises StoreError when what comes back from the target is not what was given, and what the stores raise.
     """
     trash = {record.image_id for record in source.iterate_trash()}
@@ -70,7 +71,7 @@ def copy_library(
         on_progress(report)
     report.images_without_embedding = max(report.images - embedded, 0)
     _copy_remembered(source, target)
-    _copy_settings(source, target)
+    _copy_settings(source, target, (*LOCAL_SETTINGS, *([] if was_empty else [CHOSEN_MODEL])))
     return report
 
 
@@ -88,10 +89,10 @@ def _copy_remembered(source: ImageStore, target: ImageStore) -> None:
         last = deleted[-1].content_sha256
 
 
-def _copy_settings(source: ImageStore, target: ImageStore) -> None:
+def _copy_settings(source: ImageStore, target: ImageStore, left_out: Collection[str]) -> None:
     own = target.list_settings()
     for name, value in source.list_settings().items():
-        if name not in own and name != _BOUND_FOR_TRASH:
+        if name not in own and name not in (*left_out, _BOUND_FOR_TRASH):
             target.set_setting(name, value)
 
 

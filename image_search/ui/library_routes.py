@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from image_search.api.schemas import ImageId
+from image_search.disk_space import measure_disk
 from image_search.errors import ImageSearchError, ModelUnavailable, StoreFull, StoreUnavailable
 from image_search.images import make_printable
-from image_search.library import check_choice, list_choices, measure_disk
+from image_search.library import check_choice, list_choices
 from image_search.records import Finding, SearchFilter
 from image_search.registration import trash
 from image_search.registration.folders import (

@@ -175,7 +175,12 @@ def test_model_is_loaded_and_compared_with_the_library(settings: Settings) -> No
         findings = {finding.name: finding for finding in check_model(settings, status)}
         assert list_faults(findings) == ["model in use"]
         assert "0 of 3 images; the library's current model is fake (1)" in findings["model in use"].what
-        assert "--make-current; or set EMBEDDING_MODEL to fake" in findings["model in use"].remedy
+        assert findings["model in use"].remedy.endswith("--make-current")  # nothing finds a folder by its mere name
+        named = replace(status.models[0][0], name="somebody/fake")
+        *_, finding = check_model(settings, replace(status, models=((named, 3),)))
+        assert finding.remedy.endswith("--make-current; or set EMBEDDING_MODEL to somebody/fake")
+        *_, finding = check_model(settings, replace(status, models=((named, 0),)))
+        assert finding.remedy.endswith("--make-current")
         assert "cpu in float32" in findings["device"].what
         model = status.models[0][0]
         name, version = findings["model"].what.split(" ")[:2]

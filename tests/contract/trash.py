@@ -259,6 +259,18 @@ class TrashContract(StoreFixtures):
         store.remove_paths(["/photos/0.png"])
         assert store.find_deleted_paths(["/photos/0.png"]) == {"/photos/0.png": first}
 
+    @pytest.mark.parametrize("days", [(8, 9), (9, 8)], ids=["in order", "the other way round"])
+    @pytest.mark.parametrize("is_emptied", [False, True])
+    def test_path_of_several_deleted_images_has_the_hash_of_the_latest(self, store, rich_ids, days, is_emptied):
+        hashes = {}
+        for image_id, day in zip(rich_ids, days, strict=False):
+            hashes[day] = store.get_image(image_id).content_sha256
+            store.set_path(image_id, "/shared/a.png", 1, 1)
+            store.trash_images([image_id], deleted_at=datetime(2024, 1, day))
+            if is_emptied or image_id == rich_ids[0]:
+                store.empty_trash([image_id])
+        assert store.find_deleted_paths(["/shared/a.png"]) == {"/shared/a.png": hashes[9]}
+
     def test_image_in_the_trash_is_remembered_at_another_path(self, store, model, rich_ids):
         store.trash_images(rich_ids[:1])
         sha256 = store.get_image(rich_ids[0]).content_sha256

@@ -5,14 +5,18 @@ A small server stands in for huggingface.co, so that the real client is what is 
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.encoders.checkpoint import DownloadStopped, choose_files, fetch_folder
+from image_search.encoders.hub import DownloadStopped, choose_files, fetch_folder
 from image_search.errors import ModelUnavailable
 from image_search.settings import Settings
 from tests.fakes.checkpoints import get_checkpoint
@@ -109,6 +113,80 @@ def test_weights_that_arrive_damaged_are_not_kept(hub: FakeHub, tmp_path: Path) 
     with pytest.raises(ModelUnavailable, match="arrived damaged"):
         fetch_folder("somebody/clip", "", TOKEN)
     assert fetch_folder("somebody/clip", "", TOKEN).name == COMMIT
+
+
+def test_two_downloads_of_one_model_at_once_leave_it_whole(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    hub.may_send.clear()
+    waits = threading.Event()
+    told = [0]
+
+    def look(done: int, _: int) -> bool:
+        if done == told[-1] > 0:  # nothing has come since the last look
+            waits.set()
+        told.append(done)
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch_folder, "somebody/clip", "", TOKEN)
+        while not list((tmp_path / "hub").rglob("*.part")):
+            time.sleep(0.01)
+        second = pool.submit(fetch_folder, "somebody/clip", "", TOKEN, look)
+        assert waits.wait(20)
+        hub.may_send.set()
+        assert first.result() == second.result()
+    gets = [request for request in hub.requests if request.startswith("GET") and request.endswith("model.safetensors")]
+    assert len(gets) == 1
+    check_files(first.result(), get_checkpoint("clip"))
+
+
+def test_download_that_waits_for_another_ends_when_its_caller_wants_no_more(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    hub.may_send.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetch_folder, "somebody/clip", "", TOKEN)
+        while not list((tmp_path / "hub").rglob("*.part")):
+            time.sleep(0.01)
+        end = time.monotonic() + 1
+        with pytest.raises(DownloadStopped):
+            fetch_folder("somebody/clip", "", TOKEN, lambda *_: time.monotonic() < end)
+        hub.may_send.set()
+        check_files(first.result(), get_checkpoint("clip"))
+
+
+@pytest.mark.parametrize("is_linked", [True, False], ids=["linked", "copied"])
+@pytest.mark.parametrize(
+    "content", ['{"weight_map"', "{}", "[]", '{"weight_map": {"a": "model-00009-of-9.safetensors"}}']
+)
+def test_damaged_index_in_the_cache_is_downloaded_once_more(
+    hub: FakeHub, tmp_path: Path, content: str, is_linked: bool
+) -> None:
+    shutil.copytree(get_checkpoint("clip"), tmp_path / "clip")
+    index = '{"weight_map": {"a": "model.safetensors"}}'
+    (tmp_path / "clip" / "model.safetensors.index.json").write_text(index)
+    hub.repositories["somebody/clip"] = tmp_path / "clip"
+    kept = fetch_folder("somebody/clip", "", TOKEN) / "model.safetensors.index.json"
+    if is_linked:
+        kept.resolve().write_text(content)
+    else:
+        kept.unlink()
+        kept.write_text(content)
+    check_files(fetch_folder("somebody/clip", "", TOKEN), tmp_path / "clip")
+    assert kept.read_text() == index
+
+
+def check_files(folder: Path, source: Path) -> None:
+    for path in folder.iterdir():
+        assert path.read_bytes() == (source / path.name).read_bytes()
+
+
+def test_damaged_model_in_the_cache_names_the_folder_to_delete(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["somebody/clip"] = get_checkpoint("clip")
+    (fetch_folder("somebody/clip", "", TOKEN) / "tokenizer.json").resolve().write_text("{}}")
+    folder = tmp_path / "hub" / "models--somebody--clip"
+    assert f"Delete {folder}, so that the model is downloaded again" in refuse("somebody/clip")
+    shutil.rmtree(folder)
+    open_model("somebody/clip").load()
 
 
 def test_revision_is_pinned(hub: FakeHub) -> None:

@@ -27,6 +27,9 @@ class FakeEncoder:
         self.supports_text = supports_text
         self.calls: list[int] = []  # the number of images or texts of every call
 
+    def load(self) -> None:
+        """Nothing is to be loaded."""
+
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         self.calls.append(len(images))
         colours = [np.asarray(image.convert("RGB"), np.float64).reshape(-1, 3).mean(axis=0) for image in images]

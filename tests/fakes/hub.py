@@ -66,7 +66,8 @@ class FakeHub:
 
     def send_file(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
         is_large = len(content) > 100_000  # those are named by another hash
-        etag = (hashlib.sha256 if is_large else hashlib.sha1)(content).hexdigest()
+        blob = b"blob %d\0" % len(content)
+        etag = hashlib.sha256(content).hexdigest() if is_large else hashlib.sha1(blob + content).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         wanted = request.headers.get("range", "")
         start = int(wanted.removeprefix("bytes=").split("-")[0] or 0) if wanted else 0

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,8 @@ from image_search.errors import EmbeddingRefused, SchemaError, SettingsError, St
 from image_search.settings import ROOT, Settings
 from image_search.stores.oracle import OracleStore
 from image_search.stores.oracle import connection as connection_module
-from image_search.stores.oracle.connection import _SENTENCES, get_code, list_parameters
+from image_search.stores.oracle.connection import list_parameters
+from image_search.stores.oracle.messages import _SENTENCES, get_code
 from image_search.stores.oracle.schema import create_schema
 from tests.oracle.wire.faults import Cut, Delay, Refuse
 from tests.oracle.wire.server import PASSWORD, Server
@@ -89,6 +92,54 @@ def test_server_that_is_no_oracle_database_is_unavailable() -> None:
         assert find_message(replace(SETTINGS, db_dsn=dsn))
 
 
+@contextmanager
+def staying_silent() -> Iterator[str]:
+    """A host that accepts every connection and says nothing, until the end. Yields a DSN."""
+    over = threading.Event()
+    with listening(lambda _: over.wait(60)) as dsn:
+        yield dsn
+        over.set()
+
+
+def test_host_that_accepts_and_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_LOGIN_SECONDS", 0.5)
+    began = time.monotonic()
+    with staying_silent() as dsn:
+        settings = replace(SETTINGS, db_dsn=dsn)
+        with OracleStore.open(settings) as store, ThreadPoolExecutor(3) as readers:
+            asked = [readers.submit(store.list_models) for _ in range(3)]
+            for reader in asked:
+                with pytest.raises(StoreUnavailable, match="does not answer at DB_DSN"):
+                    reader.result()
+        with pytest.raises(StoreUnavailable, match="does not answer at DB_DSN"):
+            list(create_schema(settings))
+    assert time.monotonic() - began < 5  # the readers did not wait one after the other
+
+
+def test_silent_host_keeps_no_program_from_ending() -> None:
+    """In a process of its own, which ends while the driver still waits."""
+    with staying_silent() as dsn:
+        program = (
+            "from image_search.settings import Settings\n"
+            "from image_search.stores.oracle import OracleStore, connection\n"
+            "connection._LOGIN_SECONDS = 0.5\n"
+            f"with OracleStore.open(Settings(db_user='u', db_password='p', db_dsn={dsn!r})) as store:\n"
+            "    store.list_models()"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert "does not answer at DB_DSN" in ended.stderr.splitlines()[-1]
+
+
+def test_pool_without_any_connection_is_not_called_busy_and_closes_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_WAIT_MS", 300)
+    monkeypatch.setattr(connection_module, "_CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(connection_module, "_log_in", lambda _: None)  # it answered then
+    with staying_silent() as dsn:
+        began = time.monotonic()
+        assert "does not answer at DB_DSN" in find_message(replace(SETTINGS, db_dsn=dsn))
+        assert time.monotonic() - began < 5
+
+
 def test_same_store_works_again_when_the_database_is_back(server: Server) -> None:
     server.faults.add(Refuse(12514), "connect", times=99)
     with OracleStore.open(make_settings(server)) as store:
@@ -111,6 +162,9 @@ def test_making_the_schema_tells_the_same() -> None:
     ("dsn", "setting"),
     [
         ("myalias", "DB_CONFIG_DIR"),
+        ("127.0.0.1:abc/X", "host:1521/FREEPDB1"),
+        ("localhost:1521:XE", "host:port:SID are not taken"),
+        ("jdbc:oracle:thin:@//localhost:1521/X", "jdbc: and"),
         ("(DESCRIPTION=(", "host:1521"),
         ("scott/tiger@host/service", "host:1521"),
     ],

@@ -36,13 +36,14 @@ ALLOWED = {
     "recognition": {"errors", "records"},
     "registration": BASE
     | {"images", "file_kinds", "metadata", "recognition", "films"}
-    | {"encoders.base", "stores.base", "stores.text"},
+    | {"encoders.base", "stores.base", "stores.reads", "stores.text"},
     "search": BASE | {"images", "recognition", "encoders.base", "stores.base", "stores.text", "stores.tokens"},
-    "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base"},
+    "library": BASE | {"images", "originals", "registration", "search", "encoders", "stores.base", "stores.text"},
+    "disk_space": BASE | {"originals", "stores.base"},
     "api": BASE | {"images", "registration", "search", "encoders.base", "stores.base", "stores.reads", "stores.text"},
     "ui": BASE
     | {"images", "library", "recognition", "registration", "search", "encoders.base", "stores.base", "stores.text"}
-    | {"api.schemas", "stores.tokens"},
+    | {"api.schemas", "stores.tokens", "disk_space"},
     "web": BASE | {"images", "library", "registration", "search", "encoders", "stores.base", "api", "ui"},
     "cli": BASE
     | {"__version__", "images", "originals", "recognition", "registration", "search", "encoders", "stores"}

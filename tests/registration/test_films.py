@@ -479,7 +479,7 @@ def test_uploaded_film_is_kept_with_the_originals_and_goes_with_its_frames(tmp_p
 def test_uploaded_film_whose_files_are_gone_is_kept(
     store: ImageStore, folder: Path, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("image_search.registration.uploads.DEFAULT_ORIGINALS", tmp_path / "originals")
     register(store, folder)
     (folder / "holiday.mp4").unlink()
     assert register_uploaded_film(store, FakeEncoder(), ImageReader(), film_file, "holiday.mp4").outcome == "known"
@@ -489,7 +489,7 @@ def test_uploaded_film_whose_files_are_gone_is_kept(
 def test_uploaded_film_that_cannot_be_read_is_named_as_its_sender_does_and_not_kept(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("image_search.registration.uploads.DEFAULT_ORIGINALS", tmp_path / "originals")
     (tmp_path / "sent").write_bytes(b"no film " * 100)
     with pytest.raises(UnreadableFilm, match=r"^my\.mp4 is not a film") as error:
         register_uploaded_film(store, FakeEncoder(), ImageReader(), tmp_path / "sent", "my.mp4")

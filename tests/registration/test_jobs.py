@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from image_search.errors import StoreError, StoreUnavailable
+from image_search.registration import jobs as jobs_module
 from image_search.registration.jobs import KEPT_JOBS, MAX_FAILURES, Job, JobControl, JobQueue
 
 
@@ -104,6 +105,39 @@ def test_job_that_ran_when_the_program_ended_runs_again(open_queue: Callable[...
     after.start()
     wait_for(lambda: find(after, job).state == "done")
     assert work.begun == ["/a", "/a"]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_end_that_cannot_be_saved_is_saved_later_and_the_job_runs_once(
+    open_queue: Callable[..., JobQueue], monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    work, refused, save = Work(), threading.Event(), JobQueue._save
+    may_save = threading.Event()
+
+    def refuse(queue: JobQueue, job: Job) -> None:
+        if not may_save.is_set():
+            refused.set()
+            raise StoreError("The list of jobs is locked.")
+        save(queue, job)
+
+    monkeypatch.setattr(jobs_module, "_PAUSE", 0.05)
+    monkeypatch.setattr(JobQueue, "_save", refuse)
+    queue = open_queue(work)
+    job = queue.add("scan", "/a")
+    wait_for(lambda: find(queue, job).state == "running")
+    if is_cancelled:
+        assert queue.cancel(job.job_id)
+    else:
+        work.go.set()
+    assert refused.wait(20)
+    end = "cancelled" if is_cancelled else "done"
+    wait_for(lambda: find(queue, job).state == end)
+    assert not queue.cancel(job.job_id)
+    may_save.set()
+    work.go.set()
+    other = queue.add("scan", "/b")
+    wait_for(lambda: find(queue, other).state == "done")
+    assert (find(queue, job).state, work.begun) == (end, ["/a", "/b"])
 
 
 def test_library_sees_its_own_jobs_only(open_queue: Callable[..., JobQueue]) -> None:

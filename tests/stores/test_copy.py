@@ -12,12 +12,14 @@ import pytest
 
 import register_images
 from image_search.cli.register import choose_source
-from image_search.errors import StoreError, StoreUnavailable
+from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.records import DeletedImage, Edits, ImageText, RecognizedText, SearchFilter, TextLine
+from image_search.search.duplicates import DuplicateGroup, load_groups, save_groups
 from image_search.settings import Settings
 from image_search.stores import open_store
-from image_search.stores.base import ImageStore
+from image_search.stores.base import CHOSEN_MODEL, DEEP_CHECK, UNFINISHED_SAMPLES, ImageStore
 from image_search.stores.copy import copy_library
+from image_search.stores.tokens import TOKEN_SETTING
 from tests.contract.frames import make_frame
 from tests.fakes import engines, make_embeddings, make_image
 from tests.fakes.engines import each_other_engine
@@ -167,6 +169,7 @@ def test_target_keeps_what_it_has_of_its_own(source, new_library):
     target.trash_images(image_ids[2:3], "gone")
     target.delete_images(image_ids[3:4])
     target.set_setting("groups.1", "own")
+    source.set_setting(CHOSEN_MODEL, "fake")
     report = copy_library(source, target)
     assert report.added_images == ALL - 4
     assert report.images_deleted_there == 1
@@ -178,10 +181,33 @@ def test_target_keeps_what_it_has_of_its_own(source, new_library):
     assert target.get_image(image_ids[4]).trash_reason is None
     assert target.list_settings("groups.") == {"groups.1": "own"}
     assert target.find_current_model() == own
+    assert target.list_settings(CHOSEN_MODEL) == {}
     copied = next(model for model in target.list_models() if model.name == "fake")
     assert np.array_equal(target.get_embedding(image_ids[0], copied.model_id), make_embeddings(2)[1])
     [mountain] = target.list_images(filter=SearchFilter(file_name="caf\\udce9.png"))
     assert mountain.image.paths == ("/copies/caf\udce9.png",)
+
+
+def test_groups_of_duplicates_are_those_of_the_copied_images(source, new_library):
+    pair = source.get_images(source.list_image_ids()[10:12])
+    save_groups(source, [DuplicateGroup.of(pair, {})])
+    target = new_library("target")
+    copy_library(source, target)
+    groups, count = load_groups(target, 10) or ([], 0)
+    assert count == 1
+    assert {image.content_sha256 for image in groups[0].images} == {image.content_sha256 for image in pair}
+    assert {image.image_id for image in groups[0].images} != {image.image_id for image in pair}
+
+
+def test_what_holds_of_one_library_only_is_not_copied(source, new_library):
+    source.set_setting(DEEP_CHECK, "150")
+    source.set_setting(UNFINISHED_SAMPLES, "1")
+    source.set_setting(TOKEN_SETTING, "begun")
+    target = new_library("target")
+    own = target.list_settings(TOKEN_SETTING)
+    copy_library(source, target)
+    assert target.list_settings(DEEP_CHECK) == target.list_settings(UNFINISHED_SAMPLES) == {}
+    assert target.list_settings(TOKEN_SETTING) == own
 
 
 def test_embedding_that_is_older_than_its_preview_stays_so(source, new_library):
@@ -257,6 +283,12 @@ def test_library_in_oracle_is_named_by_a_url():
     settings = choose_source(Settings(), "oracle://scott:t%40ger@host:1521/FREEPDB1", "s3://originals")
     assert (settings.db_user, settings.db_password, settings.db_dsn) == ("scott", "t@ger", "host:1521/FREEPDB1")
     assert (settings.database_url, settings.originals_url) == ("", "s3://originals")
+
+
+def test_library_is_not_copied_from_itself_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="--copy-from names the library that is set already"):
+        choose_source(Settings(database_url=f"sqlite:///{tmp_path}/mine.db"), "sqlite:///mine.db", "")
 
 
 @each_other_engine

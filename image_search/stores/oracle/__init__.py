@@ -31,11 +31,12 @@ from image_search.records import (
     StoreStatus,
     TrashReason,
 )
-from image_search.settings import ROOT, Settings
+from image_search.settings import Settings
 from image_search.stores.base import EVERYTHING, ChangeEdits, CountedField, Embeddings, ImageStore
 from image_search.stores.oracle import sql, trash
-from image_search.stores.oracle.connection import Connections, OracleError, Row, Session, T, get_code, is_text_failure
+from image_search.stores.oracle.connection import Connections, Row, Session, T
 from image_search.stores.oracle.health import check_oracle
+from image_search.stores.oracle.messages import OracleError, get_code, is_text_failure
 from image_search.stores.oracle.rows import (
     bind_embedding,
     bind_values,
@@ -75,8 +76,7 @@ class OracleStore(ImageStore):
         # Originals are in the database unless a folder is named: its backup, privileges and transactions are theirs.
         self.originals: Originals | None = None
         if settings.originals_url:
-            folder = ROOT / "data" / "originals"
-            self.originals = open_originals(settings.originals_url, folder, settings.s3_endpoint_url)
+            self.originals = open_originals(settings.originals_url, s3_endpoint_url=settings.s3_endpoint_url)
         self._settings = settings
         self._connections = Connections(settings, self._check_schema)
         self._read = self._connections.read

@@ -1,4 +1,4 @@
-"""Connections to Oracle Database: one pool a store, transactions, lost connections, and the messages for its errors.
+"""Connections to Oracle Database: one pool a store, transactions, lost and silent connections.
 
 A read is done again once when its connection was lost. A write is never done again after that: whether it was kept
 may be unknown, and running the program again is safe (images are known by their hash). A write that met another writer
@@ -8,10 +8,10 @@ was rolled back as a whole and is done again from the beginning, a few times.
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +19,9 @@ from typing import Any, TypeVar
 
 import oracledb
 
-from image_search.errors import EmbeddingRefused, SchemaError, SettingsError, StoreError, StoreFull, StoreUnavailable
+from image_search.errors import SettingsError, StoreUnavailable
 from image_search.settings import Settings
-
-OracleError = (oracledb.Error, OSError)  # an unknown host is an OSError and not the driver's
+from image_search.stores.oracle.messages import OracleError, describe, get_code, is_clash, is_lost, no_answer
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -30,6 +29,10 @@ Binds = Mapping[str, object]
 
 POOL_SIZE = 4  # searches of several people at once; more than the database's processors would only wait there
 _ATTEMPTS = 4
+_LOGIN_SECONDS = 30.0  # until a host that accepts connections and stays silent is given up
+_SILENT_SECONDS = 60.0  # that such a host is then not asked again, because each try leaves a thread waiting
+_WAIT_MS = 20_000  # for a connection of the pool
+_CLOSE_SECONDS = 5.0
 _CALL_TIMEOUT_MS = 60_000  # a round trip: an exact scan of a million embeddings takes a few seconds
 _ROWS_OF_A_ROUND_TRIP = 1000  # the driver's own 100 are ten waits for a list of hashes
 _MAX_IN_LIST = 1000  # Oracle's limit before 23ai
@@ -103,6 +106,7 @@ class Connections:
         self._is_checked = False
         self._lock = threading.Lock()
         self._pool: Any = None
+        self._silent_until = 0.0
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Returns the result of work. Raises StoreError."""
@@ -140,12 +144,15 @@ class Connections:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Close all connections. A later call opens new ones."""
-        with self._lock:
-            pool, self._pool = self._pool, None
+        """Close all connections, or give up after some seconds. A later call opens new ones."""
+        if not self._lock.acquire(timeout=_CLOSE_SECONDS):  # a login waits for a silent host
+            return
+        pool, self._pool = self._pool, None
+        self._lock.release()
         if pool is not None:
-            with suppress(*OracleError):
-                pool.close(force=True)
+            closing = threading.Thread(target=_close_pool, args=[pool], name="close", daemon=True)
+            closing.start()
+            closing.join(_CLOSE_SECONDS)  # the driver waits for a connection that it is opening
 
     def _do(self, work: Callable[[Session], T], connection: Any) -> T:
         session = Session(connection)
@@ -157,14 +164,22 @@ class Connections:
     def _get_pool(self) -> Any:
         with self._lock:
             if self._pool is None:
+                if time.monotonic() < self._silent_until:
+                    raise no_answer(_LOGIN_SECONDS)
                 _load_client(self._settings)
+                try:
+                    # The pool's own thread would wait for a silent host forever, and the program for that thread.
+                    _release(_log_in(self._settings))
+                except StoreUnavailable:
+                    self._silent_until = time.monotonic() + _SILENT_SECONDS
+                    raise
                 self._pool = oracledb.create_pool(
                     **list_parameters(self._settings),
                     min=0,
                     max=POOL_SIZE,
                     increment=1,
                     getmode=oracledb.POOL_GETMODE_TIMEDWAIT,
-                    wait_timeout=20_000,
+                    wait_timeout=_WAIT_MS,
                     ping_interval=60,
                     session_callback=_prepare_session,
                 )
@@ -173,15 +188,56 @@ class Connections:
     def _acquire(self, is_checked: bool) -> Any:
         """A connection. is_checked: one that has just answered, whatever the pool still believes to be alive."""
         pool = self._get_pool()
-        connection = pool.acquire()
+        connection = _take(pool)
         for _ in range(POOL_SIZE if is_checked else 0):
             try:
                 connection.ping()
                 break
             except OracleError:
                 pool.drop(connection)
-                connection = pool.acquire()
+                connection = _take(pool)
         return connection
+
+
+def _take(pool: Any) -> Any:
+    try:
+        return pool.acquire()
+    except oracledb.Error as error:
+        if get_code(error) == "DPY-4005" and not pool.opened:  # nothing is busy
+            raise no_answer(_WAIT_MS / 1000) from error
+        raise
+
+
+def _close_pool(pool: Any) -> None:
+    with suppress(*OracleError):
+        pool.close(force=True)
+
+
+def _log_in(settings: Settings) -> Any:
+    """A connection of its own. Raises OracleError, and StoreUnavailable for a host that stays silent.
+
+    The driver's own time limit ends with the TCP connection, so that it waits in a thread that no program waits for.
+    """
+    parameters = list_parameters(settings)
+    outcome: Future[Any] = Future()
+
+    def log_in() -> None:
+        try:
+            connection = oracledb.connect(**parameters)
+        except BaseException as error:
+            with suppress(InvalidStateError):
+                outcome.set_exception(error)
+            return
+        try:
+            outcome.set_result(connection)
+        except InvalidStateError:  # too late
+            _release(connection)
+
+    threading.Thread(target=log_in, name="login", daemon=True).start()
+    wait([outcome], _LOGIN_SECONDS)
+    if outcome.cancel():
+        raise no_answer(_LOGIN_SECONDS)
+    return outcome.result()
 
 
 @contextmanager
@@ -193,7 +249,7 @@ def connect(settings: Settings) -> Iterator[Session]:
     connection = None
     try:
         _load_client(settings)
-        connection = oracledb.connect(**list_parameters(settings))
+        connection = _log_in(settings)
         yield Session(connection)
     except OracleError as error:
         raise describe(error) from error
@@ -221,6 +277,7 @@ def list_parameters(settings: Settings) -> dict[str, Any]:
         "password": settings.db_password,
         "dsn": settings.db_dsn,
         "tcp_connect_timeout": 10.0,
+        "expire_time": 1,  # minutes until a host that has gone is asked whether it is there
         "program": "image-search",  # how administrators tell our sessions from others
     }
     if settings.db_wallet_location:
@@ -278,220 +335,3 @@ def _release(connection: Any) -> None:
     if connection is not None:
         with suppress(*OracleError):
             connection.close()  # back into the pool, or closed; what is not committed is rolled back
-
-
-# Messages for the errors of Oracle Database and its driver. Source of the codes: python-oracledb, errors.py.
-
-_CREATE = "Run: python register_images.py --create-schema"
-_CHECK = "python ImageSearch.py --check says more."
-_INDEX = "Searching goes on without it."
-_NO_SERVICE = (
-    "The database server does not know the service in DB_DSN, or is still starting. Check the name after the port "
-    "(FREEPDB1 on Oracle Free), or try again in a minute."
-)
-_WALLET = (
-    "The encrypted connection to DB_DSN could not be made. For a wallet check DB_WALLET_LOCATION (the folder of "
-    "ewallet.pem) and DB_WALLET_PASSWORD; for TLS without a wallet leave both empty."
-)
-_ENCRYPTION = (
-    "The database server demands native network encryption, which only Oracle's client speaks. Set DB_CLIENT_LIB_DIR "
-    "to the folder of Oracle Instant Client, or use a TCPS address in DB_DSN, or ask the administrator for "
-    "SQLNET.ENCRYPTION_SERVER = ACCEPTED."
-)
-_ENDED = (
-    "The server at DB_DSN answers and ends the connection before the login. It may demand native network encryption "
-    "(set DB_CLIENT_LIB_DIR) or TLS (tcps:// in DB_DSN), or not be an Oracle listener. Check host and port."
-)
-_LOST = "The connection to Oracle Database was lost. Try again when it is back."
-
-_BY_KIND: dict[type[StoreError], dict[str, str]] = {
-    StoreUnavailable: {
-        # reaching the database
-        "DPY-6005": (
-            "Oracle Database does not answer at DB_DSN. "
-            "Check host and port, and that the database and its listener run."
-        ),
-        "DPY-6000": (
-            "The listener at DB_DSN refuses connections: the database is starting, closed or full. "
-            "Try again in a minute."
-        ),
-        "DPY-6001 ORA-12514": _NO_SERVICE,
-        "DPY-6003 ORA-12505": "The database server does not know the SID in DB_DSN. Correct it.",
-        "ORA-12506": (
-            "The address of this computer is not in the access control list of the database. Add it there (Autonomous "
-            "Database: Network, Access control list)."
-        ),
-        "ORA-12516 ORA-12518 ORA-12519 ORA-12520": (
-            "The database has no free server process for a connection. Try again in a moment; if it stays, ask the "
-            "administrator to raise PROCESSES."
-        ),
-        "ORA-12521": "The listener does not know the instance in DB_DSN. Correct its name.",
-        "ORA-12526 ORA-12527 ORA-12528": (
-            "The database is starting, stopping or restricted. Try again in a minute, or ask the administrator."
-        ),
-        "ORA-12660": _ENCRYPTION,
-        "ORA-01033": "Oracle Database is starting or stopping. Try again in a minute.",
-        "ORA-01034": "Oracle Database is not started. Ask the administrator to start it.",
-        "ORA-01109": "The pluggable database is not open. Ask the administrator to open it.",
-        "DPY-4027": "DB_DSN is an alias of tnsnames.ora. Set DB_CONFIG_DIR to the folder of that file.",
-        "DPY-4026": "DB_CONFIG_DIR holds no tnsnames.ora. Correct it, or write host:port/service.",
-        "DPY-4000": "The alias in DB_DSN is not in tnsnames.ora of DB_CONFIG_DIR. Correct one of them.",
-        "DPY-4017": "DB_DSN is not a connect descriptor. Write host:1521/FREEPDB1 for example.",
-        "DPY-4018": "DB_DSN cannot be read. Write host:1521/FREEPDB1 for example, without user.",
-        "DPI-1047": (
-            "Oracle's client libraries cannot be loaded from DB_CLIENT_LIB_DIR. Name the folder of Oracle Instant "
-            "Client (Basic, for this processor), or leave the setting empty."
-        ),
-        "DPY-2019": "DB_CLIENT_LIB_DIR was set after this program had connected without it. Start the program again.",
-        "DPY-3001": "DB_USER, DB_PASSWORD or DB_DSN asks for something that needs Oracle's client.",
-        "DPY-3010": "The database is older than 12.1. Oracle Database 23ai or 26ai is needed.",
-        "DPY-3015": "The password of DB_USER is stored in an old form. Set the password again.",
-        # the user
-        "ORA-01017": "Oracle Database refuses DB_USER with this DB_PASSWORD. Correct the two settings.",
-        "ORA-28000": "The account of DB_USER is locked. Ask the administrator to unlock it.",
-        "ORA-28001": "The password of DB_USER has expired. Change it in the database and DB_PASSWORD.",
-        "ORA-01045": "DB_USER may not log in. Ask the administrator for GRANT CREATE SESSION.",
-        # time and load
-        "DPY-4005 ORA-00018 ORA-00020": "All connections to Oracle Database are busy. Try again in a moment.",
-        "ORA-02391": "DB_USER has as many connections as its profile allows. " + _CHECK,
-        "DPY-4024": "Oracle Database took too long to answer. Try again; if it stays, " + _CHECK,
-        "DPY-4011 DPY-1001": _LOST,
-        "ORA-00060 ORA-00054": "Another program is changing the same rows. Try again.",
-        # vectors
-        "ORA-51815": "The vector index is being changed. Try again.",
-    },
-    SchemaError: {
-        "ORA-01031": "DB_USER lacks a privilege for this. create_user.sql lists what is needed. " + _CHECK,
-        "ORA-00942": "A table is missing in the schema of DB_USER. " + _CREATE,
-        "ORA-00904": "A table in the schema of DB_USER lacks a column. " + _CHECK,
-        "ORA-00902": "The database has no VECTOR type. Oracle Database 23ai (23.4) or later is needed.",
-        "ORA-43853": (
-            "VECTOR columns cannot live in the default tablespace of DB_USER. Use one with automatic segment space "
-            "management, as create_user.sql does."
-        ),
-        "ORA-20001": (
-            "The tables in the schema of DB_USER have another shape. Run: python register_images.py --migrate --dry-run"
-        ),
-        "ORA-51902": (
-            "A vector index needs embeddings of one dimension. "
-            "Remove the other models: register_images.py --remove-model"
-        ),
-        "ORA-51934": "A vector index needs one number format in all rows. Embed the images again.",
-        "ORA-29855": "The word index could not be built. " + _CHECK,
-        "ORA-29861": "The word index is marked as broken. " + _CREATE,
-        "ORA-29902": "The word index cannot answer. " + _CHECK,
-        "ORA-20000": "Oracle Text cannot answer. " + _CHECK,
-    },
-    StoreError: {
-        "ORA-00001": "Another program stored the same at the same time. Run again: nothing is stored twice.",
-        "ORA-02291": "An image or a model was removed meanwhile. Run again.",
-        "ORA-02292": "Another program added embeddings of this model meanwhile. Run again.",
-        "ORA-02290": "A value is outside of what the schema allows. " + _CHECK,
-        "ORA-01400": "A value that the schema demands is missing. " + _CHECK,
-        "ORA-12899": "A text is longer than its column. " + _CHECK,
-        "ORA-51950": (
-            "VECTOR_MEMORY_SIZE can only be set in the server parameter file of the root. Ask the administrator."
-        ),
-        "ORA-51928": (
-            "This release allows no changes while there is an HNSW index (23.6 does). "
-            "Run: python register_images.py --vector-index ivf"
-        ),
-    },
-    StoreFull: {
-        "ORA-01536 ORA-01653 ORA-01654 ORA-01658 ORA-01691": (
-            "The tablespace of DB_USER is full. Ask the administrator for more room, or delete images."
-        ),
-        "ORA-01652": "The temporary tablespace is full. Ask the administrator for more room, and try again.",
-        "ORA-30036": (
-            "The undo tablespace is full. Ask the administrator for more room, or try again when other work has ended."
-        ),
-        "ORA-01950": (
-            "DB_USER has no quota on its tablespace. Ask the administrator: ALTER USER ... QUOTA UNLIMITED ON USERS"
-        ),
-        "ORA-12954": (
-            "Oracle Free holds 12 GB at most, and they are used up. Delete images, or keep originals in ORIGINALS_URL."
-        ),
-        "ORA-12953": "Oracle Free holds 12 GB at most, and they are used up. Delete images.",
-        "ORA-51908": "There is no room to build the vector index. " + _INDEX,
-        "ORA-51961 ORA-51962": "The vector memory is too small for an HNSW index. Use ivf. " + _INDEX,
-        "ORA-51996": "The vector memory cannot grow any more. Use an ivf index. " + _INDEX,
-    },
-    EmbeddingRefused: {
-        "ORA-51803": "The column EMBEDDING wants another dimension than this model has. " + _CHECK,
-        "ORA-51808": "Embeddings of different dimensions were compared. " + _CHECK,
-        "ORA-51805 ORA-51807": "An embedding is not a list of finite numbers: the model's output is damaged.",
-        "ORA-51932": (
-            "The vector index holds embeddings of another dimension. Run: python register_images.py --vector-index none"
-        ),
-        "ORA-51935": "The vector index holds another number format. Embed the images again.",
-    },
-}
-_SENTENCES = {
-    code: (kind, sentence)
-    for kind, sentences in _BY_KIND.items()
-    for codes, sentence in sentences.items()
-    for code in codes.split()
-}
-
-# The transaction was rolled back, and doing all of it again meets another state: another program stored the same
-# (unique key), waited for us while we waited for them (deadlock), or removed what we referred to, or referred to what
-# we remove.
-_CLASHES = {"ORA-00001", "ORA-00060", "ORA-02291", "ORA-02292"}
-# ORA-01460, ORA-01461: a text query longer than this database's strings.
-_TEXT = {"ORA-29902", "ORA-29861", "ORA-20000", "ORA-29833", "ORA-01460", "ORA-01461"}
-
-
-def describe(error: Exception, doing: str = "") -> StoreError:
-    """The error as one sentence. doing: what was tried, put before a sentence that would not say it."""
-    if not isinstance(error, oracledb.Error):
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        return StoreUnavailable(f"The host in DB_DSN cannot be reached ({reason}). Check its name and the network.")
-    code = _find_code(error)
-    kind: type[StoreError]
-    if code == "DPY-6005" and re.search(r"ssl|certificate|wallet", str(error), re.IGNORECASE):
-        kind, sentence = StoreUnavailable, _WALLET
-    elif code == "DPY-6005" and "DPY-4011" in str(error):
-        kind, sentence = StoreUnavailable, _ENDED
-    elif code == "DPY-3001" and "Encryption" in str(error):
-        kind, sentence = StoreUnavailable, _ENCRYPTION
-    elif code in _SENTENCES:
-        kind, sentence = _SENTENCES[code]
-    elif is_lost(error):
-        kind, sentence = StoreUnavailable, _LOST
-    else:
-        first_line = str(error).splitlines()[0] if str(error) else "no message"
-        kind, sentence = StoreError, f"Oracle Database refused: {first_line}. {_CHECK}"
-    numbers = [code, *re.findall(r"DRG-\d{5}", str(error))[:1]]
-    return kind(f"{doing}{': ' if doing else ''}{sentence} ({', '.join(filter(None, numbers))})")
-
-
-def _find_code(error: oracledb.Error) -> str:
-    """The most specific code. The driver puts the reason it knows into the lines below, the listener's behind that."""
-    code = get_code(error)
-    if code not in ("DPY-6005", "DPY-6000"):
-        return code
-    reasons = re.findall(r"Similar to (ORA-\d{5})", str(error))
-    reasons += re.findall(r"^(?!DPY-6005|DPY-4011)[A-Z]{3}-\d+", str(error), re.MULTILINE)
-    return next((reason for reason in reasons if reason in _SENTENCES), code)
-
-
-def get_code(error: BaseException) -> str:
-    """ORA-00942, DPY-6005, ...; "" when the error has none."""
-    detail = error.args[0] if error.args else None
-    return str(getattr(detail, "full_code", "") or "")
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, so that a new one may succeed."""
-    detail = error.args[0] if error.args else None
-    return get_code(error) in ("DPY-4011", "DPY-1001") or bool(getattr(detail, "isrecoverable", False))
-
-
-def is_clash(error: BaseException) -> bool:
-    """Whether another writer came first, so that the whole transaction may be done again."""
-    return get_code(error) in _CLASHES
-
-
-def is_text_failure(error: BaseException) -> bool:
-    """Whether Oracle Text could not answer, so that words must be found without it."""
-    return get_code(error) in _TEXT or "DRG-" in str(error)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from image_search.errors import ImageSearchError, StoreError
 from image_search.records import Finding
 from image_search.settings import Settings
-from image_search.stores.oracle.connection import POOL_SIZE, OracleError, Row, Session, connect, describe
+from image_search.stores.oracle.connection import POOL_SIZE, Row, Session, connect
+from image_search.stores.oracle.messages import OracleError, describe
 from image_search.stores.oracle.rows import to_embedding, to_vector
 from image_search.stores.oracle.schema import (
     COUNT_BY_DIMENSION,

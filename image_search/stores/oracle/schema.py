@@ -18,7 +18,8 @@ import oracledb
 
 from image_search.errors import SchemaError, StoreError
 from image_search.settings import BUNDLED, Settings
-from image_search.stores.oracle.connection import Session, connect, describe, get_code
+from image_search.stores.oracle.connection import Session, connect
+from image_search.stores.oracle.messages import describe, get_code
 from image_search.stores.oracle.rows import bind_record, make_record, set_setting
 from image_search.stores.oracle.sql import (
     FIND_SEARCH_INDEXES,

@@ -116,10 +116,11 @@ WHERE d.content_sha256 IN ({values})"""
 
 
 def find_remembered_paths(values: str) -> str:
-    """Those of these paths that are remembered, with their hashes."""
+    """Those of these paths that are remembered, with their hashes, and when each was deleted."""
     return f"""
-SELECT d.file_path, d.content_sha256
+SELECT d.file_path, d.content_sha256, i.deleted_at
 FROM deleted_paths d
+JOIN deleted_images i ON i.content_sha256 = d.content_sha256
 WHERE d.file_path IN ({values})"""
 
 
@@ -204,10 +205,11 @@ def find_deleted(session: Session, hashes: list[str]) -> set[str]:
 
 
 def find_deleted_paths(session: Session, paths: list[str]) -> dict[str, str]:
-    """Those of these stored paths whose image a user deleted, with its hash; in the trash before remembered."""
-    found = {path: sha256.hex() for path, sha256 in session.query_chunks(find_remembered_paths, paths)}
+    """Those of these stored paths whose image a user deleted and that no live image has, with the hash it had."""
+    deleted = list(session.query_chunks(find_remembered_paths, paths))
     rows = list(session.query_chunks(find_paths, paths))
-    found.update((path, sha256.hex()) for path, sha256, _, reason in rows if reason == "deleted")
+    deleted += [row[:3] for row in rows if row[3] == "deleted"]
+    found = {path: sha256.hex() for path, sha256, _ in sorted(deleted, key=lambda row: row[2])}  # the latest wins
     for path, _, deleted_at, _ in rows:
         if deleted_at is None:
             found.pop(path, None)
@@ -231,7 +233,7 @@ def add_deleted(session: Session, deleted: list[DeletedImage]) -> None:
     items = {sha256: item for sha256, item in zip(hashes, deleted, strict=True) if sha256 not in taken}
     known = {row[0] for row in session.query_chunks(find_remembered, list(items))}
     paths = {(path, sha256) for sha256, item in items.items() for path in item.paths if is_storable(path)}
-    paths -= set(session.query_chunks(find_remembered_paths, list({path for path, _ in paths})))
+    paths -= {row[:2] for row in session.query_chunks(find_remembered_paths, list({path for path, _ in paths}))}
     for sha256 in items.keys() - known:
         session.execute(INSERT_DELETED_IMAGE, {"sha256": sha256, "deleted_at": items[sha256].deleted_at})
     session.execute_many(INSERT_DELETED_PATH, [{"sha256": sha256, "file_path": path} for path, sha256 in sorted(paths)])

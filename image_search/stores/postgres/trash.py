@@ -82,17 +82,19 @@ def find_deleted_hashes(connection: Connection, hashes: list[str]) -> set[str]:
 
 
 def find_deleted_paths(connection: Connection, paths: list[str]) -> dict[str, str]:
-    """Those of these stored paths whose image a user deleted, with its hash; in the trash before remembered."""
+    """Those of these stored paths whose image a user deleted and that no live image has, with the hash it had."""
     rows = connection.execute(
         "SELECT d.file_path, d.content_sha256 FROM ("
-        "SELECT file_path, content_sha256, 0 AS rank FROM deleted_paths WHERE file_path = ANY(%s::text[]) "
-        "UNION ALL SELECT p.file_path, i.content_sha256, 1 FROM image_paths p JOIN images i USING (image_id) "
+        "SELECT file_path, content_sha256, deleted_at FROM deleted_paths JOIN deleted_images USING (content_sha256) "
+        "WHERE file_path = ANY(%s::text[]) "
+        "UNION ALL SELECT p.file_path, i.content_sha256, i.deleted_at "
+        "FROM image_paths p JOIN images i USING (image_id) "
         "WHERE p.file_path = ANY(%s::text[]) AND i.deleted_at IS NOT NULL AND i.trash_reason = 'deleted') d "
         "WHERE NOT EXISTS (SELECT 1 FROM image_paths p JOIN images i USING (image_id) "
-        "WHERE p.file_path = d.file_path AND i.deleted_at IS NULL) ORDER BY d.rank",
+        "WHERE p.file_path = d.file_path AND i.deleted_at IS NULL) ORDER BY d.deleted_at",
         [paths, paths],
     )
-    return {path: sha256.hex() for path, sha256 in rows}
+    return {path: sha256.hex() for path, sha256 in rows}  # the latest wins
 
 
 def list_deleted(connection: Connection, after: str, limit: int) -> list[DeletedImage]:
