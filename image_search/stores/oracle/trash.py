@@ -207,8 +207,8 @@ def find_deleted_paths(session: Session, paths: list[str]) -> dict[str, str]:
     """Those of these stored paths whose image a user deleted, with its hash; in the trash before remembered."""
     found = {path: sha256.hex() for path, sha256 in session.query_chunks(find_remembered_paths, paths)}
     rows = list(session.query_chunks(find_paths, paths))
-    found.update((path, sha256.hex()) for path, sha256, _, reason in rows if reason == "deleted")
-    for path, _, deleted_at, _ in rows:
+    found.update((path, sha256.hex()) for path, sha256, _, reason, _ in rows if reason == "deleted")
+    for path, _, deleted_at, *_ in rows:
         if deleted_at is None:
             found.pop(path, None)
     return found
