@@ -50,9 +50,12 @@ def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
     for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
         write_line(warning, to_stderr=True)
     if remove:
-        write_line(f"{trash_gone_files(store, gone)} images moved to the trash.", to_stderr=True)
+        moved, forgotten = trash_gone_files(store, gone)
+        others = f" {forgotten} paths forgotten of images that have another file." if forgotten else ""
+        write_line(f"{moved} images moved to the trash.{others}", to_stderr=True)
     elif gone:
-        write_line(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", to_stderr=True)
+        sentence = "--prune --yes moves their images to the trash, unless they have another file."
+        write_line(f"{len(gone)} files are gone; {sentence}", to_stderr=True)
     return Exit.OK
 
 
