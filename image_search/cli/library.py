@@ -328,7 +328,7 @@ def _write_list(file: Path, hashes: set[str]) -> None:
     file.with_name(f"{file.name}{_LIST_SUFFIX}").write_text("".join(f"{h}\n" for h in sorted(hashes)), encoding="ascii")
 
 
-# What libraries of every schema have.
+# Tables and columns of libraries of every schema.
 _TABLES = {
     "images": "image_id, content_sha256, file_name, upload_date, details",
     "image_previews": "image_id, preview",

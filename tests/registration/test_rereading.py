@@ -230,7 +230,7 @@ def find(queue: JobQueue, job: Job) -> Job:
     return next(found for found in queue.list_jobs() if found.job_id == job.job_id)
 
 
-# What files say, read again.
+# The texts of files, read again.
 
 
 def write_file(folder: Path, colour: str, caption: str) -> Path:
