@@ -148,6 +148,12 @@ def _check_database(settings: Settings) -> None:
             )
 
 
+def lower_scheme(url: str) -> str:
+    """The same address with its scheme in small letters, which engines compare."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if mark else url
+
+
 def split_url(url: str, name: str) -> SplitResult:
     """The parts of the address of a database. name: where it comes from. Raises SettingsError without the password."""
     try:
@@ -214,6 +220,7 @@ def _parse_address(name: str, text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
+    "database_url": lower_scheme,
     "originals_url": lambda text: _parse_originals("ORIGINALS_URL", text),
     **dict.fromkeys(("db_config_dir", "db_client_lib_dir", "db_wallet_location"), os.path.expanduser),
     "embedding_model": os.path.expanduser,
