@@ -236,9 +236,10 @@ def restore_backup(settings: Settings, file: Path) -> str:
     part = path.with_name(f"{path.name}.restored")
     if not file.is_file():
         raise SettingsError(f"{file} is no file. Name a file that the command backup wrote.")
-    for place in (path, part):
-        if place.exists() and place.samefile(file):
-            raise SettingsError(f"{file} is {place} itself. Name another file, or copy this one to another name.")
+    if path.exists() and path.samefile(file):
+        raise SettingsError(f"{file} is the library itself. Name a backup of it.")
+    if part.exists() and part.samefile(file):
+        raise SettingsError(f"{file} is written over by every restore. Give it another name first.")
     _check_backup(file)
     _end_journal(path)
     try:
