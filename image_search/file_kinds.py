@@ -203,6 +203,23 @@ def name_format(data: bytes) -> str:
     return ""
 
 
+_USUAL_SUFFIXES = {
+    "JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WebP": ".webp", "AVIF": ".avif", "HEIC": ".heic", "TIFF": ".tif",
+    "BMP": ".bmp", "JPEG 2000": ".jp2", "JPEG XL": ".jxl", "Photoshop": ".psd", "QOI": ".qoi",
+}  # fmt: skip
+
+
+def describe_misnamed(start: bytes) -> str:
+    """How to call a file with the suffix of a film that begins as an image does, without the last stop; "" for others.
+
+    start: its first SNIFFED_BYTES.
+    """
+    kind = name_format(start)
+    if kind not in _USUAL_SUFFIXES or not looks_like_image(start, "", _USUAL_SUFFIXES.values()):
+        return ""
+    return f"{add_article(kind)} picture, not a film. Give it the suffix {_USUAL_SUFFIXES[kind]}"
+
+
 # Formats whose decoders are packages of their own: RAW files of cameras (rawpy), HEIC and JPEG XL (Pillow's plugins).
 #
 # A RAW file gives the preview that the camera put in, which is what the photographer saw. Where that is missing or

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from image_search.errors import OriginalMissing, SettingsError, StoreError, StoreFull, StoreUnavailable
+from image_search.errors import (
+    ImageSearchError,
+    OriginalMissing,
+    SettingsError,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from image_search.records import Finding
 from image_search.settings import DEFAULT_ORIGINALS
 
@@ -33,7 +40,10 @@ _HASH_START, _HASH = re.compile("[0-9a-f]{2}"), re.compile("[0-9a-f]{64}")
 
 
 class Originals(Protocol):
-    """Keeps files by the 64 hexadecimal digits of their SHA-256."""
+    """Keeps files by the 64 hexadecimal digits of their SHA-256.
+
+    Any method may raise StoreUnavailable, and SettingsError where ORIGINALS_URL names no place for files.
+    """
 
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Keep these files; when this returns they survive a power failure. Existing files stay."""
@@ -212,7 +222,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _explain_error(error: OSError, path: Path) -> StoreError:
+def _explain_error(error: OSError, path: Path) -> ImageSearchError:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        file = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), path)
+        return SettingsError(f"{file} is not a folder, so no originals are in it. Name a folder in ORIGINALS_URL.")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"The disk of {path} is full. Nothing of this batch was kept; free some space and run again.")
     return StoreUnavailable(f"{path} cannot be read or written ({error.strerror}). Check the disk and the rights.")
@@ -270,7 +283,7 @@ class S3Originals:
         return f"{self.url.removeprefix('s3://')}/{sha256[:2]}/{sha256}"
 
     def _request(self, ask: Callable[[Any], _Answer], items: Iterable[Any]) -> list[_Answer]:
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
 
         try:
             with ThreadPoolExecutor(_REQUEST_CONCURRENCY) as pool:
@@ -279,6 +292,11 @@ class S3Originals:
             raise StoreError(f"{self.url} has no {error}. Check the bucket and ORIGINALS_URL.") from error
         except PermissionError as error:
             raise StoreError(f"{self.url} may not be used ({error}). Check the AWS credentials.") from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise SettingsError(
+                f"{self.url} in ORIGINALS_URL needs the keys of its owner. Set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or write both into ~/.aws/credentials."
+            ) from error
         except (BotoCoreError, OSError) as error:
             raise StoreUnavailable(f"{self.url} cannot be reached just now ({error}).") from error
 
@@ -302,7 +320,7 @@ def check_originals(originals: Originals | None) -> Finding:
         originals.write({sha256: _PROBE})
         is_whole = originals.read(sha256) == _PROBE
         originals.delete([sha256])
-    except StoreError as error:
+    except (StoreError, SettingsError) as error:
         return Finding("originals", False, f"{originals} cannot be used", str(error))
     if not is_whole:
         return Finding("originals", False, f"{originals} gives back other bytes", "Use another bucket.")

@@ -174,6 +174,12 @@ def _check_database(settings: Settings) -> None:
             )
 
 
+def lower_scheme(url: str) -> str:
+    """The same address with its scheme in small letters, which engines compare."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if mark else url
+
+
 def split_url(url: str, name: str) -> SplitResult:
     """The parts of the address of a database. name: where it comes from. Raises SettingsError without the password."""
     try:
@@ -214,6 +220,16 @@ def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
     return tuple(folder.resolve() for folder in folders)
 
 
+def _parse_originals(name: str, text: str) -> str:
+    if text.lower() == "database":
+        return ""
+    # A bare word may be a folder; a misspelt one would silently be made.
+    near = difflib.get_close_matches(text.lower(), ("reference", "database"), n=1, cutoff=0.75)
+    if re.fullmatch(r"[\w-]+", text) and near and text.lower() != near[0]:
+        raise SettingsError(f"{name} is {text!r}. Did you mean {near[0]}? A folder of that name is written ./{text}.")
+    return os.path.expanduser(text)
+
+
 def _parse_root_path(name: str, text: str) -> str:
     path = f"/{text.strip('/')}" if text.strip("/") else ""
     if not re.fullmatch(r"(/[\w.~-]+)*", path, re.ASCII):
@@ -230,7 +246,8 @@ def _parse_address(name: str, text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
-    "originals_url": lambda text: "" if text.lower() == "database" else os.path.expanduser(text),
+    "database_url": lower_scheme,
+    "originals_url": lambda text: _parse_originals("ORIGINALS_URL", text),
     **dict.fromkeys(("db_config_dir", "db_client_lib_dir", "db_wallet_location"), os.path.expanduser),
     "embedding_model": os.path.expanduser,
     "app_host": lambda text: text.removeprefix("[").removesuffix("]"),

@@ -94,10 +94,13 @@ def test_write_that_fails_leaves_nothing(folder, monkeypatch, code, error):
     assert [path.name for path in folder.folder.rglob("*") if path.is_file()] == [other]
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["file", "file/originals"])
+def test_file_in_place_of_the_folder_is_a_wrong_setting(tmp_path, name):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreUnavailable, match="file"):
-        FolderOriginals(tmp_path / "file" / "originals").write({SHA256: DATA})
+    folder = FolderOriginals(tmp_path / name)
+    for use in (lambda: folder.write({SHA256: DATA}), lambda: folder.read(SHA256), folder.list_hashes):
+        with pytest.raises(SettingsError, match=r"/file is not a folder.* Name a folder in ORIGINALS_URL\."):
+            use()
 
 
 def test_url_may_name_a_folder(tmp_path):
@@ -167,6 +170,14 @@ def test_url_of_an_unknown_scheme_is_refused_by_its_setting(tmp_path):
 @pytest.mark.parametrize("url", ["sqlite:///data/a.db", "postgresql://host/a", "redis://host", "elasticsearch://host"])
 def test_database_as_the_place_means_what_the_engine_does_by_itself(url):
     assert Settings.load(None, {"DATABASE_URL": url, "ORIGINALS_URL": "Database"}).originals_url == ""
+
+
+@pytest.mark.parametrize("word", ["refrence", "References", "databse"])
+def test_misspelt_word_is_no_new_folder(word):
+    with pytest.raises(SettingsError, match=rf"ORIGINALS_URL is '{word}'. Did you mean (reference|database)\?"):
+        Settings.load(None, {"ORIGINALS_URL": word})
+    for folder in (f"./{word}", "originals", "reference", "DATABASE"):
+        Settings.load(None, {"ORIGINALS_URL": folder})
 
 
 def test_engine_without_room_for_originals_asks_for_a_place(tmp_path):

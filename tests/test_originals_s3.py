@@ -116,6 +116,16 @@ def test_server_that_is_away_is_unavailable_and_no_secret_is_told(monkeypatch):
     assert "s3cret" not in str(caught.value)
 
 
+def test_missing_keys_are_a_wrong_setting(bucket, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(SettingsError, match=r"ORIGINALS_URL.*AWS_ACCESS_KEY_ID"):
+        S3Originals(bucket).write({SHA256: DATA})
+
+
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket?x=1"])
 def test_url_without_a_bucket_is_refused(url, tmp_path):
     with pytest.raises(SettingsError, match="ORIGINALS_URL"):

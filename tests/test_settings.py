@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from image_search.cli.serve import format_address
-from image_search.errors import SettingsError
+from image_search.errors import SettingsError, StoreError
 from image_search.settings import ROOT, Settings, list_setting_names, mask_url
 from image_search.stores import open_store
 
@@ -35,6 +36,29 @@ def test_oracle_is_chosen_by_user_password_and_dsn(tmp_path: Path) -> None:
     settings = load(tmp_path, "DB_USER=scott\nDB_PASSWORD=tiger\nDB_DSN=localhost/FREEPDB1\n")
     assert settings.uses_oracle
     assert settings.database_url == ""
+
+
+def test_scheme_may_be_written_in_capitals(tmp_path: Path) -> None:
+    settings = load(tmp_path, f"DATABASE_URL=SQLite:///{tmp_path}/My.db\n")
+    assert settings.database_url == f"sqlite:///{tmp_path}/My.db"
+    with open_store(settings) as store:
+        assert store.get_status().location == str(tmp_path / "My.db")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_place_that_is_no_file_is_said_with_the_setting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    for path, sentence in (
+        (tmp_path, f"{tmp_path} is a folder. Name a file in DATABASE_URL, for example {tmp_path}/library.db."),
+        (tmp_path / "pipe", f"{tmp_path}/pipe is no ordinary file. Name another one in DATABASE_URL."),
+        (tmp_path / "file" / "x.db", f"{tmp_path}/file is a file, and no folder. Correct DATABASE_URL."),
+        ("/dev/null", "/dev/null is no ordinary file. Name another one in DATABASE_URL."),
+        ("/proc/x.db", "The file /proc/x.db cannot be made (No such file or directory). Check the rights"),
+    ):
+        with open_store(Settings(database_url=f"sqlite:///{path}")) as store, pytest.raises(StoreError) as caught:
+            store.count_images()
+        assert str(caught.value).startswith(sentence)
 
 
 def test_environment_wins_over_the_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -50,9 +50,12 @@ def prune(store: ImageStore, folders: Sequence[Path], remove: bool) -> Exit:
     for warning in dict.fromkeys(warning for result in found for warning in result.warnings):
         write_line(warning, to_stderr=True)
     if remove:
-        write_line(f"{trash_gone_files(store, gone)} images moved to the trash.", to_stderr=True)
+        moved, forgotten = trash_gone_files(store, gone)
+        others = f" {forgotten} paths forgotten of images that have another file." if forgotten else ""
+        write_line(f"{moved} images moved to the trash.{others}", to_stderr=True)
     elif gone:
-        write_line(f"{len(gone)} files are gone; --prune --yes moves their images to the trash.", to_stderr=True)
+        sentence = "--prune --yes moves their images to the trash, unless they have another file."
+        write_line(f"{len(gone)} files are gone; {sentence}", to_stderr=True)
     return Exit.OK
 
 
@@ -196,10 +199,15 @@ def back_up(settings: Settings, file: Path) -> str:
     with _open(settings) as store:
         if not store.path.exists():
             raise StoreUnavailable(f"{store.path} is not there, so there is nothing to back up. See DATABASE_URL.")
-        if file.exists() and file.samefile(store.path):
-            raise SettingsError(f"{file} is the library itself. Name another file.")
-        store.get_status()  # a file of another kind or schema is refused here
+        if file.is_dir():
+            raise SettingsError(f"{file} is a folder. Name a file, for example {file / store.path.name}.")
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"{file} is no ordinary file. Name another file.")
         part = file.with_name(f"{file.name}.part")
+        for place in (file, part):
+            if place.exists() and place.samefile(store.path):
+                raise SettingsError(f"{place} is the library itself. Name another file.")
+        store.get_status()  # a file of another kind or schema is refused here
         try:
             part.unlink(missing_ok=True)
             os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
@@ -219,31 +227,80 @@ def back_up(settings: Settings, file: Path) -> str:
 
 
 def restore_backup(settings: Settings, file: Path) -> str:
-    """Put a backup in the place of the library. Returns what was done. Raises StoreError, with nothing changed."""
+    """Put a backup in the place of the library. Returns what was done. Raises StoreError, with nothing changed.
+
+    Under its name there is a whole library at every moment, whenever the program is killed.
+    """
     with _open(settings) as store:
         path, originals = store.path, store.originals
-    if not file.is_file():
-        raise SettingsError(f"There is no backup {file}.")
-    _check_backup(file)
-    kept = _set_aside(path)
     part = path.with_name(f"{path.name}.restored")
+    if not file.is_file():
+        raise SettingsError(f"{file} is no file. Name a file that the command backup wrote.")
+    if path.exists() and path.samefile(file):
+        raise SettingsError(f"{file} is the library itself. Name a backup of it.")
+    if part.exists() and part.samefile(file):
+        raise SettingsError(f"{file} is written over by every restore. Give it another name first.")
+    _check_backup(file)
+    _end_journal(path)
     try:
         shutil.copyfile(file, part)
         os.chmod(part, 0o600)
         with part.open("rb+") as copy:
             os.fsync(copy.fileno())
-        for left in [*path.parent.glob(f"{path.name}-index-*"), *(Path(f"{path}{end}") for end in ("-wal", "-shm"))]:
-            left.unlink(missing_ok=True)
-        part.replace(path)
+        hashes = _list_hashes(part)
+        _end_journal(path)  # again: copying takes a while
+        kept = _replace_library(path, part)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StoreError(
-            f"{path} cannot be written ({error.strerror}). The library is {kept or 'as it was'}."
+            f"{path} cannot be written ({error.strerror}). The library is as it was; check its disk and its folder."
         ) from error
-    hashes = _list_hashes(path)
+    finally:
+        part.unlink(missing_ok=True)
     missing = len(hashes - originals.list_hashes().keys()) if type(originals) is FolderOriginals else 0
     sentence = f"{path}: {len(hashes):,} images" + (f"; the library that was there is {kept}" if kept else "")
     return sentence + (f"; {missing:,} originals are missing: copy them back to {originals}" if missing else "")
+
+
+def _replace_library(path: Path, part: Path) -> Path | None:
+    """Let a whole new file take the place of the library. Returns where the former one is kept. Raises OSError."""
+    for index in path.parent.glob(f"{path.name}-index-*"):
+        index.unlink(missing_ok=True)
+    kept = _keep_library(path) if path.exists() else None
+    journals = [Path(f"{path}{end}") for end in ("-wal", "-shm") if Path(f"{path}{end}").exists()]
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for journal in journals:  # of a damaged file: read with another one they would damage that, too
+            if kept is None:
+                journal.unlink()
+                continue
+            place = Path(f"{kept}{journal.name.removeprefix(path.name)}")
+            journal.replace(place)
+            moved.append((place, journal))
+        part.replace(path)
+    except BaseException:
+        for place, journal in moved:
+            place.replace(journal)
+        if kept is not None:
+            kept.unlink()
+        raise
+    return kept
+
+
+def _keep_library(path: Path) -> Path:
+    """Give the library another name beside its own. Returns it. Raises OSError."""
+    stamp = f"{path.name}.before-{datetime.now():%Y%m%d-%H%M%S}"
+    names = (stamp, *(f"{stamp}-{number}" for number in range(2, 100)))
+    kept = next(place for place in map(path.with_name, names) if not place.exists())
+    try:
+        os.link(path.resolve(), kept)
+    except OSError:  # a file system without a second name for a file
+        try:
+            shutil.copyfile(path, kept)
+            os.chmod(kept, 0o600)
+        except BaseException:
+            kept.unlink(missing_ok=True)
+            raise
+    return kept
 
 
 def _open(settings: Settings) -> SqliteStore:
@@ -261,8 +318,10 @@ def _open_file(path: Path) -> sqlite3.Connection:
 
 
 def _list_hashes(path: Path) -> set[str]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT hex(content_sha256) FROM images WHERE film_sha256 IS NULL")
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        whole = "" if version == 1 else " WHERE film_sha256 IS NULL"  # a frame has no original; schema 1 knew no films
+        rows = connection.execute(f"SELECT hex(content_sha256) FROM images{whole}")
         return {row[0].lower() for row in rows}
 
 
@@ -270,38 +329,51 @@ def _write_list(file: Path, hashes: set[str]) -> None:
     file.with_name(f"{file.name}{_LIST_SUFFIX}").write_text("".join(f"{h}\n" for h in sorted(hashes)), encoding="ascii")
 
 
+# Tables and columns of libraries of every schema.
+_TABLES = {
+    "images": "image_id, content_sha256, file_name, upload_date, details",
+    "image_previews": "image_id, preview",
+    "image_embeddings": "embedding_id, image_id, model_id, embedding",
+    "embedding_models": "model_id, model_name, model_version, is_current",
+    "image_descriptions": "image_id, description",
+}
+
+
 def _check_backup(file: Path) -> None:
+    from image_search.stores.sqlite.schema import APPLICATION_ID
+
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             [version] = connection.execute("PRAGMA user_version").fetchone()
+            [program] = connection.execute("PRAGMA application_id").fetchone()
             [state] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            connection.execute("SELECT count(*) FROM images").fetchone()
+            for table, columns in _TABLES.items():
+                connection.execute(f"SELECT {columns} FROM {table} LIMIT 1").fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"{file} is not a backup of a library ({error}). Nothing was changed.") from error
+    if program != APPLICATION_ID or version < 1:
+        raise StoreError(f"{file} is a SQLite database of another program. Nothing was changed; name a backup.")
     if state != "ok":
         raise StoreError(f"{file} is damaged ({state}). Nothing was changed; take an older backup.")
     if version > SCHEMA_VERSION:
         raise StoreError(f"{file} was made by a newer version of this program. Update the program.")
 
 
-def _set_aside(path: Path) -> Path | None:
-    """Give the library that is there another name. Returns it. Raises StoreUnavailable while a program uses it."""
+def _end_journal(path: Path) -> None:
+    """Merge the journal into the library, if there is one. Raises StoreUnavailable while a program uses it."""
     if not path.exists():
-        return None
+        return
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_IN_USE_SECONDS)) as connection:
-            # Succeeds for a sole connection only; also merges the journal into the file.
+            # Succeeds for a sole connection only.
             connection.execute("PRAGMA journal_mode = DELETE").fetchone()
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreUnavailable(
                 f"{path} is used by another program. End the server and every registration, then restore again."
             ) from error
+        if code != sqlite3.SQLITE_ERROR:  # the disk, which may be full, or the rights
+            raise StoreUnavailable(f"{path} cannot be set aside ({error}). Check its disk and its rights.") from error
     except sqlite3.DatabaseError:
         pass  # damaged: that is why a backup is put in its place
-    kept = path.with_name(f"{path.name}.before-{datetime.now():%Y%m%d-%H%M%S}")
-    path.rename(kept)
-    for end in ("-wal", "-shm"):  # of a damaged file: they belong to it
-        with suppress(FileNotFoundError):
-            Path(f"{path}{end}").rename(f"{kept}{end}")
-    return kept

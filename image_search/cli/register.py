@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 
 from image_search.cli import Console, Exit, finishing_on_interrupt, write_json, write_line
 from image_search.encoders import LazyEncoder, open_encoder
-from image_search.errors import SettingsError
+from image_search.errors import SettingsError, StoreError
 from image_search.library import choose_model, remember_folder, replace_empty_model, switch_model
 from image_search.records import EmbeddingModel
 from image_search.registration import Registrar, RegistrationReport
@@ -19,7 +20,7 @@ from image_search.registration.files import describe_unread, find_files, suggest
 from image_search.registration.folders import watch_folders
 from image_search.registration.pipeline import make_reader
 from image_search.registration.rereading import BackgroundReading
-from image_search.settings import SAMPLES, Settings, mask_url, resolve_url, split_url
+from image_search.settings import SAMPLES, Settings, lower_scheme, mask_url, resolve_url, split_url
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
 from image_search.stores.copy import CopyReport, copy_library
@@ -140,9 +141,7 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
         done = report.added_embeddings + report.embeddings_already_there
         write_line(f"{done} embeddings of {report.images} images", to_stderr=True)
 
-    with open_store(source_settings) as source:
-        if not source.list_models():
-            raise SettingsError(f"There is no library to copy at {mask_url(url)}. Check --copy-from.")
+    with _open_source(source_settings, url) as source:
         report = copy_library(source, store, show_progress)
     for sentence in report.failures:
         write_line(sentence, to_stderr=True)
@@ -161,15 +160,34 @@ def copy(store: ImageStore, settings: Settings, url: str, originals_url: str) ->
 
 def choose_source(settings: Settings, url: str, originals_url: str) -> Settings:
     """Settings of the library to copy from; oracle:// stands for DB_USER, DB_PASSWORD and DB_DSN."""
+    url = lower_scheme(url.strip())
+    if not url:
+        raise SettingsError("The address of the library to copy is empty. Write sqlite:///path/library.db for example.")
     source = replace(settings, database_url=url, originals_url=originals_url, db_user="", db_password="", db_dsn="")
-    parts = split_url(url, "--copy-from")
+    parts = split_url(url, "The address of the library to copy")
     if parts.scheme == "oracle":
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         dsn = parts.netloc.rpartition("@")[2] + parts.path
         source = replace(source, database_url="", db_user=user, db_password=password, db_dsn=dsn)
     addresses = [resolve_url(either.database_url, Path.cwd()) for either in (source, settings)]
     if (addresses[0], source.db_user, source.db_dsn) == (addresses[1], settings.db_user, settings.db_dsn):
-        raise SettingsError("--copy-from names the library that is set already. Name the one to copy from.")
+        raise SettingsError("This is the address of the library that is set already. Name the one to copy from.")
+    return source
+
+
+def _open_source(settings: Settings, url: str) -> ImageStore:
+    """Open the library to copy. Errors name its address, where those of the stores name the settings."""
+    source = None
+    try:
+        source = open_store(settings)
+        path = getattr(source, "path", None)  # of a SQLite library, which would be made
+        if (isinstance(path, Path) and not path.exists()) or not source.list_models():
+            raise SettingsError(f"There is no library to copy at {mask_url(url)}. Check this address.")
+    except (SettingsError, StoreError) as error:
+        if source is not None:
+            source.close()
+        sentence = re.sub(r"\b(DATABASE_URL|DB_DSN)\b", "the address of the library to copy", str(error))
+        raise type(error)(sentence[:1].upper() + sentence[1:]) from error
     return source
 
 

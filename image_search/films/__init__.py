@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from image_search.errors import FilmsUnavailable, UnreadableFilm
+from image_search.file_kinds import SNIFFED_BYTES, describe_misnamed
 from image_search.films.decoding import FrameConverter, LookReader, Signature, is_hdr, read_rotation
 from image_search.films.source import (
     Clock,
@@ -181,6 +182,8 @@ class Film:
     def _explain_refusal(self, error: Exception) -> str:
         if self._clock.is_over:
             return f"{self.name} could not be opened within {self._clock.max_seconds:.0f} seconds."
+        if image := describe_misnamed(self._source.read_start(SNIFFED_BYTES)):
+            return f"{self.name} is {image}."
         if self._source.is_cut_off():
             return f"{self.name} has no index: it is still being written, or was cut off. Copy it again."
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]

@@ -135,11 +135,15 @@ class Source:
 
     def is_webm(self) -> bool:
         """Whether it begins like a WebM, which is Matroska with another name of its kind."""
+        return b"\x42\x82\x84webm" in self.read_start(128)
+
+    def read_start(self, count: int) -> bytes:
+        """The first bytes, wherever the file is read just now."""
         position = self._file.tell()
         self._file.seek(0)
-        head = self._file.read(128)
+        start = self._file.read(count)
         self._file.seek(position)
-        return b"\x42\x82\x84webm" in head
+        return start or b""
 
     def explain(self) -> list[str]:
         """A note when the file was written to meanwhile."""

@@ -85,10 +85,11 @@ class _ReadText:
 def update_texts(
     store: ImageStore, files: Iterable[FoundFile], reader: ImageReader | None = None
 ) -> Iterator[TextUpdate]:
-    """Store what each file says with its image, which is found by content, or failing that by its file name.
+    """Store what each file says with its image, which is found by content, or failing that by path or file name.
 
-    Text from a file replaces the text that was stored of it; a file that says nothing changes nothing. In the order of
-    the files, a bounded number of them ahead. Films are passed over. May raise StoreError.
+    By name only where the image has no file of its own any more, or never had one. Text from a file replaces the text
+    that was stored of it; a file that says nothing changes nothing. In the order of the files, a bounded number of them
+    ahead. Films are passed over. May raise StoreError.
     """
     waiting = (file for file in files if not is_film(file.path))
     while batch := list(islice(waiting, FILE_BATCH)):
@@ -109,26 +110,42 @@ def _read_text(path: str, reader: ImageReader) -> _ReadText | TextUpdate:
 
 
 def _store_text(store: ImageStore, item: _ReadText, known: dict[str, int]) -> TextUpdate:
-    name = make_printable(item.path)
-    warning = ""
-    image_id = known.get(item.content_sha256)
+    image_id, warning = known.get(item.content_sha256), ""
     if image_id is None:
-        same_name = store.list_images(limit=1, filter=SearchFilter(file_name=make_file_name(item.path)))
-        if not same_name:
-            return TextUpdate(item.path, "failed", warning=f"{name} is not registered. Run register_images.py first.")
-        if same_name.total > 1:
-            reason = f"{name} is not registered as it is now, and {same_name.total} images have its name."
-            return TextUpdate(item.path, "failed", warning=f"{reason} Run register_images.py first.")
-        image_id = same_name[0].image_id
-        warning = f"{name} has other content than the registered image of this name; it was found by name only."
+        image_id, warning = _find_changed(store, item)
+    if image_id is None:
+        return TextUpdate(item.path, "failed", warning=warning)
     if replace(item.text, raw={}) == ImageText():
         return TextUpdate(item.path, "no text", warning=warning)
     source = item.text.generator or "caption"
     try:
         is_changed = store.set_text(image_id, item.text)
     except ImageNotFound:
-        return TextUpdate(item.path, "failed", warning=f"{name} was deleted from the library meanwhile.")
+        reason = f"{make_printable(item.path)} was deleted from the library meanwhile."
+        return TextUpdate(item.path, "failed", warning=reason)
     return TextUpdate(item.path, "updated" if is_changed else "unchanged", source, warning)
+
+
+def _find_changed(store: ImageStore, item: _ReadText) -> tuple[int | None, str]:
+    """The image whose file this was before it changed, by its path, or else its name; and a sentence to show.
+
+    Cameras begin to count again, so that a name alone tells nothing of an image whose own file is there.
+    """
+    name = make_printable(item.path)
+    if store.find_deleted_hashes([item.content_sha256]) or store.find_deleted_paths([item.path]):
+        reason = f"{name} was deleted from the library, and its text is left out."
+        return None, f"{reason} To take it in again, run register_images.py --include-deleted."
+    former = store.find_known_files([item.path]).get(item.path)
+    if former is not None and former.film_sha256 is None:
+        return former.image_id, f"{name} has other content than when it was registered; it was found by its path only."
+    same_name = store.list_images(limit=1, filter=SearchFilter(file_name=make_file_name(item.path), kind="image"))
+    if same_name.total > 1:
+        reason = f"{name} is not registered as it is now, and {same_name.total} images have its name."
+        return None, f"{reason} Run register_images.py first."
+    if not same_name or not all(map(is_missing, same_name[0].image.paths)):
+        return None, f"{name} is not registered. Run register_images.py first."
+    warning = f"{name} has other content than the registered image of this name; it was found by name only."
+    return same_name[0].image_id, warning
 
 
 @dataclass

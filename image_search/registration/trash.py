@@ -199,6 +199,8 @@ def find_gone_files(store: ImageStore, folder: str | os.PathLike[str]) -> GoneFi
     Raises UnreadableImage when the folder itself cannot be listed or is empty: then most likely a disk is not mounted.
     """
     top = locate(folder)
+    if os.path.isfile(top):
+        raise UnreadableImage(f"{make_printable(top)} is a file. Name its folder.")
     list_folder = cache(_list_folder)  # each folder once in a run
     if not list_folder(top):
         raise UnreadableImage(f"{make_printable(top)} is missing or empty. Mount its disk, or name another folder.")
@@ -220,21 +222,22 @@ def find_gone_files(store: ImageStore, folder: str | os.PathLike[str]) -> GoneFi
     return GoneFiles(tuple(gone), tuple(warnings))
 
 
-def trash_gone_files(store: ImageStore, files: Sequence[GoneFile]) -> int:
-    """Forget these paths, and move images without any other path to the trash. Returns how many images were moved.
+def trash_gone_files(store: ImageStore, files: Sequence[GoneFile]) -> tuple[int, int]:
+    """Forget these paths, and move images without any other path to the trash.
 
-    They come back by themselves, with all a person said of them, when their file is registered again.
+    Returns how many images were moved, and how many paths were forgotten of images that stay. Those in the trash come
+    back by themselves, with all a person said of them, when their file is registered again.
     """
     gone = {file.path for file in files}
-    moved = 0
+    moved = forgotten = 0
     for start in range(0, len(files), _PAGE):
         records = list(_list_images(store, files[start : start + _PAGE]))
         has_other = [any(path not in gone for path in record.paths) for record in records]
         lost = [record.image_id for record, other in zip(records, has_other, strict=True) if not other]
         moved += store.trash_images(lost, "gone")
         kept = (record for record, other in zip(records, has_other, strict=True) if other)
-        store.remove_paths([path for record in kept for path in record.paths if path in gone])
-    return moved
+        forgotten += store.remove_paths([path for record in kept for path in record.paths if path in gone])
+    return moved, forgotten
 
 
 def _list_images(store: ImageStore, files: Iterable[GoneFile]) -> Iterator[ImageRecord]:

@@ -169,7 +169,8 @@ class ImageStore(ImageReads):
     def set_path(self, image_id: int, file_path: str, byte_size: int, modified_ns: int | None) -> None:
         """Add this path to an image, or refresh what is known of it; file_name follows. One transaction.
 
-        The path is taken from any other image that had it, except from frames of the same film. Raises ImageNotFound.
+        The path is taken from any other image that had it, except from frames of the same film. An image that loses
+        paths, here or elsewhere, and has the name of none that is left, gets that of the latest. Raises ImageNotFound.
         """
         self._set_path(image_id, encode_path(file_path), make_file_name(file_path), byte_size, modified_ns)
 

@@ -32,6 +32,7 @@ from image_search.stores.text import (
     load_details,
     load_lines,
     make_new_record,
+    name_after_path,
     sanitize,
 )
 
@@ -111,8 +112,12 @@ def add_places(document: Document, places: Collection[Place]) -> Document:
 
 
 def drop_paths(document: Document, paths: Collection[str]) -> Document:
-    """The document without these paths."""
-    return _place(document, tuple(place for place in document.places if place.path not in paths))
+    """The document without these paths, and without the name of one of them if others are left."""
+    places = tuple(place for place in document.places if place.path not in paths)
+    if len(places) == len(document.places):
+        return document
+    changed = _place(document, places)
+    return replace(changed, record=name_after_path(changed.record))
 
 
 def recognize(document: Document, recognized: RecognizedText | None) -> Document:

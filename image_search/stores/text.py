@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -64,6 +64,21 @@ def get_folder(path: str) -> str:
 def make_file_name(file_path: str) -> str:
     """The name of a file without its folder, composed (NFC) as file_name always is."""
     return normalize("NFC", sanitize(os.path.basename(file_path)))
+
+
+def name_after_path(record: ImageRecord) -> ImageRecord:
+    """The record with the name of its latest path, unless it has that of another one, or no path at all."""
+    if not record.paths or record.file_name in map(make_file_name, record.paths):
+        return record
+    return replace(record, file_name=make_file_name(record.paths[0]))
+
+
+def name_after_paths(records: Mapping[int, ImageRecord], lost: Iterable[tuple[int, str]]) -> list[ImageRecord]:
+    """Those of these images, renamed, that must not keep the name of a path they lost (image_id, path as stored)."""
+    of_records = [(records[image_id], decode_path(path)) for image_id, path in lost if image_id in records]
+    affected = {record.image_id: record for record, path in of_records if path not in record.paths}
+    renamed = map(name_after_path, affected.values())
+    return [record for record in renamed if record.file_name != affected[record.image_id].file_name]
 
 
 def make_sort_name(file_name: str) -> str:

@@ -135,6 +135,15 @@ class FrameContract(StoreFixtures):
         assert store.remove_paths(["/films/a.mp4"]) == 1
         assert [record.paths for record in store.get_images(frame_ids)] == [("/copies/a.mp4",)] * 3
 
+    def test_frames_have_no_name_of_a_path_their_film_lost(self, store, model, frame_ids):
+        for image_id in frame_ids:
+            store.set_path(image_id, "/copies/copy.mp4", 9_000_000_000, 8)
+        assert [record.file_name for record in store.get_images(frame_ids)] == ["copy.mp4"] * 3
+        other = [make_frame(time, OTHER_FILM, "/copies/copy.mp4") for time in (0, 500)]
+        store.add_images(model.model_id, other, make_embeddings(2, seed=1))
+        found = [(record.paths, record.file_name) for record in store.get_images(frame_ids)]
+        assert found == [(("/films/a.mp4",), "a.mp4")] * 3
+
     def test_film_hash_that_is_remembered_says_that_the_film_was_deleted(self, store, frame_ids):
         store.add_deleted([DeletedImage(FILM, datetime(2024, 1, 2), ("/films/a.mp4",))])
         assert store.find_deleted_hashes([FILM, OTHER_FILM]) == {FILM}

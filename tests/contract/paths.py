@@ -155,6 +155,42 @@ class PathContract(StoreFixtures):
         assert store.remove_paths(["/x/2.png"]) == 1
         assert store.get_image(second).paths == ("/x/1.png",)
 
+    def test_image_has_no_name_of_a_path_it_lost(self, store, model, image_ids):
+        def take_by_path() -> None:
+            store.set_path(image_ids[1], "/copies/か\u3099backup.png", 5, 5)
+
+        def take_by_image() -> None:
+            new = make_image("new.png", data=b"newer", file_path="/copies/か\u3099backup.png")
+            store.add_images(model.model_id, [new], make_embeddings(1, seed=1))
+
+        for lose in (lambda: store.remove_paths(["/copies/か\u3099backup.png"]), take_by_path, take_by_image):
+            store.set_path(image_ids[0], "/copies/か\u3099backup.png", 50, 3)
+            assert store.get_image(image_ids[0]).file_name == "がbackup.png"
+            assert list_ids(store.list_images(["がbackup"])) == image_ids[:1]
+            lose()
+            record = store.get_image(image_ids[0])
+            assert (record.paths, record.file_name) == (("/photos/a.png",), "a.png")
+            assert image_ids[0] in list_ids(store.list_images(["a.png"]))
+            assert image_ids[0] not in list_ids(store.list_images(["がbackup"]))
+            assert list_ids(store.list_images(filter=SearchFilter(file_name="a.png"))) == image_ids[:1]
+            assert next(hit.image_id for hit in store.list_images(order="name")) == image_ids[0]
+
+    def test_image_that_loses_paths_keeps_a_name_that_is_left(self, store, image_ids):
+        store.set_path(image_ids[0], "/copies/a.png", 50, 3)
+        store.set_path(image_ids[0], "/copies/b.png", 50, 3)
+        store.set_path(image_ids[0], "/copies/a.png", 50, 3)
+        store.remove_paths(["/copies/a.png"])
+        assert store.get_image(image_ids[0]).file_name == "a.png"  # that of /photos/a.png
+        store.remove_paths(["/photos/a.png"])
+        assert store.get_image(image_ids[0]).file_name == "b.png"
+        store.remove_paths(["/copies/b.png"])
+        assert (store.get_image(image_ids[0]).paths, store.get_image(image_ids[0]).file_name) == ((), "b.png")
+        store.set_path(image_ids[2], "/uploads/z.png", 5, 5)
+        store.trash_images(image_ids[2:])
+        store.set_path(image_ids[1], "/uploads/z.png", 5, 5)
+        store.restore_images(image_ids[2:])
+        assert (store.get_image(image_ids[2]).paths, store.get_image(image_ids[2]).file_name) == ((), "z.png")
+
     def test_known_image_gains_the_path_and_keeps_its_record(self, store, model, image_ids):
         again = [
             make_image("z.png", data=b"original of c.png", file_path=path) for path in ("/x/1.png", "/photos/b.png")

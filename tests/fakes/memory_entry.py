@@ -14,6 +14,7 @@ from image_search.stores.text import (
     get_folder,
     list_model_names,
     list_searchable,
+    name_after_path,
 )
 from tests.fakes.matching import occurs
 
@@ -48,6 +49,12 @@ class Entry:
     @property
     def film(self) -> str | None:
         return self.facts.frame.film_sha256 if self.facts.frame else None
+
+    def drop_paths(self, paths: Iterable[str]) -> None:
+        """Take paths away, and the name of one of them."""
+        lost = [path for path in paths if self.paths.pop(path, None)]
+        if lost:
+            self.facts = replace(self.facts, file_name=name_after_path(self.record).file_name)
 
 
 def list_fields(entry: Entry) -> list[str | None]:

@@ -145,7 +145,7 @@ class MemoryStore(ImageStore):
     def _put_path(self, entry: Entry, path: str, place: Place) -> None:
         for other in self.library.entries.values():
             if entry.film is None or entry.film != other.film:
-                other.paths.pop(path, None)
+                other.drop_paths([path] if other is not entry else [])
         entry.paths.pop(path, None)
         entry.paths = {path: place, **entry.paths}
 
@@ -153,8 +153,7 @@ class MemoryStore(ImageStore):
         with self.library.lock:
             known = self._find_known_files(paths)
             for entry in self._list_live():
-                for path in known:
-                    entry.paths.pop(path, None)
+                entry.drop_paths(known)
             return len(known)
 
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:

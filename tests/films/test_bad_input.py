@@ -90,10 +90,19 @@ def test_folder_pipe_and_absent_file_are_refused(tmp_path: Path) -> None:
         hash_film(tmp_path / "folder.mp4")
 
 
-def test_image_with_the_suffix_of_a_film_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "picture.mp4"
-    make_scene(1).save(path, "PNG")
-    assert "is not a film" in refuse(path)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mts"])
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [
+        ("PNG", "is a PNG picture, not a film. Give it the suffix .png."),
+        ("JPEG", "is a JPEG picture, not a film. Give it the suffix .jpg."),
+        ("GIF", "is a GIF picture, not a film. Give it the suffix .gif."),
+    ],
+)
+def test_image_with_the_suffix_of_a_film_is_called_one(tmp_path: Path, format: str, said: str, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    make_scene(1).save(path, format)
+    assert refuse(path).endswith(said)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mts"])

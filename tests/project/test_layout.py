@@ -28,7 +28,7 @@ ALLOWED = {
     "repairs": {"file_kinds", "jpeg"},
     "tiff": {"colors", "repairs"},
     "images": BASE | {"colors", "file_kinds", "repairs", "tiff"},
-    "films": BASE | {"images"},
+    "films": BASE | {"images", "file_kinds"},
     "originals": BASE,
     "metadata": {"errors", "records"},
     "encoders": BASE,

@@ -283,7 +283,7 @@ def test_lost_film_goes_whole_and_comes_back_whole(store: ImageStore, folder: Pa
     (folder / "holiday.mp4").unlink()
     gone = find_gone_files(store, folder)
     assert [file.path for file in gone.files] == [str(folder / "holiday.mp4")]
-    assert trash_gone_files(store, gone.files) == SCENES and count_frames(store) == 0
+    assert trash_gone_files(store, gone.files) == (SCENES, 0) and count_frames(store) == 0
     shutil.copy2(film_file, folder / "holiday.mp4")
     assert register(store, folder).frames == SCENES
     assert {frame.image_id for frame in list_frames(store, hash_film(folder / "holiday.mp4"))} == ids

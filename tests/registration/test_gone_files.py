@@ -51,7 +51,8 @@ def list_gone(store: ImageStore, folder: Path) -> list[str]:
 
 
 def prune(store: ImageStore, folder: Path) -> int:
-    return trash_gone_files(store, find_gone_files(store, folder).files)
+    """How many images went to the trash."""
+    return trash_gone_files(store, find_gone_files(store, folder).files)[0]
 
 
 def test_gone_files_are_found_below_their_folder_only(tmp_path: Path, store: ImageStore) -> None:
@@ -84,9 +85,45 @@ def test_image_with_another_path_loses_only_the_one_that_is_gone(tmp_path: Path,
     shutil.copy(first, tmp_path / "copy.png")
     register(store, tmp_path / "p", tmp_path / "copy.png")
     first.unlink()
-    assert prune(store, tmp_path / "p") == 0
+    assert trash_gone_files(store, find_gone_files(store, tmp_path / "p").files) == (0, 1)
     [image_id] = find_ids(store, "copy.png")
     assert store.get_image(image_id).paths == (str(tmp_path / "copy.png"),)
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_image_whose_copy_is_gone_has_the_name_of_its_file_again(
+    tmp_path: Path, store: ImageStore, is_link: bool
+) -> None:
+    original, *_ = make_files(tmp_path / "p", "cat_original.png", "2.png")
+    copy, _ = make_files(tmp_path / "q", "backup_copy.png", "keeps the folder filled.png")
+    copy.unlink()
+    copy.symlink_to(original) if is_link else shutil.copy(original, copy)
+    register(store, tmp_path / "p")
+    register(store, copy)
+    [hit] = store.list_images(["backup"])
+    copy.unlink()
+    prune(store, tmp_path / "q")
+    record = store.get_image(hit.image_id)
+    assert (record.paths, record.file_name) == ((str(original),), "cat_original.png")
+    assert [hit.image_id for hit in store.list_images(["cat_original"])] == [record.image_id]
+
+
+def test_image_whose_copy_was_overwritten_has_the_name_of_its_file_again(tmp_path: Path, store: ImageStore) -> None:
+    original, *others = make_files(tmp_path / "p", "cat_original.png", "2.png", "3.png")
+    copy = tmp_path / "backup_copy.png"
+    shutil.copy(original, copy)
+    register(store, original)
+    register(store, copy)
+    shutil.copy(others[1], copy)
+    register(store, copy)
+    names = {record.file_name: record.paths for record in store.get_images(store.list_image_ids())}
+    assert names == {"cat_original.png": (str(original),), "backup_copy.png": (str(copy),)}
+
+
+def test_file_is_no_folder_to_look_for_gone_files_in(tmp_path: Path, store: ImageStore) -> None:
+    [file] = make_files(tmp_path / "p", "1.png")
+    with pytest.raises(UnreadableImage, match=r"1\.png is a file\. Name its folder"):
+        find_gone_files(store, file)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.png", "猫.png".encode("shift_jis"), b"a\nb.png"])

@@ -16,18 +16,22 @@ from PIL import Image
 from image_search.errors import RecognizerUnavailable
 from image_search.recognition import NAME, RECOGNIZER, VERSION
 from image_search.records import SearchFilter, TextLine
+from image_search.registration import Registrar
+from image_search.registration.files import find_files
 from image_search.registration.jobs import Job, JobQueue
 from image_search.registration.rereading import (
     BackgroundReading,
+    TextUpdate,
     forget_texts,
     is_forgotten,
     make_text_jobs,
     read_missing_texts,
+    update_texts,
 )
 from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.stores.base import ImageStore
-from tests.fakes import draw_image_bytes, make_image
+from tests.fakes import FakeEncoder, draw_image_bytes, make_image
 
 
 class FakeRecognizer:
@@ -224,3 +228,65 @@ def test_jobs_read_and_forget_beside_a_scan(tmp_path: Path, monkeypatch) -> None
 
 def find(queue: JobQueue, job: Job) -> Job:
     return next(found for found in queue.list_jobs() if found.job_id == job.job_id)
+
+
+# The texts of files, read again.
+
+
+def write_file(folder: Path, colour: str, caption: str) -> Path:
+    """A picture with a caption beside it, under the one name that every camera gives first."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "IMG_0001.png"
+    path.write_bytes(draw_image_bytes(colour))
+    path.with_suffix(".txt").write_text(caption, encoding="utf-8")
+    return path
+
+
+def register(store: ImageStore, *paths: Path) -> None:
+    Registrar(store, FakeEncoder(), pauses=(0, 0)).register(find_files(paths))
+
+
+def refresh(store: ImageStore, *paths: Path) -> list[TextUpdate]:
+    return list(update_texts(store, find_files(paths).files))
+
+
+def test_file_of_a_deleted_image_leaves_another_of_its_name_alone(tmp_path: Path) -> None:
+    first = write_file(tmp_path / "a", "red", "the first")
+    second = write_file(tmp_path / "b", "blue", "the second")
+    with open_library(tmp_path) as store:
+        register(store, first, second)
+        known = store.find_known_files([str(first), str(second)])
+        store.delete_images([known[str(second)].image_id])
+        for colour in ("blue", "green"):  # as it was deleted, and changed since
+            second.write_bytes(draw_image_bytes(colour))
+            outcomes = refresh(store, first, second)
+            assert [update.outcome for update in outcomes] == ["unchanged", "failed"]
+            assert outcomes[1].warning.startswith(f"{second} was deleted from the library")
+            assert store.get_image(known[str(first)].image_id).description == "the first"
+        store.forget_deleted()
+        assert "is not registered" in refresh(store, second)[0].warning
+        assert store.get_image(known[str(first)].image_id).description == "the first"
+
+
+def test_changed_file_is_found_by_its_path_among_others_of_its_name(tmp_path: Path) -> None:
+    first = write_file(tmp_path / "a", "red", "the first")
+    second = write_file(tmp_path / "b", "blue", "the second")
+    with open_library(tmp_path) as store:
+        register(store, first, second)
+        write_file(tmp_path / "b", "green", "the second again")
+        [update] = refresh(store, second)
+        assert (update.outcome, "found by its path" in update.warning) == ("updated", True)
+        known = store.find_known_files([str(first), str(second)])
+        texts = [store.get_image(known[str(path)].image_id).description for path in (first, second)]
+        assert texts == ["the first", "the second again"]
+
+
+def test_changed_file_is_found_by_its_name_where_the_image_has_no_file_any_more(tmp_path: Path) -> None:
+    first = write_file(tmp_path / "a", "red", "the first")
+    with open_library(tmp_path) as store:
+        register(store, first)
+        moved = write_file(tmp_path / "b", "blue", "moved and changed")
+        assert refresh(store, moved)[0].outcome == "failed"
+        first.unlink()
+        [update] = refresh(store, moved)
+        assert (update.outcome, "found by name only" in update.warning) == ("updated", True)

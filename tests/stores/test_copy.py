@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import register_images
+from image_search.cli.main import main
 from image_search.cli.register import choose_source
 from image_search.errors import SettingsError, StoreError, StoreUnavailable
 from image_search.records import DeletedImage, Edits, ImageText, RecognizedText, SearchFilter, TextLine
@@ -275,8 +276,26 @@ def test_program_copies_and_says_how_much(tmp_path, monkeypatch, capsys):
         == f"copied 0 images and 0 embeddings, already there {EMBEDDINGS} embeddings, failed 0\n"
     )
     assert register_images.main(["--copy-from", f"sqlite:///{tmp_path}/image_search.db"]) == 2
-    assert register_images.main(["--copy-from", f"sqlite:///{tmp_path}/empty.db"]) == 2
-    assert "--copy-from" in capsys.readouterr().err
+    assert "set already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "The address of the library to copy is empty."),
+        ("foo", "The address of the library to copy names no file."),
+        ("foo://x", "The address of the library to copy begins with 'foo'."),
+        ("SQLITE:///{folder}/none.db", "There is no library to copy at SQLITE:///{folder}/none.db."),
+        ("sqlite:///{folder}", "{folder} is a folder. Name a file in the address of the library to copy"),
+    ],
+)
+def test_address_that_names_no_library_is_said_and_makes_none(tmp_path, monkeypatch, capsys, url, sentence):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/image_search.db")
+    assert main(["copy", url.format(folder=tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert sentence.format(folder=tmp_path) in said
+    assert ("DATABASE_URL" in said, said.count("\n")) == (False, 1)
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_library_in_oracle_is_named_by_a_url():

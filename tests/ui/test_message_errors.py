@@ -41,6 +41,7 @@ def test_file_that_is_no_image_is_named_in_japanese(data: bytes) -> None:
         ("a/b is offered under a licence that has to be accepted first: accept it.", "ライセンスに同意"),
         ("The query picture is a film, not a picture. Send a picture, for example one frame of it.", "これは動画です"),
         ("-camera:x: a condition cannot be left out. Leave words out, as -word.", "条件は除外できません：-camera:x。"),
+        ("夏 a.mp4 is a HEIC picture, not a film. Give it the suffix .heic.", "拡張子を .heic に変えて"),
         ("Something that no translation is known for.", "ログ"),
         ("", ""),
     ],

@@ -42,10 +42,11 @@ from image_search.stores.oracle.rows import (
     bind_values,
     build_conditions,
     change_record,
+    delete_paths,
     find_hashes,
     get_live_record,
     insert_image,
-    insert_path,
+    insert_paths,
     is_storable,
     list_models,
     make_record,
@@ -170,7 +171,7 @@ class OracleStore(ImageStore):
     def _set_path(self, image_id: int, file_path: str, file_name: str, byte_size: int, modified_ns: int | None) -> None:
         def place(session: Session) -> None:
             record = get_live_record(session, image_id)
-            insert_path(session, image_id, file_path, byte_size, modified_ns)
+            insert_paths(session, [(image_id, file_path, byte_size, modified_ns)])
             if record.file_name != file_name:
                 update_record(session, replace(record, file_name=file_name))
 
@@ -178,10 +179,7 @@ class OracleStore(ImageStore):
 
     def _remove_paths(self, paths: list[str]) -> int:
         def remove(session: Session) -> int:
-            rows = session.query_chunks(sql.find_paths, [path for path in paths if is_storable(path)])
-            known = {path for path, _, deleted_at, _ in rows if deleted_at is None}
-            session.execute_chunks(sql.delete_paths, sorted(known))
-            return len(known)
+            return delete_paths(session, [path for path in paths if is_storable(path)])
 
         return self._write(remove)
 
@@ -221,10 +219,14 @@ class OracleStore(ImageStore):
                     if image_ids[sha256] not in embedded
                 ],
             )
-            for image in images:
-                if image.file_path is not None:
-                    image_id = image_ids[image.content_sha256]
-                    insert_path(session, image_id, image.file_path, image.byte_size, image.modified_ns)
+            insert_paths(
+                session,
+                [
+                    (image_ids[image.content_sha256], image.file_path, image.byte_size, image.modified_ns)
+                    for image in images
+                    if image.file_path is not None
+                ],
+            )
             trash.forget(session, list(different))
             return image_ids
 

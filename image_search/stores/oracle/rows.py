@@ -20,7 +20,14 @@ from image_search.stores.oracle.connection import Session
 from image_search.stores.reads import image_not_found
 from image_search.stores.sql import LIVE, list_columns, list_conditions
 from image_search.stores.sql import make_record as build_record
-from image_search.stores.text import dump_lines, get_folder, list_searchable, make_new_record, sanitize
+from image_search.stores.text import (
+    dump_lines,
+    get_folder,
+    list_searchable,
+    make_new_record,
+    name_after_paths,
+    sanitize,
+)
 from image_search.stores.tokens import is_beginning, is_unspaced, split_text
 
 # Words on Oracle Database: the text they are looked up in, and the conditions that find them.
@@ -294,11 +301,36 @@ def _insert_texts(session: Session, record: ImageRecord) -> None:
     session.execute_many(sql.INSERT_LORA, bind_loras(record))
 
 
-def insert_path(session: Session, image_id: int, file_path: str, byte_size: int, modified_ns: int | None) -> None:
-    """Give an image a path as its latest; another one loses it, except a frame of the same film."""
-    if is_storable(file_path):
-        session.execute(sql.TAKE_PATH, {"file_path": file_path, "image_id": image_id})
-        session.execute(sql.INSERT_PATH, bind_path(image_id, file_path, byte_size, modified_ns))
+def insert_paths(session: Session, paths: Sequence[tuple[int, str, int, int | None]]) -> None:
+    """Give images their paths (image_id, stored path, byte_size, modified_ns), the last one as the latest.
+
+    Another image loses such a path, except a frame of the same film.
+    """
+    storable = [path for path in paths if is_storable(path[1])]
+    rows = session.query_chunks(sql.find_paths, list(dict.fromkeys(path for _, path, *_ in storable)))
+    before = [(image_id, path) for path, *_, image_id in rows]
+    for image_id, path, byte_size, modified_ns in storable:
+        session.execute(sql.TAKE_PATH, {"file_path": path, "image_id": image_id})
+        session.execute(sql.INSERT_PATH, bind_path(image_id, path, byte_size, modified_ns))
+    _rename_images(session, [*before, *((image_id, path) for image_id, path, *_ in storable)] if before else [])
+
+
+def delete_paths(session: Session, paths: Sequence[str]) -> int:
+    """Delete those of these stored paths that live images have. Returns how many they are."""
+    rows = session.query_chunks(sql.find_paths, paths)
+    lost = [(image_id, path) for path, _, deleted_at, _, image_id in rows if deleted_at is None]
+    known = sorted({path for _, path in lost})
+    session.execute_chunks(sql.delete_paths, known)
+    _rename_images(session, lost)
+    return len(known)
+
+
+def _rename_images(session: Session, lost: Sequence[tuple[int, str]]) -> None:
+    """Let no image keep the name of a path (image_id, stored path) that it lost."""
+    rows = session.query_chunks(sql.get_records, sorted({image_id for image_id, _ in lost}))
+    records = {record.image_id: record for record in map(make_record, rows)}
+    for record in name_after_paths(records, lost):
+        update_record(session, record)
 
 
 def _list_null_types(binds: Mapping[str, object]) -> dict[str, object]:

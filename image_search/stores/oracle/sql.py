@@ -244,7 +244,7 @@ VALUES (:image_id, :file_path, :folder, :byte_size, :modified_ns)"""
 def find_paths(values: str) -> str:
     """Images that have these paths, live or in the trash."""
     return f"""
-SELECT p.file_path, i.content_sha256, i.deleted_at, i.trash_reason
+SELECT p.file_path, i.content_sha256, i.deleted_at, i.trash_reason, i.image_id
 FROM image_paths p
 JOIN images i ON i.image_id = p.image_id
 WHERE p.file_path IN ({values})"""

@@ -210,7 +210,7 @@ def find_deleted_paths(session: Session, paths: list[str]) -> dict[str, str]:
     rows = list(session.query_chunks(find_paths, paths))
     deleted += [row[:3] for row in rows if row[3] == "deleted"]
     found = {path: sha256.hex() for path, sha256, _ in sorted(deleted, key=lambda row: row[2])}  # the latest wins
-    for path, _, deleted_at, _ in rows:
+    for path, _, deleted_at, *_ in rows:
         if deleted_at is None:
             found.pop(path, None)
     return found

@@ -42,6 +42,7 @@ from image_search.stores.postgres.rows import (
     build_where,
     check_vector_index,
     date_back,
+    delete_paths,
     find_hashes,
     find_records,
     get_live_record,
@@ -149,12 +150,7 @@ class PostgresStore(ImageStore):
 
     def _remove_paths(self, paths: list[str]) -> int:
         with self._database.writing() as connection:
-            rows = connection.execute(
-                "DELETE FROM image_paths p USING images i WHERE p.file_path = ANY(%s::text[]) "
-                "AND i.image_id = p.image_id AND i.deleted_at IS NULL RETURNING p.file_path",
-                [paths],
-            )
-            return len({row[0] for row in rows})
+            return delete_paths(connection, paths)
 
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
         below = " OR ".join("p.file_path >= %s AND p.file_path < %s" for _ in list_folder_bounds(folder))

@@ -22,7 +22,14 @@ from image_search.stores.sql import (
     list_conditions,
     make_record,
 )
-from image_search.stores.text import dump_lines, get_folder, list_searchable, make_new_record, sanitize
+from image_search.stores.text import (
+    dump_lines,
+    get_folder,
+    list_searchable,
+    make_new_record,
+    name_after_paths,
+    sanitize,
+)
 from image_search.stores.tokens import make_index_tokens, make_query_tokens
 
 # Words in PostgreSQL: an index of tokens narrows down, and the stream of tokens decides.
@@ -228,14 +235,34 @@ def insert_paths(connection: Connection, paths: Sequence[tuple[int, str, int, in
         [(image_id, path, get_folder(path), *known) for image_id, path, *known in paths],
     )
     # A path may come several times: every row gives way to a later one.
-    connection.execute(
+    lost = connection.execute(
         "DELETE FROM image_paths p USING image_paths l, images own, images other "
         "WHERE p.file_path = ANY(%s::text[]) AND l.file_path = p.file_path AND l.path_id > p.path_id "
         "AND own.image_id = l.image_id AND other.image_id = p.image_id "
         "AND (p.image_id = own.image_id OR own.film_sha256 IS NULL "
-        "OR other.film_sha256 IS DISTINCT FROM own.film_sha256)",
+        "OR other.film_sha256 IS DISTINCT FROM own.film_sha256) RETURNING p.image_id, p.file_path",
         [list(dict.fromkeys(path for _, path, *_ in paths))],
-    )
+    ).fetchall()
+    _rename_images(connection, lost)
+
+
+def delete_paths(connection: Connection, paths: Sequence[str]) -> int:
+    """Delete those of these stored paths that live images have. Returns how many they are."""
+    lost = connection.execute(
+        "DELETE FROM image_paths p USING images i WHERE p.file_path = ANY(%s::text[]) "
+        "AND i.image_id = p.image_id AND i.deleted_at IS NULL RETURNING p.image_id, p.file_path",
+        [list(paths)],
+    ).fetchall()
+    _rename_images(connection, lost)
+    return len({path for _, path in lost})
+
+
+def _rename_images(connection: Connection, lost: Sequence[tuple[int, str]]) -> None:
+    """Let no image keep the name of a path (image_id, stored path) that it lost."""
+    records = find_records(connection, list({image_id for image_id, _ in lost})) if lost else {}
+    renamed = name_after_paths(records, lost)
+    if renamed:
+        update_records(connection, renamed)
 
 
 _DERIVED = (

@@ -41,6 +41,7 @@ from image_search.stores.sqlite.rows import (
     EACH,
     build_where,
     date_back,
+    delete_paths,
     dump_values,
     find_deleted_paths,
     find_hashes,
@@ -194,13 +195,7 @@ class SqliteStore(ImageStore):
 
     def _remove_paths(self, paths: list[str]) -> int:
         with self._database.writing() as connection:
-            known = find_known_files(connection, paths)
-            connection.execute(
-                f"DELETE FROM image_paths WHERE file_path IN {EACH} "
-                f"AND image_id IN (SELECT i.image_id FROM images i WHERE {LIVE})",
-                [dump_values(known)],
-            )
-        return len(known)
+            return delete_paths(connection, paths)
 
     def _list_paths(self, folder: str, after: str, limit: int) -> list[tuple[str, int]]:
         with self._database.reading() as connection:

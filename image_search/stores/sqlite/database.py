@@ -201,7 +201,13 @@ class Connections:
 
     def _make_file(self) -> None:
         self._make_folder()
+        if self.path.is_dir():
+            raise StoreError(
+                f"{self.path} is a folder. Name a file in DATABASE_URL, for example {self.path}/library.db."
+            )
         if self.path.exists():
+            if not self.path.is_file():
+                raise StoreError(f"{self.path} is no ordinary file. Name another one in DATABASE_URL.")
             return
         self._check_new()
         try:
@@ -209,17 +215,22 @@ class Connections:
         except FileExistsError:
             pass  # another process has just made it
         except OSError as error:
-            raise StoreUnavailable(f"The file {self.path} cannot be made ({error.strerror}).") from error
+            raise StoreUnavailable(
+                f"The file {self.path} cannot be made ({error.strerror}). Check the rights of its folder, or name "
+                "another file in DATABASE_URL."
+            ) from error
 
     def _make_folder(self) -> None:
         # One level only: data/ of a fresh clone is made, a mistyped or unmounted path is not.
         folder = self.path.parent
+        if folder.is_file():
+            raise StoreError(f"{folder} is a file, and no folder. Correct DATABASE_URL.")
         try:
             if folder.parent.is_dir():
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(
-                f"The folder {folder} cannot be made ({error.strerror}). See DATABASE_URL."
+                f"The folder {folder} cannot be made ({error.strerror}). Check the rights, or correct DATABASE_URL."
             ) from error
         if not folder.is_dir():
             raise StoreUnavailable(f"The folder {folder} is not there. Make it, or correct DATABASE_URL.")

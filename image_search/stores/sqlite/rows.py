@@ -33,6 +33,7 @@ from image_search.stores.text import (
     get_folder,
     list_searchable,
     make_new_record,
+    name_after_paths,
     read_json,
     sanitize,
 )
@@ -262,15 +263,36 @@ def insert_path(
     connection: sqlite3.Connection, image_id: int, file_path: str, byte_size: int, modified_ns: int | None
 ) -> None:
     """Make a stored path the latest one of an image. Another image loses it, except a frame of the same film."""
-    connection.execute(
-        "DELETE FROM image_paths WHERE file_path = ?1 AND (image_id = ?2 OR image_id NOT IN (SELECT o.image_id "
-        "FROM images i JOIN images o ON o.film_sha256 = i.film_sha256 WHERE i.image_id = ?2))",
-        (file_path, image_id),
+    condition = (
+        "file_path = ?1 AND (image_id = ?2 OR image_id NOT IN (SELECT o.image_id "
+        "FROM images i JOIN images o ON o.film_sha256 = i.film_sha256 WHERE i.image_id = ?2))"
     )
+    _delete_paths(connection, condition, (file_path, image_id), image_id)
     connection.execute(
         "INSERT INTO image_paths (image_id, file_path, folder, byte_size, modified_ns) VALUES (?, ?, ?, ?, ?)",
         (image_id, file_path, get_folder(file_path), byte_size, modified_ns),
     )
+
+
+def delete_paths(connection: sqlite3.Connection, paths: Iterable[str]) -> int:
+    """Delete those of these stored paths that live images have. Returns how many they are."""
+    known = find_known_files(connection, paths)
+    condition = f"file_path IN {EACH} AND image_id IN (SELECT i.image_id FROM images i WHERE {LIVE})"
+    _delete_paths(connection, condition, (dump_values(known),))
+    return len(known)
+
+
+def _delete_paths(
+    connection: sqlite3.Connection, condition: str, values: Sequence[object], named_after: int | None = None
+) -> None:
+    """Delete paths; no image but named_after, which gets another path, keeps the name of one it lost."""
+    lost = connection.execute(f"SELECT image_id, file_path FROM image_paths WHERE {condition}", values).fetchall()
+    if not lost:
+        return
+    connection.execute(f"DELETE FROM image_paths WHERE {condition}", values)
+    records = find_records(connection, {image_id for image_id, _ in lost} - {named_after})
+    for record in name_after_paths(records, lost):
+        update_record(connection, records[record.image_id], record)
 
 
 def insert_embedding(

@@ -27,7 +27,7 @@ from image_search.stores.tokens import TOKEN_RULE, TOKEN_SETTING, has_old_tokens
 
 _LOG = logging.getLogger(__name__)
 
-_APPLICATION_ID = 0x696D7365  # "imse", to recognise foreign SQLite files
+APPLICATION_ID = 0x696D7365  # "imse", to recognise foreign SQLite files
 _PAGE_SIZE = 16_384  # five embeddings of 768 dimensions fit; of the default's 4,096 a quarter would stay empty
 
 # AUTOINCREMENT: an id is never given out twice, so an id a user or a browser remembers never shows another image,
@@ -245,7 +245,7 @@ def prepare_database(connection: sqlite3.Connection, location: str) -> int:
             raise
         connection.commit()
     version = _read_pragma(connection, "user_version")
-    if _read_pragma(connection, "application_id") != _APPLICATION_ID:
+    if _read_pragma(connection, "application_id") != APPLICATION_ID:
         raise SchemaError(_foreign(location))
     if version > SCHEMA_VERSION:
         raise newer_schema(location, version)
@@ -271,7 +271,7 @@ def _create_schema(connection: sqlite3.Connection) -> None:
     )
     connection.execute("ANALYZE sqlite_master")  # reads them; other connections do so when they open the file
     _write_token_rule(connection)
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -109,6 +109,7 @@ ERRORS = compile_sentences(
     (r"(?P<name>.+): a condition cannot be left out\. .*", "condition_negated"),
     (r"(?P<name>.+) has no index: .*", "failure_cut"),
     (r"(?P<name>.+) is encrypted\. .*", "failure_encrypted"),
+    (r"(?P<name>.+?) is an? .+ picture, not a film\. Give it the suffix (?P<suffix>\.\w+)\.", "failure_suffix"),
     (r"(?P<name>.+?) (?:is not a film, |has no (?:moving picture|frame) |is of a codec ).*", "failure_film"),
     (r"Films need the Python package (?P<name>.+?)\. .*", "films_install"),
     (r"(?P<name>.+?\.\w{1,5}) is an? (?:HEIC|HEIF)\b.*", "failure_heic"),
