@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.fakes.browsing import PROMPT, OpenPage, fill_library, list_names, search_words, serve_page
+from tests.fakes.browsing import PROMPT, OpenPage, fill_library, list_names, search_words, serve_page, wait_until
 
 COUNT = 60
 PANEL = ".facts-panel"
@@ -76,6 +76,7 @@ def test_quick_keys_are_saved_one_after_another_and_the_last_one_stays(open_page
         held[0].continue_()
     assert second.value.post_data_json == {"rating": 5}
     expect(page.locator(".stars .on")).to_have_count(5)  # the answer to the first does not show one star
+    wait_until(page, lambda: len(held) > 1)
     held[1].continue_()
     expect(page.locator(".saved")).to_have_text("保存しました")
     expect(page.locator(".stars .on")).to_have_count(5)
@@ -121,6 +122,7 @@ def test_answer_leaves_the_field_alone_that_is_being_typed_in(open_page: OpenPag
         page.keyboard.press("Enter")
     page.locator(f"{PANEL} textarea").fill("書きかけ")
     post_keywords(page, image_id, "別のタブ")
+    wait_until(page, lambda: held)
     held.pop().continue_()
     expect(page.locator(".keyword a")).to_have_text(["別のタブ", "旅"])
     expect(page.locator(f"{PANEL} textarea")).to_have_value("書きかけ")
@@ -177,6 +179,7 @@ def test_value_given_once_more_after_going_back_to_the_files_is_kept(open_page: 
     page.locator("[data-revert=keywords]").click()
     field.fill("海")
     page.keyboard.press("Enter")
+    wait_until(page, lambda: held)
     held.pop().continue_()
     expect(page.locator(".keyword a")).to_have_text(["海"])
     assert read_edits(page, image_id)["keywords"] == ["海"]
@@ -211,6 +214,7 @@ def test_rating_is_taken_before_the_facts_have_come(open_page: OpenPage) -> None
     page.route(re.compile(r"/ui/images/\d+$"), lambda route: held.append(route))
     with page.expect_request(re.compile(r"/ui/images/\d+$")):
         page.locator("#grid .tile").nth(10).click()
+    wait_until(page, lambda: held)
     before = held[0].fetch()  # an answer that knows nothing of the rating
     with page.expect_response("**/edits"):
         page.keyboard.press("5")

@@ -18,7 +18,7 @@ from image_search.search import Searcher
 from image_search.settings import Settings
 from image_search.stores import open_store
 from tests.fakes import make_embeddings, make_image
-from tests.fakes.browsing import OpenPage, list_names, serve_page
+from tests.fakes.browsing import OpenPage, list_names, serve_page, wait_until
 from tests.fakes.checkpoints import get_checkpoint
 
 COUNT = 300
@@ -205,10 +205,7 @@ def test_tiles_that_came_while_the_newest_were_asked_for_again_stay(open_page: O
     page.locator("#grid .tile").first.wait_for()
     held: list[Route] = []
     page.route("**/ui/results*offset=0*", lambda route: held.append(route))
-    for _ in range(100):  # until the newest are asked for again
-        if held:
-            break
-        page.wait_for_timeout(100)
+    wait_until(page, lambda: held)  # the newest are asked for again
     page.locator("#more").click()
     expect(page.locator('#grid li[aria-posinset="30"]')).to_be_attached()
     for route in held:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from image_search.settings import Settings
 from image_search.stores import open_store
 from image_search.web.app import build_app
 from tests.fakes import COLOURS, FakeEncoder, draw_image, draw_image_bytes, make_image
-from tests.fakes.browsing import OpenPage, choose_query_image, find_free_port, list_names, wait_for_answer
+from tests.fakes.browsing import OpenPage, choose_query_image, find_free_port, list_names, wait_for_answer, wait_until
 
 HELD = ("red", "blue")  # words that are answered when let go
 COUNT = 20
@@ -103,14 +103,6 @@ def type_words(page: Page, words: str) -> None:
     box = page.locator("#text textarea, #text input")
     box.fill(words)
     box.press("Enter")
-
-
-def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if is_so():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("It has not come.")
 
 
 def ask_for_held(page: Page, searcher: WatchedSearcher, words: str) -> None:

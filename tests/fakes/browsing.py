@@ -171,6 +171,15 @@ def search_words(page: Page, words: str, also: str = "") -> None:
     wait_for_answer(page, urlencode({"q": words}), also)
 
 
+def wait_until(page: Page, is_so: Callable[[], object]) -> None:
+    """Wait for something that the page's events bring about, such as a route that was called."""
+    for _ in range(200):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("It has not come.")
+
+
 def wait_for_answer(page: Page, *queries: str) -> None:
     """Wait until the answer to a question, whose address has these parts, is shown."""
     parts = "".join(f'[data-address*="{query}"]' for query in queries if query)

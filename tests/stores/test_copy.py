@@ -306,7 +306,7 @@ def test_library_in_oracle_is_named_by_a_url():
 
 def test_library_is_not_copied_from_itself_however_it_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match="--copy-from names the library that is set already"):
+    with pytest.raises(SettingsError, match="the address of the library that is set already"):
         choose_source(Settings(database_url=f"sqlite:///{tmp_path}/mine.db"), "sqlite:///mine.db", "")
 
 
