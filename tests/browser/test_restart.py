@@ -83,6 +83,7 @@ def page(browser: Browser, settings: Settings) -> Iterator[Page]:
         expect(page).to_have_url(re.compile("kind=image"))
         expect(page.locator(BOX)).to_be_visible()
         yield page
+        page.unroute_all(behavior="ignoreErrors")  # what still waits for an answer ends with the page
     context.close()
 
 
