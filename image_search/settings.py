@@ -137,11 +137,11 @@ def resolve_url(url: str, folder: Path) -> str:
 def _resolve(name: str, text: str, folder: Path) -> str:
     """A value of .env, whose relative paths begin at its folder."""
     if name == "DATABASE_URL":
-        return resolve_url(text, folder)
+        return resolve_url(lower_scheme(text), folder)
     is_folder = name in ("DB_CONFIG_DIR", "DB_CLIENT_LIB_DIR", "DB_WALLET_LOCATION")
     if name == "ORIGINALS_URL":
         is_address = re.match(r"[a-z][\w+.-]+:", text, re.IGNORECASE)  # one letter is a Windows drive
-        is_folder = text.lower() not in ("database", "reference") and not is_address
+        is_folder = not is_address and _find_meant(text) is None
     return os.path.join(folder, os.path.expanduser(text)) if is_folder and text else text
 
 
@@ -220,14 +220,17 @@ def _parse_folders(name: str, text: str) -> tuple[Path, ...]:
     return tuple(folder.resolve() for folder in folders)
 
 
-def _parse_originals(name: str, text: str) -> str:
-    if text.lower() == "database":
-        return ""
-    # A bare word may be a folder; a misspelt one would silently be made.
+def _find_meant(text: str) -> str | None:
+    """The word that a place of originals is, or may be meant to be: a misspelt one would silently become a folder."""
     near = difflib.get_close_matches(text.lower(), ("reference", "database"), n=1, cutoff=0.75)
-    if re.fullmatch(r"[\w-]+", text) and near and text.lower() != near[0]:
-        raise SettingsError(f"{name} is {text!r}. Did you mean {near[0]}? A folder of that name is written ./{text}.")
-    return os.path.expanduser(text)
+    return near[0] if near and re.fullmatch(r"[\w-]+", text) else None
+
+
+def _parse_originals(name: str, text: str) -> str:
+    meant = _find_meant(text)
+    if meant and text.lower() != meant:
+        raise SettingsError(f"{name} is {text!r}. Did you mean {meant}? A folder of that name is written ./{text}.")
+    return "" if meant == "database" else os.path.expanduser(text)
 
 
 def _parse_root_path(name: str, text: str) -> str:

@@ -150,6 +150,7 @@ def test_home_folder_is_written_out_wherever_a_folder_is_set(tmp_path: Path, mon
     ("name", "value", "expected"),
     [
         ("DATABASE_URL", "sqlite:///mine.db", "sqlite:///{folder}/mine.db"),
+        ("DATABASE_URL", "sqlite:////SRV/mine.db", "sqlite:////SRV/mine.db"),
         ("DATABASE_URL", "milvus:///data/m.db", "milvus:///{folder}/data/m.db"),
         ("DATABASE_URL", "sqlite:////srv/mine.db", "sqlite:////srv/mine.db"),
         ("DATABASE_URL", "sqlite:///data/image_search.db", "sqlite:///data/image_search.db"),  # below the clone
@@ -171,6 +172,13 @@ def test_relative_path_in_the_file_begins_at_its_folder_and_one_of_the_environme
     environ = {name: value}
     given = "" if value == "database" else value
     assert getattr(load(tmp_path, f"{name}=other\n", **environ), name.lower()) == given
+
+
+def test_scheme_in_capitals_and_a_misspelt_word_are_seen_in_the_file_too(tmp_path: Path) -> None:
+    assert load(tmp_path, "DATABASE_URL=SQLITE:///Mine.db\n").database_url == f"sqlite:///{tmp_path}/Mine.db"
+    with pytest.raises(SettingsError, match=r"ORIGINALS_URL is 'refrence'\. Did you mean reference\?"):
+        load(tmp_path, "ORIGINALS_URL=refrence\n")
+    assert load(tmp_path, "ORIGINALS_URL=./refrence\n").originals_url == f"{tmp_path}/./refrence"
 
 
 def test_program_that_is_started_in_its_folder_finds_the_same_library_as_before(

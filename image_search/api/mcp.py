@@ -135,10 +135,9 @@ def _summarise(answer: SearchAnswer) -> dict[str, Any]:
     found = {"hits": kept, "total": answer.total, "has_more": answer.has_more, "has_match": answer.has_match}
     if answer.next:
         found["next"] = answer.next
-    if answer.is_text_cut:
-        found["note"] = "The text was longer than the model takes; only its beginning counts."
-    if answer.notes:
-        found["notes"] = answer.notes
+    cut = ["The text was longer than the model takes; only its beginning counts."] if answer.is_text_cut else []
+    if notes := [*answer.notes, *cut]:
+        found["note"] = " ".join(notes)
     return found
 
 

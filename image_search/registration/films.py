@@ -30,7 +30,8 @@ from image_search.records import DeletedImage, Edits, Frame, ImageRecord, ImageT
 from image_search.registration.changes import Candidate, DeletedFiles
 from image_search.registration.files import FoundFile, is_missing
 from image_search.registration.pipeline import EncodedBatch, ImageReader, ReadFile, Retry
-from image_search.stores.base import ChangeEdits, ImageStore, image_not_found
+from image_search.stores.base import ChangeEdits, ImageStore
+from image_search.stores.reads import image_not_found
 from image_search.stores.text import hash_frame, make_file_name
 
 _EDITS_BATCH = 500  # images of one transaction

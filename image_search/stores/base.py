@@ -71,7 +71,7 @@ from image_search.stores.text import (
 )
 from image_search.stores.tokens import TOKEN_SETTING
 
-__all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore", "image_not_found"]
+__all__ = ["COUNTS_FRAMES", "EVERYTHING", "ChangeEdits", "CountedField", "Embeddings", "ImageStore"]
 
 ChangeEdits = Callable[[ImageRecord], Edits]
 
